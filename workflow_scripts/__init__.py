@@ -1,0 +1,1 @@
+"""The steps of the workflow (top level) and the rooms that they are built from."""

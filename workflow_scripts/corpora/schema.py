@@ -1,0 +1,98 @@
+"""The row schema of each kind of task, and parquet files that hold such rows.
+
+A row is a plain dictionary:
+
+* sentence pair: `id`, `text_a`, `text_b`, `label`
+* tagging: `id`, `tokens`, `tags`
+* question answering: `id`, `context`, `question`, `answers` {`text`, `start`}; `start` counts code points
+
+Ids are strings, unique within a file; in a parallel corpus the same id is the same sentence in all languages.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workflow_scripts.experiment.catalogue import Kind
+from workflow_scripts.experiment.errors import UserError
+
+Row = dict[str, Any]
+
+SCHEMAS: dict[Kind, pa.Schema] = {
+    "sentence_pair": pa.schema(
+        {"id": pa.string(), "text_a": pa.string(), "text_b": pa.string(), "label": pa.string()}
+    ),
+    "tagging": pa.schema(
+        {"id": pa.string(), "tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string())}
+    ),
+    "question_answering": pa.schema(
+        {
+            "id": pa.string(),
+            "context": pa.string(),
+            "question": pa.string(),
+            "answers": pa.struct({"text": pa.list_(pa.string()), "start": pa.list_(pa.int32())}),
+        }
+    ),
+}
+
+
+def check_row(row: Row, kind: Kind, labels: Sequence[str], where: str) -> None:
+    """Refuse a row that the task cannot be trained or scored on.
+
+    `where` names the row for the reader, such as `train-en.tsv, line 7`. Raises UserError.
+    """
+
+    def fail(what: str) -> None:
+        raise UserError(f"{where}: {what}")
+
+    if kind == "sentence_pair":
+        for field in ("text_a", "text_b"):
+            if not row[field].strip():
+                fail(f"{field} is empty")
+        if row["label"] not in labels:
+            fail(f"label {row['label']!r} is not one of {', '.join(labels)}")
+    elif kind == "tagging":
+        if not row["tokens"]:
+            fail("the sentence has no tokens")
+        if len(row["tokens"]) != len(row["tags"]):
+            fail(f"{len(row['tokens'])} tokens but {len(row['tags'])} tags")
+        for position, (token, tag) in enumerate(zip(row["tokens"], row["tags"], strict=True), 1):
+            if not token.strip():
+                fail(f"token {position} is empty")
+            if tag not in labels:
+                fail(f"tag {tag!r} of token {position} ({token!r}) is not one of {', '.join(labels)}")
+    else:
+        for field in ("context", "question"):
+            if not row[field].strip():
+                fail(f"{field} is empty")
+        texts, starts = row["answers"]["text"], row["answers"]["start"]
+        if not texts or len(texts) != len(starts):
+            fail(f"question {row['id']!r} has {len(texts)} answer texts and {len(starts)} starts")
+        for text, start in zip(texts, starts, strict=True):
+            found = row["context"][start : start + len(text)] if start >= 0 else ""
+            if not text or found != text:
+                fail(f"answer {text!r} of question {row['id']!r} is not in its context at character {start}")
+
+
+def write_rows(path: Path, rows: Iterable[Row], kind: Kind) -> None:
+    """Write the rows as a parquet file: to a temporary name, then renamed."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)
+
+
+def read_rows(path: Path, kind: Kind) -> list[Row]:
+    """Read what `write_rows` wrote. Raises UserError if the file is missing, damaged or of another kind."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+    if not table.schema.equals(SCHEMAS[kind]):
+        raise UserError(f"{path} does not hold {kind} rows: delete it and run again")
+    return table.to_pylist()

@@ -1,0 +1,1 @@
+"""Metrics, and their aggregation over languages and seeds."""

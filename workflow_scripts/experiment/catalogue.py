@@ -1,0 +1,101 @@
+"""The tasks that the workflow knows: their kind, labels, languages and metrics.
+
+To add a task, add an entry to `TASKS` and teach a corpus source to read it. A task of a new kind also needs a
+module in `tasks/` and a schema in `corpora/schema.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["sentence_pair", "tagging", "question_answering"]
+
+UPOS = (
+    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the benchmark.
+
+    Attributes:
+        name: the name in configurations, paths and tables.
+        title: the name that readers know.
+        kind: decides the row schema, the head and how logits become predictions.
+        labels: the closed set of labels or tags, in the order of the head's outputs; empty for question answering.
+        languages: those of XTREME's test sets (Hu et al. 2020, table 7), in the order of the paper's tables.
+        metrics: the scores, the main one first; tables 1 and 2 show the main one.
+        trains_on: the English corpus that the task is trained on, as the report names it.
+        paper_table: where the paper shows its scores by language; None where it leaves them out.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    labels: tuple[str, ...]
+    languages: tuple[str, ...]
+    metrics: tuple[str, ...]
+    trains_on: str
+    paper_table: int | None
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="xnli",
+            title="XNLI",
+            kind="sentence_pair",
+            labels=("entailment", "neutral", "contradiction"),
+            languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
+            metrics=("accuracy",),
+            trains_on="MultiNLI",
+            paper_table=5,
+        ),
+        Task(
+            name="pawsx",
+            title="PAWS-X",
+            kind="sentence_pair",
+            labels=("0", "1"),
+            languages=tuple("en de es fr ja ko zh".split()),
+            metrics=("accuracy",),
+            trains_on="PAWS",
+            paper_table=6,
+        ),
+        Task(
+            name="udpos",
+            title="UD-POS",
+            kind="tagging",
+            labels=tuple(UPOS),
+            languages=tuple(
+                (
+                    "en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi"
+                    " yo zh"
+                ).split()
+            ),
+            metrics=("f1", "accuracy"),
+            trains_on="UD English",
+            paper_table=None,
+        ),
+        Task(
+            name="xquad",
+            title="XQuAD",
+            kind="question_answering",
+            labels=(),
+            languages=tuple("en es de el ru tr ar vi th zh hi".split()),
+            metrics=("f1", "exact_match"),
+            trains_on="SQuAD",
+            paper_table=7,
+        ),
+        Task(
+            name="tydiqa",
+            title="TyDiQA-GoldP",
+            kind="question_answering",
+            labels=(),
+            languages=tuple("en ar bn fi id ko ru sw te".split()),
+            metrics=("f1", "exact_match"),
+            trains_on="TyDiQA-GoldP English",
+            paper_table=8,
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Tables and the page. Reads scores and run records; loads no torch."""

@@ -1,0 +1,1 @@
+"""What a task is: how a row becomes model inputs, and how logits become predictions."""

@@ -1,0 +1,1 @@
+"""How an encoder is tuned: prompts, methods, heads, batching, the training loop."""
