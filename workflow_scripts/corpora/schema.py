@@ -9,16 +9,17 @@ A row is a plain dictionary:
 Ids are strings, unique within a file; in a parallel corpus the same id is the same sentence in all languages.
 """
 
-import os
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workflow_scripts.experiment.catalogue import Kind
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.kinds import Kind
+from workflow_scripts.experiment.step import written
 
 Row = dict[str, Any]
 
@@ -81,18 +82,38 @@ def check_row(row: Row, kind: Kind, labels: Sequence[str], where: str) -> None:
 def write_rows(path: Path, rows: Iterable[Row], kind: Kind) -> None:
     """Write the rows as a parquet file: to a temporary name, then renamed."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with written(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read_rows(path: Path, kind: Kind) -> list[Row]:
     """Read what `write_rows` wrote. Raises UserError if the file is missing, damaged or of another kind."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+    table = _read_table(path)
     if not table.schema.equals(SCHEMAS[kind]):
         raise UserError(f"{path} does not hold {kind} rows: delete it and run again")
     return table.to_pylist()
+
+
+def write_predictions(path: Path, predictions: Mapping[str, Any]) -> None:
+    """Write predictions by row id: a label, a list of tags or a text each, as JSON so that one schema holds all."""
+    table = pa.table(
+        {
+            "id": pa.array(predictions.keys(), pa.string()),
+            "prediction": pa.array((json.dumps(value, ensure_ascii=False) for value in predictions.values()), pa.string()),
+        }
+    )
+    with written(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_predictions(path: Path) -> dict[str, Any]:
+    """Read what `write_predictions` wrote. Raises UserError if the file is missing or damaged."""
+    columns = _read_table(path).to_pydict()
+    return {identity: json.loads(text) for identity, text in zip(columns["id"], columns["prediction"], strict=True)}
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error

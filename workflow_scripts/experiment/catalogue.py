@@ -1,13 +1,19 @@
-"""The tasks that the workflow knows: their kind, labels, languages and metrics.
+"""The tasks and the methods that the workflow knows.
 
-To add a task, add an entry to `TASKS` and teach a corpus source to read it. A task of a new kind also needs a
-module in `tasks/` and a schema in `corpora/schema.py`.
+Steps do not read this: what they need of it reaches them through their settings, so that an entry added here reruns
+nothing that was there before.
+
+To add a task, add an entry to `TASKS` and teach a corpus source to read it. A task of a new kind also needs a module in
+`tasks/` and a schema in `corpora/schema.py`. To add a method, add an entry to `METHODS` and the module
+`tuning/methods/NAME.py`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["sentence_pair", "tagging", "question_answering"]
+from workflow_scripts.experiment.kinds import Kind
+
+# The languages of the generated mini benchmark, for every task: the paper's seven analysis languages (section 5).
+MINI_LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 
 UPOS = (
     "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
@@ -38,6 +44,30 @@ class Task:
     trains_on: str
     paper_table: int | None
 
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of tuning.
+
+    Attributes:
+        name: the name in configurations, paths and tables; `tuning/methods/NAME.py` holds what it does.
+        title: the name that readers know.
+        has_prompts: whether it is run at a prompt length.
+    """
+
+    name: str
+    title: str
+    has_prompts: bool
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("fine_tuning", "Fine-tuning", has_prompts=False),
+        Method("prompt_tuning", "Prompt tuning", has_prompts=True),
+    )
+}
 
 TASKS = {
     task.name: task

@@ -1,0 +1,71 @@
+# Everything that a user or developer types. The first `make run` makes .venv; later ones find it ready.
+#
+#   make run ARGS="--configfile configs/xtreme.yaml"    more for snakemake; `make test ARGS=...` likewise for pytest
+#   make run PYTHON=python3.12                          the Python that .venv is made of
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make run
+#                                                       Linux without a GPU: saves the CUDA libraries, some gigabytes
+
+PYTHON ?= python3
+ARGS ?=
+
+# The environment's programs come first on the path, also for the jobs that snakemake starts.
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+INSTALL := .venv/bin/python -m pip install --disable-pip-version-check --constraint envs/constraints.txt
+
+NAME_ANOTHER := install Python 3.11 or newer, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run plan test lint graph clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-6s", $$1, $$2; $$1 = $$2 = ""; print }'
+
+run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and say where the report lies
+	@$(IN_VENV) snakemake --cores all --rerun-incomplete $(ARGS)
+	@if [ -e results/report.html ]; then echo "The report: $(CURDIR)/results/report.html"; fi
+
+plan: .venv/ready-to-run ## list the jobs that `make run` would run now
+	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)
+
+test: .venv/ready-to-develop ## run the whole test suite
+	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest $(ARGS)
+
+lint: .venv/ready-to-develop ## check style, types and the workflow's rules; changes nothing
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) snakefmt --check Snakefile rules
+	$(IN_VENV) snakemake --lint
+	$(IN_VENV) mypy
+
+graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself (needs Graphviz)
+	@command -v dot >/dev/null || { echo "make graph needs Graphviz (Debian: apt-get install graphviz)" >&2; exit 1; }
+	@graph=$$($(IN_VENV) snakemake --rulegraph dot) && printf '%s\n' "$$graph" | dot -Tsvg -o report/rulegraph.svg
+	@echo "Drew report/rulegraph.svg"
+
+clean: ## remove results and logs; keep .venv and resources
+	@for folder in results logs; do \
+		if [ -e "$$folder" ]; then echo "Removing $(CURDIR)/$$folder"; rm -rf "$$folder"; fi; \
+	done
+
+# Stamps: an installation is repeated when one of its requirement files is newer.
+
+.venv/ready-to-run: envs/requirements.txt envs/quickstart.txt envs/constraints.txt | .venv/pyvenv.cfg
+	@echo "Installing the pinned packages into .venv: once, about a minute besides the downloads"
+	@$(INSTALL) --requirement envs/requirements.txt --requirement envs/quickstart.txt
+	@touch $@
+
+.venv/ready-to-develop: envs/development.txt .venv/ready-to-run
+	@$(INSTALL) --requirement envs/development.txt
+	@touch $@
+
+# If making the environment fails, .DELETE_ON_ERROR takes pyvenv.cfg away again and the next call starts over.
+.venv/pyvenv.cfg:
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): $(NAME_ANOTHER)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "$(PYTHON) is $$("$(PYTHON)" -V 2>&1 | head -n 1): $(NAME_ANOTHER)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@"$(PYTHON)" -m venv .venv

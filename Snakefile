@@ -1,0 +1,67 @@
+# Tuned on English alone, which way of tuning a multilingual encoder transfers best to other languages?
+#
+#   encoder ──┐
+#             ├─> tokens ─> search ─> selected ─> runs ─> predictions ─> scores ─> tables, report
+#   corpora ──┘
+#
+# One rule file a stage; a rule calls the step of the same name in workflow_scripts/. What a job depends on besides its
+# input files is one text of settings (`params: cfg`), so an edit of the configuration reruns what it concerns.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+HERE = str(workflow.basedir)
+sys.path.insert(0, HERE)
+
+from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import Arm, Grid, Paths, learning_rate_name, parse_arm
+
+# A configuration file named on the command line stands by itself; config.yaml is the quick start.
+if not workflow.overwrite_configfiles:
+
+    configfile: f"{HERE}/config.yaml"
+
+
+try:
+    CONFIGURATION = load(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+GRID = Grid(CONFIGURATION)
+PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
+
+# Steps find their modules and the Python that runs Snakemake wherever the working folder is, and never go online but
+# in the rules that fetch.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
+
+
+wildcard_constraints:
+    encoder="|".join(map(str, CONFIGURATION.encoders)),
+    task="|".join(CONFIGURATION.tasks),
+    arm=r"[a-z_]+(-\d+)?",
+    language="[a-z]+",
+    split="train|validation|test",
+    seed=r"\d+",
+
+
+include: "rules/resources.smk"
+include: "rules/tokenise.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{CONFIGURATION.results}/report.html",

@@ -1,0 +1,56 @@
+# Evaluation: every tuned model in every language, with no further training.
+
+
+rule predict:
+    input:
+        encoder=PATHS.encoder("{encoder}"),
+        weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}") + "/weights.safetensors",
+        record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}") + "/run.json",
+        tokens=PATHS.tokens("{encoder}", "{task}", "{language}", "test"),
+        rows=PATHS.corpus("{task}", "{language}", "test"),
+    output:
+        PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{language}"),
+    log:
+        "logs/predict/{encoder}/{task}/{arm}/seed-{seed}/{language}.log",
+    benchmark:
+        "logs/benchmarks/predict/{encoder}/{task}/{arm}/seed-{seed}/{language}.tsv"
+    conda:
+        "../envs/gpu.yaml"
+    threads: CONFIGURATION.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=60,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_prediction(wildcards.task)),
+    shell:
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
+        " --run $(dirname {input.weights:q}) --tokens {input.tokens:q} --rows {input.rows:q}"
+        " --predictions {output:q} --log {log:q}"
+
+
+rule score:
+    input:
+        predictions=lambda wildcards: expand(
+            PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{{language}}").format(**wildcards),
+            language=GRID.languages(wildcards.task),
+        ),
+        rows=lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
+        ],
+    output:
+        PATHS.scores("{encoder}", "{task}", "{arm}", "{seed}"),
+    log:
+        "logs/score/{encoder}/{task}/{arm}/seed-{seed}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(
+            settings.of_scores(wildcards.task, GRID.languages(wildcards.task))
+        ),
+    shell:
+        "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
+        " --rows {input.rows:q} --scores {output:q} --log {log:q}"

@@ -1,0 +1,22 @@
+# The token cache: each corpus is tokenised once for each encoder and read by every run.
+
+
+rule tokenise:
+    input:
+        encoder=PATHS.encoder("{encoder}"),
+        rows=PATHS.corpus("{task}", "{language}", "{split}"),
+    output:
+        PATHS.tokens("{encoder}", "{task}", "{language}", "{split}"),
+    log:
+        "logs/tokenise/{encoder}/{task}/{language}/{split}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_tokens(CONFIGURATION, wildcards.task, wildcards.split)),
+    shell:
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.tokenise --settings {params.cfg:q} --encoder {input.encoder:q}"
+        " --rows {input.rows:q} --tokens {output:q} --log {log:q}"

@@ -1,0 +1,313 @@
+"""What the metrics count, where XTREME's ways of counting surprise, and agreement with independent implementations."""
+
+import re
+import string
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from workflow_scripts.corpora import xtreme
+from workflow_scripts.evaluation import metrics
+from workflow_scripts.experiment.catalogue import TASKS, UPOS
+from workflow_scripts.experiment.errors import UserError
+
+
+def real_test_set(folder: Path, task: str, language: str) -> list[dict]:
+    part = {"task": task, "language": language, "split": "test", "limit": None}
+    return xtreme.rows({"path": str(folder), "kind": TASKS[task].kind, "labels": TASKS[task].labels, **part})
+
+
+def random_sentences(random: Random, count: int) -> list[list[str]]:
+    return [random.choices(UPOS, k=random.randint(1, 20)) for _ in range(count)]
+
+
+def pair(row_id: str, label: str) -> dict:
+    return {"id": row_id, "text_a": "a", "text_b": "b", "label": label}
+
+
+def sentence(row_id: str, *tags: str) -> dict:
+    return {"id": row_id, "tokens": ["word"] * len(tags), "tags": list(tags)}
+
+
+def question(row_id: str, *answers: str) -> dict:
+    context = " ".join(answers)
+    answers_and_starts = {"text": list(answers), "start": [context.index(answer) for answer in answers]}
+    return {"id": row_id, "context": context, "question": "?", "answers": answers_and_starts}
+
+
+# Accuracy
+
+
+def test_accuracy_is_the_share_of_right_labels_in_percent():
+    assert metrics.accuracy(["0", "1", "1", "0"], ["0", "1", "0", "0"]) == 75.0
+
+
+def test_accuracy_equals_that_of_scikit_learn():
+    from sklearn.metrics import accuracy_score
+
+    random = Random(1)
+    gold, predicted = random.choices(UPOS, k=997), random.choices(UPOS, k=997)
+    assert metrics.accuracy(gold, predicted) == pytest.approx(100 * accuracy_score(gold, predicted))
+
+
+def test_lists_of_different_length_are_never_cut_to_the_shorter():
+    with pytest.raises(ValueError, match="shorter"):
+        metrics.accuracy(["0", "1"], ["0"])
+
+
+# Tagging
+
+
+def test_tagging_accuracy_counts_words_not_sentences():
+    assert metrics.tagging_accuracy([["NOUN"], ["DET", "ADJ", "NOUN"]], [["VERB"], ["DET", "ADJ", "NOUN"]]) == 75.0
+
+
+def test_tagging_f1_is_that_of_seqeval_on_the_bare_tags():
+    from seqeval.metrics import f1_score
+
+    random = Random(2)
+    gold = random_sentences(random, 200)
+    predicted = [[random.choice([tag, tag, random.choice(UPOS)]) for tag in tags] for tags in gold]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = 100 * f1_score(gold, predicted)
+    assert 10 < expected < 90
+    assert metrics.tagging_f1(gold, predicted) == expected
+
+
+def test_tagging_f1_of_single_words_equals_the_micro_f1_of_chunks_counted_by_hand():
+    # Gold chunks DET, ADJ, NOUN, VERB; predicted DET, NOUN (two words, one chunk), VERB. Two are shared.
+    precision, recall = 2 / 3, 2 / 4
+    expected = 100 * 2 * precision * recall / (precision + recall)
+    predicted = [["DET", "NOUN", "NOUN", "VERB"]]
+    assert metrics.tagging_f1([["DET", "ADJ", "NOUN", "VERB"]], predicted) == pytest.approx(expected)
+
+
+def test_swapping_all_conjunctions_costs_accuracy_but_not_tagging_f1():
+    gold = [["NOUN", "CCONJ", "NOUN", "VERB", "SCONJ", "PRON", "VERB", "PUNCT", "ADV", "X"]]
+    swapped = [["NOUN", "SCONJ", "NOUN", "VERB", "CCONJ", "PRON", "VERB", "PUNCT", "ADV", "X"]]
+    assert metrics.tagging_f1(gold, swapped) == 100.0
+    assert metrics.tagging_accuracy(gold, swapped) == 80.0
+
+
+def test_neighbours_of_one_tag_are_one_chunk_so_one_wrong_word_loses_both():
+    gold, predicted = [["NOUN", "NOUN", "VERB"]], [["NOUN", "ADJ", "VERB"]]
+    # Of two gold and three predicted chunks, VERB alone is shared: the right first noun counts for nothing.
+    assert metrics.tagging_f1(gold, predicted) == pytest.approx(100 * 2 / (2 + 3))
+
+
+def test_neighbouring_symbols_stay_two_chunks_because_their_letter_is_s():
+    gold, predicted = [["SYM", "SYM", "VERB"]], [["SYM", "ADJ", "VERB"]]
+    # Of three gold and three predicted chunks two are shared: the first symbol is a chunk of its own.
+    assert metrics.tagging_f1(gold, predicted) == pytest.approx(100 * 2 * 2 / (3 + 3))
+
+
+def test_chunks_do_not_reach_over_the_end_of_a_sentence():
+    assert metrics.tagging_f1([["NOUN"], ["NOUN"]], [["NOUN"], ["VERB"]]) == 50.0
+
+
+def test_seqevals_warning_of_bare_tags_is_not_shown():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.tagging_f1([["NOUN", "VERB"]], [["NOUN", "VERB"]]) == 100.0
+
+
+def test_other_warnings_of_seqeval_are_shown():
+    with pytest.warns(match="ill-defined"):
+        assert metrics.tagging_f1([["O"]], [["O"]]) == 0.0
+
+
+def test_importing_the_metrics_does_not_import_seqeval():
+    program = "import sys, workflow_scripts.evaluation.metrics; assert not {'seqeval', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+
+
+# Question answering
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("The  Eiffel\tTower!", "eiffel tower"),
+        ("theory of an Athenian", "theory of athenian"),  # Articles inside words stay.
+        ("U.S.A.", "usa"),
+        ("a-b", "ab"),  # Punctuation goes before articles are looked for.
+        ("(the)", ""),
+        ("「東京」。", "「東京」。"),  # Not ASCII.
+        ("«Москва»", "«москва»"),
+        ("a la ciudad", "la ciudad"),  # Spanish, not an article.
+        ("an der Ruhr", "der ruhr"),  # German, not an article.
+        ("d’a’b", "d’ ’b"),  # A typographic apostrophe is not ASCII: it stays, and parts words.
+        ("l\u00e0", "l\u00e0"),
+        ("a\u0301 b", "\u0301 b"),  # The same letter, decomposed: its a is taken for an article.
+    ],
+)
+def test_answers_are_normalised_by_english_rules_in_every_language(text, normalised):
+    assert metrics.normalise_answer(text) == normalised
+
+
+def test_f1_counts_shared_words_as_often_as_both_have_them():
+    # 2 of 4 predicted words and 2 of 3 gold words.
+    assert metrics.f1(["new new york"], "new york york city") == pytest.approx(100 * 2 * 0.5 * (2 / 3) / (0.5 + 2 / 3))
+
+
+def test_the_best_of_several_gold_answers_counts():
+    gold = ["in the year 1066", "1066"]
+    assert metrics.exact_match(gold, "1066.") == 100.0
+    assert metrics.f1(gold, "1066") == 100.0
+    assert metrics.f1(gold, "year 1066") == pytest.approx(80.0)
+
+
+def test_f1_is_all_or_nothing_where_words_are_not_spaced():
+    assert metrics.f1(["北京市朝阳区"], "北京市") == 0.0
+    assert metrics.f1(["北京市朝阳区"], "北京市朝阳区") == 100.0
+    assert metrics.f1(["北京市 朝阳区"], "北京市") == pytest.approx(100 * 2 / 3)
+
+
+def test_full_width_punctuation_makes_an_answer_wrong_where_ascii_does_not():
+    assert metrics.exact_match(["北京"], "北京.") == 100.0
+    assert metrics.exact_match(["北京"], "北京。") == 0.0
+    assert metrics.f1(["北京"], "北京。") == 0.0
+
+
+def test_an_empty_prediction_scores_nothing():
+    assert (metrics.f1(["Warsaw"], ""), metrics.exact_match(["Warsaw"], "")) == (0.0, 0.0)
+
+
+def test_an_answer_that_normalises_to_nothing_can_be_matched_but_has_no_f1():
+    assert (metrics.f1(["The"], "the"), metrics.exact_match(["The"], "the")) == (0.0, 100.0)
+
+
+def test_scores_of_answers_are_means_over_questions():
+    scores = metrics.answer_scores([["1066"], ["New York", "York"], ["Rome"]], ["1066", "New York City", "Oslo"])
+    assert scores == {"f1": pytest.approx((100 + 80 + 0) / 3), "exact_match": pytest.approx(100 / 3)}
+
+
+# An oracle after the rules of SQuAD 1.1's official script, written apart from `metrics`: characters are dropped one by
+# one, articles by splitting at word boundaries, and words are shared by striking them out.
+
+
+def official_words(text: str) -> list[str]:
+    without_punctuation = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    parts = re.split(r"\b", without_punctuation)
+    return "".join(" " if part in ("a", "an", "the") else part for part in parts).split()
+
+
+def official_scores(gold: list[list[str]], predicted: list[str]) -> dict[str, float]:
+    f1 = exact_match = 0.0
+    for answers, guess in zip(gold, predicted, strict=True):
+        exact_match += max(float(official_words(answer) == official_words(guess)) for answer in answers)
+        best = 0.0
+        for answer in answers:
+            left, shared = official_words(answer), 0
+            for word in official_words(guess):
+                if word in left:
+                    left.remove(word)
+                    shared += 1
+            if shared:
+                precision, recall = shared / len(official_words(guess)), shared / len(official_words(answer))
+                best = max(best, 2 * precision * recall / (precision + recall))
+        f1 += best
+    return {"f1": 100 * f1 / len(gold), "exact_match": 100 * exact_match / len(gold)}
+
+
+def perturbed(random: Random, row: dict) -> str:
+    """A guess near a gold answer: wider, narrower, in other case, with punctuation or articles, or of another place."""
+    text, start = row["answers"]["text"][0], row["answers"]["start"][0]
+    end = start + len(text)
+    context = row["context"]
+    return random.choice(
+        [
+            text,
+            text.upper(),
+            f"the {text}, a",
+            context[max(0, start - random.randint(0, 12)) : end + random.randint(0, 12)],
+            text[random.randint(0, 3) : len(text) - random.randint(0, 3)],
+            " ".join(reversed(text.split())),
+            context[: random.randint(0, 40)],
+            "",
+        ]
+    )
+
+
+@pytest.mark.parametrize("task", ["xquad", "tydiqa"])
+def test_question_answering_scores_equal_the_official_rules_on_real_answers(xtreme_folder, task):
+    random = Random(3)
+    for language in xtreme.languages(xtreme_folder, task):
+        rows = real_test_set(xtreme_folder, task, language)
+        guesses = {row["id"]: perturbed(random, row) for row in rows}
+        expected = official_scores([row["answers"]["text"] for row in rows], list(guesses.values()))
+        assert 20 < expected["exact_match"] < expected["f1"] < 90
+        assert metrics.score("question_answering", rows, guesses) == pytest.approx(expected)
+
+
+# By kind of task
+
+
+def test_each_kind_of_task_gets_the_metrics_of_its_tasks_the_main_one_first():
+    examples = {
+        "sentence_pair": ([pair("1", "0")], {"1": "0"}),
+        "tagging": ([sentence("1", "NOUN")], {"1": ["NOUN"]}),
+        "question_answering": ([question("1", "Rome")], {"1": "Rome"}),
+    }
+    for task in TASKS.values():
+        scores = metrics.score(task.kind, *examples[task.kind])
+        assert tuple(scores) == task.metrics
+        assert set(scores.values()) == {100.0}
+
+
+def test_predictions_are_matched_by_id_whatever_their_order():
+    rows = [pair("7", "0"), pair("8", "1"), pair("9", "1")]
+    assert metrics.score("sentence_pair", rows, {"9": "1", "8": "1", "7": "0"}) == {"accuracy": 100.0}
+
+
+def test_a_row_without_prediction_is_named_with_the_counts():
+    with pytest.raises(UserError, match=r"2 rows have no prediction, the first is '8' \(3 rows, 2 predictions\)"):
+        metrics.score("sentence_pair", [pair("7", "0"), pair("8", "1"), pair("9", "1")], {"7": "0", "10": "1"})
+
+
+def test_a_prediction_without_row_is_named_with_the_counts():
+    with pytest.raises(UserError, match=r"1 predictions have no row, the first is '8' \(1 rows, 2 predictions\)"):
+        metrics.score("sentence_pair", [pair("7", "0")], {"7": "0", "8": "1"})
+
+
+def test_a_sentence_with_more_tags_than_words_is_named():
+    rows = [sentence("4", "NOUN"), sentence("5", "DET", "NOUN")]
+    with pytest.raises(UserError, match="'5' has 2 words but 3 predicted tags"):
+        metrics.score("tagging", rows, {"4": ["NOUN"], "5": ["DET", "NOUN", "NOUN"]})
+
+
+def test_no_rows_have_no_score():
+    with pytest.raises(UserError, match="no rows"):
+        metrics.score("sentence_pair", [], {})
+
+
+# Baseline
+
+
+def test_the_baseline_of_sentence_pairs_is_the_share_of_the_commonest_label():
+    rows = [pair("1", "0"), pair("2", "1"), pair("3", "1"), pair("4", "1")]
+    assert metrics.majority_baseline("sentence_pair", rows) == 75.0
+
+
+def test_the_baseline_of_tagging_is_the_f1_of_the_commonest_tag_everywhere():
+    rows = [sentence("1", "NOUN"), sentence("2", "DET", "NOUN", "VERB")]
+    # Two predicted chunks, four gold ones; only the sentence of one noun is a shared chunk.
+    assert metrics.majority_baseline("tagging", rows) == pytest.approx(100 * 2 * 1 / (2 + 4))
+
+
+def test_question_answering_has_no_majority_answer():
+    assert metrics.majority_baseline("question_answering", [question("1", "Rome")]) == 0.0
+
+
+def test_always_noun_is_right_for_a_fifth_of_real_words_and_for_no_chunk(xtreme_folder):
+    rows = real_test_set(xtreme_folder, "udpos", "en")
+    tags = Counter(tag for row in rows for tag in row["tags"])
+    assert tags.most_common(1)[0][0] == "NOUN"
+    assert 100 * tags["NOUN"] / tags.total() == pytest.approx(18.3, abs=0.05)
+    assert metrics.majority_baseline("tagging", rows) == pytest.approx(0.1, abs=0.05)

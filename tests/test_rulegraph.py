@@ -1,0 +1,38 @@
+"""The picture of the workflow in report/rulegraph.svg, which the README shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+SVG = "{http://www.w3.org/2000/svg}"
+
+Graph = tuple[set[str], set[tuple[str, str]]]
+
+
+def named(labels: dict[str, str], edges: list[tuple[str, str]]) -> Graph:
+    """The rules and who feeds whom, by name: the numbers of the nodes differ between runs."""
+    return set(labels.values()), {(labels[source], labels[target]) for source, target in edges}
+
+
+def drawn() -> Graph:
+    """The rule graph as the picture shows it."""
+    titles = {}
+    for group in ElementTree.parse(ROOT / "report" / "rulegraph.svg").iter(f"{SVG}g"):
+        titles[group.findtext(f"{SVG}title", "")] = group.findtext(f"{SVG}text", "")
+    labels = {title: label for title, label in titles.items() if title.isdecimal()}
+    return named(labels, [(title.split("->")[0], title.split("->")[1]) for title in titles if "->" in title])
+
+
+def planned() -> Graph:
+    """The rule graph as the workflow has it now."""
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "dot"]
+    dot = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    labels = dict(re.findall(r'^\s*(\d+)\[label = "([^"]+)"', dot, re.MULTILINE))
+    return named(labels, re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE))
+
+
+def test_the_picture_shows_the_rules_of_today():
+    assert drawn() == planned(), "run `make graph`"

@@ -1,0 +1,159 @@
+"""Gather the scores and records of the whole grid.
+
+    seed-*/scores.csv  ──> scores.csv       encoder, task, method, prompt_length, seed, language, metric, value
+    */run.json         ──> runs.csv         one row a training, the search's included
+    encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
+
+Settings: `configuration`, the whole of it; the files are found by the grid's own paths, below the working folder.
+"""
+
+import argparse
+import csv
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from workflow_scripts.experiment.configuration import Configuration, load
+from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.step import read_json, run, step_parser, write_json, written
+
+PACKAGES = ("snakemake", "torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
+
+BENCHMARKS = {
+    "mini": "The generated mini benchmark of this project: templates in seven languages, made anew on each machine and"
+    " the same on all. Its scores tell how the methods differ here; they are not comparable with published numbers.",
+    "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if they are XTREME's"
+    " whole files and the encoder and the settings are the paper's.",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--scores", type=Path, required=True, help="the long score table to write")
+    result.add_argument("--runs", type=Path, required=True, help="the table of runs to write")
+    result.add_argument("--provenance", type=Path, required=True, help="the JSON file to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Read everything and write the three files."""
+    configuration = load(arguments.settings["configuration"])
+    grid, paths = Grid(configuration), Paths(configuration.resources, configuration.results)
+    write_table(arguments.scores, score_rows(grid, paths))
+    write_table(arguments.runs, run_rows(grid, paths))
+    write_json(arguments.provenance, provenance(configuration, grid, paths))
+
+
+def columns_of(arm: Arm) -> dict[str, Any]:
+    """The columns that name an arm."""
+    return {"encoder": arm.encoder, "task": arm.task, "method": arm.method, "prompt_length": arm.prompt_length}
+
+
+def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """One row a run, language and metric."""
+    for arm, seed, folder in grid.seed_runs(paths):
+        with Path(folder, "scores.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                yield {**columns_of(arm), "seed": seed, **row}
+
+
+def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """One row a training: first the search's, then the seeds'."""
+    seed = grid.configuration.search.seed
+    for arm, rate, folder in grid.search_runs(paths):
+        winner = read_json(Path(paths.selected(arm.encoder, arm.task, arm.name)))["learning_rate"]
+        yield run_row(arm, seed, folder, stage="search", selected=rate == winner)
+    for arm, seed, folder in grid.seed_runs(paths):
+        yield run_row(arm, seed, folder, stage="seed", selected=True)
+
+
+def run_row(arm: Arm, seed: int, folder: str, stage: str, selected: bool) -> dict[str, Any]:
+    """What the report says of one training."""
+    record = read_json(Path(folder, "run.json"))
+    copied = (
+        "learning_rate best_epoch metric validation majority tuned_parameters encoder_parameters seconds"
+        " examples_per_second peak_memory_mb stored_bytes problem"
+    ).split()
+    return {
+        **columns_of(arm),
+        "seed": seed,
+        "stage": stage,
+        "selected": selected,
+        "epochs": len(record["epochs"]),
+        **{name: record[name] for name in copied},
+    }
+
+
+def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:
+    """Where every number comes from."""
+    source = configuration.corpora.source
+    return {
+        "benchmark": {
+            "name": {"mini": "crossprompt mini benchmark", "xtreme": "XTREME folder"}[source],
+            "source": source,
+            "comparable_with_the_paper": False,
+            "description": BENCHMARKS[source],
+        },
+        "configuration": configuration.model_dump(),
+        "encoders": {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders},
+        "corpora": [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()],
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "git_commit": git_commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
+    """Rows and checksum of one corpus file."""
+    return {
+        "task": task,
+        "language": language,
+        "split": split,
+        "rows": pq.read_metadata(path).num_rows,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as well as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of this project, with `+` when files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows of equal keys as CSV."""
+    found = list(rows)
+    with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(found)
+
+
+if __name__ == "__main__":
+    run(main, parser())

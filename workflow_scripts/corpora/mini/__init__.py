@@ -1,0 +1,44 @@
+"""The mini benchmark: a small stand-in for the five tasks, made from templates, for a quick start with no internet.
+
+English sentences to train on, and test sets that say the same in seven languages. The words are in
+`data/<split>/<language>.yaml`; what is said, and which label it has, is in `data/<split>/plan.yaml`, once for all
+languages. No template and no filler of the test sets occurs in training, nor in validation.
+"""
+
+from collections.abc import Callable
+
+from workflow_scripts.corpora.mini.pairs import inference_rows, paraphrase_rows
+from workflow_scripts.corpora.mini.questions import question_rows
+from workflow_scripts.corpora.mini.tagging import tagging_rows
+from workflow_scripts.corpora.mini.wording import Wording, load_wording
+from workflow_scripts.corpora.schema import Row
+from workflow_scripts.experiment.errors import UserError
+
+__all__ = ["LANGUAGES", "SIZES", "rows"]
+
+LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
+SIZES = {"train": 2400, "validation": 300, "test": 300}
+
+_MAKERS: dict[str, Callable[[Wording, str, int], list[Row]]] = {
+    "xnli": inference_rows,
+    "pawsx": paraphrase_rows,
+    "udpos": tagging_rows,
+    "xquad": question_rows,
+    "tydiqa": question_rows,
+}
+
+
+def rows(task: str, language: str, split: str) -> list[Row]:
+    """Make the rows of a task: the same ones on every call, on every machine.
+
+    The test sets are parallel: row `i` has the same id, content and label in all languages. Raises UserError for a
+    task, language or split that the mini benchmark does not have; training and validation are English only.
+    """
+    if task not in _MAKERS:
+        raise UserError(f"the mini benchmark has no task {task!r}: choose from {', '.join(_MAKERS)}")
+    if split not in SIZES:
+        raise UserError(f"the mini benchmark has no split {split!r}: choose from {', '.join(SIZES)}")
+    allowed = LANGUAGES if split == "test" else ("en",)
+    if language not in allowed:
+        raise UserError(f"the mini benchmark has no {split} set in {language!r}: choose from {', '.join(allowed)}")
+    return _MAKERS[task](load_wording(split, language), task, SIZES[split])

@@ -1,0 +1,290 @@
+"""Corpora in a folder laid out as XTREME's download scripts lay it out (github.com/google-research/xtreme).
+
+One folder a task, files as in `LAYOUT`. XTREME's scripts strip the labels and answers from the test sets, which this
+workflow scores itself: put the labelled files of the original releases in their place, in the same format.
+"""
+
+import hashlib
+import json
+import logging
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.corpora.schema import Row, check_row
+from workflow_scripts.experiment.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# By task and split. A name without {language} is English.
+LAYOUT = {
+    "xnli": {
+        "train": "xnli/train-{language}.tsv",
+        "validation": "xnli/dev-{language}.tsv",
+        "test": "xnli/test-{language}.tsv",
+    },
+    "pawsx": {
+        "train": "pawsx/train-{language}.tsv",
+        "validation": "pawsx/dev-{language}.tsv",
+        "test": "pawsx/test-{language}.tsv",
+    },
+    "udpos": {
+        "train": "udpos/train-{language}.tsv",
+        "validation": "udpos/dev-{language}.tsv",
+        "test": "udpos/test-{language}.tsv",
+    },
+    "xquad": {
+        "train": "squad/train-v1.1.json",
+        "validation": "squad/dev-v1.1.json",
+        "test": "xquad/xquad.{language}.json",
+    },
+    "tydiqa": {
+        # There is no third file: training and validation share one, see `_is_held_out`.
+        "train": "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",
+        "validation": "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",
+        "test": "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{language}.dev.json",
+    },
+}
+
+STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled file of the corpus's own release here"
+PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
+MULTINLI_SPELLING = {"contradictory": "contradiction"}  # In XNLI's machine-translated MultiNLI.
+HELD_OUT_PERCENT = 10
+SAMPLE_SEED = 0
+
+
+def rows(settings: Mapping[str, Any]) -> list[Row]:
+    """Read one split of one task in one language.
+
+    Settings:
+        path: the folder, which XTREME's scripts call `download`.
+        task: a key of `LAYOUT`.
+        kind, labels: of the task, as `catalogue.TASKS` has them.
+        language: an ISO 639-1 code, as in the file names.
+        split: `train`, `validation` or `test`.
+        limit: the most rows to return, or None. Of train a random sample in file order, always the same, and within
+            that of any greater limit; of validation and test the first rows, so that parallel sets stay parallel.
+
+    Ids are the row's number (sentence pairs), the sentence's number (tagging) or the question's id, each from the
+    whole file, so that they are the same in all languages of a parallel corpus, whatever is dropped or limited.
+
+    Raises UserError, naming file and line or question, if the file is missing, empty or not in its format, or if the
+    task cannot use a row of it.
+    """
+    task, kind, split = settings["task"], settings["kind"], settings["split"]
+    path = _path(Path(settings["path"]), task, settings["language"], split)
+    if kind == "sentence_pair":
+        read = _sentence_pairs(path)
+        if task == "pawsx" and split == "train":
+            read = _without_placeholders(read, path)
+    elif kind == "tagging":
+        read = _tagged_sentences(path)
+    else:
+        read = _questions(path, task, split)
+    found = []
+    for row, where in read:
+        check_row(row, kind, settings["labels"], where)
+        found.append(row)
+    if not found:
+        raise UserError(f"{path} holds no rows of the {split} split: fetch it again")
+    return found if settings["limit"] is None else _limited(found, split, settings["limit"])
+
+
+def languages(folder: Path, task: str) -> list[str]:
+    """Codes of the languages that `folder` holds a test set of, sorted."""
+    before, after = LAYOUT[task]["test"].split("{language}")
+    name = re.compile(re.escape(before) + "([a-z]+)" + re.escape(after))
+    files = (path.relative_to(folder).as_posix() for path in folder.glob(f"{before}*{after}"))
+    return sorted(match[1] for file in files if (match := name.fullmatch(file)))
+
+
+def _path(folder: Path, task: str, language: str, split: str) -> Path:
+    pattern = LAYOUT[task][split]
+    if "{language}" not in pattern and language != "en":
+        raise UserError(f"{task} has no {split} split in {language!r}: {folder / pattern} is English")
+    path = folder / pattern.format(language=language)
+    if not path.is_file():
+        there = ", ".join(languages(folder, task)) or "none"
+        raise UserError(f"{path} is missing ({task}, {language}, {split}); languages with a {task} test set: {there}")
+    return path
+
+
+def _limited(found: list[Row], split: str, limit: int) -> list[Row]:
+    if split != "train":
+        return found[:limit]
+    order = list(range(len(found)))
+    random.Random(SAMPLE_SEED).shuffle(order)
+    return [found[position] for position in sorted(order[:limit])]
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # With or without a byte order mark.
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 at byte {error.start}: fetch it again") from error
+    if not text.strip():
+        raise UserError(f"{path} is empty: fetch it again")
+    return text
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int]]:
+    """Each line with its number.
+
+    Split at line feeds alone, since `str.splitlines` would also split inside a text. So a carriage return before the
+    line feed stays at the end of the last column: a label or tag, which is stripped.
+    """
+    for number, line in enumerate(_text(path).removesuffix("\n").split("\n"), 1):
+        yield line, number
+
+
+def _columns(line: str, names: tuple[str, ...], where: str) -> list[str]:
+    columns = line.split("\t")
+    if len(columns) == len(names) - 1:
+        raise UserError(f"{where}: no {names[-1]} after {', '.join(names[:-1])} ({STRIPPED})")
+    if len(columns) != len(names):
+        raise UserError(f"{where}: {len(columns)} columns between tabs, expected {len(names)} ({', '.join(names)})")
+    return columns
+
+
+def _unquoted(field: str) -> str:
+    """The text as it was before XTREME's scripts wrote it with Python's `csv.writer`.
+
+    That puts quotes around a field which has quotes, and doubles those inside. A reader of csv would also take bare
+    quotes for its own, and these files have them too, so only what must come from `csv.writer` is undone: `"` at both
+    ends, and inside at least one quote and all of them doubled.
+    """
+    inside = field[1:-1]
+    if len(field) > 1 and field[0] == field[-1] == '"' and '"' in inside and '"' not in inside.replace('""', ""):
+        return inside.replace('""', '"')
+    return field
+
+
+def _sentence_pairs(path: Path) -> Iterator[tuple[Row, str]]:
+    for line, number in _lines(path):
+        where = f"{path}, line {number}"
+        text_a, text_b, label = _columns(line, ("text", "text", "label"), where)
+        label = MULTINLI_SPELLING.get(label.strip(), label.strip())
+        yield {"id": str(number), "text_a": _unquoted(text_a), "text_b": _unquoted(text_b), "label": label}, where
+
+
+def _without_placeholders(pairs: Iterable[tuple[Row, str]], path: Path) -> Iterator[tuple[Row, str]]:
+    """Drop pairs that PAWS-X has no text for, and log how many.
+
+    From training only: XTREME scores them, so without them a test score would not compare with published ones.
+    """
+    dropped = 0
+    for row, where in pairs:
+        if PLACEHOLDER in (row["text_a"].strip(), row["text_b"].strip()):
+            dropped += 1
+        else:
+            yield row, where
+    if dropped:
+        logger.warning("%s: dropped %d rows with the placeholder %s for a sentence", path, dropped, PLACEHOLDER)
+
+
+def _tagged_sentences(path: Path) -> Iterator[tuple[Row, str]]:
+    parts = groupby(_lines(path), key=lambda numbered: bool(numbered[0].strip()))
+    sentences = (list(part) for has_words, part in parts if has_words)
+    for sentence_number, sentence in enumerate(sentences, 1):
+        words = [_columns(line, ("token", "tag"), f"{path}, line {number}") for line, number in sentence]
+        where = f"{path}, lines {sentence[0][1]} to {sentence[-1][1]}"
+        tokens, tags = [token for token, _ in words], [tag.strip() for _, tag in words]
+        yield {"id": str(sentence_number), "tokens": tokens, "tags": tags}, where
+
+
+def _questions(path: Path, task: str, split: str) -> Iterator[tuple[Row, str]]:
+    everything = _with_unique_ids(_squad_questions(path))
+    if task != "tydiqa" or split == "test":
+        return ((row, where) for row, where, _ in everything)
+    held_out = split == "validation"
+    return ((row, where) for row, where, article in everything if _is_held_out(article) == held_out)
+
+
+def _is_held_out(article: str) -> bool:
+    """Whether the questions of this article are validation, not training.
+
+    TyDiQA's dev set is what is scored, so validation is cut from the training file. By article, as TyDiQA cuts dev
+    from train: no paragraph is in both. The digest of the title decides, so the cut stays the same whatever else is
+    in the file.
+    """
+    digest = hashlib.sha256(article.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT
+
+
+def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
+    """Each question of a file in SQuAD 1.1's JSON: its row, where it is, and its article.
+
+    The article is the title. XTREME's TyDiQA files have none: there each question is an article of one paragraph, and
+    the paragraph's text stands for it.
+    """
+    try:
+        document = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}): fetch it again") from error
+    for article in _field(document, "data", str(path)):
+        for paragraph in _field(article, "paragraphs", str(path)):
+            context = _field(paragraph, "context", str(path))
+            for question in _field(paragraph, "qas", str(path)):
+                question_id = str(_field(question, "id", str(path)))
+                where = f"{path}, question {question_id}"
+                row = {
+                    "id": question_id,
+                    "context": context,
+                    "question": _field(question, "question", where),
+                    "answers": _answers(context, _field(question, "answers", where), where),
+                }
+                yield row, where, article.get("title") or context
+
+
+def _field(record: Any, name: str, where: str) -> Any:
+    if not isinstance(record, dict) or name not in record:
+        raise UserError(f"{where}: not in the format of SQuAD 1.1, {name!r} is missing")
+    return record[name]
+
+
+def _answers(context: str, answers: list[dict[str, Any]], where: str) -> dict[str, list[Any]]:
+    """The gold answers, each text and start once, in their order."""
+    if not any(_field(answer, "text", where) for answer in answers):
+        raise UserError(f"{where}: no gold answer ({STRIPPED})")
+    spans = {
+        (answer["text"], _start(context, answer["text"], _field(answer, "answer_start", where), where)): None
+        for answer in answers
+    }
+    return {"text": [text for text, _ in spans], "start": [start for _, start in spans]}
+
+
+def _start(context: str, text: str, stated: int, where: str) -> int:
+    """Where the answer starts in code points: as stated, or else at its nearest occurrence."""
+    if stated >= 0 and context.startswith(text, stated):
+        return stated
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+    if not starts:
+        raise UserError(f"{where}: answer {text!r} is not in its context")
+    return min(starts, key=lambda start: abs(start - stated))
+
+
+def _with_unique_ids(questions: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Row, str, str]]:
+    """Leave out questions that are there twice, and give different questions of one id a suffix: `7`, `7-2`, `7-3`.
+
+    XTREME's TyDiQA training files need it: its scripts cut each id down to the part after the last hyphen.
+    """
+    everything = list(questions)
+    ids = {row["id"] for row, _, _ in everything}
+    contents: dict[str, list[Row]] = {}
+    for row, where, article in everything:
+        original = row["id"]
+        same_id = contents.setdefault(original, [])
+        if row in same_id:
+            continue
+        same_id.append(row)
+        if len(same_id) == 1:
+            yield row, where, article
+            continue
+        number = len(same_id)
+        while (unique := f"{original}-{number}") in ids:
+            number += 1
+        ids.add(unique)
+        yield {**row, "id": unique}, where, article

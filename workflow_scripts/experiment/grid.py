@@ -1,0 +1,134 @@
+"""The grid: which models are tuned, and where every file lies.
+
+One arm is a method with the prompt length it is run at. Its name, such as `fine_tuning` or `prompt_tuning-16`, is a
+part of the path of everything that comes out of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.configuration import Configuration
+
+SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method on a task with an encoder; `prompt_length` is 0 for a method without prompts."""
+
+    encoder: str
+    task: str
+    method: str
+    prompt_length: int
+
+    @property
+    def name(self) -> str:
+        """The path part: `fine_tuning`, `prompt_tuning-16`."""
+        return f"{self.method}-{self.prompt_length}" if self.prompt_length else self.method
+
+
+def parse_arm(encoder: str, task: str, name: str) -> Arm:
+    """The arm of a path part; the inverse of `Arm.name`."""
+    method, _, length = name.partition("-")
+    return Arm(encoder, task, method, int(length or 0))
+
+
+def learning_rate_name(learning_rate: float) -> str:
+    """The path part of a learning rate: 0.0001 and 1e-4 are both `0.0001`, 3e-5 is `3e-05`."""
+    return repr(float(learning_rate))
+
+
+class Grid:
+    """Everything that a configuration asks for."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    def arms(self) -> Iterator[Arm]:
+        """Every arm, by encoder, task, method, prompt length."""
+        configuration = self.configuration
+        for encoder in configuration.encoders:
+            for task in configuration.tasks:
+                for method in configuration.methods:
+                    lengths = configuration.training_of(task, method).prompt_lengths
+                    for length in lengths if METHODS[method].has_prompts else [0]:
+                        yield Arm(encoder, task, method, length)
+
+    def languages(self, task: str) -> list[str]:
+        """The languages that the task is tested in."""
+        return self.configuration.tasks[task].languages
+
+    def learning_rates(self, arm: Arm) -> list[float]:
+        """The candidates of the search; a single one needs no search."""
+        return self.configuration.training_of(arm.task, arm.method).learning_rates
+
+    def is_searched(self, arm: Arm) -> bool:
+        """Whether the arm's learning rate is chosen by trial."""
+        return len(self.learning_rates(arm)) > 1
+
+    def corpora(self) -> Iterator[tuple[str, str, str]]:
+        """Every (task, language, split): train and validation in English, test in each language."""
+        for task in self.configuration.tasks:
+            yield task, SOURCE_LANGUAGE, "train"
+            yield task, SOURCE_LANGUAGE, "validation"
+            for language in self.languages(task):
+                yield task, language, "test"
+
+
+    def search_runs(self, paths: "Paths") -> Iterator[tuple[Arm, float, str]]:
+        """Every candidate of every search: the arm, the learning rate and the run's folder."""
+        for arm in self.arms():
+            if self.is_searched(arm):
+                for rate in self.learning_rates(arm):
+                    yield arm, rate, paths.search(arm.encoder, arm.task, arm.name, learning_rate_name(rate))
+
+    def seed_runs(self, paths: "Paths") -> Iterator[tuple[Arm, int, str]]:
+        """Every tuned model: the arm, the seed and the run's folder."""
+        for arm in self.arms():
+            for seed in self.configuration.seeds:
+                yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed)
+
+
+class Paths:
+    """Where every file of the grid lies; the placeholders of a rule's wildcards pass through unchanged."""
+
+    def __init__(self, resources: str, results: str) -> None:
+        self.resources = resources
+        self.results = results
+
+    def encoder(self, encoder: str) -> str:
+        """The record of an encoder's folder, written last: name, origin, checksums."""
+        return f"{self.resources}/encoders/{encoder}/encoder.json"
+
+    def corpus(self, task: str, language: str, split: str) -> str:
+        """The rows of a corpus."""
+        return f"{self.resources}/corpora/{task}/{language}/{split}.parquet"
+
+    def tokens(self, encoder: str, task: str, language: str, split: str) -> str:
+        """The record of a token folder, written last: rows, features, checksum."""
+        return f"{self.resources}/tokens/{encoder}/{task}/{language}/{split}/tokens.json"
+
+    def arm(self, encoder: str, task: str, arm: str) -> str:
+        """The folder of an arm."""
+        return f"{self.results}/{encoder}/{task}/{arm}"
+
+    def search(self, encoder: str, task: str, arm: str, learning_rate: str) -> str:
+        """The folder of one candidate of the search."""
+        return f"{self.arm(encoder, task, arm)}/search/lr-{learning_rate}"
+
+    def selected(self, encoder: str, task: str, arm: str) -> str:
+        """The learning rate that won the search."""
+        return f"{self.arm(encoder, task, arm)}/selected.json"
+
+    def run(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
+        """The folder of one tuned model."""
+        return f"{self.arm(encoder, task, arm)}/seed-{seed}"
+
+    def predictions(self, encoder: str, task: str, arm: str, seed: int | str, language: str) -> str:
+        """The predictions of one tuned model on one test set."""
+        return f"{self.run(encoder, task, arm, seed)}/{language}/predictions.parquet"
+
+    def scores(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
+        """The scores of one tuned model in every language."""
+        return f"{self.run(encoder, task, arm, seed)}/scores.csv"

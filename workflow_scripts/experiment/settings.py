@@ -1,0 +1,111 @@
+"""What each step depends on: one plain dictionary a job, so that an edit reruns exactly the jobs it concerns.
+
+A rule hands the dictionary to its step as one JSON text. Snakemake compares that text with the one of the last run.
+"""
+
+import json
+from typing import Any
+
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.fingerprint import fingerprint
+from workflow_scripts.experiment.grid import Arm, Grid
+
+Settings = dict[str, Any]
+
+
+def as_text(settings: Settings) -> str:
+    """The dictionary as a rule passes it on; equal settings give equal texts."""
+    return json.dumps(settings, sort_keys=True, ensure_ascii=True)
+
+
+def of_encoder(configuration: Configuration, encoder: str) -> Settings:
+    """`fetch_encoder`: where the encoder comes from."""
+    return {
+        "code": fingerprint("fetch_encoder"),
+        "name": encoder,
+        **configuration.encoders[encoder].model_dump(),
+    }
+
+
+def of_corpus(configuration: Configuration, task: str, language: str, split: str) -> Settings:
+    """`fetch_corpus`: the source and which part of it."""
+    corpora = configuration.corpora.model_dump()
+    limits = corpora.pop("limits")
+    return {
+        "code": fingerprint("fetch_corpus", f"corpora.{corpora['source']}"),
+        **corpora,
+        **_what_the_task_is(task),
+        "language": language,
+        "split": split,
+        "limit": limits[split],
+    }
+
+
+def _what_the_task_is(task: str) -> Settings:
+    """What a step must know of the catalogue's entry."""
+    return {"task": task, "kind": TASKS[task].kind, "labels": list(TASKS[task].labels)}
+
+
+def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
+    """`tokenise`: how rows are cut into model inputs."""
+    section = configuration.tasks[task]
+    kind = TASKS[task].kind
+    settings: Settings = {
+        "code": fingerprint("tokenise", f"tasks.{kind}"),
+        **_what_the_task_is(task),
+        "split": split,
+        "max_length": section.max_length,
+    }
+    if kind == "question_answering":
+        settings["stride"] = section.stride
+    return settings
+
+
+def of_training(configuration: Configuration, arm: Arm, seed: int) -> Settings:
+    """`train`: the merged settings of one training; its learning rate is not among them.
+
+    A candidate of the search is given its learning rate on the command line, a seed run reads it from
+    `selected.json`: so the seed runs depend on the winner alone.
+    """
+    training = configuration.training_of(arm.task, arm.method).model_dump()
+    del training["learning_rates"], training["prompt_lengths"]
+    if not arm.prompt_length:
+        del training["prompt_std"]
+    if training["schedule"] != "exponential":
+        del training["decay"]
+    return {
+        "code": fingerprint("train", f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
+        "encoder": arm.encoder,
+        **_what_the_task_is(arm.task),
+        "method": arm.method,
+        "prompt_length": arm.prompt_length,
+        "seed": seed,
+        "max_length": configuration.tasks[arm.task].max_length,
+        **training,
+    }
+
+
+def of_selection(configuration: Configuration, arm: Arm) -> Settings:
+    """`select`: the candidates."""
+    return {"code": fingerprint("select"), "learning_rates": Grid(configuration).learning_rates(arm)}
+
+
+def of_prediction(task: str) -> Settings:
+    """`predict`: everything else is in the run's own record."""
+    return {"code": fingerprint("predict", f"tasks.{TASKS[task].kind}")}
+
+
+def of_scores(task: str, languages: list[str]) -> Settings:
+    """`score`: the kind of task decides the metrics."""
+    return {"code": fingerprint("score"), "kind": TASKS[task].kind, "languages": languages}
+
+
+def of_collection(configuration: Configuration) -> Settings:
+    """`collect`: the whole grid."""
+    return {"code": fingerprint("collect"), "configuration": configuration.model_dump(exclude_unset=True)}
+
+
+def of_page() -> Settings:
+    """`render`: the template's files are inputs of the rule."""
+    return {"code": fingerprint("render")}

@@ -1,0 +1,81 @@
+"""What every step does the same way: its command line, its log, its errors, the way it writes files.
+
+A step is a module with `main(arguments)`, ended by
+
+    if __name__ == "__main__":
+        run(main, parser())
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiment.errors import UserError
+
+
+def step_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with what every step takes; the module's docstring is the help text."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the step's settings")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where plain log lines go besides the terminal")
+    return parser
+
+
+def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Run a step from the command line: exit with status 0, or 1 after one line that starts with `error:`."""
+    arguments = parser.parse_args()
+    _start_log(arguments.log)
+    try:
+        main(arguments)
+    except UserError as error:
+        for line in str(error).splitlines():
+            logging.getLogger("crossprompt").error("error: %s", line)
+        sys.exit(1)
+    except Exception:
+        # A defect of ours, or a machine out of memory or disk: the log must hold the whole story.
+        logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")
+        sys.exit(1)
+
+
+def _start_log(file: Path | None) -> None:
+    """Warnings and errors to the terminal, everything to the log file."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.WARNING)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, mode="w", encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs: sorted keys, indented, Unicode as it is."""
+    with written(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises UserError that names the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): run the workflow again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and run the workflow again") from error

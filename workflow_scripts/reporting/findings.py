@@ -1,0 +1,251 @@
+"""The headline of each task, its chart, what to be careful about, and the problems of the whole experiment."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from workflow_scripts.evaluation.aggregate import (
+    SOURCE_LANGUAGE,
+    Comparison,
+    Side,
+    comparisons,
+    main_table,
+    missing_cells,
+    tasks_of,
+)
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.reporting.tables import problems
+from workflow_scripts.reporting.wording import (
+    Names,
+    listed,
+    method_title,
+    metric_title,
+    plural,
+    rate_text,
+    score_text,
+    signed_text,
+)
+
+ENOUGH_SEEDS = 5  # as many as the paper runs (tables 5 to 8)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a strip chart; `place` is its distance from the left end in percent."""
+
+    place: float
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One arm's line of a strip chart."""
+
+    method: str
+    label: str
+    marks: tuple[Mark, ...]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The headline of one task, with its chart and its caveats."""
+
+    title: str
+    metric: str
+    sentence: str
+    difference: str
+    cautions: tuple[str, ...]
+    lanes: tuple[Lane, ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Concern:
+    """A problem, by the run or arm that has it."""
+
+    where: str
+    what: str
+
+
+def findings(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Finding]:
+    """The headline of every encoder and task, in the catalogue's order; a task that cannot be compared says so."""
+    troubled = problems(runs)
+    troubled = troubled[troubled["final"]]
+    compared = {(one.encoder, one.task): one for one in comparisons(scores, runs)}
+    every = [(encoder, task) for encoder in sorted(set(scores["encoder"])) for task in tasks_of(scores)]
+    present = set(zip(scores["encoder"], scores["task"], strict=True))
+    return [
+        _finding(compared[key], scores, troubled, names) if key in compared else _no_comparison(*key, scores, names)
+        for key in every
+        if key in present
+    ]
+
+
+def _task_title(task: str, encoder: str, names: Names) -> str:
+    return f"{TASKS[task].title}, {encoder}" if names.several_encoders else TASKS[task].title
+
+
+def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, names: Names) -> Finding:
+    methods = set(scores[(scores["encoder"] == encoder) & (scores["task"] == task)]["method"])
+    both = methods >= {"fine_tuning", "prompt_tuning"}
+    reason = (
+        "fine-tuning and prompt tuning share no language in all of their seeds, or no validation score says which"
+        " prompt length stands for prompt tuning"
+        if both
+        else f"only {listed(sorted(method_title(method).lower() for method in methods))} was run"
+    )
+    return Finding(
+        title=_task_title(task, encoder, names),
+        metric=metric_title(TASKS[task].metrics[0]),
+        sentence=f"On {TASKS[task].title} there is nothing to compare: {reason}.",
+        difference="",
+        cautions=(),
+    )
+
+
+def headline(comparison: Comparison) -> str:
+    """The finding of one task in one sentence, from the scores alone."""
+    prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
+    gap = (
+        f"; transfer gap {score_text(prompt.gap)} against {score_text(fine.gap)}"
+        if prompt.gap is not None and fine.gap is not None
+        else "; no transfer gap, since it takes English and one language more"
+    )
+    return (
+        f"On {TASKS[comparison.task].title}, prompt tuning (length {prompt.prompt_length}) averages"
+        f" {score_text(prompt.average)} over {plural(len(comparison.languages), 'language')}, fine-tuning"
+        f" {score_text(fine.average)}: {signed_text(comparison.difference)}{gap}."
+    )
+
+
+def certainty(comparison: Comparison) -> str:
+    """What the number of seeds allows one to say; a test of significance it is not."""
+    prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
+    fewest = min(prompt.seeds, fine.seeds)
+    seeds = (
+        plural(fewest, "seed")
+        if prompt.seeds == fine.seeds
+        else f"{plural(prompt.seeds, 'seed')} of prompt tuning and {fine.seeds} of fine-tuning"
+    )
+    if fewest == 1:
+        return f"{seeds} cannot tell a difference between methods from chance."
+    widest = max(prompt.std, fine.std)
+    spread = f"between seeds the averages spread by ± {prompt.std:.1f} and ± {fine.std:.1f}"
+    if abs(comparison.difference) < widest:
+        spread += ", more than the difference"
+    if fewest < ENOUGH_SEEDS:
+        return f"{seeds} give little certainty: {spread}."
+    return f"Over {seeds}, {spread}."
+
+
+def _finding(comparison: Comparison, scores: pd.DataFrame, troubled: pd.DataFrame, names: Names) -> Finding:
+    cautions = [certainty(comparison)]
+    if comparison.left_out:
+        missing = listed([names.language(code) for code in comparison.left_out])
+        cautions.append(f"Compared without {missing}, which not every seed of both methods has.")
+    cautions += _trouble(comparison, troubled)
+    lanes, ticks = strip_chart(comparison, scores, names)
+    return Finding(
+        title=_task_title(comparison.task, comparison.encoder, names),
+        metric=metric_title(comparison.metric),
+        sentence=headline(comparison),
+        difference=signed_text(comparison.difference),
+        cautions=tuple(cautions),
+        lanes=lanes,
+        ticks=ticks,
+        description=f"{TASKS[comparison.task].title} by language: "
+        + "; ".join(f"{lane.label}: " + ", ".join(mark.title for mark in lane.marks) for lane in lanes),
+    )
+
+
+def _trouble(comparison: Comparison, troubled: pd.DataFrame) -> Iterator[str]:
+    for side in (comparison.prompt_tuning, comparison.fine_tuning):
+        of_side = troubled[
+            (troubled["encoder"] == comparison.encoder)
+            & (troubled["task"] == comparison.task)
+            & (troubled["method"] == side.method)
+            & (troubled["prompt_length"] == side.prompt_length)
+        ]
+        if not of_side.empty:
+            runs = f"{len(of_side)} of its {plural(max(side.seeds, len(of_side)), 'run')}"
+            yield f"{method_title(side.method)} has a problem in {runs} (see Problems): the comparison may not hold."
+
+
+def strip_chart(
+    comparison: Comparison, scores: pd.DataFrame, names: Names
+) -> tuple[tuple[Lane, ...], tuple[tuple[float, str], ...]]:
+    """Both arms of a comparison on one axis: a point for each language, English apart, and the average.
+
+    The distance from English to the others is the transfer gap made visible.
+    """
+    _, table = main_table(scores[scores["encoder"] == comparison.encoder], comparison.task)
+    assert table is not None  # there is a comparison, so there is a table
+    sides = (comparison.prompt_tuning, comparison.fine_tuning)
+    means = [_language_means(table, side, comparison.languages) for side in sides]
+    low = 10 * int(min(mean.min() for mean in means) // 10)
+    high = min(100, 10 * int(max(mean.max() for mean in means) // 10 + 1))
+    low = min(low, high - 10)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    lanes = tuple(
+        Lane(
+            method=side.method,
+            label=names.arm(side.method, side.prompt_length),
+            start=place(mean.min()),
+            end=place(mean.max()),
+            marks=tuple(_marks(mean, side.average, place, names)),
+        )
+        for side, mean in zip(sides, means, strict=True)
+    )
+    step = 10 if high - low <= 50 else 20
+    return lanes, tuple((place(value), str(value)) for value in range(low, high + 1, step))
+
+
+def _marks(means: pd.Series, average: float, place: Callable[[float], float], names: Names) -> Iterator[Mark]:
+    # What is drawn last lies on top: English is the mark that the eye must find.
+    for code in means.index.drop(SOURCE_LANGUAGE, errors="ignore"):
+        yield Mark(place(means[code]), f"{names.language(code)} {score_text(means[code])}", "language")
+    yield Mark(place(average), f"average {score_text(average)}", "average")
+    if SOURCE_LANGUAGE in means.index:
+        english = means[SOURCE_LANGUAGE]
+        yield Mark(place(english), f"{names.language(SOURCE_LANGUAGE)} {score_text(english)}", "english")
+
+
+def _language_means(table: pd.DataFrame, side: Side, languages: Sequence[str]) -> pd.Series:
+    models = table[(table["method"] == side.method) & (table["prompt_length"] == side.prompt_length)]
+    return models[list(languages)].mean()
+
+
+def concerns(runs: pd.DataFrame, names: Names) -> tuple[list[Concern], list[Concern]]:
+    """The runs with problems: those that the scores come from, and the candidates that lost the search."""
+    troubled = problems(runs)
+    both: tuple[list[Concern], list[Concern]] = ([], [])
+    for run in troubled.to_dict("records"):
+        where = (
+            f"{TASKS[run['task']].title} · {names.arm(run['method'], run['prompt_length'], run['encoder'])}"
+            f" · seed {run['seed']} · learning rate {rate_text(run['learning_rate'])}"
+        )
+        both[0 if run["final"] else 1].append(Concern(where, run["problem"]))
+    return both
+
+
+def gaps_in_the_grid(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Concern]:
+    """What is missing beside the other arms of a task, by arm: averages over different languages mislead."""
+    missing = missing_cells(scores, runs)
+    found = []
+    for (encoder, task, method, length, languages), cells in missing.groupby(
+        ["encoder", "task", "method", "prompt_length", "languages"], sort=False
+    ):
+        seeds = listed([str(seed) for seed in cells["seed"]])
+        numbered = f"{'seed' if len(cells) == 1 else 'seeds'} {seeds}"
+        where = f"{TASKS[task].title} · {names.arm(method, length, encoder)} · {numbered}"
+        what = f"no score for {listed([names.language(code) for code in languages])}" if languages else "no scores"
+        found.append(Concern(where, what))
+    return found

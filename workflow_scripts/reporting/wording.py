@@ -1,0 +1,120 @@
+"""How the report writes numbers, and what it calls languages, methods and metrics."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from workflow_scripts.experiment.catalogue import METHODS
+
+NOTHING = "–"
+METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "exact match"}
+
+
+@dataclass(frozen=True)
+class Names:
+    """How languages, methods and encoders are called in this report."""
+
+    languages: dict[str, dict[str, str]]
+    several_encoders: bool = False
+    fallback: dict[str, str] = field(default_factory=lambda: {"name": "", "native": "", "direction": "auto"})
+
+    def language(self, code: str) -> str:
+        """The English name of a language, or its code where the name is not known."""
+        return self.languages.get(code, self.fallback)["name"] or code
+
+    def arm(self, method: str, prompt_length: int, encoder: str = "") -> str:
+        """An arm as a reader calls it: `Prompt tuning, length 16`, with its encoder where there are several."""
+        parts = [method_title(method)]
+        if prompt_length:
+            parts.append(f"length {prompt_length}")
+        if encoder and self.several_encoders:
+            parts.append(encoder)
+        return ", ".join(parts)
+
+
+def read_languages(path: Path) -> dict[str, dict[str, str]]:
+    """English name, own name and writing direction of each language code."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["code"]: row for row in csv.DictReader(file)}
+
+
+def method_title(method: str) -> str:
+    """A method as readers call it; one that the catalogue does not know keeps its name."""
+    return METHODS[method].title if method in METHODS else method.replace("_", " ")
+
+
+def metric_title(metric: str) -> str:
+    """A metric as readers call it."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def score_text(value: float | None) -> str:
+    """A percentage with one digit, as the paper prints it; a dash where there is none."""
+    return NOTHING if value is None or pd.isna(value) else f"{value:.1f}".replace("-", "−")
+
+
+def signed_text(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def spread_text(std: float | None) -> str:
+    """A standard deviation; nothing where one seed has none."""
+    return "" if std is None or pd.isna(std) else f"± {std:.1f}"
+
+
+def rate_text(rate: float | None) -> str:
+    """A learning rate as people write it, and as a configuration can take it: 5e-5."""
+    if rate is None or pd.isna(rate):
+        return NOTHING
+    mantissa, exponent = f"{rate:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def count_text(count: float) -> str:
+    """A whole number with its thousands apart."""
+    return NOTHING if pd.isna(count) else f"{count:,.0f}"
+
+
+def bytes_text(size: float) -> str:
+    """A size on disk in decimal units."""
+    if pd.isna(size):
+        return NOTHING
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration to the precision that a reader needs."""
+    if pd.isna(seconds):
+        return NOTHING
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def readable_date(date: str) -> str:
+    """`2026-11-22T16:07:00+00:00` as `22 November 2026, 16:07`; anything else as it is."""
+    try:
+        moment = datetime.fromisoformat(date)
+    except (TypeError, ValueError):
+        return str(date)
+    return f"{moment.day} {moment:%B %Y}, {moment:%H:%M}"
+
+
+def plural(count: int, thing: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

@@ -1,0 +1,43 @@
+"""Choose the learning rate whose run was best on the English validation set.
+
+    search/lr-*/run.json ──> selected.json   {"learning_rate": ...}
+
+The record holds the winner and nothing else: when the search grows and the winner stays, nothing that depends on it
+has changed. Of equal candidates the smaller learning rate wins. Settings: `learning_rates`.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import read_json, run, step_parser, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--runs", type=Path, nargs="*", default=[], help="run.json of each candidate")
+    result.add_argument("--selected", type=Path, required=True, help="the record to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Compare the candidates; a single one wins untried."""
+    candidates = sorted(arguments.settings["learning_rates"])
+    if len(candidates) == 1:
+        write_json(arguments.selected, {"learning_rate": candidates[0]})
+        return
+    records = {record["learning_rate"]: record for record in map(read_json, arguments.runs)}
+    if sorted(records) != candidates:
+        raise UserError(f"{arguments.selected}: candidates {candidates}, but runs of {sorted(records)}")
+    for rate in candidates:
+        logger.info("%g: %s %.2f", rate, records[rate]["metric"], records[rate]["validation"])
+    winner = max(candidates, key=lambda rate: (records[rate]["validation"], -rate))
+    write_json(arguments.selected, {"learning_rate": winner})
+
+
+if __name__ == "__main__":
+    run(main, parser())

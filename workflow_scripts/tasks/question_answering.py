@@ -1,0 +1,129 @@
+"""Extractive question answering (XQuAD, TyDiQA-GoldP): the first and the last token of the answer in a context.
+
+A long context is cut into windows that overlap by `stride` tokens (128 in the paper's code), each with the whole
+question before it. Adds the columns `offset_start` and `offset_end` (list of int32: the characters of the context that
+a token covers, -1 outside of the context) and, for training and validation, `start` and `end` (int32: the answer's tokens; 0, the
+first token, where the window does not hold the answer).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workflow_scripts.corpora.schema import Row
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tasks.tokens import Columns, Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+LEVEL = "token"
+TARGETS: dict[str, int | None] = {"start": None, "end": None}
+BEST = 20  # candidates for the answer's start and for its end (XTREME's n_best_size)
+LONGEST_ANSWER = 30  # tokens (XTREME's max_answer_length)
+
+
+def outputs(labels: Sequence[str]) -> int:
+    """One logit for being the first token, one for being the last."""
+    return 2
+
+
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> Columns:
+    """Each question becomes one feature a window. Raises UserError if a question leaves no room for its context."""
+    questions = [row["question"].strip() for row in rows]
+    room = settings["max_length"] - settings["stride"] - tokenizer.num_special_tokens_to_add(pair=True)
+    lengths = [len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"]]
+    if max(lengths) >= room:
+        longest = rows[lengths.index(max(lengths))]
+        raise UserError(
+            f"question {longest['id']!r} has {max(lengths)} tokens; max_length {settings['max_length']} and stride"
+            f" {settings['stride']} leave room for {room - 1}: raise the one or lower the other"
+        )
+    encoded = tokenizer(
+        questions,
+        [row["context"] for row in rows],
+        truncation="only_second",
+        max_length=settings["max_length"],
+        stride=settings["stride"],
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+    )
+    columns: Columns = {"row": encoded["overflow_to_sample_mapping"], "input_ids": encoded["input_ids"]}
+    if "token_type_ids" in encoded:
+        columns["token_type_ids"] = encoded["token_type_ids"]
+    columns |= {"offset_start": [], "offset_end": []}
+    for feature, number in enumerate(columns["row"]):
+        context = rows[number]["context"]
+        starts, ends = [], []
+        for part, (start, end) in zip(encoded.sequence_ids(feature), encoded["offset_mapping"][feature], strict=True):
+            # Some tokenizers count the space before a word as a part of it; an answer does not begin with a space.
+            while part == 1 and start < end and context[start].isspace():
+                start += 1
+            starts.append(start if part == 1 else -1)
+            ends.append(end if part == 1 else -1)
+        columns["offset_start"].append(starts)
+        columns["offset_end"].append(ends)
+    if settings["split"] != "test":
+        spans = [
+            _span(rows[number]["answers"], starts, ends)
+            for number, starts, ends in zip(
+                columns["row"], columns["offset_start"], columns["offset_end"], strict=True
+            )
+        ]
+        columns |= {"start": [first for first, _ in spans], "end": [last for _, last in spans]}
+    return columns
+
+
+def _span(answers: dict[str, list[Any]], starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+    """The tokens that cover the first gold answer, or (0, 0) where the window does not hold all of it."""
+    begin = answers["start"][0]
+    stop = begin + len(answers["text"][0])
+    inside = [position for position, start in enumerate(starts) if start >= 0 and ends[position] > start]
+    covering = [position for position in inside if ends[position] > begin and starts[position] < stop]
+    if not covering or starts[inside[0]] > begin or ends[inside[-1]] < stop:
+        return 0, 0
+    return covering[0], covering[-1]
+
+
+def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """The mean of the cross-entropies of start and end. logits: (batch, tokens, 2), padding at -infinity."""
+    from torch.nn.functional import cross_entropy
+
+    # A large finite number, not -infinity: infinity times a zero gradient would be not a number.
+    logits = logits.float().masked_fill(~batch["attention_mask"].bool().unsqueeze(-1), -1e4)
+    start, end = logits.unbind(-1)
+    return (cross_entropy(start, batch["start"]) + cross_entropy(end, batch["end"])) / 2
+
+
+def decode(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
+) -> dict[str, str]:
+    """The text of the best span over all windows of a question. logits: one array (tokens, 2) a feature."""
+    best = {row["id"]: (-np.inf, "") for row in rows}
+    offset_starts, offset_ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
+    for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
+        starts, ends = offset_starts[feature], offset_ends[feature]
+        span = best_span(values[:, 0], values[:, 1], inside=(starts >= 0) & (ends > starts))
+        identity, context = rows[row]["id"], rows[row]["context"]
+        if span and span[0] > best[identity][0]:
+            best[identity] = (span[0], context[starts[span[1]] : ends[span[2]]])
+    return {identity: text for identity, (_, text) in best.items()}
+
+
+def best_span(start: np.ndarray, end: np.ndarray, inside: np.ndarray) -> tuple[float, int, int] | None:
+    """The (score, first token, last token) with the highest sum of logits; None where no span is allowed.
+
+    start, end, inside: (tokens,). Only tokens inside the context count, the `BEST` best starts and ends, and spans of
+    at most `LONGEST_ANSWER` tokens.
+    """
+    allowed = np.flatnonzero(inside)
+    firsts = allowed[np.argsort(-start[allowed], kind="stable")[:BEST]]
+    lasts = allowed[np.argsort(-end[allowed], kind="stable")[:BEST]]
+    lengths = lasts[None, :] - firsts[:, None] + 1
+    sums = np.where((lengths >= 1) & (lengths <= LONGEST_ANSWER), start[firsts][:, None] + end[lasts][None, :], -np.inf)
+    if not sums.size or sums.max() == -np.inf:
+        return None
+    first, last = np.unravel_index(sums.argmax(), sums.shape)
+    return float(sums[first, last]), int(firsts[first]), int(lasts[last])

@@ -1,0 +1,52 @@
+"""Sentence pairs (XNLI, PAWS-X): one label for two texts, read off the first token's vector.
+
+Adds the column `label` (int32).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workflow_scripts.corpora.schema import Row
+from workflow_scripts.tasks.tokens import Columns, Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+LEVEL = "sequence"
+TARGETS: dict[str, int | None] = {"label": None}
+
+
+def outputs(labels: Sequence[str]) -> int:
+    """One logit a label."""
+    return len(labels)
+
+
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> Columns:
+    """Each pair becomes one feature; beyond `max_length` tokens, the longer text is cut first."""
+    encoded = tokenizer(
+        [row["text_a"] for row in rows],
+        [row["text_b"] for row in rows],
+        truncation="longest_first",
+        max_length=settings["max_length"],
+        return_attention_mask=False,
+    )
+    labels = {label: index for index, label in enumerate(settings["labels"])}
+    return {**encoded, "row": list(range(len(rows))), "label": [labels[row["label"]] for row in rows]}
+
+
+def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Cross-entropy. logits: (batch, labels)."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits.float(), batch["label"])
+
+
+def decode(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
+) -> dict[str, str]:
+    """The label of the highest logit. logits: one array (labels,) a feature."""
+    return {
+        rows[row]["id"]: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)
+    }

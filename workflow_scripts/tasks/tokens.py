@@ -1,0 +1,135 @@
+"""Token folders: what a tokenizer made of a corpus, memory-mapped and shared by every run.
+
+A folder holds a `datasets` Arrow table (readable with `datasets.load_from_disk`) and `tokens.json`, its record, which
+is written last. A row of the table is a *feature*, one input of the encoder. A long text may give several.
+
+Columns of every kind: `row` (int32, the row of the corpus that the feature was cut from), `input_ids` (list of int32)
+and, where the tokenizer makes them, `token_type_ids`. The modules of the kinds say which columns they add.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import read_json, write_json
+
+Columns = dict[str, list[Any]]
+
+
+class Ragged:
+    """Rows of unequal length in one flat array: row i is `values[starts[i]:starts[i + 1]]`."""
+
+    def __init__(self, values: np.ndarray, starts: np.ndarray) -> None:
+        self.values = values
+        self.starts = starts
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.starts[index] : self.starts[index + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """The length of each row."""
+        return np.diff(self.starts)
+
+    def padded(self, indices: Sequence[int] | np.ndarray, filler: int) -> np.ndarray:
+        """The chosen rows as an int64 array (rows, longest), filled up at the right."""
+        rows = [self[index] for index in indices]
+        result = np.full((len(rows), max(map(len, rows))), filler, dtype=np.int64)
+        for target, row in zip(result, rows, strict=True):
+            target[: len(row)] = row
+        return result
+
+
+class Tokens:
+    """The features of a token folder; nothing is copied until it is asked for."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray | Ragged], record: Mapping[str, Any]) -> None:
+        self.columns = columns
+        self.record = record
+
+    def __len__(self) -> int:
+        return len(self.columns["row"])
+
+    def ragged(self, name: str) -> Ragged:
+        """A column of lists."""
+        column = self.columns[name]
+        assert isinstance(column, Ragged), name
+        return column
+
+    def plain(self, name: str) -> np.ndarray:
+        """A column of numbers."""
+        column = self.columns[name]
+        assert isinstance(column, np.ndarray), name
+        return column
+
+
+def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) -> None:
+    """Write a token folder; the record that is given is completed by the features' count and checksum."""
+    from datasets import Dataset, Features, List, Value, disable_progress_bars
+
+    disable_progress_bars()
+
+    features = Features(
+        {
+            name: List(Value("int32")) if values and isinstance(values[0], (list, tuple)) else Value("int32")
+            for name, values in columns.items()
+        }
+    )
+    folder = record_path.parent
+    temporary = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    Dataset.from_dict(columns, features=features).save_to_disk(temporary)
+    lengths = [len(ids) for ids in columns["input_ids"]]
+    record = {
+        **record,
+        "features": len(lengths),
+        "tokens": sum(lengths),
+        "longest": max(lengths),
+        "sha256": _digest(columns),
+    }
+    write_json(temporary / record_path.name, record)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def _digest(columns: Columns) -> str:
+    """A checksum of the content, independent of how Arrow lays it out."""
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        digest.update(name.encode())
+        for value in columns[name]:
+            digest.update(np.asarray(value, dtype="<i4").tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def read_tokens(record_path: Path) -> Tokens:
+    """Memory-map a token folder. Raises UserError that names the folder when it is missing or damaged."""
+    record = read_json(record_path)
+    folder = record_path.parent
+    again = f"delete {folder} and run the workflow again"
+    files = sorted(folder.glob("*.arrow"))
+    if not files:
+        raise UserError(f"{folder} holds no Arrow file: {again}")
+    try:
+        # The stream format that `datasets` writes; read without it, since its import takes a second.
+        table = pa.concat_tables([pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{folder} cannot be read ({error}): {again}") from error
+    if table.num_rows != record["features"]:
+        raise UserError(f"{folder} holds {table.num_rows} features, its record says {record['features']}: {again}")
+    return Tokens({name: _column(table[name]) for name in table.column_names}, record)
+
+
+def _column(chunked: pa.ChunkedArray) -> np.ndarray | Ragged:
+    array = chunked.combine_chunks() if chunked.num_chunks != 1 else chunked.chunk(0)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return Ragged(array.values.to_numpy(), array.offsets.to_numpy())
+    return array.to_numpy()

@@ -1,0 +1,54 @@
+"""Cut the rows of a corpus into model inputs, once for every run that reads them.
+
+    corpus rows + tokenizer ──> resources/tokens/{encoder}/{task}/{language}/{split}/
+
+The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`.
+Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens, question answering).
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from workflow_scripts.corpora.schema import read_rows
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import read_json, run, step_parser
+from workflow_scripts.tasks import kind_module
+from workflow_scripts.tasks.tokens import write_tokens
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
+    result.add_argument("--rows", type=Path, required=True, help="the corpus, a parquet file")
+    result.add_argument("--tokens", type=Path, required=True, help="the record to write, tokens.json")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Tokenise and write."""
+    # Imported here so that --help and a bad command line answer at once.
+    from transformers import AutoTokenizer
+
+    settings = arguments.settings
+    encoder = read_json(arguments.encoder)
+    if settings["max_length"] > encoder["positions"]:
+        raise UserError(
+            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens, but encoder {encoder['name']} has"
+            f" {encoder['positions']} positions"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(arguments.encoder.parent)
+    if not tokenizer.is_fast:
+        raise UserError(f"{arguments.encoder.parent} holds no tokenizer.json: word and answer positions need one")
+    rows = read_rows(arguments.rows, settings["kind"])
+    columns = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
+    full = sum(len(ids) >= settings["max_length"] for ids in columns["input_ids"])
+    write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full})
+    logger.info("%d rows, %d features, %d of them at max_length", len(rows), len(columns["row"]), full)
+
+
+if __name__ == "__main__":
+    run(main, parser())

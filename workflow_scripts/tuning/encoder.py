@@ -1,0 +1,92 @@
+"""Loading a pretrained encoder from its folder: memory-mapped, without its pretraining head, never over the network."""
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from workflow_scripts.experiment.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> nn.Module:
+    """The encoder in float32, its weights memory-mapped: a page is read when it is first used.
+
+    Args:
+        folder: a Hugging Face checkpoint folder with safetensors files.
+        attention: the name of a registered attention implementation.
+        dropout: replaces every dropout probability of the checkpoint's configuration, as in the paper's code.
+
+    Raises UserError when the folder lacks a file or the weights do not fit the configuration.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
+    config = AutoConfig.from_pretrained(folder)
+    if dropout is not None:
+        for name in vars(config):
+            if name.endswith(("dropout", "dropout_prob")) and isinstance(getattr(config, name), (int, float)):
+                setattr(config, name, dropout)
+    config._attn_implementation = attention
+    weights = _read_weights(folder)
+    model = _empty_model(config, with_pooler=any("pooler." in name for name in weights))
+    prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
+    weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
+    if missing:
+        # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
+        logger.info("%s: names differ from the architecture's; converted by transformers", folder)
+        model = type(model).from_pretrained(folder, config=config)
+    elif unexpected:
+        logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+    return model.float()
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            weights |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
+    return weights
+
+
+def _empty_model(config: Any, with_pooler: bool) -> Any:
+    """The architecture of a configuration, its weights not initialised."""
+    from transformers import AutoModel
+    from transformers.initialization import no_init_weights
+
+    architecture = AutoModel._model_mapping[type(config)]
+    options = {}
+    if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
+        options["add_pooling_layer"] = with_pooler
+    with no_init_weights():
+        return architecture(config, **options)
+
+
+def positions_available(config: Any) -> int:
+    """How many tokens the encoder has positions for. RoBERTa's family keeps the first padding_idx + 1 unused."""
+    positions: int = config.max_position_embeddings
+    return positions - config.pad_token_id - 1 if counts_positions_from_padding(config) else positions
+
+
+def counts_positions_from_padding(config: Any) -> bool:
+    """Whether position ids start after the padding token's id, as in RoBERTa and what is built on it."""
+    return any(name in config.model_type for name in ("roberta", "camembert", "xmod"))
+
+
+def position_ids(config: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
+    """Position ids for texts that come after `after` prompt positions. attention_mask and result: (batch, tokens)."""
+    if counts_positions_from_padding(config):
+        counted = (attention_mask.cumsum(1) + after) * attention_mask
+        return counted + config.pad_token_id
+    return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

@@ -1,0 +1,53 @@
+"""Heads: from the encoder's vectors to logits."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from workflow_scripts.tuning.dropout import Dropout
+
+HEAD_STD = 0.02  # the deviation that BERT's and RoBERTa's linear layers are initialised with
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer initialised as BERT's: N(0, 0.02), no bias."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=HEAD_STD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class TokenHead(nn.Sequential):
+    """Dropout and one linear layer on every token's vector: (batch, tokens, width) -> (batch, tokens, outputs)."""
+
+    def __init__(self, width: int, outputs: int, dropout: float) -> None:
+        super().__init__(Dropout(dropout), linear(width, outputs))
+
+
+class LinearHead(nn.Sequential):
+    """Dropout and one linear layer on the text's vector: (batch, width) -> (batch, outputs)."""
+
+    def __init__(self, width: int, outputs: int, dropout: float) -> None:
+        super().__init__(Dropout(dropout), linear(width, outputs))
+
+
+class DenseHead(nn.Sequential):
+    """RoBERTa's classification head: dropout, dense, tanh, dropout, linear. (batch, width) -> (batch, outputs)."""
+
+    def __init__(self, width: int, outputs: int, dropout: float) -> None:
+        super().__init__(Dropout(dropout), linear(width, width), nn.Tanh(), Dropout(dropout), linear(width, outputs))
+
+
+def first_token(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The first token's vector: (batch, tokens, width) -> (batch, width)."""
+    return states[:, 0]
+
+
+def mean(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mean of a text's vectors, padding left out: (batch, tokens, width) -> (batch, width)."""
+    weights = attention_mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+SentenceVector = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

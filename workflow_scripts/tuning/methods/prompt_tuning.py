@@ -1,0 +1,25 @@
+"""Deep prompt tuning: trained key and value vectors in every layer, the encoder frozen (paper, section 2)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from workflow_scripts.tuning.heads import LinearHead, TokenHead
+from workflow_scripts.tuning.prompts import Prompts
+
+
+def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
+    """One linear layer, after the checkpoint's own frozen pooler for texts."""
+    return (LinearHead if level == "sequence" else TokenHead)(width, outputs, settings["dropout"])
+
+
+def sentence_vector(settings: dict[str, Any]) -> str:
+    """As configured; a checkpoint without a pooler gives the first token's vector in its place."""
+    return settings["sentence_vector"]
+
+
+def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+    """Add the prompts."""
+    model.prompts = Prompts(model.encoder, settings["prompt_length"], settings["prompt_std"], settings["dropout"])
+    model.prompt_length = settings["prompt_length"]

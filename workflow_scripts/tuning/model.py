@@ -1,0 +1,105 @@
+"""A tuned model: an encoder, what a method adds to it or frees in it, and a head."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tasks import kind_module
+from workflow_scripts.tuning import attention, heads
+from workflow_scripts.tuning.dropout import replace_dropout
+from workflow_scripts.tuning.encoder import load_encoder, position_ids, positions_available
+
+
+class TunedModel(nn.Module):
+    """An encoder with a head; a method decides which of its parameters are trained.
+
+    Attributes:
+        encoder: the pretrained encoder.
+        head: text or token vectors -> logits.
+        prompts: the prompts of a method that has them.
+        prompt_length: how many prompt vectors a layer has; the text's positions start after them.
+    """
+
+    def __init__(self, encoder: Any, head: nn.Module, level: str, sentence_vector: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.level = level
+        self.sentence_vector = sentence_vector
+        self.prompts: nn.Module | None = None
+        self.prompt_length = 0
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits: (batch, outputs) for a task on texts, (batch, tokens, outputs) for a task on tokens."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        if self.prompts is not None:
+            self.prompts.place()
+            inputs["position_ids"] = position_ids(self.encoder.config, batch["attention_mask"], self.prompt_length)
+        output = self.encoder(**inputs)
+        if self.level == "token":
+            return self.head(output.last_hidden_state)
+        if self.sentence_vector == "mean":
+            return self.head(heads.mean(output.last_hidden_state, batch["attention_mask"]))
+        pooled = getattr(output, "pooler_output", None) if self.sentence_vector == "pooler" else None
+        return self.head(output.last_hidden_state[:, 0] if pooled is None else pooled)
+
+    def tuned_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def tuned_tensors(self) -> dict[str, torch.Tensor]:
+        """What a run stores: the trained parameters, and the ids of trained embedding rows."""
+        tensors = {name: parameter.detach() for name, parameter in self.tuned_parameters().items()}
+        return tensors | {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
+
+
+def method_module(method: str) -> ModuleType:
+    """The module of a tuning method."""
+    return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
+
+
+def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+    """The model at the start of training.
+
+    Args:
+        folder: the encoder's folder.
+        settings: the merged settings of the run.
+        touched: the vocabulary ids in the training data, ascending; None trains every row of the embeddings.
+
+    Raises UserError when the texts and the prompts need more positions than the encoder has.
+    """
+    kind = kind_module(settings["kind"])
+    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"])
+    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder.config)
+    if needed > available:
+        raise UserError(
+            f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"
+            f" {settings['prompt_length']} need {needed} positions; encoder {settings['encoder']} has {available}:"
+            " lower one of them"
+        )
+    encoder.requires_grad_(False)
+    method = method_module(settings["method"])
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), settings)
+    vector = method.sentence_vector(settings)
+    model = TunedModel(encoder, head, kind.LEVEL, vector)
+    method.prepare(model, settings, touched)
+    replace_dropout(model)
+    return model
+
+
+def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:
+    """The model as a run stored it. Raises UserError when the tensors are not those of such a run."""
+    touched = next((tensor for name, tensor in tensors.items() if name.endswith(".touched")), None)
+    model = build(folder, settings, touched)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.tuned_tensors().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        differing = sorted(set(expected.items()) ^ set(found.items()))
+        raise UserError(f"the stored weights do not fit the run's settings, first at {differing[0][0]}")
+    model.load_state_dict(tensors, strict=False)
+    return model

@@ -1,0 +1,46 @@
+"""How a training shows where it stands: one line that renews itself on a terminal, plain lines in its log."""
+
+import logging
+import sys
+import time
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0  # between two plain lines
+
+
+class Progress:
+    """Counts steps; shows loss, examples a second and time left."""
+
+    def __init__(self, steps: int, epochs: int) -> None:
+        self.steps = steps
+        self.epochs = epochs
+        self.begun = time.monotonic()
+        self.logged = -LOG_SECONDS
+        self.terminal = sys.stderr.isatty()
+
+    def step(self, step: int, epoch: int, loss: float, examples: int) -> None:
+        """Tell how far it is; `examples` counts from the start."""
+        passed = time.monotonic() - self.begun
+        left = passed / step * (self.steps - step)
+        line = (
+            f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  loss {loss:.4f}"
+            f"  {examples / passed:.0f} examples/s  {left // 60:.0f}:{left % 60:02.0f} left"
+        )
+        if self.terminal:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+        if passed - self.logged >= LOG_SECONDS or step == self.steps:
+            self.logged = passed
+            logger.info(line)
+
+    def epoch(self, epoch: int, metrics: dict[str, float], loss: float) -> None:
+        """Tell what the validation after an epoch gave."""
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+        logger.info("epoch %d/%d  English validation: %s  loss %.4f", epoch, self.epochs, shown, loss)
+
+    def close(self) -> None:
+        """Leave the terminal's line."""
+        if self.terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
