@@ -13,16 +13,29 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from workflow_scripts.corpora.mini import LANGUAGES, SIZES, rows
+from workflow_scripts.corpora import mini
+from workflow_scripts.corpora.mini import LANGUAGES, SIZES
 from workflow_scripts.corpora.mini.sounds import elide, with_particle
 from workflow_scripts.corpora.mini.wording import SLOT, join_tokens, load_wording
 from workflow_scripts.corpora.schema import check_row
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.catalogue import MINI_LANGUAGES, TASKS
 from workflow_scripts.experiment.errors import UserError
 
 SETS = [("en", "train"), ("en", "validation"), *((language, "test") for language in LANGUAGES)]
 OTHER_LANGUAGES = LANGUAGES[1:]
 ROOT = Path(__file__).parent.parent
+
+
+def rows(task, language, split, limit=None):
+    return mini.rows({"task": task, "language": language, "split": split, "limit": limit})
+
+
+def test_the_catalogue_lists_its_languages():
+    assert LANGUAGES == MINI_LANGUAGES
+
+
+def test_a_limit_takes_the_first_rows():
+    assert rows("xnli", "de", "test", limit=7) == rows("xnli", "de", "test")[:7]
 
 
 def templates(found):
@@ -281,7 +294,7 @@ def test_another_hash_seed_gives_the_same_rows():
     def digest(seed):
         program = (
             "import hashlib, json\n"
-            "from workflow_scripts.corpora.mini import rows\n"
+            "from tests.test_mini_corpus import rows\n"
             "made = [rows(task, 'ko', 'test') for task in ('xnli', 'pawsx', 'udpos', 'xquad', 'tydiqa')]\n"
             "made += [rows(task, 'en', 'train')[:200] for task in ('xnli', 'udpos')]\n"
             "print(hashlib.sha256(json.dumps(made).encode()).hexdigest())"

@@ -5,7 +5,8 @@ English sentences to train on, and test sets that say the same in seven language
 languages. No template and no filler of the test sets occurs in training, nor in validation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from workflow_scripts.corpora.mini.pairs import inference_rows, paraphrase_rows
 from workflow_scripts.corpora.mini.questions import question_rows
@@ -28,12 +29,14 @@ _MAKERS: dict[str, Callable[[Wording, str, int], list[Row]]] = {
 }
 
 
-def rows(task: str, language: str, split: str) -> list[Row]:
+def rows(settings: Mapping[str, Any]) -> list[Row]:
     """Make the rows of a task: the same ones on every call, on every machine.
 
-    The test sets are parallel: row `i` has the same id, content and label in all languages. Raises UserError for a
-    task, language or split that the mini benchmark does not have; training and validation are English only.
+    Settings: `task`, `language`, `split`, and `limit`, the most rows to return (the first ones) or None. The test sets
+    are parallel: row `i` has the same id, content and label in all languages. Raises UserError for a task, language or
+    split that the mini benchmark does not have; training and validation are English only.
     """
+    task, language, split = settings["task"], settings["language"], settings["split"]
     if task not in _MAKERS:
         raise UserError(f"the mini benchmark has no task {task!r}: choose from {', '.join(_MAKERS)}")
     if split not in SIZES:
@@ -41,4 +44,4 @@ def rows(task: str, language: str, split: str) -> list[Row]:
     allowed = LANGUAGES if split == "test" else ("en",)
     if language not in allowed:
         raise UserError(f"the mini benchmark has no {split} set in {language!r}: choose from {', '.join(allowed)}")
-    return _MAKERS[task](load_wording(split, language), task, SIZES[split])
+    return _MAKERS[task](load_wording(split, language), task, SIZES[split])[: settings["limit"]]
