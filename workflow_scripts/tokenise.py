@@ -3,7 +3,8 @@
     corpus rows + tokenizer ──> resources/tokens/{encoder}/{task}/{language}/{split}/
 
 The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`.
-Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens, question answering).
+Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens, question
+answering), `labelled_subword` (tagging).
 """
 
 import argparse

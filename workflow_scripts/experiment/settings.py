@@ -59,6 +59,8 @@ def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
     }
     if kind == "question_answering":
         settings["stride"] = section.stride
+    if kind == "tagging":
+        settings["labelled_subword"] = section.labelled_subword
     return settings
 
 

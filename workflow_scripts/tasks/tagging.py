@@ -1,7 +1,11 @@
-"""Tagging (UD-POS): one tag a word, read off the vector of the word's first subword.
+"""Tagging (UD-POS): one tag a word, read off the vector of one of the word's subwords.
 
-Adds the columns `labels` (list of int32: the tag at a word's first subword, IGNORED elsewhere) and `word` (list of
-int32: the word's number at its first subword, -1 elsewhere).
+That is the first one, as in XTREME and the paper (`labelled_subword: first`). With SentencePiece vocabularies it is
+often a bare word-start marker in languages that are written without spaces, the same for every word;
+`labelled_subword: first_visible` passes over it.
+
+Adds the columns `labels` (list of int32: the tag at a word's labelled subword, IGNORED elsewhere) and `word` (list of
+int32: the word's number at its labelled subword, -1 elsewhere).
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,6 +38,10 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     labels = {label: index for index, label in enumerate(settings["labels"])}
     before, after = _around(tokenizer)
     room = settings["max_length"] - len(before) - len(after)
+    # The pieces that show nothing: a bare word-start marker.
+    invisible = {
+        number for piece, number in tokenizer.get_vocab().items() if not piece.strip("\u2581\u0120 ")
+    } if settings["labelled_subword"] == "first_visible" else set()
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
     for number, row in enumerate(rows):
         # Each word by itself, as XTREME does: a tokenizer without a marker for word starts still keeps words apart.
@@ -49,7 +57,8 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
             tag_row, word_row = [IGNORED] * len(ids), [-1] * len(ids)
             position = len(before)
             for word, first, piece in zip(words, firsts, window, strict=True):
-                tag_row[position], word_row[position] = first, word
+                visible = next((place for place, number in enumerate(piece) if number not in invisible), 0)
+                tag_row[position + visible], word_row[position + visible] = first, word
                 position += len(piece)
             columns["row"].append(number)
             columns["input_ids"].append(ids)
@@ -82,7 +91,7 @@ def _windows(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """Cross-entropy over first subwords. logits: (batch, tokens, tags)."""
+    """Cross-entropy over labelled subwords. logits: (batch, tokens, tags)."""
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
@@ -91,7 +100,7 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
 def decode(
     logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The tag of the highest logit at each word's first subword. logits: one array (tokens, tags) a feature."""
+    """The tag of the highest logit at each word's labelled subword. logits: one array (tokens, tags) a feature."""
     predictions = {row["id"]: [""] * len(row["tokens"]) for row in rows}
     words = tokens.ragged("word")
     for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):

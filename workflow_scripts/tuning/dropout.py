@@ -28,12 +28,18 @@ def restore_dropout(state: dict[str, object]) -> None:
     _bits.state = state
 
 
-def keep_mask(shape: torch.Size, probability: float) -> torch.Tensor:
-    """A boolean tensor, True with 1 - probability."""
+def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of the shape and type: 0 with the probability, else 1 / (1 - probability)."""
     count = shape.numel()
-    words = _bits.random_raw((count + 3) // 4)
-    kept = words.view(np.uint16)[:count] >= round(probability * 65536)
-    return torch.from_numpy(kept).view(shape)
+    words = _bits.random_raw((count + 3) // 4).view(np.uint16)[:count]
+    # The factor's own bits times 0 or 1: one pass, where a boolean mask would be converted twice in every step.
+    factor = torch.tensor(1 / (1 - probability), dtype=dtype)
+    bits = factor.view(_INTEGERS[factor.element_size()]).numpy()
+    kept = np.multiply(words >= round(probability * 65536), bits)
+    return torch.from_numpy(kept).view(dtype).view(shape)
+
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def drop(values: torch.Tensor, probability: float) -> torch.Tensor:
@@ -42,22 +48,7 @@ def drop(values: torch.Tensor, probability: float) -> torch.Tensor:
         return values
     if values.device.type != "cpu":
         return nn.functional.dropout(values, probability)
-    return _Drop.apply(values, keep_mask(values.shape, probability), 1 / (1 - probability))
-
-
-class _Drop(torch.autograd.Function):
-    """values x mask x scale; the mask is all that the backward pass needs."""
-
-    @staticmethod
-    def forward(context, values, mask, scale):  # type: ignore[no-untyped-def]
-        context.save_for_backward(mask)
-        context.scale = scale
-        return values.mul(mask).mul_(scale)
-
-    @staticmethod
-    def backward(context, gradient):  # type: ignore[no-untyped-def]
-        (mask,) = context.saved_tensors
-        return gradient.mul(mask).mul_(context.scale), None, None
+    return values * scaled_mask(values.shape, probability, values.dtype)
 
 
 class Dropout(nn.Dropout):

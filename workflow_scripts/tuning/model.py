@@ -89,7 +89,21 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
     model = TunedModel(encoder, head, kind.LEVEL, vector)
     method.prepare(model, settings, touched)
     replace_dropout(model)
+    if settings["precision"] == "bfloat16":
+        use_bfloat16(encoder)
     return model
+
+
+def use_bfloat16(encoder: Any) -> None:
+    """Keep frozen matrices and the states between layers in bfloat16, which autocast would convert in every step.
+
+    Embeddings stay as they are, memory-mapped; normalisations compute in float32 inside. What is trained stays in
+    float32.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+            module.to(torch.bfloat16)
+    encoder.embeddings.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
 
 def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:

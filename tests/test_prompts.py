@@ -1,0 +1,331 @@
+"""That prompts in the attention interface are the method of the paper, and change nothing where there are none.
+
+The oracle is PEFT's prefix tuning, which puts the prompts into the encoder's cache of past keys and values. It shares
+no code with ours.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PrefixTuningConfig, get_peft_model
+from scipy.stats import kstest
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, random_tokens, save_encoder, settings
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    XLMRobertaConfig,
+)
+from transformers.models.modernbert import modeling_modernbert
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tasks import kind_module
+from workflow_scripts.tuning.batches import collate
+from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.heads import DenseHead
+from workflow_scripts.tuning.model import TunedModel, build
+from workflow_scripts.tuning.predict import logits
+from workflow_scripts.tuning.prompts import Prompts
+
+LENGTH = 5
+KINDS = tuple(LABELS)
+WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
+TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert")
+REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
+PEFT_TASKS = {
+    "sentence_pair": ("SEQ_CLS", AutoModelForSequenceClassification),
+    "tagging": ("TOKEN_CLS", AutoModelForTokenClassification),
+    "question_answering": ("QUESTION_ANS", AutoModelForQuestionAnswering),
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    """A tiny random encoder of each architecture."""
+    return {name: save_encoder(tmp_path_factory.mktemp(name), name) for name in CONFIGURATIONS}
+
+
+def batch_of(kind: str, name: str = "bert") -> dict[str, torch.Tensor]:
+    """Four texts of unlike lengths, so that three of them are padded, with the targets of the kind."""
+    tokens = random_tokens(kind, 4)
+    batch = collate(tokens, torch.arange(4).numpy(), PADDING, kind_module(kind).TARGETS, CPU)
+    assert not batch["attention_mask"].all()
+    if name in ("bert", "electra"):
+        half = torch.arange(batch["input_ids"].shape[1]) >= 3
+        batch["token_type_ids"] = half.expand_as(batch["input_ids"]).long()
+    return batch
+
+
+def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+
+
+def prompted(folder: Path, kind: str, with_dense_head: bool = False) -> TunedModel:
+    """Our model with prompts and a head large enough to matter: at their initial 0.02 all gradients are near 0."""
+    seed_everything(3)
+    model = build(folder, settings(kind=kind, prompt_length=LENGTH), touched=None).eval()
+    if with_dense_head:
+        model.head, model.sentence_vector = DenseHead(32, 3, dropout=0.0).eval(), "first_token"
+    with torch.no_grad():
+        for parameter in model.tuned_parameters().values():
+            parameter.copy_(torch.randn_like(parameter))
+    return model
+
+
+def head_parameters(model: TunedModel) -> dict[str, torch.nn.Parameter]:
+    return {name: value for name, value in model.tuned_parameters().items() if name.startswith("head.")}
+
+
+def trained_in(oracle: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters of PEFT's head, in the order of the head's layers."""
+    return [
+        parameter
+        for name, parameter in oracle.named_parameters()
+        if parameter.requires_grad and "prompt_encoder" not in name
+    ]
+
+
+def as_peft_stores(vectors: torch.Tensor) -> torch.Tensor:
+    """(layers, 2, heads, length, head size) -> (length, layers x 2 x heads x head size)."""
+    return vectors.permute(3, 0, 1, 2, 4).reshape(vectors.shape[3], -1)
+
+
+def peft_of(model: TunedModel, folder: Path, kind: str, attention: str) -> torch.nn.Module:
+    """PEFT's prefix tuning of the same encoder, with our prompts and our head in it."""
+    task, architecture = PEFT_TASKS[kind]
+    base = architecture.from_pretrained(
+        folder, num_labels=len(LABELS[kind]) or 2, attn_implementation=attention, classifier_dropout=0.0
+    )
+    oracle = get_peft_model(base, PrefixTuningConfig(task_type=task, num_virtual_tokens=LENGTH)).eval()
+    with torch.no_grad():
+        oracle.prompt_encoder["default"].embedding.weight.copy_(as_peft_stores(model.prompts.vectors))
+        for theirs, ours in zip(trained_in(oracle), head_parameters(model).values(), strict=True):
+            theirs.copy_(ours)
+    return oracle
+
+
+def peft_logits(oracle: torch.nn.Module, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
+    output = oracle(**inputs_of(batch))
+    if kind == "question_answering":
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    return output.logits
+
+
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
+    """Logits without those of padding, which nothing reads."""
+    return logits if kind == "sentence_pair" else logits[batch["attention_mask"].bool()]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", WITH_CACHE)
+def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attention):
+    # PEFT gives RoBERTa's family its own classification head, which is ours of fine-tuning.
+    model = prompted(encoders[name], kind, with_dense_head=kind == "sentence_pair" and name != "bert")
+    oracle = peft_of(model, encoders[name], kind, attention)
+    batch = batch_of(kind, name)
+    if kind == "question_answering":
+        batch.pop("token_type_ids", None)  # PEFT loses them there
+    loss = kind_module(kind).loss
+
+    with torch.inference_mode():
+        predicted = model(batch)
+    ours, theirs = model(batch), peft_logits(oracle, batch, kind)
+    assert_close(real(ours, batch, kind), real(theirs, batch, kind))
+    assert_close(real(predicted, batch, kind), real(theirs, batch, kind))
+
+    loss(ours, batch).backward()
+    loss(theirs, batch).backward()
+    expected = oracle.prompt_encoder["default"].embedding.weight.grad
+    assert expected.abs().max() > 1e-3
+    assert_close(as_peft_stores(model.prompts.vectors.grad), expected)
+    for here, there in zip(head_parameters(model).values(), trained_in(oracle), strict=True):
+        assert_close(here.grad, there.grad)
+
+
+@pytest.mark.parametrize("name", WITH_CACHE)
+def test_the_prompts_of_every_layer_matter(encoders, name):
+    """Otherwise the equality above could hold for prompts that nothing reads."""
+    model = prompted(encoders[name], "tagging")
+    model(batch_of("tagging", name)).square().mean().backward()
+    assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
+
+
+def modernbert_with_prompts(
+    folder: Path, batch: dict[str, torch.Tensor], vectors: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> torch.Tensor:
+    """ModernBERT's last hidden state with its own eager attention, given longer keys and values.
+
+    It keeps no cache, so PEFT cannot help. A local layer sees the prompts from everywhere, as a cache would be seen.
+    """
+    eager = modeling_modernbert.eager_attention_forward
+
+    def attend(module, query, key, value, attention_mask, **options):
+        prompt_key, prompt_value = (part.expand(len(key), *part.shape) for part in vectors[module.layer_idx])
+        hidden_nowhere = torch.zeros(*attention_mask.shape[:3], LENGTH)
+        return eager(
+            module,
+            query,
+            torch.cat((prompt_key, key), dim=2),
+            torch.cat((prompt_value, value), dim=2),
+            torch.cat((hidden_nowhere, attention_mask), dim=3),
+            **options,
+        )
+
+    plain = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    monkeypatch.setattr(modeling_modernbert, "eager_attention_forward", attend)
+    positions = torch.arange(batch["input_ids"].shape[1])[None] + LENGTH
+    return plain(**inputs_of(batch), position_ids=positions).last_hidden_state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_without_a_cache_takes_prompts_as_its_own_attention_would(encoders, kind, monkeypatch):
+    model = prompted(encoders["modernbert"], kind)
+    batch = batch_of(kind, "modernbert")
+    loss = kind_module(kind).loss
+    vectors = model.prompts.vectors.detach().clone().requires_grad_()
+    states = modernbert_with_prompts(encoders["modernbert"], batch, vectors, monkeypatch)
+    theirs = model.head(states if model.level == "token" else states[:, 0])
+
+    with torch.inference_mode():
+        predicted = model(batch)
+    ours = model(batch)
+    assert_close(real(ours, batch, kind), real(theirs, batch, kind))
+    assert_close(real(predicted, batch, kind), real(theirs, batch, kind))
+
+    (expected,) = torch.autograd.grad(loss(theirs, batch), vectors)
+    (found,) = torch.autograd.grad(loss(ours, batch), model.prompts.vectors)
+    assert expected.abs().max() > 1e-3
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", TAKING_PROMPTS)
+def test_padding_changes_nothing(encoders, name):
+    model = prompted(encoders[name], "tagging")
+    batch = batch_of("tagging", name)
+    padded = model(batch)
+    for number, length in enumerate(batch["attention_mask"].sum(1).tolist()):
+        alone = {column: values[number : number + 1, :length] for column, values in batch.items()}
+        assert_close(padded[number : number + 1, :length], model(alone))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if name not in REFUSED])
+def test_without_prompts_the_encoder_gives_what_the_library_gives(encoders, name, attention):
+    assert_equal_to_library(encoders[name], name, attention)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_encoders_that_cannot_take_prompts_can_be_fine_tuned_all_the_same(encoders, name):
+    assert_equal_to_library(encoders[name], name, "eager")
+
+
+def assert_equal_to_library(folder: Path, name: str, attention: str) -> None:
+    """All vectors of all texts, to a millionth of the largest number."""
+    batch = batch_of("tagging", name)
+    shown = batch["attention_mask"].bool()
+    plain = AutoModel.from_pretrained(folder, attn_implementation=attention).eval()
+    encoder = build(folder, settings(kind="tagging", method="fine_tuning"), touched=None).eval().encoder
+    expected = plain(**inputs_of(batch)).last_hidden_state[shown]
+    tolerance = 1e-6 * float(expected.abs().max())
+    torch.testing.assert_close(encoder(**inputs_of(batch)).last_hidden_state[shown], expected, rtol=0, atol=tolerance)
+    with torch.inference_mode():
+        predicted = encoder(**inputs_of(batch)).last_hidden_state[shown]
+    torch.testing.assert_close(predicted, expected, rtol=0, atol=tolerance)
+
+
+def test_the_bundled_encoder_gives_what_the_library_gives(bundled_encoder):
+    plain = AutoModel.from_pretrained(bundled_encoder, attn_implementation="sdpa").eval()
+    model = build(bundled_encoder, settings(method="fine_tuning"), touched=torch.arange(100)).eval()
+    ids = torch.tensor([[0, 47958, 38260, 5, 2, 2, 6, 22888, 2], [0, 83, 6957, 2, 1, 1, 1, 1, 1]])
+    inputs = {"input_ids": ids, "attention_mask": (ids != 1).long()}
+    with torch.inference_mode():
+        ours, theirs = model.encoder(**inputs).last_hidden_state, plain(**inputs).last_hidden_state
+    assert_close(ours[ids != 1], theirs[ids != 1])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_architecture_that_cannot_take_prompts_is_refused_by_name(encoders, name):
+    with pytest.raises(UserError, match=f"{name}.*cannot take prompts.*leave prompt_tuning out") as refusal:
+        build(encoders[name], settings(), touched=None)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", TAKING_PROMPTS)
+def test_prompts_and_head_are_all_that_is_tuned(encoders, name):
+    model = build(encoders[name], settings(kind="tagging", prompt_length=LENGTH), touched=None)
+    tuned = {name: parameter.numel() for name, parameter in model.tuned_parameters().items()}
+    head = (32 + 1) * len(LABELS["tagging"])
+    assert sum(tuned.values()) == 3 * 2 * LENGTH * 32 + head
+    assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
+
+
+def test_prompts_begin_normally_distributed(encoders):
+    seed_everything(0)
+    encoder = build(encoders["bert"], settings(), touched=None).encoder
+    vectors = Prompts(encoder, length=64, std=0.02, dropout=0.1).vectors.detach()
+    assert vectors.numel() == 3 * 2 * 64 * 32
+    assert kstest(vectors.flatten().numpy() / 0.02, "norm").pvalue > 0.01
+    for layer in vectors:
+        for part in layer:  # keys, values
+            assert part.std().item() == pytest.approx(0.02, rel=0.06)  # four standard errors
+
+
+def test_prompts_of_two_seeds_differ_and_of_one_seed_are_equal(encoders):
+    def vectors(seed: int) -> torch.Tensor:
+        seed_everything(seed)
+        return build(encoders["bert"], settings(seed=seed), touched=None).prompts.vectors.detach()
+
+    assert torch.equal(vectors(1), vectors(1))
+    assert not torch.isclose(vectors(1), vectors(2)).any()
+
+
+@pytest.mark.parametrize("length", [16, 32])
+def test_of_xlm_r_large_the_prompts_are_a_tenth_to_three_tenths_of_a_percent(length):
+    """The share of tuned parameters that the paper reports (0.1 % to 0.3 %); on the meta device nothing is computed."""
+    large = XLMRobertaConfig(
+        vocab_size=250_002,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(large)
+        tuned = Prompts(encoder, length, std=0.02, dropout=0.1).vectors.numel()
+    everything = sum(parameter.numel() for parameter in encoder.parameters())
+    assert everything == pytest.approx(560e6, rel=0.002)
+    assert tuned == 24 * 2 * length * 1024
+    assert 0.1 <= 100 * tuned / everything <= 0.3
+
+
+def test_ids_of_the_whole_vocabulary_are_allowed(encoders):
+    """The helper's texts leave the last fifth of the vocabulary out; a test language would not."""
+    model = prompted(encoders["xlm-roberta"], "sentence_pair")
+    ids = torch.arange(VOCABULARY - 20, VOCABULARY)[None]
+    assert model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+@pytest.mark.parametrize("name", TAKING_PROMPTS)
+def test_bfloat16_stays_near_float32(encoders, name, method):
+    tokens = random_tokens("tagging", 40)
+
+    def values(precision: str) -> torch.Tensor:
+        seed_everything(3)
+        made = settings(kind="tagging", method=method, precision=precision)
+        model = build(encoders[name], made, touched=None)
+        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+
+    exact, rough = values("float32"), values("bfloat16")
+    assert not torch.equal(exact, rough)
+    assert ((rough - exact).std() / exact.std()).item() < 0.03

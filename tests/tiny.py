@@ -1,0 +1,150 @@
+"""Encoders, token folders and settings small enough to train in a test. Shared by the tests of tuning and of the steps.
+
+The encoders are random, with weights ten times larger than a fresh encoder's: attention that is nearly uniform would
+hide a wrong mask or a prompt in the wrong layer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    BertConfig,
+    CamembertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from workflow_scripts.experiment.step import write_json
+from workflow_scripts.tasks.tokens import Columns, Ragged, Tokens
+
+VOCABULARY = 80
+PADDING = 1
+POSITIONS = 60
+LABELS = {"sentence_pair": ["yes", "no", "maybe"], "tagging": ["NOUN", "VERB", "X", "PUNCT"], "question_answering": []}
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": PADDING,
+    "initializer_range": 0.2,
+}
+_MODERN = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}
+
+# Two of ModernBERT's three layers look at the four neighbours on each side only.
+CONFIGURATIONS: dict[str, PreTrainedConfig] = {
+    "bert": BertConfig(**_SIZES),
+    "roberta": RobertaConfig(**_SIZES),
+    "xlm-roberta": XLMRobertaConfig(**_SIZES),
+    "camembert": CamembertConfig(**_SIZES),
+    "electra": ElectraConfig(**_SIZES, embedding_size=24),
+    "modernbert": ModernBertConfig(**_SIZES, **_MODERN, local_attention=8),
+    "distilbert": DistilBertConfig(
+        **{key: _SIZES[key] for key in ("vocab_size", "max_position_embeddings", "pad_token_id", "initializer_range")},
+        dim=32,
+        n_layers=3,
+        n_heads=4,
+        hidden_dim=48,
+    ),
+    "deberta-v2": DebertaV2Config(**_SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+    "albert": AlbertConfig(**_SIZES, embedding_size=24),
+    "mpnet": MPNetConfig(**_SIZES),
+}
+
+
+def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
+    """A random encoder of the architecture as `fetch_encoder` leaves one: checkpoint and record. Returns the folder."""
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(CONFIGURATIONS[name])
+    # Biases and normalisations begin at 0 and 1, where a mistake in them could not be seen.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.2 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    positions = POSITIONS - 2 if "roberta" in name or name in ("camembert", "mpnet") else POSITIONS
+    parameters = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    write_json(folder / "encoder.json", {"name": name, "positions": positions, "parameters": parameters})
+    return folder
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """The merged settings of a training, as `train` gets them; fine-tuning has no prompts."""
+    kind = changes.get("kind", "sentence_pair")
+    task = {"sentence_pair": "xnli", "tagging": "udpos", "question_answering": "xquad"}[kind]
+    made = {
+        "encoder": "tiny",
+        "task": task,
+        "kind": kind,
+        "labels": LABELS[kind],
+        "method": "prompt_tuning",
+        "prompt_length": 4,
+        "prompt_std": 0.02,
+        "max_length": 32,
+        "seed": 7,
+        "epochs": 2,
+        "batch_size": 8,
+        "schedule": "linear",
+        "decay": 0.95,
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "gradient_clipping": 1.0,
+        "dropout": 0.0,
+        "keep": "last",
+        "precision": "float32",
+        "sentence_vector": "pooler",
+    } | changes
+    return made if made["method"] == "prompt_tuning" else made | {"prompt_length": 0}
+
+
+def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -> Columns:
+    """Features of 5 to `longest` tokens whose targets can be learnt from single tokens; a row a feature.
+
+    Ids from 5 on: below are special tokens. The last fifth of the vocabulary never occurs.
+    """
+    random = np.random.default_rng(seed)
+    lengths = random.integers(5, longest + 1, features)
+    texts = [[0, *random.integers(5, VOCABULARY * 4 // 5, length - 2).tolist(), 2] for length in lengths]
+    columns: Columns = {"row": list(range(features)), "input_ids": texts}
+    if kind == "sentence_pair":
+        columns["label"] = [text[1] % 3 for text in texts]
+    elif kind == "tagging":
+        columns["word"] = [[-1, *range(len(text) - 2), -1] for text in texts]
+        columns["labels"] = [[-100, *(token % 4 for token in text[1:-1]), -100] for text in texts]
+    else:
+        columns["start"] = [int(np.argmax(text[1:-1])) + 1 for text in texts]
+        columns["end"] = columns["start"]
+        columns["offset_start"] = [[-1, *range(len(text) - 2), -1] for text in texts]
+        columns["offset_end"] = [[-1, *range(1, len(text) - 1), -1] for text in texts]
+    return columns
+
+
+def in_memory(columns: Columns) -> Tokens:
+    """The columns as a token folder would give them, without the folder."""
+
+    def column(values: list[Any]) -> np.ndarray | Ragged:
+        if not isinstance(values[0], list):
+            return np.array(values, dtype=np.int32)
+        starts = np.concatenate(([0], np.cumsum([len(value) for value in values])))
+        return Ragged(np.concatenate(values).astype(np.int32), starts)
+
+    return Tokens({name: column(values) for name, values in columns.items()}, {})
+
+
+def random_tokens(kind: str, features: int, seed: int = 0, longest: int = 20) -> Tokens:
+    """`random_columns` as tokens."""
+    return in_memory(random_columns(kind, features, seed, longest))
