@@ -41,6 +41,11 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         # A defect of ours, or a machine out of memory or disk: the log must hold the whole story.
         logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")
         sys.exit(1)
+    # Everything is written and closed: leave without taking PyTorch apart, which costs 0.5 s of a 3.8 s prediction.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _start_log(file: Path | None) -> None:
