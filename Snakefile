@@ -54,6 +54,7 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/tokenise.smk"
 include: "rules/train.smk"

@@ -4,8 +4,8 @@
 rule predict:
     input:
         encoder=PATHS.encoder("{encoder}"),
-        weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}") + "/weights.safetensors",
-        record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}") + "/run.json",
+        weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
+        record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
         tokens=PATHS.tokens("{encoder}", "{task}", "{language}", "test"),
         rows=PATHS.corpus("{task}", "{language}", "test"),
     output:
@@ -30,10 +30,10 @@ rule predict:
 
 rule score:
     input:
-        predictions=lambda wildcards: expand(
-            PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{{language}}").format(**wildcards),
-            language=GRID.languages(wildcards.task),
-        ),
+        predictions=lambda wildcards: [
+            PATHS.predictions(wildcards.encoder, wildcards.task, wildcards.arm, wildcards.seed, language)
+            for language in GRID.languages(wildcards.task)
+        ],
         rows=lambda wildcards: [
             PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
         ],
@@ -48,9 +48,7 @@ rule score:
         mem_mb=1000,
         runtime=20,
     params:
-        cfg=lambda wildcards: settings.as_text(
-            settings.of_scores(wildcards.task, GRID.languages(wildcards.task))
-        ),
+        cfg=lambda wildcards: settings.as_text(settings.of_scores(wildcards.task, GRID.languages(wildcards.task))),
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output:q} --log {log:q}"

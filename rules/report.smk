@@ -1,11 +1,14 @@
 # The report: one long score table, one table of runs, and the page with the paper's tables.
 
 
+TEMPLATES = Path(HERE, "report")
+
+
 rule collect:
     input:
-        scores=[f"{folder}/scores.csv" for _, _, folder in GRID.seed_runs(PATHS)],
-        seed_runs=[f"{folder}/run.json" for _, _, folder in GRID.seed_runs(PATHS)],
-        search_runs=[f"{folder}/run.json" for _, _, folder in GRID.search_runs(PATHS)],
+        scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
+        seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
+        search_runs=[file for _, _, file in GRID.search_runs(PATHS, "run.json")],
         selected=[PATHS.selected(arm.encoder, arm.task, arm.name) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],
@@ -33,7 +36,8 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         provenance=rules.collect.output.provenance,
-        templates=[str(file) for file in sorted(Path(HERE, "report").rglob("*")) if file.is_file()],
+        template=f"{HERE}/report/template.html.j2",
+        parts=[str(file) for suffix in ("j2", "css", "js", "csv") for file in sorted(TEMPLATES.rglob(f"*.{suffix}"))],
     output:
         page=report(
             f"{CONFIGURATION.results}/report.html",
@@ -56,7 +60,7 @@ rule render:
         runtime=20,
     params:
         cfg=settings.as_text(settings.of_page()),
-        templates=f"{HERE}/report",
+        templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --provenance {input.provenance:q} --templates {params.templates:q} --output {output.page:q}"

@@ -9,6 +9,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client: no test may use the network
 
+from snakemake_runs import Workplace, copy_checkout
+
 from workflow_scripts.encoders.sources import fetch
 
 
@@ -28,3 +30,54 @@ def xtreme_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data are not in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder that is tuned in a second: BERT, 2 layers, 32 wide, random, with a tokenizer of letters."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoders") / "tiny"
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"
+    pieces = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(pieces), max_position_embeddings=160, **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A grid of 36 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
+
+    Two tasks (one searched, in two languages), one method, two seeds: about 100 seconds on two cores, most of them
+    imports. A test that edits the code edits the workplace's own checkout and restores it.
+    """
+    place = tmp_path_factory.mktemp("a finished grid")
+    configuration = {
+        "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
+        "corpora": {"source": "mini", "limits": {"train": 16, "validation": 8, "test": 8}},
+        "seeds": [13, 42],
+        "training": {"epochs": 1, "batch_size": 8},
+        "methods": {"prompt_tuning": {"prompt_lengths": [2]}},
+        "tasks": {
+            "pawsx": {
+                "languages": ["en", "de"],
+                "max_length": 64,
+                "methods": {"prompt_tuning": {"learning_rates": [1e-3, 1e-2]}},
+            },
+            "udpos": {"languages": ["en"], "max_length": 64},
+        },
+    }
+    workplace = Workplace(copy_checkout(place / "checkout"), place / "working folder", configuration)
+    outcome = workplace.run()
+    assert outcome.returncode == 0, outcome.stdout
+    return workplace

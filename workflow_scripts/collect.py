@@ -60,8 +60,8 @@ def columns_of(arm: Arm) -> dict[str, Any]:
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """One row a run, language and metric."""
-    for arm, seed, folder in grid.seed_runs(paths):
-        with Path(folder, "scores.csv").open(newline="", encoding="utf-8") as file:
+    for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
+        with Path(scores).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 yield {**columns_of(arm), "seed": seed, **row}
 
@@ -69,16 +69,15 @@ def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """One row a training: first the search's, then the seeds'."""
     seed = grid.configuration.search.seed
-    for arm, rate, folder in grid.search_runs(paths):
+    for arm, rate, record in grid.search_runs(paths, "run.json"):
         winner = read_json(Path(paths.selected(arm.encoder, arm.task, arm.name)))["learning_rate"]
-        yield run_row(arm, seed, folder, stage="search", selected=rate == winner)
-    for arm, seed, folder in grid.seed_runs(paths):
-        yield run_row(arm, seed, folder, stage="seed", selected=True)
+        yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=rate == winner)
+    for arm, seed, record in grid.seed_runs(paths, "run.json"):
+        yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
 
 
-def run_row(arm: Arm, seed: int, folder: str, stage: str, selected: bool) -> dict[str, Any]:
+def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
     """What the report says of one training."""
-    record = read_json(Path(folder, "run.json"))
     copied = (
         "learning_rate best_epoch metric validation majority tuned_parameters encoder_parameters seconds"
         " examples_per_second peak_memory_mb stored_bytes problem"
@@ -106,7 +105,8 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "configuration": configuration.model_dump(),
         "encoders": {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders},
         "corpora": [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()],
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "git_commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -138,7 +138,8 @@ def git_commit() -> str | None:
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

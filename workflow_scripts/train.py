@@ -23,7 +23,6 @@ from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import read_json, run, step_parser, write_json, written
-from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 
 logger = logging.getLogger(__name__)

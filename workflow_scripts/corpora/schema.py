@@ -24,12 +24,8 @@ from workflow_scripts.experiment.step import written
 Row = dict[str, Any]
 
 SCHEMAS: dict[Kind, pa.Schema] = {
-    "sentence_pair": pa.schema(
-        {"id": pa.string(), "text_a": pa.string(), "text_b": pa.string(), "label": pa.string()}
-    ),
-    "tagging": pa.schema(
-        {"id": pa.string(), "tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string())}
-    ),
+    "sentence_pair": pa.schema({"id": pa.string(), "text_a": pa.string(), "text_b": pa.string(), "label": pa.string()}),
+    "tagging": pa.schema({"id": pa.string(), "tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string())}),
     "question_answering": pa.schema(
         {
             "id": pa.string(),
@@ -96,12 +92,8 @@ def read_rows(path: Path, kind: Kind) -> list[Row]:
 
 def write_predictions(path: Path, predictions: Mapping[str, Any]) -> None:
     """Write predictions by row id: a label, a list of tags or a text each, as JSON so that one schema holds all."""
-    table = pa.table(
-        {
-            "id": pa.array(predictions.keys(), pa.string()),
-            "prediction": pa.array((json.dumps(value, ensure_ascii=False) for value in predictions.values()), pa.string()),
-        }
-    )
+    texts = [json.dumps(value, ensure_ascii=False) for value in predictions.values()]
+    table = pa.table({"id": pa.array(predictions, pa.string()), "prediction": pa.array(texts, pa.string())})
     with written(path) as temporary:
         pq.write_table(table, temporary)
 

@@ -15,9 +15,7 @@ from workflow_scripts.experiment.kinds import Kind
 # The languages of the generated mini benchmark, for every task: the paper's seven analysis languages (section 5).
 MINI_LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 
-UPOS = (
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
-)
+UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,6 @@ class Task:
     metrics: tuple[str, ...]
     trains_on: str
     paper_table: int | None
-
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ TASKS = {
             labels=tuple(UPOS),
             languages=tuple(
                 (
-                    "en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi"
-                    " yo zh"
+                    "en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
                 ).split()
             ),
             metrics=("f1", "accuracy"),

@@ -4,16 +4,37 @@
 refused before the first rule runs, each in one line that names the key, what was found and what is allowed.
 """
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workflow_scripts.experiment.catalogue import METHODS, MINI_LANGUAGES, TASKS
 from workflow_scripts.experiment.errors import UserError
 
-Positive = Annotated[int, Field(ge=1)]
+
+def _number(value: Any) -> Any:
+    """The number that a text stands for, or None for `null`.
+
+    YAML 1.1 reads `1e-4` (no dot) as a text, and Snakemake's --config everything inside of a list or section. Only the
+    fields that hold numbers come here: a revision such as `12e4567` stays a text.
+    """
+    if not isinstance(value, str):
+        return value
+    if value == "null":
+        return None
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(value)
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Whole, Field(ge=1)]
+Limit = Annotated[Positive | None, BeforeValidator(_number)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -51,9 +72,9 @@ Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discrimin
 class RowLimits(Strict):
     """The most rows that are taken of each split; null takes all."""
 
-    train: Positive | None = None
-    validation: Positive | None = None
-    test: Positive | None = None
+    train: Limit = None
+    validation: Limit = None
+    test: Limit = None
 
 
 class MiniCorpora(Strict):
@@ -81,28 +102,28 @@ class Training(Strict):
     `tasks.T.training`, `tasks.T.methods.M`. A key that is set in a later one wins; see `training_of`.
     """
 
-    learning_rates: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1e-3]
+    learning_rates: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)] = [1e-3]
     epochs: Positive = 3
     batch_size: Positive = 32
     schedule: Literal["linear", "exponential", "constant"] = "linear"
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    gradient_clipping: Annotated[float, Field(gt=0)] = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    decay: Annotated[Number, Field(gt=0, le=1)] = 0.95
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    gradient_clipping: Annotated[Number, Field(gt=0)] = 1.0
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
     prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
-    prompt_std: Annotated[float, Field(gt=0)] = 0.02
+    prompt_std: Annotated[Number, Field(gt=0)] = 0.02
 
 
 class TaskSection(Strict):
     """One task of the grid."""
 
     languages: Annotated[list[str], Field(min_length=1)]
-    max_length: Annotated[int, Field(ge=8)] = 128
-    stride: Annotated[int, Field(ge=0)] = 128
+    max_length: Annotated[Whole, Field(ge=8)] = 128
+    stride: Annotated[Whole, Field(ge=0)] = 128
     labelled_subword: Literal["first", "first_visible"] = "first"
     training: Training = Training()
     methods: dict[str, Training] = {}
@@ -111,7 +132,7 @@ class TaskSection(Strict):
 class Search(Strict):
     """The learning-rate search on the English validation set."""
 
-    seed: Annotated[int, Field(ge=0)] = 13
+    seed: Annotated[Whole, Field(ge=0)] = 13
 
 
 class Configuration(Strict):
@@ -122,7 +143,7 @@ class Configuration(Strict):
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [13, 42]
+    seeds: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] = [13, 42]
     search: Search = Search()
     training: Training = Training()
     methods: Annotated[dict[str, Training], Field(min_length=1)]
@@ -149,11 +170,12 @@ class Configuration(Strict):
                 _refuse_repeated(training.prompt_lengths, f"prompt_lengths of {method} on {task}")
         for where, changes in self._changes_by_method():
             method = where.rsplit(".", 1)[-1]
-            if not METHODS[method].has_prompts and (found := {"prompt_lengths", "prompt_std"} & changes.model_fields_set):
-                raise ValueError(f"{where}.{sorted(found)[0]}: {method} has no prompts; delete the key")
+            of_prompts = {"prompt_lengths", "prompt_std"} & changes.model_fields_set
+            if of_prompts and not METHODS[method].has_prompts:
+                raise ValueError(f"{where}.{min(of_prompts)}: {method} has no prompts; delete the key")
         return self
 
-    def _changes_by_method(self) -> list[tuple[str, BaseModel]]:
+    def _changes_by_method(self) -> list[tuple[str, Training]]:
         """Every section of changes that belongs to one method, with the key path to it."""
         top = [(f"methods.{method}", changes) for method, changes in self.methods.items()]
         return top + [
@@ -178,7 +200,7 @@ def load(values: dict[str, Any], where: str = "configuration") -> Configuration:
     Raises UserError with one line a problem: the key, what was found, what is allowed.
     """
     try:
-        return Configuration.model_validate(_floats(values))
+        return Configuration.model_validate(values)
     except ValidationError as error:
         lines = sorted({_line(problem) for problem in error.errors()})
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
@@ -189,19 +211,6 @@ def load_file(path: Path) -> Configuration:
     import yaml
 
     return load(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-
-
-def _floats(value: Any) -> Any:
-    """YAML 1.1 reads `1e-4` (no dot) as a string: take it as the number that its writer meant."""
-    if isinstance(value, dict):
-        return {key: _floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_floats(item) for item in value]
-    if isinstance(value, str) and "e" in value.lower():
-        mantissa, _, exponent = value.lower().partition("e")
-        if mantissa.replace(".", "", 1).isdigit() and exponent.lstrip("+-").isdigit():
-            return float(value)
-    return value
 
 
 def _line(problem: Any) -> str:

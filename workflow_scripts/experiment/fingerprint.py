@@ -7,7 +7,7 @@ itself sees neither (a changed helper module never triggers a rerun, a touched s
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "workflow_scripts"
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA_SUFFIXES = {".yaml", ".tsv", ".csv"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def fingerprint(*modules: str) -> str:
     """Twelve hex digits for the meaning of `workflow_scripts/MODULE.py` of each module, and of what they import.
 
@@ -59,14 +59,14 @@ def _file(module: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(module: str) -> ast.Module:
     file = _file(module)
     assert file is not None
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports(module: str) -> tuple[str, ...]:
     """The names that a module imports; `from a import b` counts as both a and a.b, since b may be a module."""
     names: list[str] = []
@@ -79,7 +79,7 @@ def _imports(module: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _meaning(module: str) -> str:
     """A hash of a module's syntax tree without docstrings, and of a package's data files."""
     digest = hashlib.sha256(_plain(_tree(module)).encode())

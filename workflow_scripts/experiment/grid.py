@@ -75,19 +75,18 @@ class Grid:
             for language in self.languages(task):
                 yield task, language, "test"
 
-
-    def search_runs(self, paths: "Paths") -> Iterator[tuple[Arm, float, str]]:
-        """Every candidate of every search: the arm, the learning rate and the run's folder."""
+    def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
+        """Every candidate of every search: the arm, the learning rate and a file of the run."""
         for arm in self.arms():
             if self.is_searched(arm):
                 for rate in self.learning_rates(arm):
-                    yield arm, rate, paths.search(arm.encoder, arm.task, arm.name, learning_rate_name(rate))
+                    yield arm, rate, paths.search(arm.encoder, arm.task, arm.name, learning_rate_name(rate), file)
 
-    def seed_runs(self, paths: "Paths") -> Iterator[tuple[Arm, int, str]]:
-        """Every tuned model: the arm, the seed and the run's folder."""
+    def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
+        """Every tuned model: the arm, the seed and a file of the run."""
         for arm in self.arms():
             for seed in self.configuration.seeds:
-                yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed)
+                yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed, file)
 
 
 class Paths:
@@ -113,22 +112,22 @@ class Paths:
         """The folder of an arm."""
         return f"{self.results}/{encoder}/{task}/{arm}"
 
-    def search(self, encoder: str, task: str, arm: str, learning_rate: str) -> str:
-        """The folder of one candidate of the search."""
-        return f"{self.arm(encoder, task, arm)}/search/lr-{learning_rate}"
+    def search(self, encoder: str, task: str, arm: str, learning_rate: str, file: str) -> str:
+        """A file of one candidate of the search."""
+        return f"{self.arm(encoder, task, arm)}/search/lr-{learning_rate}/{file}"
 
     def selected(self, encoder: str, task: str, arm: str) -> str:
         """The learning rate that won the search."""
         return f"{self.arm(encoder, task, arm)}/selected.json"
 
-    def run(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
-        """The folder of one tuned model."""
-        return f"{self.arm(encoder, task, arm)}/seed-{seed}"
+    def run(self, encoder: str, task: str, arm: str, seed: int | str, file: str) -> str:
+        """A file of one tuned model."""
+        return f"{self.arm(encoder, task, arm)}/seed-{seed}/{file}"
 
     def predictions(self, encoder: str, task: str, arm: str, seed: int | str, language: str) -> str:
         """The predictions of one tuned model on one test set."""
-        return f"{self.run(encoder, task, arm, seed)}/{language}/predictions.parquet"
+        return self.run(encoder, task, arm, seed, f"{language}/predictions.parquet")
 
     def scores(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
         """The scores of one tuned model in every language."""
-        return f"{self.run(encoder, task, arm, seed)}/scores.csv"
+        return self.run(encoder, task, arm, seed, "scores.csv")

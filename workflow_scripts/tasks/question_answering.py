@@ -2,8 +2,8 @@
 
 A long context is cut into windows that overlap by `stride` tokens (128 in the paper's code), each with the whole
 question before it. Adds the columns `offset_start` and `offset_end` (list of int32: the characters of the context that
-a token covers, -1 outside of the context) and, for training and validation, `start` and `end` (int32: the answer's tokens; 0, the
-first token, where the window does not hold the answer).
+a token covers, -1 outside of the context) and, for training and validation, `start` and `end` (int32: the answer's
+tokens; 0, the first token, where the window does not hold the answer).
 """
 
 from collections.abc import Sequence
@@ -68,9 +68,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     if settings["split"] != "test":
         spans = [
             _span(rows[number]["answers"], starts, ends)
-            for number, starts, ends in zip(
-                columns["row"], columns["offset_start"], columns["offset_end"], strict=True
-            )
+            for number, starts, ends in zip(columns["row"], columns["offset_start"], columns["offset_end"], strict=True)
         ]
         columns |= {"start": [first for first, _ in spans], "end": [last for _, last in spans]}
     return columns
@@ -97,9 +95,7 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     return (cross_entropy(start, batch["start"]) + cross_entropy(end, batch["end"])) / 2
 
 
-def decode(
-    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
-) -> dict[str, str]:
+def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The text of the best span over all windows of a question. logits: one array (tokens, 2) a feature."""
     best = {row["id"]: (-np.inf, "") for row in rows}
     offset_starts, offset_ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")

@@ -43,10 +43,7 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     return cross_entropy(logits.float(), batch["label"])
 
 
-def decode(
-    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
-) -> dict[str, str]:
+def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The label of the highest logit. logits: one array (labels,) a feature."""
-    return {
-        rows[row]["id"]: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)
-    }
+    chosen = {row: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)}
+    return {rows[row]["id"]: chosen[row] for row in sorted(chosen)}

@@ -39,9 +39,11 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     before, after = _around(tokenizer)
     room = settings["max_length"] - len(before) - len(after)
     # The pieces that show nothing: a bare word-start marker.
-    invisible = {
-        number for piece, number in tokenizer.get_vocab().items() if not piece.strip("\u2581\u0120 ")
-    } if settings["labelled_subword"] == "first_visible" else set()
+    invisible = (
+        {number for piece, number in tokenizer.get_vocab().items() if not piece.strip("\u2581\u0120 ")}
+        if settings["labelled_subword"] == "first_visible"
+        else set()
+    )
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
     for number, row in enumerate(rows):
         # Each word by itself, as XTREME does: a tokenizer without a marker for word starts still keeps words apart.

@@ -5,6 +5,8 @@ SFC64 generator gives four elements, each kept if its 16 bits are at or above th
 multiple of 1/65,536, which is exact to 8e-6 of any p.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -18,12 +20,12 @@ def seed_dropout(seed: int) -> None:
     _bits = np.random.SFC64(seed)
 
 
-def dropout_state() -> dict[str, object]:
+def dropout_state() -> dict[str, Any]:
     """Where the sequence of masks stands; give it to `restore_dropout` to go on from there."""
     return dict(_bits.state)
 
 
-def restore_dropout(state: dict[str, object]) -> None:
+def restore_dropout(state: Any) -> None:
     """Go on with the sequence of masks where `dropout_state` was taken."""
     _bits.state = state
 

@@ -20,6 +20,7 @@ class TouchedEmbedding(nn.Module):
 
     def __init__(self, table: torch.Tensor, touched: torch.Tensor, padding_id: int | None) -> None:
         super().__init__()
+        self.place: torch.Tensor
         self.table = table
         self.padding_id = padding_id
         self.rows = nn.Parameter(table[touched].clone())

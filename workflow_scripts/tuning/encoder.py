@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> nn.Module:
+def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> Any:
     """The encoder in float32, its weights memory-mapped: a page is read when it is first used.
 
     Args:
@@ -65,9 +64,9 @@ def _empty_model(config: Any, with_pooler: bool) -> Any:
     from transformers import AutoModel
     from transformers.initialization import no_init_weights
 
-    architecture = AutoModel._model_mapping[type(config)]
+    architecture: Any = AutoModel._model_mapping[type(config)]
     options = {}
-    if "add_pooling_layer" in inspect.signature(architecture.__init__).parameters:
+    if "add_pooling_layer" in inspect.signature(architecture).parameters:
         options["add_pooling_layer"] = with_pooler
     with no_init_weights():
         return architecture(config, **options)

@@ -11,6 +11,7 @@ from torch import nn
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import attention, heads
+from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.encoder import load_encoder, position_ids, positions_available
 
@@ -31,12 +32,13 @@ class TunedModel(nn.Module):
         self.head = head
         self.level = level
         self.sentence_vector = sentence_vector
-        self.prompts: nn.Module | None = None
+        self.prompts: Any = None
         self.prompt_length = 0
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, batch: Batch) -> torch.Tensor:
         """Logits: (batch, outputs) for a task on texts, (batch, tokens, outputs) for a task on tokens."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        inputs: Batch = {name: batch[name] for name in names if name in batch}
         if self.prompts is not None:
             self.prompts.place()
             inputs["position_ids"] = position_ids(self.encoder.config, batch["attention_mask"], self.prompt_length)

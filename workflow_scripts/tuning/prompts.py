@@ -31,12 +31,12 @@ class Prompts(nn.Module):
         self.vectors = nn.Parameter(torch.randn(len(layers), 2, heads, length, head_size) * std)
         self.dropout = dropout
         # A plain list: the modules belong to the encoder.
-        self._layers = [layers]
+        self._layers: list[Any] = layers
 
     def place(self) -> None:
         """Give each layer its prompt for the next forward pass, freshly dropped out in training."""
         vectors = drop(self.vectors, self.dropout) if self.training else self.vectors
-        for module, (keys, values) in zip(self._layers[0], vectors, strict=True):
+        for module, (keys, values) in zip(self._layers, vectors, strict=True):
             module.prompt = (keys, values)
 
 

@@ -1,0 +1,276 @@
+"""After one edit exactly the jobs run that it concerns: the plan for a finished grid, edit by edit.
+
+Each expected list is exact. `SUMS` is what sums up the whole grid, and runs after any edit that changes a number.
+"""
+
+from pathlib import Path
+
+import pytest
+from snakemake_runs import Workplace, jobs, replaced
+
+SUMS = ("collect", "render", "all")
+
+
+@pytest.fixture
+def grid(finished_grid: Workplace) -> Workplace:
+    """The finished grid: pawsx in en and de with two learning rates, udpos in en; prompts of 2; seeds 13 and 42."""
+    return finished_grid
+
+
+def after_code_edit(grid: Workplace, file: str, old: str, new: str) -> list[str]:
+    """The jobs that would run after one text of a file of the checkout is replaced by another."""
+    with replaced(grid.checkout / file, old, new):
+        return grid.planned()
+
+
+# Nothing
+
+
+def test_a_finished_grid_has_nothing_to_do(grid):
+    assert grid.planned() == []
+
+
+def test_touching_every_file_runs_nothing(grid, tmp_path):
+    copy = grid.copied(tmp_path / "touched")
+    copy.touch_everything()
+    assert copy.planned() == []
+
+
+def test_the_same_learning_rates_written_differently_run_nothing(grid):
+    assert grid.planned({"tasks.pawsx.methods.prompt_tuning.learning_rates": ["0.1e-2", 0.01]}) == []
+
+
+# Edits of the configuration: something more
+
+
+def test_adding_a_seed_runs_only_its_models(grid):
+    assert grid.planned({"seeds": [13, 42, 7]}) == jobs(
+        "train tiny/{pawsx,udpos}/prompt_tuning-2/7",
+        "predict tiny/pawsx/prompt_tuning-2/7/{en,de}",
+        "predict tiny/udpos/prompt_tuning-2/7/en",
+        "score tiny/{pawsx,udpos}/prompt_tuning-2/7",
+        *SUMS,
+    )
+
+
+def test_adding_a_language_runs_only_its_corpus_and_predictions(grid):
+    assert grid.planned({"tasks.pawsx.languages": ["en", "de", "fr"]}) == jobs(
+        "fetch_corpus pawsx/fr/test",
+        "tokenise tiny/pawsx/fr/test",
+        "predict tiny/pawsx/prompt_tuning-2/{13,42}/fr",
+        "score tiny/pawsx/prompt_tuning-2/{13,42}",
+        *SUMS,
+    )
+
+
+def test_adding_a_prompt_length_runs_only_its_arms(grid):
+    assert grid.planned({"methods.prompt_tuning.prompt_lengths": [2, 4]}) == jobs(
+        "search tiny/pawsx/prompt_tuning-4/{0.001,0.01}",
+        "select tiny/{pawsx,udpos}/prompt_tuning-4",
+        "train tiny/{pawsx,udpos}/prompt_tuning-4/{13,42}",
+        "predict tiny/pawsx/prompt_tuning-4/{13,42}/{en,de}",
+        "predict tiny/udpos/prompt_tuning-4/{13,42}/en",
+        "score tiny/{pawsx,udpos}/prompt_tuning-4/{13,42}",
+        *SUMS,
+    )
+
+
+def test_adding_a_method_runs_only_its_arms(grid):
+    assert grid.planned({"methods.fine_tuning": {}}) == jobs(
+        "select tiny/{pawsx,udpos}/fine_tuning",
+        "train tiny/{pawsx,udpos}/fine_tuning/{13,42}",
+        "predict tiny/pawsx/fine_tuning/{13,42}/{en,de}",
+        "predict tiny/udpos/fine_tuning/{13,42}/en",
+        "score tiny/{pawsx,udpos}/fine_tuning/{13,42}",
+        *SUMS,
+    )
+
+
+def test_adding_a_task_runs_only_that_task(grid):
+    assert grid.planned({"tasks.xquad": {"languages": ["en", "ko"], "max_length": 64, "stride": 16}}) == jobs(
+        "fetch_corpus xquad/en/{train,validation,test}",
+        "fetch_corpus xquad/ko/test",
+        "tokenise tiny/xquad/en/{train,validation,test}",
+        "tokenise tiny/xquad/ko/test",
+        "select tiny/xquad/prompt_tuning-2",
+        "train tiny/xquad/prompt_tuning-2/{13,42}",
+        "predict tiny/xquad/prompt_tuning-2/{13,42}/{en,ko}",
+        "score tiny/xquad/prompt_tuning-2/{13,42}",
+        *SUMS,
+    )
+
+
+def test_adding_an_encoder_fetches_no_corpus_again(grid):
+    another = {**grid.configuration["encoders"], "another": grid.configuration["encoders"]["tiny"]}
+    assert grid.planned({"encoders": another}) == jobs(
+        "fetch_encoder another",
+        "tokenise another/pawsx/en/{train,validation,test}",
+        "tokenise another/pawsx/de/test",
+        "tokenise another/udpos/en/{train,validation,test}",
+        "search another/pawsx/prompt_tuning-2/{0.001,0.01}",
+        "select another/{pawsx,udpos}/prompt_tuning-2",
+        "train another/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        "predict another/pawsx/prompt_tuning-2/{13,42}/{en,de}",
+        "predict another/udpos/prompt_tuning-2/{13,42}/en",
+        "score another/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        *SUMS,
+    )
+
+
+def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_the_winner(grid):
+    """The plan cannot know the winner: the seed runs of this arm are in it. No other candidate, no other task is."""
+    assert grid.planned({"tasks.pawsx.methods.prompt_tuning.learning_rates": [1e-3, 1e-2, 3e-2]}) == jobs(
+        "search tiny/pawsx/prompt_tuning-2/0.03",
+        "select tiny/pawsx/prompt_tuning-2",
+        "train tiny/pawsx/prompt_tuning-2/{13,42}",
+        "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
+        "score tiny/pawsx/prompt_tuning-2/{13,42}",
+        *SUMS,
+    )
+
+
+# Edits of the configuration: something less
+
+
+def test_removing_a_seed_runs_only_the_sums(grid):
+    assert grid.planned({"seeds": [13]}) == jobs(*SUMS)
+
+
+def test_removing_the_seed_of_the_search_trains_nothing(grid):
+    assert grid.planned({"seeds": [42]}) == jobs(*SUMS)
+
+
+def test_removing_a_language_runs_only_the_scores_of_its_task(grid):
+    assert grid.planned({"tasks.pawsx.languages": ["en"]}) == jobs("score tiny/pawsx/prompt_tuning-2/{13,42}", *SUMS)
+
+
+def test_removing_a_task_runs_only_the_sums(grid):
+    assert grid.planned({"tasks": {"pawsx": grid.configuration["tasks"]["pawsx"]}}) == jobs(*SUMS)
+
+
+# Edits of the configuration: something else
+
+UDPOS_MODELS = (
+    "train tiny/udpos/prompt_tuning-2/{13,42}",
+    "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
+    "score tiny/udpos/prompt_tuning-2/{13,42}",
+)
+
+
+def test_the_epochs_of_one_task_train_that_task_alone(grid):
+    assert grid.planned({"tasks.udpos.training": {"epochs": 2}}) == jobs(*UDPOS_MODELS, *SUMS)
+
+
+def test_the_length_of_one_tasks_texts_tokenises_and_trains_that_task_alone(grid):
+    edit = {"tasks.udpos.max_length": 60}
+    assert grid.planned(edit) == jobs("tokenise tiny/udpos/en/{train,validation,test}", *UDPOS_MODELS, *SUMS)
+
+
+def test_the_limit_of_the_test_rows_trains_nothing(grid):
+    assert grid.planned({"corpora.limits.test": 7}) == jobs(
+        "fetch_corpus pawsx/{en,de}/test",
+        "fetch_corpus udpos/en/test",
+        "tokenise tiny/pawsx/{en,de}/test",
+        "tokenise tiny/udpos/en/test",
+        "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
+        "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
+        "score tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        *SUMS,
+    )
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"threads": 2},
+        {"training.keep": "best_metric"},
+        {"training.decay": 0.5},
+        {"tasks.pawsx.stride": 32},
+        {"tasks.pawsx.labelled_subword": "first_visible"},
+    ],
+    ids=["threads", "a default written out", "decay without its schedule", "stride without windows", "no tagging"],
+)
+def test_a_key_that_changes_no_number_runs_only_the_reports_record_of_the_configuration(grid, edit):
+    assert grid.planned(edit) == jobs(*SUMS)
+
+
+# Edits of the code
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("workflow_scripts/tuning/loop.py", "import json\n", "import json  # a comment\n"),
+        ("workflow_scripts/evaluation/metrics.py", '"""100 if the prediction equals', '"""100 where it equals'),
+        ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
+        ("workflow_scripts/corpora/xtreme.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 20"),
+        ("workflow_scripts/tasks/question_answering.py", "LONGEST_ANSWER = 30", "LONGEST_ANSWER = 31"),
+    ],
+    ids=["a comment", "a docstring", "another method", "another corpus source", "another kind of task"],
+)
+def test_an_edit_that_the_grid_does_not_use_runs_nothing(grid, file, old, new):
+    assert after_code_edit(grid, file, old, new) == []
+
+
+def test_the_reports_template_runs_the_report_alone(grid):
+    assert after_code_edit(grid, "report/template.html.j2", "</body>", "<hr></body>") == jobs("render", "all")
+
+
+def test_the_code_of_the_report_runs_the_report_alone(grid):
+    edit = ("workflow_scripts/render.py", '"wrote %s, %d kB"', '"wrote %s, %d KB"')
+    assert after_code_edit(grid, *edit) == jobs("render", "all")
+
+
+def test_a_new_entry_of_the_catalogue_runs_only_the_sums(grid):
+    edit = ("workflow_scripts/experiment/catalogue.py", 'title="XNLI"', 'title="Cross-lingual NLI"')
+    assert after_code_edit(grid, *edit) == jobs(*SUMS)
+
+
+ALL_SCORES = "score tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}"
+ALL_PREDICTIONS = (
+    "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
+    "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
+)
+ALL_MODELS = (
+    "search tiny/pawsx/prompt_tuning-2/{0.001,0.01}",
+    "select tiny/pawsx/prompt_tuning-2",
+    "train tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+    *ALL_PREDICTIONS,
+    ALL_SCORES,
+)
+
+
+def test_the_code_of_scoring_runs_the_scores_and_no_prediction(grid):
+    edit = ("workflow_scripts/score.py", '"language", "metric", "value"', '"language", "metric", "percent"')
+    assert after_code_edit(grid, *edit) == jobs(ALL_SCORES, *SUMS)
+
+
+def test_the_code_of_prediction_trains_nothing(grid):
+    edit = ("workflow_scripts/predict.py", '"%d predictions"', '"%d rows predicted"')
+    assert after_code_edit(grid, *edit) == jobs(*ALL_PREDICTIONS, ALL_SCORES, *SUMS)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("workflow_scripts/train.py", "value <= majority", "value < majority"),
+        ("workflow_scripts/tuning/methods/prompt_tuning.py", '"sequence"', '"sequences"'),
+    ],
+    ids=["the step", "the grid's method"],
+)
+def test_the_code_of_training_runs_every_model(grid, file, old, new):
+    assert after_code_edit(grid, file, old, new) == jobs(*ALL_MODELS, *SUMS)
+
+
+def test_a_metric_runs_every_model_because_it_chooses_epochs_and_learning_rates(grid):
+    edit = ("workflow_scripts/evaluation/metrics.py", "return 100.0 * right / len(gold)", "return 99.0 * right / len(gold)")
+    assert after_code_edit(grid, *edit) == jobs(*ALL_MODELS, *SUMS)
+
+
+def test_going_to_another_branch_and_back_runs_nothing(grid):
+    """Git gives the files that differ a new time, both ways."""
+    loop, template = grid.checkout / "workflow_scripts/tuning/loop.py", grid.checkout / "report/template.html.j2"
+    with replaced(loop, "import json\n", "import json\nSLOWER = True\n"), replaced(template, "</body>", "<hr></body>"):
+        assert grid.planned() == jobs(*ALL_MODELS, *SUMS)
+    assert grid.planned() == []
+    assert Path(loop).stat().st_mtime > (grid.folder / "results/report.html").stat().st_mtime

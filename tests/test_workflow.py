@@ -1,0 +1,234 @@
+"""The workflow from its configuration to its report, really run: what it leaves, and how it ends when it cannot go on."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake_runs import ROOT, Workplace, blocks, jobs, jobs_of, snakemake
+
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.grid import Grid, Paths
+
+
+@pytest.fixture
+def grid(finished_grid: Workplace) -> Workplace:
+    """The finished grid: pawsx in en and de with two learning rates, udpos in en; prompts of 2; seeds 13 and 42."""
+    return finished_grid
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+# What a run leaves
+
+
+def test_the_working_folder_has_a_space_in_its_path(grid):
+    assert " " in str(grid.folder) and " " in str(grid.checkout)
+
+
+def test_every_output_exists(grid):
+    """Those that the plan of the whole grid names."""
+    plan = grid.run({}, "--dry-run", "--forceall")
+    outputs = [
+        output
+        for _, body in blocks(plan.stdout)
+        for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
+        for output in named.split(", ")
+    ]
+    assert len(outputs) == len(set(outputs)) >= 50
+    assert [output for output in outputs if not (grid.folder / output).exists()] == []
+
+
+def test_no_temporary_file_stays_behind(grid):
+    """Their names begin with a dot. Snakemake's own stamp of a folder does, too."""
+    assert {Path(name).name for name in grid.files() if "/." in name} == {".snakemake_timestamp"}
+
+
+def test_the_long_table_has_exactly_the_rows_of_the_grid(grid):
+    metrics = {"pawsx": ["accuracy"], "udpos": ["f1", "accuracy"]}
+    expected = [
+        ("tiny", task, "prompt_tuning", "2", seed, language, metric)
+        for task, languages in (("pawsx", ["en", "de"]), ("udpos", ["en"]))
+        for seed in ("13", "42")
+        for language in languages
+        for metric in metrics[task]
+    ]
+    rows = table(grid.folder / "results/scores.csv")
+    names = ("encoder", "task", "method", "prompt_length", "seed", "language", "metric")
+    assert [tuple(row[name] for name in names) for row in rows] == expected
+    assert all(0 <= float(row["value"]) <= 100 for row in rows)
+
+
+def test_the_table_of_runs_has_every_training_and_one_winner_a_search(grid):
+    rows = table(grid.folder / "results/runs.csv")
+    assert [(row["task"], row["stage"], row["seed"]) for row in rows] == [
+        ("pawsx", "search", "13"),
+        ("pawsx", "search", "13"),
+        *((task, "seed", seed) for task in ("pawsx", "udpos") for seed in ("13", "42")),
+    ]
+    winners = [row["learning_rate"] for row in rows if row["stage"] == "search" and row["selected"] == "True"]
+    assert len(winners) == 1
+    assert {row["learning_rate"] for row in rows if row["task"] == "pawsx" and row["stage"] == "seed"} == set(winners)
+
+
+def test_the_winner_is_not_trained_twice(grid):
+    arm = grid.folder / "results/tiny/pawsx/prompt_tuning-2"
+    rate = json.loads((arm / "selected.json").read_text(encoding="utf-8"))["learning_rate"]
+    searched = arm / f"search/lr-{rate}"
+    for name in ("weights.safetensors", "run.json", "log.jsonl"):
+        assert (arm / "seed-13" / name).samefile(searched / name)
+    assert "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log").read_text()
+
+
+def test_the_report_names_its_benchmark(grid):
+    page = (grid.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "crossprompt mini benchmark" in page
+    assert "PAWS-X" in page and "UD-POS" in page and "XQuAD" not in page
+
+
+def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid):
+    before = grid.files()
+    outcome = grid.run()
+    assert outcome.returncode == 0
+    assert "Nothing to be done" in outcome.stdout
+    assert grid.files() == before
+
+
+def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
+    plan = grid.run({}, "--dry-run", "--forceall")
+    found = dict(blocks(plan.stdout))
+    rules = {rule for file in (ROOT / "rules").glob("*.smk") for rule in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert rules and set(found) == rules | {"all"}
+    for rule in rules:
+        assert "    log: logs/" in found[rule], rule
+        assert re.search(r"^    resources: .*mem_mb=\d+", found[rule], re.MULTILINE), rule
+        assert re.search(r"^    resources: .*runtime=\d+", found[rule], re.MULTILINE), rule
+
+
+def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
+    assert len(list((grid.folder / "logs").rglob("*.log"))) == 35
+    benchmarks = {file.relative_to(grid.folder / "logs/benchmarks").parts[0] for file in grid.folder.rglob("*.tsv")}
+    assert benchmarks == {"fetch_encoder", "predict", "search", "train"}
+
+
+# Going on from what is there
+
+
+def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
+    """And it is back with the sums alone when it is added again."""
+    copy = grid.copied(tmp_path / "a seed less")
+    scores = copy.folder / "results/scores.csv"
+    before = scores.read_bytes()
+    outcome = copy.run({"seeds": [13]})
+    assert outcome.returncode == 0, outcome.stdout
+    assert {row["seed"] for row in table(scores)} == {"13"}
+    assert (copy.folder / "results/tiny/udpos/prompt_tuning-2/seed-42/weights.safetensors").exists()
+    assert copy.planned() == jobs("collect", "render", "all")
+    assert copy.run().returncode == 0
+    assert scores.read_bytes() == before
+
+
+# Ending in one clear line
+
+
+@pytest.fixture
+def xtreme(tmp_path: Path, tiny_encoder: Path) -> Workplace:
+    """PAWS-X in XTREME's layout, three rows a file, in English and German; nothing has run yet."""
+    folder = tmp_path / "xtreme data" / "pawsx"
+    folder.mkdir(parents=True)
+    for name in ("train-en", "dev-en", "test-en", "test-de"):
+        folder.joinpath(f"{name}.tsv").write_text("a b\tb a\t0\na b\ta b\t1\nc d\td c\t0\n", encoding="utf-8")
+    configuration = {
+        "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
+        "corpora": {"source": "xtreme", "path": str(folder.parent)},
+        "methods": {"prompt_tuning": {}},
+        "tasks": {"pawsx": {"languages": ["en", "de"], "max_length": 64}},
+    }
+    return Workplace(ROOT, tmp_path / "working folder", configuration)
+
+
+def errors(outcome) -> list[str]:
+    """The lines that a step wrote of errors."""
+    return [line for line in outcome.stdout.splitlines() if line.startswith("error: ")]
+
+
+def corpora(folder: Path) -> Iterator[str]:
+    return (str(file.relative_to(folder / "resources/corpora")) for file in folder.glob("resources/corpora/*/*/*"))
+
+
+def test_a_malformed_row_ends_in_one_line_and_the_good_files_stay(xtreme):
+    german = Path(xtreme.configuration["corpora"]["path"], "pawsx/test-de.tsv")
+    good = german.read_text(encoding="utf-8")
+    german.write_text(good.replace("a b\ta b\t1", "a b\ta b\t7"), encoding="utf-8")
+
+    outcome = xtreme.run({}, "--keep-going", "--until", "fetch_corpus")
+
+    assert outcome.returncode == 1
+    line = f"error: {german}, line 2: label '7' is not one of 0, 1"
+    assert errors(outcome) == [line]
+    assert "Traceback" not in outcome.stdout
+    log = xtreme.folder / "logs/fetch_corpus/pawsx/de/test.log"
+    assert log.read_text(encoding="utf-8").splitlines() == [line]
+    there = ["pawsx/en/test.parquet", "pawsx/en/train.parquet", "pawsx/en/validation.parquet"]
+    assert sorted(corpora(xtreme.folder)) == there
+
+    # The file mended, only its own corpus is fetched.
+    german.write_text(good, encoding="utf-8")
+    times = {name: (xtreme.folder / "resources/corpora" / name).stat().st_mtime_ns for name in there}
+    outcome = xtreme.run({}, "--until", "fetch_corpus")
+    assert outcome.returncode == 0
+    assert jobs_of(outcome.stdout) == ["fetch_corpus pawsx/de/test"]
+    assert times == {name: (xtreme.folder / "resources/corpora" / name).stat().st_mtime_ns for name in there}
+
+
+def test_a_missing_folder_ends_in_one_line(xtreme):
+    edit = {"corpora.path": "/not/there", "tasks.pawsx.languages": ["en"]}
+    outcome = xtreme.run(edit, "resources/corpora/pawsx/en/test.parquet")
+    assert outcome.returncode == 1
+    (line,) = errors(outcome)
+    assert line.startswith("error: /not/there/pawsx/test-en.tsv is missing (pawsx, en, test)")
+    assert (xtreme.folder / "logs/fetch_corpus/pawsx/en/test.log").read_text(encoding="utf-8") == line + "\n"
+    assert list(corpora(xtreme.folder)) == []
+
+
+def test_texts_longer_than_the_encoders_positions_end_in_one_line_and_spoil_nothing(grid, tmp_path):
+    """The tiny encoder has 160 positions. The corpora, the other task and the sums stay as they are."""
+    copy = grid.copied(tmp_path / "too long")
+    before = copy.files()
+    outcome = copy.run({"tasks.udpos.max_length": 161}, "--keep-going")
+    assert outcome.returncode == 1
+    expected = "error: tasks.udpos.max_length: 161 tokens, but encoder tiny has 160 positions"
+    assert errors(outcome) == [expected] * 3
+    assert (copy.folder / "logs/tokenise/tiny/udpos/en/test.log").read_text(encoding="utf-8") == expected + "\n"
+    lost = before.keys() - copy.files().keys()
+    assert {name.rsplit("/", 2)[0] for name in lost} == {"resources/tokens/tiny/udpos/en"}
+    assert all(copy.files()[name] == content for name, content in before.items() if name not in lost)
+
+
+# The configuration
+
+
+def test_the_paths_of_the_configuration_are_followed(grid):
+    moved = grid.planned({"resources": "kept/resources", "results": "kept/results"}, "kept/results/scores.csv")
+    assert len(moved) == 34  # the whole grid anew, less the report and `all`
+    configuration = load({**grid.configuration, "results": "kept/results"})
+    paths = Paths(configuration.resources, configuration.results)
+    assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths))
+
+
+def test_a_configuration_error_ends_before_anything_runs(tmp_path):
+    file = tmp_path / "configuration.yaml"
+    values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**values, "sedes": [1]}), encoding="utf-8")
+    for words in (["--dry-run"], ["--cores", "1"]):
+        outcome = snakemake(*words, "--configfile", str(file), folder=tmp_path / "work")
+        assert outcome.returncode == 1
+        assert "configuration: sedes: unknown key; did you mean 'seeds'?" in outcome.stdout.splitlines()
+        assert "Traceback" not in outcome.stdout
+        assert not (tmp_path / "work/results").exists() and not (tmp_path / "work/resources").exists()
