@@ -21,6 +21,7 @@ sys.path.insert(0, HERE)
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, learning_rate_name, parse_arm
 
@@ -38,11 +39,7 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-# Steps find their modules and the Python that runs Snakemake wherever the working folder is, and never go online but
-# in the rules that fetch.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
+prepare(Path(HERE))
 
 
 wildcard_constraints:

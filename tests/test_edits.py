@@ -200,7 +200,7 @@ def test_a_key_that_changes_no_number_runs_only_the_reports_record_of_the_config
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("workflow_scripts/tuning/loop.py", "import json\n", "import json  # a comment\n"),
+        ("workflow_scripts/tuning/loop.py", "import torch\n", "import torch  # a comment\n"),
         ("workflow_scripts/evaluation/metrics.py", '"""100 if the prediction equals', '"""100 where it equals'),
         ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
         ("workflow_scripts/corpora/xtreme.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 20"),
@@ -263,14 +263,18 @@ def test_the_code_of_training_runs_every_model(grid, file, old, new):
 
 
 def test_a_metric_runs_every_model_because_it_chooses_epochs_and_learning_rates(grid):
-    edit = ("workflow_scripts/evaluation/metrics.py", "return 100.0 * right / len(gold)", "return 99.0 * right / len(gold)")
+    edit = (
+        "workflow_scripts/evaluation/metrics.py",
+        "return 100.0 * right / len(gold)",
+        "return 99.0 * right / len(gold)",
+    )
     assert after_code_edit(grid, *edit) == jobs(*ALL_MODELS, *SUMS)
 
 
 def test_going_to_another_branch_and_back_runs_nothing(grid):
     """Git gives the files that differ a new time, both ways."""
     loop, template = grid.checkout / "workflow_scripts/tuning/loop.py", grid.checkout / "report/template.html.j2"
-    with replaced(loop, "import json\n", "import json\nSLOWER = True\n"), replaced(template, "</body>", "<hr></body>"):
+    with replaced(loop, "import torch\n", "import torch\nX = 1\n"), replaced(template, "</body>", "<hr></body>"):
         assert grid.planned() == jobs(*ALL_MODELS, *SUMS)
     assert grid.planned() == []
     assert Path(loop).stat().st_mtime > (grid.folder / "results/report.html").stat().st_mtime

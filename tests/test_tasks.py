@@ -1,6 +1,7 @@
-"""What becomes of a row on its way to the encoder, and of the logits on their way back, with three kinds of tokenizer."""
+"""What becomes of a row on its way to the encoder, and of logits on their way back, with three kinds of tokenizer."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ def test_a_word_that_is_too_long_is_refused_by_its_sentence(tokenizers, name):
     """WordPiece has no such words: one of more than 100 characters is unknown, which is a single token."""
     rows = [sentence("good"), sentence("a", "x7" * 40, "b", identity="s-17")]
     tokenise_sentences(rows, tokenizers[name], max_length=200)
-    with pytest.raises(UserError, match="s-17.*max_length"):
+    with pytest.raises(UserError, match=r"s-17.*max_length"):
         tokenise_sentences(rows, tokenizers[name], max_length=20)
 
 
@@ -384,7 +385,7 @@ def test_windows_hold_the_whole_question_and_overlap_by_the_stride(tokenizers, n
     assert max(map(len, pieces)) > 1
     for row, windows in zip(rows, pieces, strict=True):
         joined = windows[0]
-        for earlier, later in zip(windows, windows[1:], strict=False):
+        for earlier, later in pairwise(windows):
             assert earlier[-stride:] == later[:stride]
             joined = joined + later[stride:]
         assert joined == plain_ids(tokenizer, row["context"])

@@ -1,4 +1,4 @@
-"""The workflow from its configuration to its report, really run: what it leaves, and how it ends when it cannot go on."""
+"""The workflow from its configuration to its report, really run: what it leaves, and how it ends when it cannot run."""
 
 import csv
 import json
@@ -83,7 +83,9 @@ def test_the_winner_is_not_trained_twice(grid):
     searched = arm / f"search/lr-{rate}"
     for name in ("weights.safetensors", "run.json", "log.jsonl"):
         assert (arm / "seed-13" / name).samefile(searched / name)
-    assert "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log").read_text()
+    assert (
+        "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log").read_text()
+    )
 
 
 def test_the_report_names_its_benchmark(grid):
@@ -92,18 +94,21 @@ def test_the_report_names_its_benchmark(grid):
     assert "PAWS-X" in page and "UD-POS" in page and "XQuAD" not in page
 
 
-def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid):
-    before = grid.files()
-    outcome = grid.run()
+def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid, tmp_path):
+    copy = grid.copied(tmp_path / "run again")
+    before = copy.files()
+    outcome = copy.run()
     assert outcome.returncode == 0
     assert "Nothing to be done" in outcome.stdout
-    assert grid.files() == before
+    assert copy.files() == before
 
 
 def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
     plan = grid.run({}, "--dry-run", "--forceall")
     found = dict(blocks(plan.stdout))
-    rules = {rule for file in (ROOT / "rules").glob("*.smk") for rule in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    rules = {
+        rule for file in (ROOT / "rules").glob("*.smk") for rule in re.findall(r"^rule (\w+):", file.read_text(), re.M)
+    }
     assert rules and set(found) == rules | {"all"}
     for rule in rules:
         assert "    log: logs/" in found[rule], rule
@@ -219,7 +224,7 @@ def test_the_paths_of_the_configuration_are_followed(grid):
     assert len(moved) == 34  # the whole grid anew, less the report and `all`
     configuration = load({**grid.configuration, "results": "kept/results"})
     paths = Paths(configuration.resources, configuration.results)
-    assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths))
+    assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths, "run.json"))
 
 
 def test_a_configuration_error_ends_before_anything_runs(tmp_path):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from transformers import (
     AlbertConfig,
     AutoModel,
@@ -25,6 +24,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.step import write_json
 from workflow_scripts.tasks.tokens import Columns, Ragged, Tokens
 
@@ -76,9 +76,7 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
             if parameter.dim() == 1:
                 parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    positions = POSITIONS - 2 if "roberta" in name or name in ("camembert", "mpnet") else POSITIONS
-    parameters = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
-    write_json(folder / "encoder.json", {"name": name, "positions": positions, "parameters": parameters})
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
     return folder
 
 
@@ -107,6 +105,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "keep": "last",
         "precision": "float32",
         "sentence_vector": "pooler",
+        "labelled_subword": "first",
     } | changes
     return made if made["method"] == "prompt_tuning" else made | {"prompt_length": 0}
 

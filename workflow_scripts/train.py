@@ -6,11 +6,14 @@
 
 The learning rate is given (`--learning-rate`, a candidate of the search) or read from the winner's record
 (`--selected`). Where the winner was trained with this run's seed, its files are linked and nothing is trained twice
-(`--candidates`). Settings: the merged training settings of the run; `python -m workflow_scripts.train --help` lists the
-files, `config.yaml` explains the keys.
+(`--candidates`). A training that was interrupted goes on from the checkpoint in the run's folder; SIGTERM saves one at
+once and ends with status 75.
+
+Settings: the merged training settings of the run, which `config.yaml` explains.
 """
 
 import argparse
+import json
 import logging
 import os
 import platform
@@ -68,6 +71,7 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
     from workflow_scripts.tuning.device import find_device, memory_peak, seed_everything
     from workflow_scripts.tuning.loop import train
     from workflow_scripts.tuning.model import TunedModel, build
@@ -86,8 +90,10 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
         return score(settings["kind"], validation_rows, predictions), loss
 
     arguments.run.mkdir(parents=True, exist_ok=True)
-    with written(arguments.run / "log.jsonl") as log:
-        outcome = train(model, tokens, settings, learning_rate, validate, log, device)
+    encoder = read_json(arguments.encoder)
+    key = key_of(settings, learning_rate, encoder["files"], tokens.record, validation_tokens.record)
+    checkpoint = Checkpoint(arguments.run, key)
+    outcome = train(model, tokens, settings, learning_rate, validate, checkpoint, device)
     if not outcome.tensors:
         raise UserError(f"{arguments.run}: {outcome.problem}: lower the learning rate ({learning_rate})")
     majority = majority_baseline(settings["kind"], validation_rows)
@@ -96,6 +102,8 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
     if value <= majority:
         outcome.problem = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
         logger.warning("%s: %s", arguments.run, outcome.problem)
+    with written(arguments.run / "log.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in outcome.lines), encoding="utf-8")
     with written(arguments.run / "weights.safetensors") as temporary:
         save_file(outcome.tensors, temporary)
     write_json(
@@ -108,7 +116,7 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
             "majority": majority,
             **outcome.record(),
             "tuned_parameters": tuned,
-            "encoder_parameters": read_json(arguments.encoder)["parameters"],
+            "encoder_parameters": encoder["parameters"],
             "peak_memory_mb": memory_peak(device),
             "stored_bytes": (arguments.run / "weights.safetensors").stat().st_size,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
@@ -116,6 +124,7 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
             "versions": {package: version(package) for package in ("torch", "transformers", "numpy")},
         },
     )
+    checkpoint.remove()
 
 
 def _touched(tokens: Tokens) -> Any:

@@ -6,3 +6,9 @@ class UserError(Exception):
 
     A step prints it without a traceback and exits with status 1; any other exception is a defect of ours.
     """
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error)
+    """The step was asked to stop (SIGTERM) and has saved where it stood; it ends with a status of its own."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h: try again

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.errors import Interrupted, UserError
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
@@ -28,7 +28,10 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Run a step from the command line: exit with status 0, or 1 after one line that starts with `error:`."""
+    """Run a step from the command line: exit with status 0, or 1 after a line that starts with `error:`.
+
+    A step that was asked to stop and has saved its state exits with `Interrupted.status`.
+    """
     arguments = parser.parse_args()
     _start_log(arguments.log)
     try:
@@ -37,6 +40,9 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         for line in str(error).splitlines():
             logging.getLogger("crossprompt").error("error: %s", line)
         sys.exit(1)
+    except Interrupted as interruption:
+        logging.getLogger("crossprompt").warning("interrupted: %s", interruption)
+        sys.exit(interruption.status)
     except Exception:
         # A defect of ours, or a machine out of memory or disk: the log must hold the whole story.
         logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")

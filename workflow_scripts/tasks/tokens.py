@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, write_json
+from workflow_scripts.experiment.step import read_json, write_json, written
 
 Columns = dict[str, list[Any]]
 
@@ -86,7 +86,9 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
     folder = record_path.parent
     temporary = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    Dataset.from_dict(columns, features=features).save_to_disk(temporary)
+    Dataset.from_dict(columns, features=features).save_to_disk(temporary, num_shards=1)
+    (file,) = temporary.glob("*.arrow")
+    _join_batches(file)
     lengths = [len(ids) for ids in columns["input_ids"]]
     record = {
         **record,
@@ -98,6 +100,13 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
     write_json(temporary / record_path.name, record)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+
+
+def _join_batches(file: Path) -> None:
+    """Make one batch of those of 1,000 rows that `datasets` writes: a column in several pieces is read by copying it."""
+    table = pa.ipc.open_stream(file.read_bytes()).read_all().combine_chunks()
+    with written(file) as temporary, pa.ipc.new_stream(str(temporary), table.schema) as stream:
+        stream.write_table(table)
 
 
 def _digest(columns: Columns) -> str:
@@ -115,6 +124,8 @@ def read_tokens(record_path: Path) -> Tokens:
     record = read_json(record_path)
     folder = record_path.parent
     again = f"delete {folder} and run the workflow again"
+    if not isinstance(record, dict) or "features" not in record:
+        raise UserError(f"{record_path} is not the record of a token folder: {again}")
     files = sorted(folder.glob("*.arrow"))
     if not files:
         raise UserError(f"{folder} holds no Arrow file: {again}")

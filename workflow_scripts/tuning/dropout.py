@@ -5,8 +5,6 @@ SFC64 generator gives four elements, each kept if its 16 bits are at or above th
 multiple of 1/65,536, which is exact to 8e-6 of any p.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -20,14 +18,14 @@ def seed_dropout(seed: int) -> None:
     _bits = np.random.SFC64(seed)
 
 
-def dropout_state() -> dict[str, Any]:
+def dropout_state() -> list[int]:
     """Where the sequence of masks stands; give it to `restore_dropout` to go on from there."""
-    return dict(_bits.state)
+    return [int(word) for word in _bits.state["state"]["state"]]
 
 
-def restore_dropout(state: Any) -> None:
+def restore_dropout(state: list[int]) -> None:
     """Go on with the sequence of masks where `dropout_state` was taken."""
-    _bits.state = state
+    _bits.state = {**_bits.state, "state": {"state": np.array(state, dtype=np.uint64)}}
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:

@@ -12,20 +12,22 @@ LOG_SECONDS = 10.0  # between two plain lines
 class Progress:
     """Counts steps; shows loss, examples a second and time left."""
 
-    def __init__(self, steps: int, epochs: int) -> None:
+    def __init__(self, steps: int, epochs: int, done: int = 0) -> None:
         self.steps = steps
+        self.done = done
         self.epochs = epochs
         self.begun = time.monotonic()
         self.logged = -LOG_SECONDS
         self.terminal = sys.stderr.isatty()
 
-    def step(self, step: int, epoch: int, loss: float, examples: int) -> None:
-        """Tell how far it is; `examples` counts from the start."""
+    def step(self, step: int, epoch: int, loss: float, batch_size: int) -> None:
+        """Tell how far it is. Steps that were taken before an interruption do not count for the speed."""
         passed = time.monotonic() - self.begun
-        left = passed / step * (self.steps - step)
+        a_second = (step - self.done) / passed
+        left = (self.steps - step) / a_second
         line = (
             f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  loss {loss:.4f}"
-            f"  {examples / passed:.0f} examples/s  {left // 60:.0f}:{left % 60:02.0f} left"
+            f"  {a_second * batch_size:.0f} examples/s  {left // 60:.0f}:{left % 60:02.0f} left"
         )
         if self.terminal:
             sys.stderr.write(f"\r\x1b[K{line}")

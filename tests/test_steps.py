@@ -1,0 +1,307 @@
+"""The steps as a user or a rule calls them: on the command line, file in, file out."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tiny import settings as tiny_settings
+
+from workflow_scripts import predict, select, tokenise, train
+from workflow_scripts.corpora import mini
+from workflow_scripts.corpora.schema import read_predictions, write_rows
+from workflow_scripts.encoders.sources import MANIFEST, describe
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import write_json
+
+ROOT = Path(__file__).parent.parent
+STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")
+LABELS = list(TASKS["xnli"].labels)
+LANGUAGES = ["en", "de"]
+
+
+def run(step: str, *arguments: Any, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A step in a process of its own, on one thread and without the network."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", f"workflow_scripts.{step}", *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def by_hand(step: ModuleType, *arguments: Any) -> None:
+    """The same in this process: a new one takes seconds to import torch and transformers."""
+    step.main(step.parser().parse_args(list(map(str, arguments))))
+
+
+def well(ended: subprocess.CompletedProcess[str]) -> None:
+    assert ended.returncode == 0, ended.stderr
+
+
+# Help
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_help_comes_at_once_and_tells_what_the_step_reads_and_writes(step, tmp_path):
+    begun = time.monotonic()
+    ended = run(step, "--help", folder=tmp_path)
+    assert time.monotonic() - begun < 3
+    well(ended)
+    module = import_module(f"workflow_scripts.{step}")
+    assert ended.stdout.count(module.__doc__.strip().splitlines()[0]) == 1
+    words = " ".join(ended.stdout.split())
+    for action in module.parser()._actions:
+        assert action.help, action.option_strings
+        assert action.option_strings[-1] in words
+        assert " ".join(action.help.split()) in words
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_command_line_without_files_is_refused(step, tmp_path):
+    ended = run(step, folder=tmp_path)
+    assert ended.returncode == 2
+    assert "required" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# Selection
+
+
+def candidate(folder: Path, rate: float, validation: float) -> Path:
+    path = folder / f"lr-{rate}" / "run.json"
+    write_json(path, {"learning_rate": rate, "metric": "accuracy", "validation": validation})
+    return path
+
+
+def selected(folder: Path, rates: list[float], runs: list[Path]) -> dict[str, Any]:
+    """What `select` writes, called by hand."""
+    path = folder / "selected.json"
+    by_hand(select, "--settings", json.dumps({"learning_rates": rates}), "--selected", path, "--runs", *runs)
+    return json.loads(path.read_text())
+
+
+def test_the_candidate_with_the_best_validation_is_selected(tmp_path):
+    rates = [0.01, 0.001, 0.1]
+    runs = [candidate(tmp_path, rate, value) for rate, value in zip(rates, (70.0, 80.5, 60.0), strict=True)]
+    assert selected(tmp_path, rates, runs) == {"learning_rate": 0.001}
+    assert selected(tmp_path, rates, runs[::-1]) == {"learning_rate": 0.001}
+
+
+def test_of_equal_candidates_the_smaller_learning_rate_is_selected(tmp_path):
+    rates = [0.1, 0.001, 0.01]
+    runs = [candidate(tmp_path, rate, value) for rate, value in zip(rates, (80.0, 70.0, 80.0), strict=True)]
+    assert selected(tmp_path, rates, runs) == {"learning_rate": 0.01}
+
+
+def test_a_single_candidate_is_selected_untried(tmp_path):
+    assert selected(tmp_path, [0.02], []) == {"learning_rate": 0.02}
+
+
+@pytest.mark.parametrize("rates", [[0.1, 0.2], [0.1, 0.01, 0.001], [0.1, 0.02]])
+def test_runs_that_are_not_the_candidates_are_refused(tmp_path, rates):
+    runs = [candidate(tmp_path, rate, 50.0) for rate in (0.1, 0.01)]
+    with pytest.raises(UserError, match=r"candidates .* but runs of"):
+        selected(tmp_path, rates, runs)
+    assert not (tmp_path / "selected.json").exists()
+
+
+def test_a_damaged_run_is_refused_by_its_file(tmp_path):
+    runs = [candidate(tmp_path, rate, 50.0) for rate in (0.1, 0.01)]
+    runs[1].write_text("{")
+    with pytest.raises(UserError, match=str(runs[1])):
+        selected(tmp_path, [0.1, 0.01], runs)
+
+
+def test_select_works_on_the_command_line(tmp_path):
+    runs = [candidate(tmp_path, rate, value) for rate, value in ((0.1, 50.0), (0.01, 60.0))]
+    settings = json.dumps({"learning_rates": [0.1, 0.01]})
+    path, log = tmp_path / "deep" / "selected.json", tmp_path / "log"
+    well(run("select", "--settings", settings, "--runs", *runs, "--selected", path, "--log", log))
+    assert json.loads(path.read_text()) == {"learning_rate": 0.01}
+    assert "0.01: accuracy 60.00" in log.read_text()
+    ended = run("select", "--settings", settings, "--runs", runs[0], "--selected", path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+# Training, prediction and scores on a few rows of the mini benchmark
+
+
+def rows_file(folder: Path, language: str, split: str) -> Path:
+    return folder / "corpora" / language / f"{split}.parquet"
+
+
+def tokens_file(folder: Path, language: str, split: str) -> Path:
+    return folder / "tokens" / language / split / "tokens.json"
+
+
+def predictions_file(folder: Path, language: str) -> Path:
+    return folder / "predictions" / f"{language}.parquet"
+
+
+def rows_to_test(language: str) -> list[dict[str, Any]]:
+    return mini.rows({"task": "xnli", "language": language, "split": "test", "limit": 20})
+
+
+def tokenising(folder: Path, language: str, split: str, max_length: int = 128) -> list[Any]:
+    settings = {"task": "xnli", "kind": "sentence_pair", "labels": LABELS, "split": split, "max_length": max_length}
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--rows", rows_file(folder, language, split)]
+    return [*files, "--tokens", tokens_file(folder, language, split), "--settings", json.dumps(settings)]
+
+
+def training_settings(**changes: Any) -> dict[str, Any]:
+    return tiny_settings(**{"labels": LABELS, "max_length": 128, "epochs": 2, "batch_size": 6} | changes)
+
+
+def training(folder: Path, name: str, **changes: Any) -> list[Any]:
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--train", tokens_file(folder, "en", "train")]
+    files += ["--validation", tokens_file(folder, "en", "validation")]
+    files += ["--validation-rows", rows_file(folder, "en", "validation"), "--run", folder / name]
+    return [*files, "--log", folder / f"{name}.log", "--settings", json.dumps(training_settings(**changes))]
+
+
+def predicting(folder: Path, language: str, name: str = "searched") -> list[Any]:
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name]
+    files += ["--tokens", tokens_file(folder, language, "test"), "--rows", rows_file(folder, language, "test")]
+    return [*files, "--predictions", predictions_file(folder, language)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny_encoder, tmp_path_factory) -> Path:
+    """Encoder, rows and tokens of a few sentence pairs, and what `train` and `predict` made of them."""
+    folder = tmp_path_factory.mktemp("work place")
+    shutil.copytree(tiny_encoder, folder / "encoder")
+    write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
+    parts = {("en", "train"): 60, ("en", "validation"): 30, ("en", "test"): 20, ("de", "test"): 20}
+    for (language, split), limit in parts.items():
+        part = {"task": "xnli", "language": language, "split": split, "limit": limit}
+        write_rows(rows_file(folder, language, split), mini.rows(part), "sentence_pair")
+        by_hand(tokenise, *tokenising(folder, language, split))
+    well(run("train", *training(folder, "searched"), "--learning-rate", "0.01"))
+    well(run("predict", *predicting(folder, "en")))
+    by_hand(predict, *predicting(folder, "de"))
+    return folder
+
+
+def test_training_writes_weights_record_and_log_and_nothing_else(workplace):
+    assert sorted(path.name for path in (workplace / "searched").iterdir()) == [
+        "log.jsonl",
+        "run.json",
+        "weights.safetensors",
+    ]
+
+
+def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
+    record = json.loads((workplace / "searched" / "run.json").read_text())
+    assert record["settings"] == training_settings()
+    assert record["learning_rate"] == 0.01
+    assert record["metric"] == "accuracy"
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
+    for epoch in record["epochs"]:
+        assert set(epoch) == {"epoch", "metrics", "validation_loss", "training_loss"}
+    best = record["epochs"][record["best_epoch"] - 1]
+    assert record["validation"] == best["metrics"]["accuracy"]
+    assert 0 < record["majority"] < 100
+    tensors = load_file(workplace / "searched" / "weights.safetensors")
+    assert record["tuned_parameters"] == sum(tensor.numel() for tensor in tensors.values())
+    assert record["encoder_parameters"] > record["tuned_parameters"]
+    assert record["stored_bytes"] == (workplace / "searched" / "weights.safetensors").stat().st_size
+    for positive in ("seconds", "examples_per_second", "peak_memory_mb", "threads"):
+        assert record[positive] > 0, positive
+    assert set(record["versions"]) >= {"torch", "transformers", "numpy"}
+    assert isinstance(record["problem"], str)
+    assert record["device"]
+
+
+def test_the_log_of_a_run_has_a_loss_and_a_learning_rate_by_step(workplace):
+    lines = [json.loads(line) for line in (workplace / "searched" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20]
+    for line in lines:
+        assert 0.1 < line["loss"] < 10
+    assert [line["learning_rate"] for line in lines] == pytest.approx([0.01 * 11 / 20, 0.01 / 20])
+
+
+def test_the_winner_of_a_search_is_linked_and_not_trained_again(workplace):
+    write_json(workplace / "winner.json", {"learning_rate": 0.01})
+    write_json(workplace / "other" / "run.json", {"learning_rate": 0.3})
+    candidates = [workplace / name / "weights.safetensors" for name in ("other", "searched")]
+    by_hand(train, *training(workplace, "seed-7"), "--selected", workplace / "winner.json", "--candidates", *candidates)
+    for name in ("weights.safetensors", "run.json", "log.jsonl"):
+        assert (workplace / "seed-7" / name).stat().st_ino == (workplace / "searched" / name).stat().st_ino
+
+
+def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
+    write_json(workplace / "selected.json", {"learning_rate": 0.02})
+    options = ["--selected", workplace / "selected.json", "--candidates"]
+    by_hand(train, *training(workplace, "seed-8", seed=8), *options)
+    record = json.loads((workplace / "seed-8" / "run.json").read_text())
+    assert (record["learning_rate"], record["settings"]["seed"]) == (0.02, 8)
+
+
+def test_a_training_that_gives_no_numbers_ends_in_one_line_and_leaves_no_run(workplace):
+    ended = run("train", *training(workplace, "diverged"), "--learning-rate", "1e30")
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    assert "lower the learning rate" in line
+    assert "Traceback" not in ended.stderr
+    assert not (workplace / "diverged" / "weights.safetensors").exists()
+    assert not (workplace / "diverged" / "run.json").exists()
+
+
+def test_a_run_no_better_than_the_majority_class_says_so(workplace):
+    by_hand(train, *training(workplace, "idle", epochs=1), "--learning-rate", "1e-12")
+    record = json.loads((workplace / "idle" / "run.json").read_text())
+    assert record["validation"] <= record["majority"]
+    assert "majority" in record["problem"]
+
+
+def test_predictions_are_written_for_every_row_in_its_order(workplace):
+    for language in LANGUAGES:
+        predictions = read_predictions(predictions_file(workplace, language))
+        assert list(predictions) == [row["id"] for row in rows_to_test(language)]
+        assert set(predictions.values()) <= set(LABELS)
+
+
+def test_damaged_weights_end_in_one_line(workplace, tmp_path):
+    broken = tmp_path / "run"
+    broken.mkdir()
+    (broken / "run.json").write_bytes((workplace / "searched" / "run.json").read_bytes())
+    (broken / "weights.safetensors").write_bytes((workplace / "searched" / "weights.safetensors").read_bytes()[:-9])
+    before = predictions_file(workplace, "de").read_bytes()
+    ended = run("predict", *predicting(workplace, "de", name=str(broken)))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {broken / 'weights.safetensors'}")
+    assert len(ended.stderr.splitlines()) == 1
+    assert predictions_file(workplace, "de").read_bytes() == before
+
+
+def test_scores_are_the_share_of_right_labels_by_language(workplace):
+    files = ["--predictions", *(predictions_file(workplace, language) for language in LANGUAGES)]
+    files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
+    settings = json.dumps({"kind": "sentence_pair", "languages": LANGUAGES})
+    well(run("score", "--settings", settings, *files, "--scores", workplace / "scores.csv"))
+    with (workplace / "scores.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(line["language"], line["metric"]) for line in table] == [("en", "accuracy"), ("de", "accuracy")]
+    for line in table:
+        predictions = read_predictions(predictions_file(workplace, line["language"]))
+        right = sum(predictions[row["id"]] == row["label"] for row in rows_to_test(line["language"]))
+        assert float(line["value"]) == pytest.approx(100 * right / 20)
+
+
+def test_tokenising_refuses_texts_longer_than_the_encoders_positions(workplace):
+    before = tokens_file(workplace, "en", "test").read_bytes()
+    ended = run("tokenise", *tokenising(workplace, "en", "test", max_length=161))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: tasks.xnli.max_length: 161 tokens, but encoder tiny has 160 positions")
+    assert tokens_file(workplace, "en", "test").read_bytes() == before

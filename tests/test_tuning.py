@@ -1,0 +1,588 @@
+"""What training promises: what stays as it was, what moves and by which rule, and that two runs are one."""
+
+import hashlib
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import chisquare
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, in_memory, random_columns, random_tokens, save_encoder
+from tiny import settings as tiny_settings
+from transformers import AutoConfig, AutoModel
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tasks import tagging
+from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.tuning.batches import prediction_batches, training_batches
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.dropout import Dropout, drop, dropout_state, restore_dropout, seed_dropout
+from workflow_scripts.tuning.loop import Epoch, Outcome, best_epoch, learning_rate_factor, train
+from workflow_scripts.tuning.model import TunedModel, build, restore
+from workflow_scripts.tuning.predict import evaluate, logits, predict
+from workflow_scripts.tuning.prompts import Prompts
+
+CPU = torch.device("cpu")
+KINDS = tuple(LABELS)
+METHODS = ("fine_tuning", "prompt_tuning")
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    """A tiny random encoder of each architecture."""
+    return {name: save_encoder(tmp_path_factory.mktemp(name), name) for name in CONFIGURATIONS}
+
+
+def touched_by(tokens: Tokens) -> torch.Tensor:
+    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
+
+
+def built(folder: Path, settings: dict[str, Any], tokens: Tokens) -> TunedModel:
+    """The model as the step `train` begins with it."""
+    seed_everything(settings["seed"])
+    return build(folder, settings, touched_by(tokens))
+
+
+def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    return {"accuracy": 50.0}, 1.0
+
+
+def tune(model, tokens, settings, learning_rate=1e-2, validate=nothing_to_validate) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:  # a new one, so that no training goes on from another's checkpoint
+        return train(model, tokens, settings, learning_rate, validate, Checkpoint(Path(folder), "key"), CPU)
+
+
+def tuned(folder: Path, settings: dict[str, Any], tokens: Tokens, **options: Any) -> Outcome:
+    return tune(built(folder, settings, tokens), tokens, settings, **options)
+
+
+def equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    """Bit for bit."""
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+# What is frozen, and what moves
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
+def test_a_frozen_encoder_is_unchanged_bit_for_bit(encoders, name, precision):
+    settings = tiny_settings(kind="tagging", dropout=0.1, precision=precision)
+    tokens = random_tokens("tagging", 60)
+    file = encoders[name] / "model.safetensors"
+    stored = hashlib.sha256(file.read_bytes()).digest()
+    model = built(encoders[name], settings, tokens)
+    encoder = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
+    tune(model, tokens, settings, learning_rate=0.1)
+    assert equal(model.encoder.state_dict(), encoder)
+    assert hashlib.sha256(file.read_bytes()).digest() == stored
+    for name, tensor in model.tuned_tensors().items():
+        assert not torch.isclose(tensor, before[name]).all(), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_fine_tuning_moves_every_tensor_that_it_frees(encoders, name, precision):
+    """A tensor that got no gradient would be counted as tuned and stored without having learnt."""
+    settings = tiny_settings(kind="sentence_pair", method="fine_tuning", precision=precision, epochs=1)
+    tokens = random_tokens("sentence_pair", 40)
+    model = built(encoders[name], settings, tokens)
+    before = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
+    outcome = tune(model, tokens, settings, learning_rate=1e-2)
+    assert not outcome.problem
+    still = [name for name, tensor in outcome.tensors.items() if torch.equal(tensor, before[name])]
+    assert [name for name in still if not name.endswith(".touched")] == []
+
+
+def word_vectors(model: TunedModel) -> torch.Tensor:
+    """(vocabulary, width), as a prediction sees them."""
+    return model.encoder.eval().get_input_embeddings()(torch.arange(VOCABULARY)).detach()
+
+
+@pytest.mark.parametrize("padding_in_texts", [False, True])
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
+def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, padding_in_texts):
+    """Five steps in float32. The padding row is never trained, also where its id stands in a text."""
+    columns = random_columns("tagging", 40)
+    if padding_in_texts:
+        for ids in columns["input_ids"][::3]:
+            ids[2] = PADDING
+    tokens = in_memory(columns)
+    settings = tiny_settings(kind="tagging", method="fine_tuning", epochs=1)
+    table = word_vectors(built(encoders[name], settings, tokens)).clone()
+
+    def after_training(touched: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        seed_everything(settings["seed"])
+        model = build(encoders[name], settings, touched)
+        assert tune(model, tokens, settings, learning_rate=1e-3).step == 5
+        words = {id(parameter) for parameter in model.encoder.get_input_embeddings().parameters()}
+        rest = {key: value for key, value in model.tuned_parameters().items() if id(value) not in words}
+        return word_vectors(model), rest
+
+    few, few_rest = after_training(touched_by(tokens))
+    all_, all_rest = after_training(None)
+    torch.testing.assert_close(few, all_, rtol=0, atol=1e-6)
+    assert few_rest.keys() == all_rest.keys()
+    for key, tensor in few_rest.items():
+        torch.testing.assert_close(tensor, all_rest[key], rtol=0, atol=1e-6)
+    moved = (few != table).any(1)
+    assert not moved[PADDING]
+    expected = torch.zeros(VOCABULARY, dtype=torch.bool)
+    expected[touched_by(tokens)] = True
+    expected[PADDING] = False
+    assert torch.equal(moved, expected)
+
+
+def test_with_weight_decay_the_whole_table_is_trained(encoders):
+    """A row without a gradient shrinks then, so leaving it out would not be exact."""
+    settings = tiny_settings(method="fine_tuning", weight_decay=0.1, epochs=1)
+    tokens = random_tokens("sentence_pair", 20)
+    model = built(encoders["bert"], settings, tokens)
+    before = word_vectors(model).clone()
+    tune(model, tokens, settings)
+    after = word_vectors(model)
+    untouched = sorted(set(range(VOCABULARY)) - set(touched_by(tokens).tolist()) - {PADDING})
+    assert (after[untouched].abs() < before[untouched].abs()).all()
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("probability", [0.1, 0.2, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_scales_the_rest(probability, dtype):
+    seed_dropout(1)
+    dropped = drop(torch.ones(100_001, dtype=dtype), probability)
+    kept = dropped != 0
+    error = math.sqrt(probability * (1 - probability) / len(kept))
+    assert kept.float().mean().item() == pytest.approx(1 - probability, abs=4 * error)
+    assert dropped.dtype == dtype
+    assert (dropped[kept] == torch.tensor(1 / (1 - probability), dtype=dtype)).all()
+
+
+def test_dropout_with_probability_0_changes_nothing():
+    values = torch.randn(1000)
+    assert torch.equal(drop(values, 0.0), values)
+    layer = Dropout(0.5)
+    assert not torch.equal(layer.train()(values), values)
+    assert torch.equal(layer.eval()(values), values)
+
+
+def test_the_gradient_of_dropout_is_its_mask():
+    seed_dropout(2)
+    values = torch.randn(64, 33, requires_grad=True)
+    dropped = drop(values, 0.3)
+    weights = torch.randn(64, 33)
+    (dropped * weights).sum().backward()
+    expected = torch.where(dropped == 0, 0.0, weights / (1 - 0.3))
+    torch.testing.assert_close(values.grad, expected)
+
+
+def test_the_same_seed_gives_the_same_masks_and_another_seed_others():
+    def masks(seed: int) -> torch.Tensor:
+        seed_dropout(seed)
+        return torch.stack([drop(torch.ones(1001), 0.5) for _ in range(3)])
+
+    assert torch.equal(masks(4), masks(4))
+    assert not torch.equal(masks(4), masks(5))
+    assert not torch.equal(masks(4)[0], masks(4)[1])
+
+
+def test_the_sequence_of_masks_goes_on_from_where_it_was_saved():
+    seed_dropout(6)
+    drop(torch.ones(17), 0.5)  # not a multiple of the four elements that a word gives
+    state = dropout_state()
+    expected = [drop(torch.ones(501), 0.5) for _ in range(3)]
+    seed_dropout(7)
+    for _ in range(2):  # a state can be restored more than once
+        restore_dropout(state)
+        assert all(torch.equal(drop(torch.ones(501), 0.5), mask) for mask in expected)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_masks_are_distributed_as_independent_draws(ours):
+    """All 256 patterns of eight neighbours, in 400,000 draws; PyTorch's masks pass the same test."""
+    seed_everything(8)
+    probability, values = 0.3, torch.ones(400_000, 8)
+    dropped = drop(values, probability) if ours else torch.nn.functional.dropout(values, probability)
+    kept = (dropped != 0).numpy()
+    patterns = np.bincount(kept @ (1 << np.arange(8)), minlength=256)
+    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    expected = np.where(bits, 1 - probability, probability).prod(1) * len(kept)
+    assert chisquare(patterns, expected * patterns.sum() / expected.sum()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
+def test_dropout_acts_where_the_librarys_does(encoders, name):
+    """3,000 copies of a text with independent masks: each number's mean and deviation agree with the library's."""
+    batch = {"input_ids": torch.tensor([[0, 11, 23, 42, 17, 2]]).repeat(3000, 1)}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    config = AutoConfig.from_pretrained(encoders[name])
+    for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
+        setattr(config, key, 0.1)
+    theirs = AutoModel.from_pretrained(encoders[name], config=config, attn_implementation="eager").train()
+    seed_everything(9)
+    settings = tiny_settings(kind="tagging", method="fine_tuning", dropout=0.1)
+    ours = build(encoders[name], settings, touched=None).encoder.train()
+    one, other = (encoder(**batch).last_hidden_state.detach() for encoder in (ours, theirs))
+    error = ((one.var(0) + other.var(0)) / len(one)).sqrt()
+    assert ((one.mean(0) - other.mean(0)).abs() / error).max() < 5
+    assert one.std(0).min() > 0.01
+    torch.testing.assert_close(one.std(0), other.std(0), rtol=0.15, atol=0.01)
+
+
+def test_prompts_are_dropped_out_in_training_alone(encoders):
+    model = built(encoders["bert"], tiny_settings(), random_tokens("sentence_pair", 4))
+    model.prompts = Prompts(model.encoder, length=4, std=1.0, dropout=0.5)
+    batch = {"input_ids": torch.tensor([[0, 11, 23, 2]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
+    model.train()
+    assert not torch.equal(model(batch), model(batch))
+    model.eval()
+    assert torch.equal(model(batch), model(batch))
+
+
+# The learning rate and the kept epoch
+
+
+def factors(steps: int, an_epoch: int, **changes: Any) -> list[float]:
+    made = tiny_settings(**changes)
+    return [learning_rate_factor(made, step, steps, an_epoch) for step in range(steps)]
+
+
+def test_the_linear_schedule_would_reach_0_after_the_last_step():
+    assert factors(4, 2, schedule="linear") == [1, 0.75, 0.5, 0.25]
+
+
+def test_the_exponential_schedule_falls_once_an_epoch():
+    assert factors(6, 2, schedule="exponential", decay=0.5) == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_the_constant_schedule_is_constant():
+    assert factors(3, 1, schedule="constant") == [1, 1, 1]
+
+
+def test_the_learning_rate_warms_up_to_its_highest():
+    assert factors(6, 6, schedule="linear", warmup=1 / 3) == [0.5, 1, 1, 0.75, 0.5, 0.25]
+    assert factors(4, 4, schedule="constant", warmup=0.5) == [0.5, 1, 1, 1]
+    assert factors(10, 10, schedule="linear", warmup=0.99)[-1] == 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exponential"])
+def test_training_follows_the_schedule(encoders, schedule):
+    settings = tiny_settings(schedule=schedule, epochs=3, batch_size=4)
+    lines = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 40), learning_rate=0.02).lines
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    expected = factors(30, 10, schedule=schedule)
+    assert [line["learning_rate"] for line in lines] == [
+        pytest.approx(0.02 * expected[step - 1]) for step in (10, 20, 30)
+    ]
+
+
+def epoch(number: int, metric: float, loss: float) -> Epoch:
+    return Epoch(number, {"f1": metric, "accuracy": 100.0 - metric}, loss, training_loss=0.0)
+
+
+def test_the_epoch_with_the_best_main_metric_the_lowest_loss_or_the_last_is_kept():
+    epochs = [epoch(1, 50, 0.4), epoch(2, 70, 0.6), epoch(3, 60, 0.5)]
+    assert best_epoch(epochs, "best_metric") == 2
+    assert best_epoch(epochs, "best_loss") == 1
+    assert best_epoch(epochs, "last") == 3
+
+
+def test_of_equal_epochs_the_earlier_is_kept():
+    epochs = [epoch(1, 50, 0.6), epoch(2, 70, 0.4), epoch(3, 70, 0.4)]
+    assert best_epoch(epochs, "best_metric") == best_epoch(epochs, "best_loss") == 2
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best_metric", 2), ("best_loss", 1), ("last", 3)])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_kept_weights_are_those_of_the_kept_epoch(encoders, method, keep, kept):
+    settings = tiny_settings(method=method, keep=keep, epochs=3)
+    tokens = random_tokens("sentence_pair", 16)
+    model = built(encoders["bert"], settings, tokens)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        seen.append({name: tensor.clone() for name, tensor in model.tuned_tensors().items()})
+        return {"accuracy": (10.0, 30.0, 20.0)[len(seen) - 1]}, (0.1, 0.3, 0.2)[len(seen) - 1]
+
+    outcome = tune(model, tokens, settings, validate=validate)
+    assert outcome.best_epoch == kept
+    assert [equal(outcome.tensors, tensors) for tensors in seen] == [number == kept for number in (1, 2, 3)]
+
+
+# Batches
+
+LENGTHS = np.random.default_rng(0).integers(5, 129, 3001)
+
+
+def test_every_feature_comes_once_an_epoch():
+    batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(LENGTHS)))
+    sizes = sorted(map(len, batches))
+    assert sizes[0] == len(LENGTHS) % 32
+    assert set(sizes[1:]) == {32}
+
+
+@pytest.mark.parametrize(("features", "size"), [(1, 8), (8, 8), (9, 8), (400, 8), (401, 8), (5, 1)])
+def test_there_are_as_many_batches_as_the_schedule_counts(features, size):
+    batches = training_batches(LENGTHS[:features], size, seed=1, epoch=1)
+    assert len(batches) == math.ceil(features / size)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(features))
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in training_batches(LENGTHS, 32, seed, epoch)]
+
+    assert batches(1, 1) == batches(1, 1)
+    assert batches(1, 1) != batches(1, 2)
+    assert batches(1, 1) != batches(2, 1)
+    # Also which features meet in one batch changes, not only the order of the batches.
+    assert len({frozenset(batch) for batch in batches(1, 1)} & {frozenset(batch) for batch in batches(1, 2)}) == 0
+
+
+def test_a_batch_holds_texts_of_like_lengths():
+    batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
+    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
+    assert padded < 1.05 * LENGTHS.sum()
+    # Short and long batches take turns: the loss does not drift with the length.
+    means = np.array([LENGTHS[batch].mean() for batch in batches])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+
+
+def test_prediction_begins_with_the_longest_texts():
+    batches = list(prediction_batches(LENGTHS, 64))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(LENGTHS)))
+    assert LENGTHS[np.concatenate(batches)].tolist() == sorted(LENGTHS.tolist(), reverse=True)
+
+
+# Prediction
+
+
+def rows_for(kind: str, columns) -> list[dict[str, Any]]:
+    """Rows as long as the random features, under ids that are not in their order."""
+    rows = []
+    for number, ids in enumerate(columns["input_ids"]):
+        row: dict[str, Any] = {"id": f"row-{(number * 7) % 100}-{number}"}
+        if kind == "tagging":
+            row["tokens"] = ["word"] * (len(ids) - 2)
+        else:
+            row["context"] = "".join(chr(97 + token % 26) for token in ids[1:-1])
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_do_not_depend_on_the_batches(encoders, monkeypatch, kind, method):
+    columns = random_columns(kind, 90)
+    rows = rows_for(kind, columns)
+    settings = tiny_settings(kind=kind, method=method)
+    model = built(encoders["xlm-roberta"], settings, in_memory(columns))
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.copy_(torch.randn_like(parameter))  # so that not all texts get the same label
+    order = np.random.default_rng(1).permutation(90)
+    permuted = {name: [values[index] for index in order] for name, values in columns.items()}
+
+    expected = predict(model, in_memory(columns), rows, settings, CPU)
+    values = logits(model, in_memory(columns), settings, CPU)
+    assert list(expected) == [row["id"] for row in rows]
+    assert len(set(map(str, expected.values()))) > 1
+    for size in (1, 7, 64, 1000):
+        monkeypatch.setattr("workflow_scripts.tuning.predict.BATCH_SIZE", size)
+        found = predict(model, in_memory(permuted), rows, settings, CPU)
+        assert list(found.items()) == list(expected.items())
+        again = logits(model, in_memory(permuted), settings, CPU)
+        for index, feature in zip(order, again, strict=True):
+            np.testing.assert_allclose(feature, values[index], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_float32_and_end_where_the_feature_ends(encoders, kind):
+    tokens = random_tokens(kind, 20)
+    settings = tiny_settings(kind=kind, precision="bfloat16")
+    outputs = len(LABELS[kind]) or 2
+    values = logits(built(encoders["bert"], settings, tokens), tokens, settings, CPU)
+    lengths = tokens.ragged("input_ids").lengths()
+    shapes = [(outputs,)] * 20 if kind == "sentence_pair" else [(length, outputs) for length in lengths]
+    assert [feature.shape for feature in values] == shapes
+    assert {feature.dtype for feature in values} == {np.dtype("float32")}
+
+
+WEIGHS_BATCHES = pytest.mark.xfail(strict=True, reason="a batch's mean over words is weighted by its sentences")
+
+
+@pytest.mark.parametrize("kind", ["sentence_pair", pytest.param("tagging", marks=WEIGHS_BATCHES), "question_answering"])
+def test_evaluation_predicts_the_same_with_a_loss_that_does_not_depend_on_the_batches(encoders, monkeypatch, kind):
+    columns = random_columns(kind, 30)
+    rows, settings, tokens = rows_for(kind, columns), tiny_settings(kind=kind), in_memory(columns)
+    model = built(encoders["bert"], settings, tokens)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    predictions, loss = evaluate(model, tokens, rows, settings, CPU)
+    assert predictions == predict(model, tokens, rows, settings, CPU)
+    for size in (1, 7):
+        monkeypatch.setattr("workflow_scripts.tuning.predict.BATCH_SIZE", size)
+        assert evaluate(model, tokens, rows, settings, CPU)[1] == pytest.approx(loss, abs=1e-5)
+
+
+# Runs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stored_run_gives_identical_logits_when_restored(encoders, tmp_path, kind, method, precision):
+    settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1)
+    tokens, others = random_tokens(kind, 40), random_tokens(kind, 30, seed=5)
+    model = built(encoders["xlm-roberta"], settings, tokens)
+    outcome = tune(model, tokens, settings)
+    save_file(outcome.tensors, tmp_path / "weights.safetensors")
+    seed_everything(99)  # initial values must not matter
+    again = restore(encoders["xlm-roberta"], settings, load_file(tmp_path / "weights.safetensors"))
+    for one, other in zip(logits(model, others, settings, CPU), logits(again, others, settings, CPU), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_weights_of_prompt_tuning_are_prompts_and_head_alone(encoders):
+    outcome = tuned(encoders["bert"], tiny_settings(), random_tokens("sentence_pair", 16))
+    assert sum(tensor.numel() for tensor in outcome.tensors.values()) == 3 * 2 * 4 * 32 + (32 + 1) * 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
+    settings = tiny_settings(method=method)
+    tensors = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 16)).tensors
+    names = [name for name in tensors if not name.endswith(".touched")]
+    other = "prompt_tuning" if method == "fine_tuning" else "fine_tuning"
+    cases = {
+        "one is missing": ({name: tensor for name, tensor in tensors.items() if name != names[-1]}, {}),
+        "one is too many": (tensors | {"another": torch.zeros(3)}, {}),
+        "another shape": (tensors | {names[-1]: torch.zeros(7, 7)}, {}),
+        "another method": (tensors, {"method": other, "prompt_length": 4 if other == "prompt_tuning" else 0}),
+        "another kind": (tensors, {"kind": "tagging", "labels": LABELS["tagging"]}),
+        "nothing": ({}, {}),
+    }
+    for case, (found, changes) in cases.items():
+        with pytest.raises(UserError, match="do not fit") as refusal:
+            restore(encoders["bert"], settings | changes, found)
+        assert "\n" not in str(refusal.value), case
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="the touched ids are used before they are checked")
+def test_weights_of_an_encoder_with_a_larger_vocabulary_are_refused(encoders):
+    settings = tiny_settings(method="fine_tuning")
+    tensors = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 16)).tensors
+    (name,) = [name for name in tensors if name.endswith(".touched")]
+    foreign = tensors | {name: tensors[name] + VOCABULARY}
+    with pytest.raises(UserError):
+        restore(encoders["bert"], settings, foreign)
+
+
+def test_texts_and_prompts_need_positions(encoders):
+    tokens = random_tokens("sentence_pair", 4)
+    built(encoders["bert"], tiny_settings(max_length=56), tokens)
+    with pytest.raises(UserError, match=r"tasks\.xnli\.max_length 57 and prompt length 4 need 61 positions.* has 60"):
+        built(encoders["bert"], tiny_settings(max_length=57), tokens)
+
+
+MPNET = pytest.mark.xfail(strict=True, raises=IndexError, reason="MPNet counts positions from the padding id, too")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=MPNET) if name == "mpnet" else name for name in CONFIGURATIONS]
+)
+def test_the_longest_text_that_is_allowed_can_be_encoded(encoders, name):
+    """RoBERTa and its kin leave the positions up to the padding id unused."""
+    available = json.loads((encoders[name] / "encoder.json").read_text())["positions"]
+    method = "fine_tuning" if name in ("distilbert", "deberta-v2", "albert", "mpnet") else "prompt_tuning"
+    length = available if method == "fine_tuning" else available - 4
+    settings = tiny_settings(method=method, max_length=length)
+    ids = torch.full((1, length), 7)
+    model = build(encoders[name], settings, touched=None).eval()
+    assert model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
+    with pytest.raises(UserError, match="positions"):
+        build(encoders[name], settings | {"max_length": length + 1}, touched=None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, kind, method):
+    settings = tiny_settings(kind=kind, method=method, dropout=0.1, precision="bfloat16")
+    tokens = random_tokens(kind, 50)
+
+    first, second, third = (tuned(encoders["bert"], settings | {"seed": seed}, tokens) for seed in (7, 7, 8))
+    assert equal(first.tensors, second.tensors)
+    assert first.lines == second.lines
+    assert first.epochs == second.epochs
+    for name, tensor in third.tensors.items():
+        assert name.endswith(".touched") or not torch.equal(tensor, first.tensors[name])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_learns_what_can_be_learnt(encoders, kind, method):
+    settings = tiny_settings(kind=kind, method=method, epochs=8, prompt_length=8)
+    columns = random_columns(kind, 120, longest=6)
+    tokens, rows = in_memory(columns), rows_for(kind, columns)
+    model = built(encoders["bert"], settings, tokens)
+    _, before = evaluate(model, tokens, rows, settings, CPU)
+    outcome = tune(model, tokens, settings, learning_rate=3e-3 if method == "fine_tuning" else 3e-2)
+    _, after = evaluate(model, tokens, rows, settings, CPU)
+    assert after < 0.9 * before
+    assert outcome.examples == 8 * 120
+    assert not outcome.problem
+    assert [found.training_loss for found in outcome.epochs][-1] < outcome.epochs[0].training_loss
+
+
+# What goes wrong in training
+
+
+@pytest.mark.parametrize("keep", ["best_metric", "best_loss", "last"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_that_is_not_a_number_is_a_problem_and_its_weights_are_not_kept(encoders, method, keep):
+    settings = tiny_settings(kind="tagging", method=method, keep=keep, epochs=3, schedule="constant")
+    outcome = tuned(encoders["bert"], settings, random_tokens("tagging", 40), learning_rate=1e30)
+    assert "nan" in outcome.problem
+    assert outcome.tensors == {}
+
+
+@pytest.mark.xfail(strict=True, reason="the validation loss is not looked at")
+@pytest.mark.parametrize("keep", ["best_metric", "best_loss", "last"])
+def test_an_epoch_that_ends_in_not_a_number_is_not_kept(encoders, keep):
+    """The loss of a step is from before its update: the last update of an epoch shows in the validation alone."""
+    settings = tiny_settings(kind="tagging", keep=keep, epochs=1, batch_size=40)
+    columns = random_columns("tagging", 40)
+    tokens = in_memory(columns)
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        _, loss = evaluate(model, tokens, rows_for("tagging", columns), settings, CPU)
+        return {"f1": 50.0}, loss
+
+    outcome = tuned(encoders["bert"], settings, tokens, learning_rate=1e38, validate=validate)
+    assert outcome.problem
+    assert all(tensor.isfinite().all() for tensor in outcome.tensors.values())
+
+
+def test_what_was_good_before_the_loss_was_lost_is_kept_with_the_problem(encoders, monkeypatch):
+    settings = tiny_settings(kind="tagging", epochs=3, keep="best_metric")
+    tokens = random_tokens("tagging", 24)
+    good = tuned(encoders["bert"], settings | {"epochs": 1, "schedule": "constant"}, tokens)
+    losses = [1.0] * 4 + [math.nan] * 5  # the second step of the second epoch is the first to go wrong
+    loss = tagging.loss
+    monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * losses.pop(0))
+    outcome = tuned(encoders["bert"], settings | {"schedule": "constant"}, tokens)
+    assert "nan in epoch 2" in outcome.problem
+    assert outcome.best_epoch == len(outcome.epochs) == 1
+    assert equal(outcome.tensors, good.tensors)
+    assert len(losses) == 3  # no third epoch

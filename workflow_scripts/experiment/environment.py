@@ -1,0 +1,17 @@
+"""The environment of every step's process."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def prepare(root: Path) -> None:
+    """Let steps find their modules and the Python that runs Snakemake, wherever the working folder is.
+
+    `root` is the project's folder. Only the rules that fetch may go online; the others switch the hub off themselves.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["PYTHONHASHSEED"] = "0"
