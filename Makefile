@@ -24,7 +24,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-6s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and say where the report lies
-	@$(IN_VENV) snakemake --cores all --rerun-incomplete $(ARGS)
+	@$(IN_VENV) snakemake --cores all --rerun-incomplete --scheduler greedy --quiet rules reason host $(ARGS)
 	@if [ -e results/report.html ]; then echo "The report: $(CURDIR)/results/report.html"; fi
 
 plan: .venv/ready-to-run ## list the jobs that `make run` would run now

@@ -41,6 +41,8 @@ PEFT_TASKS = {
 }
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
+
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> dict[str, Path]:
@@ -234,7 +236,7 @@ def assert_equal_to_library(folder: Path, name: str, attention: str) -> None:
     plain = AutoModel.from_pretrained(folder, attn_implementation=attention).eval()
     encoder = build(folder, settings(kind="tagging", method="fine_tuning"), touched=None).eval().encoder
     expected = plain(**inputs_of(batch)).last_hidden_state[shown]
-    tolerance = 1e-6 * float(expected.abs().max())
+    tolerance = 1e-6 * expected.abs().max().item()
     torch.testing.assert_close(encoder(**inputs_of(batch)).last_hidden_state[shown], expected, rtol=0, atol=tolerance)
     with torch.inference_mode():
         predicted = encoder(**inputs_of(batch)).last_hidden_state[shown]

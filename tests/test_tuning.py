@@ -152,6 +152,17 @@ def test_with_weight_decay_the_whole_table_is_trained(encoders):
     assert (after[untouched].abs() < before[untouched].abs()).all()
 
 
+LEFT_BEHIND = pytest.mark.xfail(strict=True, reason="TouchedEmbedding.table is neither a parameter nor a buffer")
+
+
+@pytest.mark.parametrize("method", [pytest.param("fine_tuning", marks=LEFT_BEHIND), "prompt_tuning"])
+def test_a_model_can_be_moved_to_another_device_as_a_whole(encoders, method):
+    """`to` moves parameters and buffers; a tensor that is a plain attribute would stay behind on the CPU."""
+    model = built(encoders["bert"], tiny_settings(method=method), random_tokens("sentence_pair", 8))
+    plain = [name for module in model.modules() for name, value in vars(module).items() if torch.is_tensor(value)]
+    assert plain == []
+
+
 # Dropout
 
 

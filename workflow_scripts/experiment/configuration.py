@@ -125,6 +125,7 @@ class TaskSection(Strict):
     max_length: Annotated[Whole, Field(ge=8)] = 128
     stride: Annotated[Whole, Field(ge=0)] = 128
     labelled_subword: Literal["first", "first_visible"] = "first"
+    limits: RowLimits = RowLimits()
     training: Training = Training()
     methods: dict[str, Training] = {}
 
@@ -183,6 +184,13 @@ class Configuration(Strict):
             for task, section in self.tasks.items()
             for method, changes in section.methods.items()
         ]
+
+    def limit_of(self, task: str, split: str) -> int | None:
+        """The most rows of a split: the task's own, or else that of all corpora."""
+        own = self.tasks[task].limits
+        limits = own if split in own.model_fields_set else self.corpora.limits
+        limit: int | None = getattr(limits, split)
+        return limit
 
     def training_of(self, task: str, method: str) -> Training:
         """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
@@ -254,6 +262,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "training": [Training],
     "methods.*": [Training],
     "tasks.*": [TaskSection],
+    "tasks.*.limits": [RowLimits],
     "tasks.*.training": [Training],
     "tasks.*.methods.*": [Training],
 }

@@ -31,14 +31,14 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
 def of_corpus(configuration: Configuration, task: str, language: str, split: str) -> Settings:
     """`fetch_corpus`: the source and which part of it."""
     corpora = configuration.corpora.model_dump()
-    limits = corpora.pop("limits")
+    del corpora["limits"]
     return {
         "code": fingerprint("fetch_corpus", f"corpora.{corpora['source']}"),
         **corpora,
         **_what_the_task_is(task),
         "language": language,
         "split": split,
-        "limit": limits[split],
+        "limit": configuration.limit_of(task, split),
     }
 
 

@@ -103,7 +103,7 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
 
 
 def _join_batches(file: Path) -> None:
-    """Make one batch of those of 1,000 rows that `datasets` writes: a column in several pieces is read by copying it."""
+    """Make one batch of those of 1,000 rows that `datasets` writes: a column in pieces is copied when it is read."""
     table = pa.ipc.open_stream(file.read_bytes()).read_all().combine_chunks()
     with written(file) as temporary, pa.ipc.new_stream(str(temporary), table.schema) as stream:
         stream.write_table(table)
