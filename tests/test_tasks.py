@@ -391,9 +391,10 @@ def test_windows_hold_the_whole_question_and_overlap_by_the_stride(tokenizers, n
         assert joined == plain_ids(tokenizer, row["context"])
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])  # tokens with spaces between them, and side by side
 @pytest.mark.parametrize(("name", "max_length", "stride"), SHORT_WINDOWS)
-def test_a_window_without_the_whole_answer_points_to_the_first_token(tokenizers, name, max_length, stride):
-    rows = rows_of("xquad", "en", 60)
+def test_a_window_without_the_whole_answer_points_to_the_first_token(tokenizers, name, max_length, stride, language):
+    rows = rows_of("xquad", language, 60)
     columns = tokenise_questions(rows, tokenizers[name], max_length, stride)
     seen = {True: 0, False: 0}
     keys = ("row", "start", "end", "offset_start", "offset_end")

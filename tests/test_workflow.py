@@ -107,7 +107,9 @@ def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
     plan = grid.run({}, "--dry-run", "--forceall")
     found = dict(blocks(plan.stdout))
     rules = {
-        rule for file in (ROOT / "rules").glob("*.smk") for rule in re.findall(r"^rule (\w+):", file.read_text(), re.M)
+        rule
+        for file in (ROOT / "rules").glob("*.smk")
+        for rule in re.findall(r"^(?:rule|checkpoint) (\w+):", file.read_text(), re.M)
     }
     assert rules and set(found) == rules | {"all"}
     for rule in rules:

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     rate.add_argument("--selected", type=Path, help="selected.json, the winner of the search")
     result.add_argument("--candidates", type=Path, nargs="*", default=[], help="weights of the search's finished runs")
     result.add_argument("--run", type=Path, required=True, help="the folder to write to")
+    result.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
     return result
 
 
@@ -92,7 +93,7 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
     arguments.run.mkdir(parents=True, exist_ok=True)
     encoder = read_json(arguments.encoder)
     key = key_of(settings, learning_rate, encoder["files"], tokens.record, validation_tokens.record)
-    checkpoint = Checkpoint(arguments.run, key)
+    checkpoint = Checkpoint(arguments.run, key, every=arguments.checkpoint_every)
     outcome = train(model, tokens, settings, learning_rate, validate, checkpoint, device)
     if not outcome.tensors:
         raise UserError(f"{arguments.run}: {outcome.problem}: lower the learning rate ({learning_rate})")

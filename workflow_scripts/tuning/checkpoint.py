@@ -20,8 +20,6 @@ from workflow_scripts.experiment.step import written
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 180.0  # between two checkpoints within an epoch
-
 Tensors = dict[str, torch.Tensor]
 
 
@@ -39,7 +37,7 @@ class Checkpoint:
         every: seconds between two checkpoints within an epoch.
     """
 
-    def __init__(self, folder: Path, key: str, every: float = EVERY_SECONDS) -> None:
+    def __init__(self, folder: Path, key: str, every: float) -> None:
         self.path = folder / f".checkpoint-{key}.safetensors"
         self.key = key
         self.every = every

@@ -1,0 +1,115 @@
+"""A training that is stopped at any moment goes on, and ends as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from test_steps import ROOT, training, training_settings, workplace  # noqa: F401  (workplace is a fixture)
+
+KILLS = 20
+OUTPUTS = ("weights.safetensors", "log.jsonl")
+
+
+def command(place: Path, run: str, method: str) -> list[str]:
+    """A training of some seconds that saves its state all the time."""
+    prompts = {"prompt_length": 4, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
+    settings = training_settings() | {"method": method, "epochs": 25, "dropout": 0.1} | prompts
+    words = [str(word) for word in training(place, run)]
+    words[words.index("--settings") + 1] = json.dumps(settings)
+    return [
+        *(sys.executable, "-m", "workflow_scripts.train", *words),
+        *("--learning-rate", "0.01", "--checkpoint-every", "0.2"),
+    ]
+
+
+def start(words: list[str]) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+
+
+def finish(words: list[str]) -> str:
+    """Run to the end; what it said on the terminal."""
+    process = start(words)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 0, said
+    return said
+
+
+def outputs(place: Path, run: str) -> list[bytes]:
+    return [(place / run / name).read_bytes() for name in OUTPUTS]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob(".checkpoint-*.safetensors"))
+
+
+@pytest.fixture(scope="module", params=["prompt_tuning", "fine_tuning"])
+def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
+    """The place, the method, and the seconds of a training that nothing disturbed."""
+    begun = time.monotonic()
+    finish(command(workplace, f"undisturbed-{request.param}", request.param))
+    return workplace, request.param, time.monotonic() - begun
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
+    place, method, seconds = undisturbed
+    run, chance, killed = f"killed-{method}", random.Random(7), 0
+    words = command(place, run, method)
+    for _ in range(KILLS // 2):  # each of the two methods takes its half
+        process = start(words)
+        time.sleep(chance.uniform(0.3, 1.0) * seconds)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+        if process.returncode == 0:  # it came to its end: start over, since every kill should hit a training
+            assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+            shutil.rmtree(place / run)
+    finish(words)
+    assert killed >= KILLS // 4
+    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+    assert not checkpoints(place / run)
+
+
+def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed):
+    place, method, _ = undisturbed
+    run = f"stopped-{method}"
+    words = command(place, run, method)
+    process = start(words)
+    while not checkpoints(place / run):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    said = process.communicate()[1].decode()
+    assert process.returncode == 75
+    assert said.startswith("interrupted: saved after step ")
+    finish(words)
+    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+
+
+@pytest.mark.parametrize("content", ["unreadable", "foreign"])
+def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbed, content):
+    place, method, _ = undisturbed
+    run = f"{content}-{method}"
+    words = command(place, run, method)
+    process = start(words)
+    while not checkpoints(place / run):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    (checkpoint,) = checkpoints(place / run)
+    if content == "unreadable":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    else:
+        save_file({}, checkpoint, metadata={"key": "of another training", "state": "{}"})
+    assert "put aside" in finish(words)
+    assert checkpoint.with_suffix(".unusable").exists()
+    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
