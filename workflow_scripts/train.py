@@ -101,7 +101,9 @@ def tune(arguments: argparse.Namespace, learning_rate: float) -> None:
     best = outcome.epochs[outcome.best_epoch - 1].metrics
     metric, value = next(iter(best.items()))
     if value <= majority:
-        outcome.problem = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
+        low = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
+        outcome.problem = "; ".join(filter(None, [outcome.problem, low]))
+    if outcome.problem:
         logger.warning("%s: %s", arguments.run, outcome.problem)
     with written(arguments.run / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in outcome.lines), encoding="utf-8")

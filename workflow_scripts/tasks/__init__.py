@@ -7,6 +7,7 @@ One module for each kind of task, all with the same names:
 * `TARGETS`: the columns that the loss reads, with the filler of the ragged ones
 * `tokenise(rows, tokenizer, settings)`: rows -> columns of a token folder
 * `loss(logits, batch)`: the mean loss of a batch
+* `counted(batch)`: how many targets that mean is over
 * `decode(logits, tokens, rows, labels)`: logits of each feature -> {row id: prediction}
 """
 

@@ -95,6 +95,11 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     return (cross_entropy(start, batch["start"]) + cross_entropy(end, batch["end"])) / 2
 
 
+def counted(batch: dict[str, "torch.Tensor"]) -> int:
+    """How many targets the mean loss of a batch is over."""
+    return len(batch["input_ids"])
+
+
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The text of the best span over all windows of a question. logits: one array (tokens, 2) a feature."""
     best = {row["id"]: (-np.inf, "") for row in rows}

@@ -43,6 +43,11 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     return cross_entropy(logits.float(), batch["label"])
 
 
+def counted(batch: dict[str, "torch.Tensor"]) -> int:
+    """How many targets the mean loss of a batch is over."""
+    return len(batch["input_ids"])
+
+
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The label of the highest logit. logits: one array (labels,) a feature."""
     chosen = {row: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)}

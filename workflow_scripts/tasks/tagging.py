@@ -99,6 +99,11 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     return cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
 
 
+def counted(batch: dict[str, "torch.Tensor"]) -> int:
+    """How many targets the mean loss of a batch is over."""
+    return int((batch["labels"] != IGNORED).sum())
+
+
 def decode(
     logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]
 ) -> dict[str, list[str]]:

@@ -21,7 +21,8 @@ class TouchedEmbedding(nn.Module):
     def __init__(self, table: torch.Tensor, touched: torch.Tensor, padding_id: int | None) -> None:
         super().__init__()
         self.place: torch.Tensor
-        self.table = table
+        self.table: torch.Tensor
+        self.register_buffer("table", table, persistent=False)
         self.padding_id = padding_id
         self.rows = nn.Parameter(table[touched].clone())
         self.register_buffer("touched", touched)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -73,19 +74,14 @@ def _empty_model(config: Any, with_pooler: bool) -> Any:
 
 
 def positions_available(config: Any) -> int:
-    """How many tokens the encoder has positions for. RoBERTa's family keeps the first padding_idx + 1 unused."""
+    """How many tokens the encoder has positions for."""
     positions: int = config.max_position_embeddings
-    return positions - config.pad_token_id - 1 if counts_positions_from_padding(config) else positions
-
-
-def counts_positions_from_padding(config: Any) -> bool:
-    """Whether position ids start after the padding token's id, as in RoBERTa and what is built on it."""
-    return any(name in config.model_type for name in ("roberta", "camembert", "xmod"))
+    return positions - config.pad_token_id - 1 if starts_after_padding(config.model_type) else positions
 
 
 def position_ids(config: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
     """Position ids for texts that come after `after` prompt positions. attention_mask and result: (batch, tokens)."""
-    if counts_positions_from_padding(config):
+    if starts_after_padding(config.model_type):
         counted = (attention_mask.cumsum(1) + after) * attention_mask
         return counted + config.pad_token_id
     return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

@@ -180,6 +180,9 @@ def end_epoch(
         outcome.problem = f"the loss became {training_loss} in epoch {epoch}"
         return
     metrics, validation_loss = validate(model)
+    if not math.isfinite(validation_loss):
+        outcome.problem = f"the validation loss became {validation_loss} in epoch {epoch}"
+        return
     outcome.epochs.append(Epoch(epoch, metrics, validation_loss, training_loss))
     if best_epoch(outcome.epochs, keep) == epoch:
         outcome.best_epoch = epoch

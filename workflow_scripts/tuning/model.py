@@ -111,7 +111,10 @@ def use_bfloat16(encoder: Any) -> None:
 def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:
     """The model as a run stored it. Raises UserError when the tensors are not those of such a run."""
     touched = next((tensor for name, tensor in tensors.items() if name.endswith(".touched")), None)
-    model = build(folder, settings, touched)
+    try:
+        model = build(folder, settings, touched)
+    except IndexError as error:
+        raise UserError(f"the stored weights are of an encoder with a larger vocabulary ({error})") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.tuned_tensors().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:

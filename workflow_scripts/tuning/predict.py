@@ -62,16 +62,17 @@ def predict(
 def evaluate(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
 ) -> tuple[dict[str, Any], float]:
-    """As `predict`, with the mean loss of the features; the tokens must hold the loss's targets."""
+    """As `predict`, with the mean loss over all targets; the tokens must hold the loss's targets."""
     kind = kind_module(settings["kind"])
-    total = 0.0
+    total, count = 0.0, 0
 
     def add_loss(values: torch.Tensor, batch: Batch) -> None:
-        nonlocal total
-        total += float(kind.loss(values, batch)) * len(values)
+        nonlocal total, count
+        total += float(kind.loss(values, batch)) * kind.counted(batch)
+        count += kind.counted(batch)
 
     values = logits(model, tokens, settings, device, each_batch=add_loss)
-    return kind.decode(values, tokens, rows, settings["labels"]), total / len(tokens)
+    return kind.decode(values, tokens, rows, settings["labels"]), total / count
 
 
 def padding_id(model: TunedModel) -> int:
