@@ -7,7 +7,6 @@ import pytest
 
 from workflow_scripts.evaluation.aggregate import (
     RUN_COLUMNS,
-    arm_name,
     averages,
     best_prompt_length,
     by_language,
@@ -21,8 +20,9 @@ from workflow_scripts.evaluation.aggregate import (
     validation_by_prompt_length,
 )
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import arm_name
 
-PUBLISHED = Path("/work/shared/published_results.csv")
+PUBLISHED = Path(__file__).parents[2] / "shared" / "published_results.csv"
 
 FINE, SHORT, LONG = ("fine_tuning", 0), ("prompt_tuning", 8), ("prompt_tuning", 16)
 

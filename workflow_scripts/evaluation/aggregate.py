@@ -17,6 +17,7 @@ import pandas as pd
 
 from workflow_scripts.experiment.catalogue import METHODS, TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import arm_name
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
 
 SCORE_COLUMNS = ["encoder", "task", "method", "prompt_length", "seed", "language", "metric", "value"]
@@ -50,11 +51,6 @@ _LEADING = [*ARM, "arm", "seed"]
 _TRAILING = ["avg", "languages"]
 
 Arms = dict[tuple[str, str, str], int]  # the prompt length that stands for each (encoder, task, method)
-
-
-def arm_name(method: str, prompt_length: int) -> str:
-    """Name an arm as paths and tables do: `fine_tuning`, `prompt_tuning-16`."""
-    return f"{method}-{prompt_length}" if prompt_length else method
 
 
 def check_scores(scores: pd.DataFrame) -> None:

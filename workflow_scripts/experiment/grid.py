@@ -25,7 +25,12 @@ class Arm:
     @property
     def name(self) -> str:
         """The path part: `fine_tuning`, `prompt_tuning-16`."""
-        return f"{self.method}-{self.prompt_length}" if self.prompt_length else self.method
+        return arm_name(self.method, self.prompt_length)
+
+
+def arm_name(method: str, prompt_length: int) -> str:
+    """The name of an arm in paths and tables; a prompt length of 0 stands for none."""
+    return f"{method}-{prompt_length}" if prompt_length else method
 
 
 def parse_arm(encoder: str, task: str, name: str) -> Arm:

@@ -7,7 +7,6 @@ import pandas as pd
 from workflow_scripts.evaluation.aggregate import (
     ARM,
     Arms,
-    arm_name,
     averages,
     by_language,
     check_runs,
@@ -20,6 +19,7 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import arm_name
 from workflow_scripts.experiment.step import written
 
 
