@@ -263,8 +263,8 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ),
         (
             "tuning/methods/prompt_tuning.py",
-            '"sequence"',
-            '"sequences"',
+            "model.prompt_length = ",
+            "model.prompt_size = ",
             {"train prompt_tuning xnli", "train prompt_tuning udpos"},
         ),
         (

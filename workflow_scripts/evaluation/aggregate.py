@@ -119,11 +119,12 @@ def _language_table(scores: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
     wide = scores.pivot(index=[*ARM, "seed"], columns="language", values="value").reindex(columns=languages)
     averages, counts = wide.mean(axis=1), wide.count(axis=1)
     table = wide.assign(avg=averages, languages=counts).reset_index().rename_axis(columns=None)
-    table["arm"] = _arms(table)
+    table["arm"] = arm_names(table)
     return in_table_order(table, "seed")[[*_LEADING, *languages, *_TRAILING]]
 
 
-def _arms(frame: pd.DataFrame) -> list[str]:
+def arm_names(frame: pd.DataFrame) -> list[str]:
+    """The arm of each row of a table with the columns `method` and `prompt_length`."""
     return [arm_name(*pair) for pair in zip(frame["method"], frame["prompt_length"], strict=True)]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from workflow_scripts.evaluation.aggregate import (
     ARM,
     Arms,
+    arm_names,
     averages,
     by_language,
     check_runs,
@@ -19,7 +20,6 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import arm_name
 from workflow_scripts.experiment.step import written
 
 
@@ -81,7 +81,7 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     several = group.transform("nunique") > 1
     extreme = search["learning_rate"].isin([]) if search.empty else _is_extreme(search["learning_rate"], group)
     table = search.assign(
-        arm=[arm_name(*pair) for pair in zip(search["method"], search["prompt_length"], strict=True)],
+        arm=arm_names(search),
         last_epoch_best=search["best_epoch"] == search["epochs"],
         at_the_edge=search["selected"].astype(bool) & several & extreme,
     )
@@ -139,7 +139,7 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
     search = runs[runs["stage"] == "search"].groupby(keys, as_index=False).agg(search_seconds=("seconds", "sum"))
     table = table.merge(search, on=keys, how="left")
     table["tuned_percent"] = 100 * table["tuned_parameters"] / table["encoder_parameters"]
-    table["arm"] = [arm_name(*pair) for pair in zip(table["method"], table["prompt_length"], strict=True)]
+    table["arm"] = arm_names(table)
     columns = [
         "encoder",
         "task",

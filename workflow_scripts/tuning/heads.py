@@ -1,7 +1,5 @@
 """Heads: from the encoder's vectors to logits."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -18,15 +16,8 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-class TokenHead(nn.Sequential):
-    """Dropout and one linear layer on every token's vector: (batch, tokens, width) -> (batch, tokens, outputs)."""
-
-    def __init__(self, width: int, outputs: int, dropout: float) -> None:
-        super().__init__(Dropout(dropout), linear(width, outputs))
-
-
 class LinearHead(nn.Sequential):
-    """Dropout and one linear layer on the text's vector: (batch, width) -> (batch, outputs)."""
+    """Dropout and one linear layer on a text's or on every token's vector: (..., width) -> (..., outputs)."""
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__(Dropout(dropout), linear(width, outputs))
@@ -39,15 +30,7 @@ class DenseHead(nn.Sequential):
         super().__init__(Dropout(dropout), linear(width, width), nn.Tanh(), Dropout(dropout), linear(width, outputs))
 
 
-def first_token(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The first token's vector: (batch, tokens, width) -> (batch, width)."""
-    return states[:, 0]
-
-
 def mean(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """The mean of a text's vectors, padding left out: (batch, tokens, width) -> (batch, width)."""
     weights = attention_mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
-
-
-SentenceVector = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from workflow_scripts.tuning.embedding import TouchedEmbedding
-from workflow_scripts.tuning.heads import DenseHead, TokenHead
+from workflow_scripts.tuning.heads import DenseHead, LinearHead
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
     """RoBERTa's dense classification head for texts, one linear layer for tokens."""
-    return (DenseHead if level == "sequence" else TokenHead)(width, outputs, settings["dropout"])
+    return (DenseHead if level == "sequence" else LinearHead)(width, outputs, settings["dropout"])
 
 
 def sentence_vector(settings: dict[str, Any]) -> str:

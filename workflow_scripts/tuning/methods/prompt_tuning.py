@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.heads import LinearHead, TokenHead
+from workflow_scripts.tuning.heads import LinearHead
 from workflow_scripts.tuning.prompts import Prompts
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
     """One linear layer, after the checkpoint's own frozen pooler for texts."""
-    return (LinearHead if level == "sequence" else TokenHead)(width, outputs, settings["dropout"])
+    return LinearHead(width, outputs, settings["dropout"])
 
 
 def sentence_vector(settings: dict[str, Any]) -> str:
