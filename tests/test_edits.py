@@ -254,7 +254,7 @@ def test_the_code_of_prediction_trains_nothing(grid):
     ("file", "old", "new"),
     [
         ("workflow_scripts/train.py", "value <= majority", "value < majority"),
-        ("workflow_scripts/tuning/methods/prompt_tuning.py", '"sequence"', '"sequences"'),
+        ("workflow_scripts/tuning/methods/prompt_tuning.py", 'settings["prompt_std"]', '2 * settings["prompt_std"]'),
     ],
     ids=["the step", "the grid's method"],
 )
