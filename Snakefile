@@ -23,7 +23,7 @@ from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import Arm, Grid, Paths, learning_rate_name, parse_arm
+from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -49,6 +49,7 @@ wildcard_constraints:
     language="[a-z]+",
     split="train|validation|test",
     seed=r"\d+",
+    group=r"[0-9.e+-]+",
 
 
 include: "rules/common.smk"

@@ -8,7 +8,7 @@ rule collect:
     input:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
-        search_runs=[file for _, _, file in GRID.search_runs(PATHS, "run.json")],
+        searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
         selected=[PATHS.selected(arm.encoder, arm.task, arm.name) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],

@@ -6,13 +6,11 @@ rule search:
     input:
         **ENGLISH,
     output:
-        weights=PATHS.search("{encoder}", "{task}", "{arm}", "{learning_rate}", "weights.safetensors"),
-        record=PATHS.search("{encoder}", "{task}", "{arm}", "{learning_rate}", "run.json"),
-        steps=PATHS.search("{encoder}", "{task}", "{arm}", "{learning_rate}", "log.jsonl"),
+        PATHS.search("{encoder}", "{task}", "{arm}", "{group}"),
     log:
-        "logs/search/{encoder}/{task}/{arm}/lr-{learning_rate}.log",
+        "logs/search/{encoder}/{task}/{arm}/{group}.log",
     benchmark:
-        "logs/benchmarks/search/{encoder}/{task}/{arm}/lr-{learning_rate}.tsv"
+        "logs/benchmarks/search/{encoder}/{task}/{arm}/{group}.tsv"
     conda:
         "../envs/gpu.yaml"
     threads: CONFIGURATION.threads
@@ -20,14 +18,15 @@ rule search:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
-        cfg=lambda wildcards: training_settings(wildcards, SEARCH_SEED),
+        cfg=lambda wildcards: training_settings(wildcards, SEARCH_SEED, step="search"),
     shell:
-        f"{TRAIN} --learning-rate {{wildcards.learning_rate}}"
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.search --learning-rates {wildcards.group} --record {output:q}"
+        f"{ON_ENGLISH}"
 
 
 rule select:
     input:
-        lambda wildcards: candidates(wildcards, "run.json"),
+        searches,
     output:
         PATHS.selected("{encoder}", "{task}", "{arm}"),
     log:
@@ -43,14 +42,14 @@ rule select:
             settings.of_selection(CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.arm))
         ),
     shell:
-        "python -m workflow_scripts.select --settings {params.cfg:q} --runs {input:q} --selected {output:q} --log {log:q}"
+        "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
 
 
 rule train:
     input:
         **ENGLISH,
         selected=PATHS.selected("{encoder}", "{task}", "{arm}"),
-        candidates=finished_candidates,
+        searches=finished_searches,
     output:
         weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
         record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
@@ -68,4 +67,6 @@ rule train:
     params:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
-        f"{TRAIN} --selected {{input.selected:q}} --candidates {{input.candidates:q}}"
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
+        " --run \"$(dirname {output.weights:q})\""
+        f"{ON_ENGLISH}"

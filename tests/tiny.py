@@ -104,6 +104,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "dropout": 0.0,
         "keep": "last",
         "precision": "float32",
+        "compile": False,
         "sentence_vector": "pooler",
         "labelled_subword": "first",
     } | changes

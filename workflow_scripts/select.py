@@ -1,9 +1,10 @@
 """Choose the learning rate whose run was best on the English validation set.
 
-    search/lr-*/run.json ──> selected.json   {"learning_rate": ...}
+    search/*.json ──> selected.json   {"learning_rate": ...}
 
 The record holds the winner and nothing else: when the search grows and the winner stays, nothing that depends on it
-has changed. Of equal candidates the smaller learning rate wins. Settings: `learning_rates`.
+has changed. Of equal candidates the smaller learning rate wins; one that diverged wins only where all did.
+Settings: `learning_rates`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--runs", type=Path, nargs="*", default=[], help="run.json of each candidate")
+    result.add_argument("--searches", type=Path, nargs="*", default=[], help="records of the candidates")
     result.add_argument("--selected", type=Path, required=True, help="the record to write")
     return result
 
@@ -30,12 +31,12 @@ def main(arguments: argparse.Namespace) -> None:
     if len(candidates) == 1:
         write_json(arguments.selected, {"learning_rate": candidates[0]})
         return
-    records = {record["learning_rate"]: record for record in map(read_json, arguments.runs)}
+    records = {record["learning_rate"]: record for search in arguments.searches for record in read_json(search)}
     if sorted(records) != candidates:
         raise UserError(f"{arguments.selected}: candidates {candidates}, but runs of {sorted(records)}")
     for rate in candidates:
         logger.info("%g: %s %.2f", rate, records[rate]["metric"], records[rate]["validation"])
-    winner = max(candidates, key=lambda rate: (records[rate]["validation"], -rate))
+    winner = max(candidates, key=lambda rate: (not records[rate]["diverged"], records[rate]["validation"], -rate))
     write_json(arguments.selected, {"learning_rate": winner})
 
 

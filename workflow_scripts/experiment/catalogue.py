@@ -51,18 +51,20 @@ class Method:
         name: the name in configurations, paths and tables; `tuning/methods/NAME.py` holds what it does.
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
+        freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
     """
 
     name: str
     title: str
     has_prompts: bool
+    freezes: bool
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("fine_tuning", "Fine-tuning", has_prompts=False),
-        Method("prompt_tuning", "Prompt tuning", has_prompts=True),
+        Method("fine_tuning", "Fine-tuning", has_prompts=False, freezes=False),
+        Method("prompt_tuning", "Prompt tuning", has_prompts=True, freezes=True),
     )
 }
 

@@ -113,6 +113,7 @@ class Training(Strict):
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    compile: bool = False
     sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
     prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
     prompt_std: Annotated[Number, Field(gt=0)] = 0.02
@@ -134,6 +135,7 @@ class Search(Strict):
     """The learning-rate search on the English validation set."""
 
     seed: Annotated[Whole, Field(ge=0)] = 13
+    together: Positive = 1
 
 
 class Configuration(Strict):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.names import candidate_name, group_name
 
 SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
 
@@ -39,11 +40,6 @@ def parse_arm(encoder: str, task: str, name: str) -> Arm:
     return Arm(encoder, task, method, int(length or 0))
 
 
-def learning_rate_name(learning_rate: float) -> str:
-    """The path part of a learning rate: 0.0001 and 1e-4 are both `0.0001`, 3e-5 is `3e-05`."""
-    return repr(float(learning_rate))
-
-
 class Grid:
     """Everything that a configuration asks for."""
 
@@ -72,6 +68,14 @@ class Grid:
         """Whether the arm's learning rate is chosen by trial."""
         return len(self.learning_rates(arm)) > 1
 
+    def search_groups(self, arm: Arm) -> list[list[float]]:
+        """The candidates of an arm's search, as they are trained together; none when there is a single one."""
+        if not self.is_searched(arm):
+            return []
+        rates = self.learning_rates(arm)
+        size = self.configuration.search.together if METHODS[arm.method].freezes else 1
+        return [rates[start : start + size] for start in range(0, len(rates), size)]
+
     def corpora(self) -> Iterator[tuple[str, str, str]]:
         """Every (task, language, split): train and validation in English, test in each language."""
         for task in self.configuration.tasks:
@@ -85,7 +89,11 @@ class Grid:
         for arm in self.arms():
             if self.is_searched(arm):
                 for rate in self.learning_rates(arm):
-                    yield arm, rate, paths.search(arm.encoder, arm.task, arm.name, learning_rate_name(rate), file)
+                    yield arm, rate, paths.candidate(arm.encoder, arm.task, arm.name, rate, file)
+
+    def searches(self, arm: Arm, paths: "Paths") -> list[str]:
+        """The record of every group of candidates of an arm."""
+        return [paths.search(arm.encoder, arm.task, arm.name, group_name(group)) for group in self.search_groups(arm)]
 
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every tuned model: the arm, the seed and a file of the run."""
@@ -117,9 +125,13 @@ class Paths:
         """The folder of an arm."""
         return f"{self.results}/{encoder}/{task}/{arm}"
 
-    def search(self, encoder: str, task: str, arm: str, learning_rate: str, file: str) -> str:
-        """A file of one candidate of the search."""
-        return f"{self.arm(encoder, task, arm)}/search/lr-{learning_rate}/{file}"
+    def search(self, encoder: str, task: str, arm: str, group: str) -> str:
+        """The record of candidates that were trained together, written last."""
+        return f"{self.arm(encoder, task, arm)}/search/{group}.json"
+
+    def candidate(self, encoder: str, task: str, arm: str, learning_rate: float, file: str) -> str:
+        """A file of one candidate of the search, beside the record of its group."""
+        return f"{self.arm(encoder, task, arm)}/search/{candidate_name(learning_rate)}/{file}"
 
     def selected(self, encoder: str, task: str, arm: str) -> str:
         """The learning rate that won the search."""

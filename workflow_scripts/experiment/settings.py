@@ -64,11 +64,11 @@ def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
     return settings
 
 
-def of_training(configuration: Configuration, arm: Arm, seed: int) -> Settings:
-    """`train`: the merged settings of one training; its learning rate is not among them.
+def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "train") -> Settings:
+    """`train`, or `search`: the merged settings of one training; its learning rate is not among them.
 
-    A candidate of the search is given its learning rate on the command line, a seed run reads it from
-    `selected.json`: so the seed runs depend on the winner alone.
+    The candidates of a search are given theirs on the command line, a seed run reads it from `selected.json`: so the
+    seed runs depend on the winner alone.
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
     del training["learning_rates"], training["prompt_lengths"]
@@ -77,7 +77,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int) -> Settings:
     if training["schedule"] != "exponential":
         del training["decay"]
     return {
-        "code": fingerprint("train", f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
+        "code": fingerprint(step, f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
         "encoder": arm.encoder,
         **_what_the_task_is(arm.task),
         "method": arm.method,

@@ -27,6 +27,16 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def english_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add what the steps that train take."""
+    parser.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
+    parser.add_argument("--train", type=Path, required=True, help="tokens.json of the English training set")
+    parser.add_argument("--validation", type=Path, required=True, help="tokens.json of the English validation set")
+    parser.add_argument("--validation-rows", type=Path, required=True, help="the English validation set, parquet")
+    parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
+    return parser
+
+
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Run a step from the command line: exit with status 0, or 1 after a line that starts with `error:`.
 

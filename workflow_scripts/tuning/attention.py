@@ -13,10 +13,27 @@ from torch import nn
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from workflow_scripts.tuning.dropout import drop
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tuning.dropout import clear_marked, mark_dropped
 
 NAME = "crossprompt"
 HIDDEN = -1e30  # added to the product with a hidden token; its weight is exactly 0
+
+# What an architecture may hand to its attention besides the mask without changing the result.
+HARMLESS = {
+    "sliding_window",
+    "is_causal",
+    "position_ids",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "use_cache",
+    "deterministic",
+}
 
 
 def attend(
@@ -27,32 +44,40 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention of one layer.
 
     Args:
-        module: the encoder's attention module; its `prompt`, if set, is a pair of (heads, length, head size).
-        query, key, value: (batch, heads, tokens, head size).
+        module: the encoder's attention module; its `prompt`, if set, is a pair of (batch or 1, key heads, length, head
+            size).
+        query: (batch, heads, tokens, head size).
+        key, value: (batch, key heads, tokens, head size); a key head may serve several heads.
         attention_mask: added to the products: (batch, 1, tokens or 1, tokens); None where nothing is hidden.
         scaling: factor on the products; one over the root of the head size by default.
         dropout: probability with which an attention weight is dropped.
 
-    Returns (batch, tokens, heads, head size), and None in the place of the weights.
+    Returns (batch, tokens, heads, head size), and None in the place of the weights. Raises UserError where the
+    architecture asks for something else that would change the result.
     """
+    unknown = [name for name, option in options.items() if option is not None and name not in HARMLESS]
+    if unknown:
+        raise UserError(f"encoders with {type(module).__name__} ask their attention for {unknown[0]}: not supported")
     prompt = getattr(module, "prompt", None)
     if prompt is not None:
         prompt_key, prompt_value = (part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in prompt)
         key, value = torch.cat((prompt_key, key), dim=2), torch.cat((prompt_value, value), dim=2)
         if attention_mask is not None:
             attention_mask = nn.functional.pad(attention_mask, (prompt_key.shape[2], 0))
+    if key.shape[1] != query.shape[1]:
+        key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     if query.device.type == "cpu" and torch.is_grad_enabled():
         # PyTorch's fused CPU attention is slow backwards: it took 61 % of a training step, plain products half of that.
-        weights = torch.matmul(query * scaling, key.transpose(2, 3))
-        if attention_mask is not None:
-            weights += attention_mask.to(weights.dtype)
-        result = torch.matmul(drop(weights.softmax(-1), dropout), value)
+        type_ = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+        mask = None if attention_mask is None else attention_mask.to(type_)
+        query, key, value = (query * scaling).to(type_), key.to(type_), value.to(type_)
+        result = PlainAttention.apply(query, key, value, mask, dropout)
     else:
         result = nn.functional.scaled_dot_product_attention(
             query,
@@ -63,6 +88,57 @@ def attend(
             scale=scaling,
         )
     return result.transpose(1, 2), None
+
+
+class PlainAttention(torch.autograd.Function):
+    """softmax(query key^T + mask) value with dropout, of which only the weights are kept for the way back.
+
+    What autograd would keep is three matrices of a weight for each pair of tokens: the weights, their dropout mask and
+    their product. A weight is never negative, so its sign can tell that it was dropped, and one matrix is enough.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """query, scaled: (batch, heads, tokens, head size); key, value: with prompts. As query."""
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        weights = torch.matmul(query, key.transpose(2, 3))
+        if mask is not None:
+            weights += mask
+        weights = weights.softmax(-1)
+        ctx.dropout = dropout
+        if not dropout:
+            ctx.save_for_backward(query, key, value, weights)
+            return torch.matmul(weights, value)
+        mark_dropped(weights, dropout)
+        ctx.save_for_backward(query, key, value, weights)
+        return torch.matmul(weights.relu(), value).div_(1 - dropout)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of query, key and value, each where it is needed."""
+        query, key, value, weights = ctx.saved_tensors
+        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
+        gradient = gradients[0].to(value.dtype).contiguous()
+        if ctx.dropout:
+            gradient = gradient / (1 - ctx.dropout)
+        of_value = torch.matmul((weights.relu() if ctx.dropout else weights).transpose(2, 3), gradient)
+        if not (needs_query or needs_key):
+            return None, None, of_value if needs_value else None, None, None
+        of_weights = torch.matmul(gradient, value.transpose(2, 3))
+        if ctx.dropout:
+            clear_marked(of_weights, weights)
+            weights = weights.abs()
+        of_products = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_query = torch.matmul(of_products, key) if needs_query else None
+        of_key = torch.matmul(of_products.transpose(2, 3), query) if needs_key else None
+        return of_query, of_key, of_value if needs_value else None, None, None
 
 
 def additive_mask(mask_function: Any = bidirectional_mask_function, **arguments: Any) -> torch.Tensor | None:

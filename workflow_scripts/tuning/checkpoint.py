@@ -4,11 +4,13 @@ The file lies beside the run's outputs under a name that Snakemake does not know
 outputs before a retry. It belongs to one training: its key is a hash of everything that the training depends on.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from workflow_scripts.experiment.errors import Interrupted
 from workflow_scripts.experiment.step import written
 
 logger = logging.getLogger(__name__)
+
+ASIDE = ".unusable"  # the suffix of a file that was put aside
 
 Tensors = dict[str, torch.Tensor]
 
@@ -62,7 +67,7 @@ class Checkpoint:
 
     def put_aside(self, reason: object) -> None:
         """Rename the file and say why; the training starts over."""
-        aside = self.path.with_suffix(".unusable")
+        aside = self.path.with_suffix(ASIDE)
         self.path.replace(aside)
         logger.warning("%s cannot be used (%s): put aside as %s; training starts over", self.path, reason, aside.name)
 
@@ -77,8 +82,10 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def remove(self) -> None:
-        """The training is finished and its outputs are written."""
-        self.path.unlink(missing_ok=True)
+        """The training is finished and its outputs are written. Those of other settings are of no use any more."""
+        for path in self.path.parent.glob(".checkpoint-*"):
+            if path.suffix != ASIDE:
+                path.unlink(missing_ok=True)
 
 
 class StopSignal:
@@ -86,6 +93,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received = False
+        self.raising = False
 
     def __enter__(self) -> "StopSignal":
         self.before = signal.signal(signal.SIGTERM, self._note)
@@ -94,5 +102,18 @@ class StopSignal:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGTERM, self.before)
 
+    @contextlib.contextmanager
+    def at_once(self, saved: str) -> Iterator[None]:
+        """Within the block the signal raises Interrupted, with what was saved: for work that can be done again."""
+        self.saved, self.raising = saved, True
+        try:
+            if self.received:
+                raise Interrupted(saved)
+            yield
+        finally:
+            self.raising = False
+
     def _note(self, *_: object) -> None:
         self.received = True
+        if self.raising:
+            raise Interrupted(self.saved)

@@ -36,7 +36,8 @@ class TouchedEmbedding(nn.Module):
         trained = place >= 0
         if self.padding_id is not None:
             trained = trained & (ids != self.padding_id)
-        if self.training and bool(trained.all()):
+        # Asked on a CPU alone: a GPU would have to wait for the answer.
+        if self.training and ids.device.type == "cpu" and bool(trained.all()):
             return nn.functional.embedding(place, self.rows)
         frozen = nn.functional.embedding(ids, self.table)
         return torch.where(trained.unsqueeze(-1), nn.functional.embedding(place.clamp(min=0), self.rows), frozen)

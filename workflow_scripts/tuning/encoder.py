@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from workflow_scripts.experiment.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> Any:
+def load_encoder(
+    folder: Path, attention: str, dropout: float | None = None, check: Callable[[Any], None] | None = None
+) -> Any:
     """The encoder in float32, its weights memory-mapped: a page is read when it is first used.
 
     Args:
         folder: a Hugging Face checkpoint folder with safetensors files.
         attention: the name of a registered attention implementation.
         dropout: replaces every dropout probability of the checkpoint's configuration, as in the paper's code.
+        check: is shown the architecture before any weight is read, and may raise.
 
     Raises UserError when the folder lacks a file or the weights do not fit the configuration.
     """
@@ -33,8 +37,10 @@ def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> 
             if name.endswith(("dropout", "dropout_prob")) and isinstance(getattr(config, name), (int, float)):
                 setattr(config, name, dropout)
     config._attn_implementation = attention
+    model = _empty_model(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
+    if check is not None:
+        check(model)
     weights = _read_weights(folder)
-    model = _empty_model(config, with_pooler=any("pooler." in name for name in weights))
     prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
     weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
@@ -47,17 +53,32 @@ def load_encoder(folder: Path, attention: str, dropout: float | None = None) -> 
     return model.float()
 
 
+def _weight_names(folder: Path) -> list[str]:
+    """The names of a checkpoint's tensors."""
+    from safetensors import safe_open
+
+    def names(file: Path) -> list[str]:
+        with safe_open(file, framework="pt") as tensors:
+            return list(tensors.keys())
+
+    return [name for found in _of_each_file(folder, names) for name in found]
+
+
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
+    """A checkpoint's tensors, memory-mapped."""
     from safetensors.torch import load_file
 
-    weights: dict[str, torch.Tensor] = {}
+    return {name: tensor for found in _of_each_file(folder, load_file) for name, tensor in found.items()}
+
+
+def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
+    from safetensors import SafetensorError
+
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            weights |= load_file(file)
+            yield read(file)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
-    return weights
 
 
 def _empty_model(config: Any, with_pooler: bool) -> Any:

@@ -1,9 +1,9 @@
-"""The training loop: one model, its English training features, a validation after every epoch."""
+"""The training loop: one model, or several on one frozen encoder, and a validation after every epoch."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,62 +15,104 @@ from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
-from workflow_scripts.tuning.model import TunedModel
+from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision, padding_id
 from workflow_scripts.tuning.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 FUSED = ("cpu", "cuda")  # devices with a fused AdamW
-PLAIN = ("best_epoch", "step", "seconds", "examples", "lines", "problem")  # what a checkpoint holds of an outcome
 LOG_EVERY = 10  # steps between two lines of the log, so that the loss is fetched from the device rarely
+EXPLODING = 1000.0  # a gradient's norm this many times that of the first steps is told as a problem
+
+Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
 
 
 @dataclass
 class Epoch:
-    """The English validation set after an epoch: the task's metrics in percent, and the mean training loss."""
+    """An epoch and the English validation set after it.
+
+    Attributes:
+        epoch: counted from 1.
+        metrics: of the task, in percent, the main one first.
+        validation_loss: mean over all targets.
+        training_loss: mean over the steps.
+        gradient_norm: the largest of the steps, before clipping.
+    """
 
     epoch: int
     metrics: dict[str, float]
     validation_loss: float
     training_loss: float
+    gradient_norm: float
 
 
 @dataclass
 class Outcome:
-    """What came of a training.
+    """What came of the training of one model.
 
     Attributes:
         epochs: one entry an epoch.
-        best_epoch: the epoch whose weights are kept, counted from 1.
-        tensors: the kept weights.
-        step: steps taken.
-        seconds: in steps alone, without validation.
-        examples: features seen.
+        best_epoch: the epoch whose weights are kept, counted from 1; 0 before the first.
+        tensors: the kept weights; none where the first epoch did not end.
         lines: the lines of `log.jsonl`.
-        losses: of the steps of the epoch that is under way.
+        losses, norms: of the steps of the epoch that is under way; (steps,) once they are stacked.
+        first_norm: the median norm of the gradient in the first steps.
+        diverged: whether the training ended early, at a number that is not finite.
         problem: why the run should not be trusted; empty if nothing is known against it.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+    norms: list[torch.Tensor] = field(default_factory=list)
+    first_norm: float | None = None
+    diverged: bool = False
+    problem: str = ""
+
+    PLAIN = ("best_epoch", "lines", "first_norm", "diverged", "problem")  # what a checkpoint holds as JSON
+
+    def give_up(self, problem: str) -> None:
+        """End the training of this model: what was kept before is kept."""
+        self.diverged, self.problem = True, problem
+        self.losses.clear()
+        self.norms.clear()
+
+
+@dataclass
+class Candidate:
+    """A model in training.
+
+    Attributes:
+        model: as built, on the device.
+        learning_rate: the highest of the schedule.
+        optimizer: of the model's tuned parameters alone.
+        outcome: what came of it so far.
+    """
+
+    model: TunedModel
+    learning_rate: float
+    optimizer: torch.optim.Optimizer
+    outcome: Outcome
+
+
+@dataclass
+class Course:
+    """How far a training is: steps taken, seconds in them without validation, and features seen by each model."""
+
     step: int = 0
     seconds: float = 0.0
     examples: int = 0
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    losses: list[torch.Tensor] = field(default_factory=list)
-    problem: str = ""
 
-    def record(self) -> dict[str, Any]:
-        """What `run.json` says of it."""
-        return {
-            "epochs": [asdict(epoch) for epoch in self.epochs],
-            "best_epoch": self.best_epoch,
-            "seconds": round(self.seconds, 2),
-            "examples_per_second": round(self.examples / self.seconds, 2) if self.seconds else None,
-            "problem": self.problem,
-        }
+
+@dataclass
+class Trained:
+    """The outcomes, in the order of the models, and the course that they took together."""
+
+    outcomes: list[Outcome]
+    course: Course
 
 
 def learning_rate_factor(settings: dict[str, Any], step: int, steps: int, steps_an_epoch: int) -> float:
@@ -92,150 +134,187 @@ def learning_rate_factor(settings: dict[str, Any], step: int, steps: int, steps_
 
 
 def train(
-    model: TunedModel,
+    models: Sequence[TunedModel],
     tokens: Tokens,
     settings: dict[str, Any],
-    learning_rate: float,
-    validate: Callable[[TunedModel], tuple[dict[str, float], float]],
+    learning_rates: Sequence[float],
+    validate: Validation,
     checkpoint: Checkpoint,
     device: torch.device,
-) -> Outcome:
-    """Tune the model and return the kept weights with the record of the training.
+) -> Trained:
+    """Tune one model, or several at a learning rate each that share every pass over a frozen encoder.
 
-    Goes on from the checkpoint if there is one: the outcome is then the same, bit for bit on a CPU, as without the
-    interruption.
+    Nothing passes between the models: each has its own parameters, optimizer and gradient clipping, and the gradient
+    of the sum of their losses is, for each, the gradient of its own. Goes on from the checkpoint if there is one: the
+    outcome is then the same, bit for bit on a CPU, as without the interruption.
 
     Args:
-        model: as built, on the device.
+        models: from `build_together`, on the device.
         tokens: the English training features.
         settings: the merged settings of the run.
-        learning_rate: the highest of the schedule.
+        learning_rates: one a model, the highest of its schedule.
         validate: gives the metrics (percent, the main one first) and the loss on the English validation set.
         checkpoint: where the state is saved, at the end of an epoch and every few minutes.
-        device: where the model is.
+        device: where the models are.
 
     Raises Interrupted after SIGTERM, with the state saved.
     """
     kind = kind_module(settings["kind"])
-    parameters = model.tuned_parameters()
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=learning_rate, weight_decay=settings["weight_decay"], fused=device.type in FUSED
-    )
+    candidates = [
+        Candidate(model, rate, optimizer_of(model, rate, settings, device), Outcome())
+        for model, rate in zip(models, learning_rates, strict=True)
+    ]
     lengths = tokens.ragged("input_ids").lengths()
     steps_an_epoch = math.ceil(len(tokens) / settings["batch_size"])
     steps = steps_an_epoch * settings["epochs"]
-    outcome = resume(checkpoint, model, optimizer, device) or Outcome()
-    progress = Progress(steps, settings["epochs"], done=outcome.step)
+    course = resume(checkpoint, candidates, device)
+    progress = Progress(steps, settings["epochs"], done=course.step)
+
+    def running() -> list[Candidate]:
+        return [candidate for candidate in candidates if not candidate.outcome.diverged]
+
+    def take_step(chosen: Any, epoch: int) -> None:
+        """One step of every candidate that is still running."""
+        factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
+        batch = collate(tokens, chosen, padding_id(models[0]), kind.TARGETS, device)
+        active = running()
+        with lower_precision(device, settings["precision"]):
+            logits = forward_together([candidate.model for candidate in active], batch)
+            losses = [kind.loss(values, batch) for values in logits]
+        torch.stack(losses).sum().backward()
+        course.step += 1
+        course.examples += len(chosen)
+        shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
+        for candidate, loss in zip(active, losses, strict=True):
+            parameters = list(candidate.model.tuned_parameters().values())
+            for group in candidate.optimizer.param_groups:
+                group["lr"] = candidate.learning_rate * factor
+            norm = torch.nn.utils.clip_grad_norm_(parameters, settings["gradient_clipping"])
+            candidate.optimizer.step()
+            candidate.optimizer.zero_grad(set_to_none=True)
+            candidate.outcome.losses.append(loss.detach())
+            candidate.outcome.norms.append(norm.detach())
+        if shown:
+            recent = [add_line(candidate, course.step, factor, epoch) for candidate in active]
+            progress.step(course.step, epoch, recent, len(chosen))
+
     with StopSignal() as stop:
-        while outcome.step < steps and not outcome.problem:
-            epoch, index = divmod(outcome.step, steps_an_epoch)
-            model.train()
+        while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:
+            epoch = epochs_done + 1
+            index = course.step - epochs_done * steps_an_epoch
+            batches = training_batches(lengths, settings["batch_size"], settings["seed"], epochs_done)
+            for model in models:
+                model.train()
             begun = time.perf_counter()
-            batches = training_batches(lengths, settings["batch_size"], settings["seed"], epoch)
             for chosen in batches[index:]:
-                rate = learning_rate * learning_rate_factor(settings, outcome.step, steps, steps_an_epoch)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                batch = collate(tokens, chosen, padding_id(model), kind.TARGETS, device)
-                with lower_precision(device, settings["precision"]):
-                    loss = kind.loss(model(batch), batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters.values(), settings["gradient_clipping"])
-                optimizer.step()
-                outcome.losses.append(loss.detach())
-                outcome.step += 1
-                outcome.examples += len(chosen)
-                if outcome.step % LOG_EVERY == 0 or outcome.step % steps_an_epoch == 0:
-                    recent = torch.stack(outcome.losses[-LOG_EVERY:]).mean().item()
-                    outcome.lines.append({"step": outcome.step, "loss": recent, "learning_rate": rate})
-                    progress.step(outcome.step, epoch + 1, recent, len(chosen))
+                take_step(chosen, epoch)
+                if not running():
+                    break
                 if stop.received or checkpoint.is_due():
-                    outcome.seconds += time.perf_counter() - begun
+                    course.seconds += time.perf_counter() - begun
                     begun = time.perf_counter()
-                    save(checkpoint, outcome, model, optimizer, device)
+                    save(checkpoint, candidates, course, device)
                     if stop.received:
-                        raise Interrupted(f"saved after step {outcome.step} of {steps}")
-            outcome.seconds += time.perf_counter() - begun
-            end_epoch(outcome, epoch + 1, model, settings["keep"], validate)
-            if not outcome.problem:
-                progress.epoch(epoch + 1, outcome.epochs[-1].metrics, outcome.epochs[-1].validation_loss)
-                if outcome.step < steps:
-                    save(checkpoint, outcome, model, optimizer, device)
+                        raise Interrupted(f"saved after step {course.step} of {steps}")
+            course.seconds += time.perf_counter() - begun
+            save(checkpoint, candidates, course, device)
+            with stop.at_once(f"saved after step {course.step} of {steps}"):
+                for candidate in running():
+                    end_epoch(candidate, epoch, settings["keep"], validate)
+                    if not candidate.outcome.diverged:
+                        last = candidate.outcome.epochs[-1]
+                        progress.epoch(epoch, candidate.learning_rate, last.metrics, last.validation_loss)
     progress.close()
-    return outcome
+    return Trained([candidate.outcome for candidate in candidates], course)
 
 
-def end_epoch(
-    outcome: Outcome,
-    epoch: int,
-    model: TunedModel,
-    keep: str,
-    validate: Callable[[TunedModel], tuple[dict[str, float], float]],
-) -> None:
+def optimizer_of(
+    model: TunedModel, learning_rate: float, settings: dict[str, Any], device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW of what is tuned, in one fused pass where the device has one."""
+    return torch.optim.AdamW(
+        model.tuned_parameters().values(),
+        lr=learning_rate,
+        weight_decay=settings["weight_decay"],
+        fused=device.type in FUSED,
+    )
+
+
+def add_line(candidate: Candidate, step: int, factor: float, epoch: int) -> float:
+    """Write the means of the last steps into the log, or give the candidate up if they are not numbers; their loss."""
+    outcome = candidate.outcome
+    loss = torch.stack(outcome.losses[-LOG_EVERY:]).mean().item()
+    norms = torch.stack(outcome.norms[-LOG_EVERY:])
+    if outcome.first_norm is None:
+        outcome.first_norm = norms.median().item()
+    norm, rate = norms.mean().item(), candidate.learning_rate * factor
+    if not math.isfinite(loss):
+        outcome.give_up(f"the loss became {loss} in epoch {epoch}")
+    elif not math.isfinite(norm):
+        outcome.give_up(f"the gradient's norm became {norm} in epoch {epoch}")
+    else:
+        outcome.lines.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
+    return loss
+
+
+def end_epoch(candidate: Candidate, epoch: int, keep: str, validate: Validation) -> None:
     """Validate, and keep the weights if they are the best so far; a loss that is not a number ends the training."""
+    outcome, model = candidate.outcome, candidate.model
     training_loss = torch.stack(outcome.losses).mean().item()
-    outcome.losses.clear()
-    if not math.isfinite(training_loss):
-        outcome.problem = f"the loss became {training_loss} in epoch {epoch}"
-        return
+    gradient_norm = torch.stack(outcome.norms).max().item()
     metrics, validation_loss = validate(model)
     if not math.isfinite(validation_loss):
-        outcome.problem = f"the validation loss became {validation_loss} in epoch {epoch}"
+        outcome.give_up(f"the validation loss became {validation_loss} in epoch {epoch}")
         return
-    outcome.epochs.append(Epoch(epoch, metrics, validation_loss, training_loss))
+    first = outcome.first_norm
+    if first and gradient_norm > EXPLODING * first and not outcome.problem:
+        outcome.problem = (
+            f"the gradient exploded in epoch {epoch}: its norm rose from {first:.2g} to {gradient_norm:.2g}"
+        )
+    outcome.losses.clear()
+    outcome.norms.clear()
+    outcome.epochs.append(Epoch(epoch, metrics, validation_loss, training_loss, gradient_norm))
     if best_epoch(outcome.epochs, keep) == epoch:
         outcome.best_epoch = epoch
         outcome.tensors = {name: tensor.cpu().clone() for name, tensor in model.tuned_tensors().items()}
 
 
-def save(
-    checkpoint: Checkpoint,
-    outcome: Outcome,
-    model: TunedModel,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-) -> None:
+def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], course: Course, device: torch.device) -> None:
     """Save all that the rest of the training depends on."""
-    tensors = {f"kept/{name}": tensor for name, tensor in outcome.tensors.items()}
-    for name, parameter in model.tuned_parameters().items():
-        tensors[f"tuned/{name}"] = parameter.detach()
-        for part, tensor in optimizer.state[parameter].items():
-            tensors[f"{part}/{name}"] = tensor
-    if outcome.losses:
-        tensors["losses"] = torch.stack(outcome.losses)
-    tensors["random"] = torch.get_rng_state()
+    tensors = {"random": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random_cuda"] = torch.cuda.get_rng_state(device)
-    state = {name: getattr(outcome, name) for name in PLAIN} | {
-        "epochs": [asdict(epoch) for epoch in outcome.epochs],
-        "dropout": dropout_state(),
-    }
-    checkpoint.save({name: tensor.contiguous() for name, tensor in tensors.items()}, state)
+    states = []
+    for number, candidate in enumerate(candidates):
+        outcome = candidate.outcome
+        parts = {f"kept/{name}": tensor for name, tensor in outcome.tensors.items()}
+        if not outcome.diverged:
+            for name, parameter in candidate.model.tuned_parameters().items():
+                parts[f"tuned/{name}"] = parameter.detach()
+                for part, tensor in candidate.optimizer.state[parameter].items():
+                    parts[f"{part}/{name}"] = tensor
+        if outcome.losses:
+            parts |= {"losses": torch.stack(outcome.losses), "norms": torch.stack(outcome.norms)}
+        tensors |= {f"{number}/{name}": tensor.contiguous() for name, tensor in parts.items()}
+        plain = {name: getattr(outcome, name) for name in Outcome.PLAIN}
+        states.append(plain | {"epochs": [asdict(epoch) for epoch in outcome.epochs]})
+    checkpoint.save(tensors, {"candidates": states, "course": asdict(course), "dropout": dropout_state()})
 
 
-def resume(
-    checkpoint: Checkpoint, model: TunedModel, optimizer: torch.optim.Optimizer, device: torch.device
-) -> Outcome | None:
-    """Put model, optimizer and random numbers where the checkpoint left them; None where there is no checkpoint."""
+def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torch.device) -> Course:
+    """Put models, optimizers and random numbers where the checkpoint left them; the start where there is none."""
     loaded = checkpoint.load()
     if loaded is None:
-        return None
+        return Course()
     tensors, state = loaded
     try:
-        with torch.no_grad():
-            for name, parameter in model.tuned_parameters().items():
-                parameter.copy_(tensors[f"tuned/{name}"])
-                optimizer.state[parameter] = {
-                    part: tensors[f"{part}/{name}"].to("cpu" if part == "step" and device.type == "cpu" else device)
-                    for part in ("step", "exp_avg", "exp_avg_sq")
-                }
-        outcome = Outcome(**{name: state[name] for name in PLAIN})
-        outcome.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-        outcome.tensors = {
-            name.removeprefix("kept/"): tensor for name, tensor in tensors.items() if name.startswith("kept/")
-        }
-        outcome.losses = list(tensors["losses"].to(device).unbind()) if "losses" in tensors else []
+        for number, (candidate, saved) in enumerate(zip(candidates, state["candidates"], strict=True)):
+            prefix = f"{number}/"
+            parts = {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
+            candidate.outcome = outcome_of(saved, parts, device)
+            if not candidate.outcome.diverged:
+                put_back(candidate, parts, device)
+        course = Course(**state["course"])
         torch.set_rng_state(tensors["random"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
@@ -243,8 +322,30 @@ def resume(
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         # The key said that it fits, so it was written by hand or by a defect: better to stop than to train half of it.
         raise UserError(f"{checkpoint.path} does not fit the model ({error}): delete it and run again") from error
-    logger.info("goes on after step %d from %s", outcome.step, checkpoint.path)
+    logger.info("goes on after step %d from %s", course.step, checkpoint.path)
+    return course
+
+
+def outcome_of(saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device) -> Outcome:
+    """The outcome so far, as `save` took it apart."""
+    outcome = Outcome(**{name: saved[name] for name in Outcome.PLAIN})
+    outcome.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
+    outcome.tensors = {name.removeprefix("kept/"): part for name, part in parts.items() if name.startswith("kept/")}
+    if "losses" in parts:
+        outcome.losses = list(parts["losses"].to(device).unbind())
+        outcome.norms = list(parts["norms"].to(device).unbind())
     return outcome
+
+
+@torch.no_grad()
+def put_back(candidate: Candidate, parts: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Give the model and its optimizer the values that were saved."""
+    for name, parameter in candidate.model.tuned_parameters().items():
+        parameter.copy_(parts[f"tuned/{name}"])
+        candidate.optimizer.state[parameter] = {
+            part: parts[f"{part}/{name}"].to("cpu" if part == "step" and device.type == "cpu" else device)
+            for part in ("step", "exp_avg", "exp_avg_sq")
+        }
 
 
 def best_epoch(epochs: Iterable[Epoch], keep: str) -> int:

@@ -1,6 +1,7 @@
 """A tuned model: an encoder, what a method adds to it or frees in it, and a head."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +13,10 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
+from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.encoder import load_encoder, position_ids, positions_available
+from workflow_scripts.tuning.prompts import place
 
 
 class TunedModel(nn.Module):
@@ -37,18 +40,15 @@ class TunedModel(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits: (batch, outputs) for a task on texts, (batch, tokens, outputs) for a task on tokens."""
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        inputs: Batch = {name: batch[name] for name in names if name in batch}
-        if self.prompts is not None:
-            self.prompts.place()
-            inputs["position_ids"] = position_ids(self.encoder.config, batch["attention_mask"], self.prompt_length)
-        output = self.encoder(**inputs)
+        return forward_together([self], batch)[0]
+
+    def read(self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits of an encoder's last states (batch, tokens, width) and what its pooler made of them (batch, width)."""
         if self.level == "token":
-            return self.head(output.last_hidden_state)
+            return self.head(states)
         if self.sentence_vector == "mean":
-            return self.head(heads.mean(output.last_hidden_state, batch["attention_mask"]))
-        pooled = getattr(output, "pooler_output", None) if self.sentence_vector == "pooler" else None
-        return self.head(output.last_hidden_state[:, 0] if pooled is None else pooled)
+            return self.head(heads.mean(states, attention_mask))
+        return self.head(states[:, 0] if pooled is None or self.sentence_vector != "pooler" else pooled)
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -58,6 +58,29 @@ class TunedModel(nn.Module):
         """What a run stores: the trained parameters, and the ids of trained embedding rows."""
         tensors = {name: parameter.detach() for name, parameter in self.tuned_parameters().items()}
         return tensors | {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
+
+
+def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.Tensor]:
+    """The logits of each of several models that share one frozen encoder, in one pass over it.
+
+    Every model gets the whole batch; the encoder sees the copies one below the other.
+    """
+    first, texts = models[0], len(batch["input_ids"])
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs: Batch = {name: batch[name] for name in names if name in batch}
+    if first.prompts is not None:
+        place([model.prompts for model in models], texts)
+        inputs["position_ids"] = position_ids(first.encoder.config, batch["attention_mask"], first.prompt_length)
+    if len(models) > 1:
+        inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
+    output = first.encoder(**inputs)
+    states = output.last_hidden_state.split(texts)
+    pooled = getattr(output, "pooler_output", None)
+    vectors = [None] * len(models) if pooled is None else pooled.split(texts)
+    return [
+        model.read(its_states, its_pooled, batch["attention_mask"])
+        for model, its_states, its_pooled in zip(models, states, vectors, strict=True)
+    ]
 
 
 def method_module(method: str) -> ModuleType:
@@ -75,8 +98,9 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
 
     Raises UserError when the texts and the prompts need more positions than the encoder has.
     """
-    kind = kind_module(settings["kind"])
-    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"])
+    encoder = load_encoder(
+        folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings["method"]).check
+    )
     needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder.config)
     if needed > available:
         raise UserError(
@@ -85,14 +109,33 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
             " lower one of them"
         )
     encoder.requires_grad_(False)
-    method = method_module(settings["method"])
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), settings)
-    vector = method.sentence_vector(settings)
-    model = TunedModel(encoder, head, kind.LEVEL, vector)
-    method.prepare(model, settings, touched)
+    model = _add_head(encoder, settings, touched)
     replace_dropout(model)
     if settings["precision"] == "bfloat16":
         use_bfloat16(encoder)
+    if settings["compile"]:
+        encoder.compile(dynamic=True)
+    return model
+
+
+def build_together(
+    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int
+) -> list[TunedModel]:
+    """`count` models at the start of training, all with the settings' seed; a frozen encoder is loaded once for all."""
+    seed_everything(settings["seed"])
+    models = [build(folder, settings, touched)]
+    for _ in range(1, count):
+        seed_everything(settings["seed"])
+        models.append(_add_head(models[0].encoder, settings, touched))
+    return models
+
+
+def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+    """A model on a frozen encoder, with what the method adds or frees."""
+    kind, method = kind_module(settings["kind"]), method_module(settings["method"])
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), settings)
+    model = TunedModel(encoder, head, kind.LEVEL, method.sentence_vector(settings))
+    method.prepare(model, settings, touched)
     return model
 
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +21,17 @@ class Progress:
         self.logged = -LOG_SECONDS
         self.terminal = sys.stderr.isatty()
 
-    def step(self, step: int, epoch: int, loss: float, batch_size: int) -> None:
-        """Tell how far it is. Steps that were taken before an interruption do not count for the speed."""
+    def step(self, step: int, epoch: int, losses: Sequence[float], batch_size: int) -> None:
+        """Tell how far it is: the losses are those of the models that are trained together.
+
+        Steps that were taken before an interruption do not count for the speed.
+        """
         passed = time.monotonic() - self.begun
         a_second = (step - self.done) / passed
+        shown = " ".join(f"{loss:.4f}" for loss in losses)
         left = (self.steps - step) / a_second
         line = (
-            f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  loss {loss:.4f}"
+            f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  loss {shown}"
             f"  {a_second * batch_size:.0f} examples/s  {left // 60:.0f}:{left % 60:02.0f} left"
         )
         if self.terminal:
@@ -36,10 +41,11 @@ class Progress:
             self.logged = passed
             logger.info(line)
 
-    def epoch(self, epoch: int, metrics: dict[str, float], loss: float) -> None:
+    def epoch(self, epoch: int, learning_rate: float, metrics: dict[str, float], loss: float) -> None:
         """Tell what the validation after an epoch gave."""
         shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-        logger.info("epoch %d/%d  English validation: %s  loss %.4f", epoch, self.epochs, shown, loss)
+        line = "epoch %d/%d  learning rate %g  English validation: %s  loss %.4f"
+        logger.info(line, epoch, self.epochs, learning_rate, shown, loss)
 
     def close(self) -> None:
         """Leave the terminal's line."""

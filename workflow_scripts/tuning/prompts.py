@@ -1,5 +1,6 @@
 """Deep prompts: trained key and value vectors for the self-attention of every layer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from workflow_scripts.tuning.dropout import drop
 class Prompts(nn.Module):
     """Prompts of one length in every layer of an encoder.
 
-    Initialised N(0, std), dropped out with the encoder's probability, no reparameterisation network (the paper's
-    code). They are trained in float32: (layers, 2, heads, length, head size), keys before values.
+    Initialised N(0, std), dropped out with the encoder's probability, for each text by itself, no reparameterisation
+    network (the paper's code). They are trained in float32: (layers, 2, key heads, length, head size), keys before
+    values.
 
     Args:
         encoder: its self-attention modules are found by their `layer_idx`.
@@ -28,16 +30,30 @@ class Prompts(nn.Module):
         config = encoder.config
         heads = config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        self.vectors = nn.Parameter(torch.randn(len(layers), 2, heads, length, head_size) * std)
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        self.vectors = nn.Parameter(torch.randn(len(layers), 2, key_heads, length, head_size) * std)
         self.dropout = dropout
         # A plain list: the modules belong to the encoder.
-        self._layers: list[Any] = layers
+        self.layers: list[Any] = layers
 
-    def place(self) -> None:
-        """Give each layer its prompt for the next forward pass, freshly dropped out in training."""
-        vectors = drop(self.vectors, self.dropout) if self.training else self.vectors
-        for module, (keys, values) in zip(self._layers, vectors, strict=True):
-            module.prompt = (keys, values)
+    def of_texts(self, texts: int) -> torch.Tensor:
+        """(layers, 2, texts, key heads, length, head size), freshly dropped out in training."""
+        vectors: torch.Tensor = self.vectors
+        if torch.is_autocast_enabled(vectors.device.type):
+            vectors = vectors.to(torch.get_autocast_dtype(vectors.device.type))
+        vectors = vectors.unsqueeze(2).expand(-1, -1, texts, -1, -1, -1)
+        return drop(vectors, self.dropout) if self.training else vectors
+
+
+def place(prompts: Sequence[Prompts], texts: int) -> None:
+    """Give each layer of an encoder its prompts for the next forward pass.
+
+    The batch holds `texts` texts for each of the prompts, those of the first before those of the second.
+    """
+    vectors = [one.of_texts(texts) for one in prompts]
+    together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
+    for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
+        module.prompt = (keys, values)
 
 
 def attention_modules(encoder: Any) -> list[nn.Module]:

@@ -19,6 +19,10 @@ def sentence_vector(settings: dict[str, Any]) -> str:
     return "mean" if settings["sentence_vector"] == "mean" else "first_token"
 
 
+def check(encoder: Any) -> None:
+    """Every architecture can be fine-tuned."""
+
+
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
     """Free the encoder; of the word embeddings, the rows that the training data touches."""
     model.encoder.requires_grad_(True)

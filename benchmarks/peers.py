@@ -1,0 +1,128 @@
+"""What people use, as one training: the Hugging Face Trainer, and PEFT's prefix tuning for prompts.
+
+    python -m benchmarks.peers --encoder FOLDER --tokens FOLDER --method fine_tuning --recipe usual
+
+prints one line of JSON: `examples_per_second` (steps alone, the first three left out), `peak_memory_mb`, `loss` (mean
+of the last ten steps). The recipes:
+
+* usual: float32, every text padded to the maximum length
+* best_flags: bfloat16 autocast, batches of like lengths padded to the longest of each, fused AdamW
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WARM_UP = 3  # steps
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--encoder", type=Path, required=True, help="the encoder's folder")
+    result.add_argument("--tokens", type=Path, required=True, help="the folder of the training tokens")
+    result.add_argument("--method", choices=["fine_tuning", "prompt_tuning"], required=True, help="what is tuned")
+    result.add_argument("--recipe", choices=["usual", "best_flags"], required=True, help="see above")
+    result.add_argument("--settings", type=json.loads, required=True, metavar="JSON", help="as crossprompt's `train`")
+    result.add_argument("--learning-rate", type=float, required=True, help="the highest of the schedule")
+    return result
+
+
+def main() -> None:
+    """Train and print what it took."""
+    import torch
+    from datasets import load_from_disk
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    arguments = parser().parse_args()
+    settings: dict[str, Any] = arguments.settings
+    best = arguments.recipe == "best_flags"
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(settings["seed"])
+    tokenizer = AutoTokenizer.from_pretrained(arguments.encoder)
+    tokens = load_from_disk(str(arguments.tokens)).remove_columns("row")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        arguments.encoder,
+        num_labels=len(settings["labels"]),
+        attn_implementation="sdpa",
+        hidden_dropout_prob=settings["dropout"],
+        attention_probs_dropout_prob=settings["dropout"],
+        classifier_dropout=settings["dropout"],
+    )
+    if arguments.method == "prompt_tuning":
+        from peft import PrefixTuningConfig, get_peft_model
+
+        prefix = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=settings["prompt_length"])
+        model = get_peft_model(model, prefix)
+
+    class Clock(TrainerCallback):
+        """Notes when the warm-up ends, and the losses."""
+
+        begun = 0.0
+        ended = 0.0
+        losses: list[float] = []  # noqa: RUF012
+
+        def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ended = time.perf_counter()
+            if state.global_step == WARM_UP:
+                self.begun = self.ended
+
+        def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            if "loss" in logs:
+                self.losses.append(logs["loss"])
+
+    clock = Clock()
+    batch_size = settings["batch_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=folder,
+                use_cpu=not torch.cuda.is_available(),
+                num_train_epochs=settings["epochs"],
+                per_device_train_batch_size=batch_size,
+                learning_rate=arguments.learning_rate,
+                weight_decay=0.0,
+                max_grad_norm=settings["gradient_clipping"],
+                lr_scheduler_type="linear",
+                bf16=best,
+                optim="adamw_torch_fused" if best else "adamw_torch",
+                train_sampling_strategy="group_by_length" if best else "random",
+                save_strategy="no",
+                report_to="none",
+                logging_steps=10,
+                disable_tqdm=True,
+                seed=settings["seed"],
+            ),
+            train_dataset=tokens,
+            data_collator=DataCollatorWithPadding(
+                tokenizer,
+                padding="longest" if best else "max_length",
+                max_length=None if best else settings["max_length"],
+            ),
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
+        trainer.train()
+    steps = trainer.state.global_step - WARM_UP
+    result = {
+        "examples_per_second": round(steps * batch_size / (clock.ended - clock.begun), 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+        "loss": clock.losses[-1],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

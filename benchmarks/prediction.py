@@ -1,0 +1,67 @@
+"""Prediction by this project against the library's plain forward pass on the same rows, in turns in one process.
+
+    python -m benchmarks.prediction --folder FOLDER --threads N
+
+FOLDER is what `benchmarks.bench` prepares. Prints one line of JSON: rows a second of each, and the ratio.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TURNS = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--folder", type=Path, required=True, help="encoder, tokens and runs")
+    result.add_argument("--threads", type=int, required=True, help="CPU threads")
+    return result
+
+
+def main() -> None:
+    """Measure in turns and print the best of each."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    from workflow_scripts.experiment.step import read_json
+    from workflow_scripts.tasks.tokens import read_tokens
+    from workflow_scripts.tuning.batches import collate, prediction_batches
+    from workflow_scripts.tuning.model import restore
+    from workflow_scripts.tuning.predict import BATCH_SIZE, logits
+
+    arguments = parser().parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device("cpu")
+    tokens = read_tokens(arguments.folder / "train/tokens.json")
+    run = arguments.folder / "run-prompt_tuning"
+    settings = read_json(run / "run.json")["settings"]
+    model = restore(arguments.folder / "encoder", settings, load_file(run / "weights.safetensors"))
+    plain = AutoModel.from_pretrained(arguments.folder / "encoder", attn_implementation="sdpa").eval()
+    plain = plain.to(torch.bfloat16)  # the fastest that the library offers
+
+    def ours() -> None:
+        logits(model, tokens, settings, device)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        for chosen in prediction_batches(tokens.ragged("input_ids").lengths(), BATCH_SIZE):
+            plain(**collate(tokens, chosen, 1, {}, device))
+
+    def speed(predict: Callable[[], None]) -> float:
+        begun = time.perf_counter()
+        predict()
+        return len(tokens) / (time.perf_counter() - begun)
+
+    turns = [(speed(ours), speed(theirs)) for _ in range(TURNS + 1)][1:]  # the first warms up
+    best = {name: max(values) for name, values in zip(("ours", "plain"), zip(*turns, strict=True), strict=True)}
+    rounded = {f"{name}_rows_per_second": round(value, 1) for name, value in best.items()}
+    print(json.dumps(rounded | {"ratio_to_plain_forward": round(best["ours"] / best["plain"], 2)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The names of learning rates in paths. Steps may read this: it knows nothing of the grid."""
+
+
+def learning_rate_name(learning_rate: float) -> str:
+    """The path part of a learning rate: 0.0001 and 1e-4 are both `0.0001`, 3e-5 is `3e-05`."""
+    return repr(float(learning_rate))
+
+
+def candidate_name(learning_rate: float) -> str:
+    """The folder of a candidate of the search: `lr-0.001`."""
+    return f"lr-{learning_rate_name(learning_rate)}"
+
+
+def group_name(learning_rates: list[float]) -> str:
+    """The path part of candidates that are trained together: `0.001+0.0005`."""
+    return "+".join(map(learning_rate_name, learning_rates))
+
+
+def parse_group(name: str) -> list[float]:
+    """The learning rates of a path part; the inverse of `group_name`."""
+    return [float(part) for part in name.split("+")]

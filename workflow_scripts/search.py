@@ -1,0 +1,41 @@
+"""Train candidates of the learning-rate search on the English training set, side by side.
+
+    encoder + English tokens ──> search/0.01+0.001.json   learning rate, validation and problem of each candidate
+                                 search/lr-0.01/          a run's files, as `train` writes them
+                                 search/lr-0.001/
+
+The candidates share every pass over the encoder, which their method leaves frozen. Each has its own prompts, head,
+optimizer and gradient clipping, and learns as it would alone. An interrupted search goes on from a checkpoint beside
+the record; SIGTERM saves one at once and ends with status 75.
+
+Settings: the merged training settings of the runs, which `config.yaml` explains.
+"""
+
+import argparse
+from pathlib import Path
+
+from workflow_scripts.experiment.names import candidate_name, parse_group
+from workflow_scripts.experiment.step import english_arguments, run, step_parser, write_json
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = english_arguments(step_parser(__doc__))
+    result.add_argument("--learning-rates", type=parse_group, required=True, help="the candidates, such as 0.01+0.001")
+    result.add_argument("--record", type=Path, required=True, help="the record to write, beside the runs' folders")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train, validate, write; the record last."""
+    from workflow_scripts.tuning.runs import tune
+
+    folder = arguments.record.parent
+    runs = {rate: folder / candidate_name(rate) for rate in arguments.learning_rates}
+    told = ("learning_rate", "metric", "validation", "diverged", "problem")
+    records = tune(arguments, runs, checkpoints=folder)
+    write_json(arguments.record, [{name: record[name] for name in told} for record in records.values()])
+
+
+if __name__ == "__main__":
+    run(main, parser())

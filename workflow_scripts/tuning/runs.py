@@ -1,0 +1,122 @@
+"""Runs: trainings from their files to their files, one or several that share a frozen encoder.
+
+A run's folder holds `weights.safetensors` (what was tuned, nothing else), `run.json` (settings, validation by epoch,
+cost, versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
+"""
+
+import argparse
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from workflow_scripts.corpora.schema import read_rows
+from workflow_scripts.evaluation.metrics import majority_baseline, score
+from workflow_scripts.experiment.step import read_json, write_json, written
+from workflow_scripts.tasks.tokens import Tokens, read_tokens
+from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
+from workflow_scripts.tuning.device import find_device, memory_peak
+from workflow_scripts.tuning.loop import Outcome, Trained, train
+from workflow_scripts.tuning.model import TunedModel, build_together
+from workflow_scripts.tuning.predict import evaluate
+
+logger = logging.getLogger(__name__)
+
+
+def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints: Path) -> dict[Path, dict[str, Any]]:
+    """Train a model at each learning rate, side by side, and write its run's folder.
+
+    Args:
+        arguments: the command line of a step that trains.
+        runs: the folder of each run, by learning rate.
+        checkpoints: the folder for checkpoints.
+
+    Returns the record of each run, as `run.json` holds it.
+    """
+    settings: dict[str, Any] = arguments.settings
+    tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
+    validation_rows = read_rows(arguments.validation_rows, settings["kind"])
+    device = find_device()
+    models = build_together(arguments.encoder.parent, settings, touched_by(tokens), len(runs))
+    for model in models:
+        model.to(device)
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
+        return score(settings["kind"], validation_rows, predictions), loss
+
+    encoder = read_json(arguments.encoder)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    key = key_of(settings, list(runs), encoder["files"], tokens.record, validation_tokens.record)
+    checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
+    trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
+    majority = majority_baseline(settings["kind"], validation_rows)
+    records = {}
+    for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
+        if not outcome.tensors:
+            # Diverged in the first epoch: the weights of the start stand for the run, so that the grid goes on.
+            (start,) = build_together(arguments.encoder.parent, settings, touched_by(tokens), 1)
+            outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
+            metrics, _ = validate(start.to(device))
+        else:
+            metrics = outcome.epochs[outcome.best_epoch - 1].metrics
+        metric, value = next(iter(metrics.items()))
+        records[run] = {
+            "settings": settings,
+            "learning_rate": rate,
+            "metric": metric,
+            "validation": value,
+            "majority": majority,
+            **told(outcome, trained, metric, value, majority),
+            "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
+            "encoder_parameters": encoder["parameters"],
+            "peak_memory_mb": memory_peak(device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+            "threads": torch.get_num_threads(),
+            "versions": {package: version(package) for package in ("torch", "transformers", "numpy")},
+        }
+        if records[run]["problem"]:
+            logger.warning("%s: %s", run, records[run]["problem"])
+        write(run, outcome, records[run])
+    checkpoint.remove()
+    return records
+
+
+def told(outcome: Outcome, trained: Trained, metric: str, value: float, majority: float) -> dict[str, Any]:
+    """What a record says of a training; `seconds` are its share where several took theirs together."""
+    problem, together = outcome.problem, len(trained.outcomes)
+    if value <= majority:
+        low = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
+        problem = "; ".join(filter(None, [problem, low]))
+    course = trained.course
+    return {
+        "epochs": [vars(epoch) for epoch in outcome.epochs],
+        "best_epoch": outcome.best_epoch,
+        "diverged": outcome.diverged,
+        "problem": problem,
+        "together": together,
+        "seconds": round(course.seconds / together, 2),
+        "examples_per_second": round(together * course.examples / course.seconds, 2) if course.seconds else None,
+    }
+
+
+def write(run: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+    """The three files of a run, its record last."""
+    with written(run / "log.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in outcome.lines), encoding="utf-8")
+    with written(run / "weights.safetensors") as temporary:
+        save_file(outcome.tensors, temporary)
+    record["stored_bytes"] = (run / "weights.safetensors").stat().st_size
+    write_json(run / "run.json", record)
+
+
+def touched_by(tokens: Tokens) -> torch.Tensor:
+    """The vocabulary ids in the training data, ascending."""
+    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
