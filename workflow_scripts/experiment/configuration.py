@@ -126,6 +126,7 @@ class TaskSection(Strict):
     max_length: Annotated[Whole, Field(ge=8)] = 128
     stride: Annotated[Whole, Field(ge=0)] = 128
     labelled_subword: Literal["first", "first_visible"] = "first"
+    validation: Literal["own", "test"] = "own"
     limits: RowLimits = RowLimits()
     training: Training = Training()
     methods: dict[str, Training] = {}

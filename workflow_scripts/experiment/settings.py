@@ -29,17 +29,26 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
 
 
 def of_corpus(configuration: Configuration, task: str, language: str, split: str) -> Settings:
-    """`fetch_corpus`: the source and which part of it."""
+    """`fetch_corpus`: the source and which part of it.
+
+    A task that is chosen on its test set has that for its validation set, row by row, and trains on the rows that its
+    source would hold out for one, too.
+    """
     corpora = configuration.corpora.model_dump()
     del corpora["limits"]
-    return {
+    chosen_on_test = configuration.tasks[task].validation == "test"
+    part = "test" if chosen_on_test and split == "validation" else split
+    settings: Settings = {
         "code": fingerprint("fetch_corpus", f"corpora.{corpora['source']}"),
         **corpora,
         **_what_the_task_is(task),
         "language": language,
-        "split": split,
-        "limit": configuration.limit_of(task, split),
+        "split": part,
+        "limit": configuration.limit_of(task, part),
     }
+    if chosen_on_test and split == "train":
+        settings["whole"] = True
+    return settings
 
 
 def _what_the_task_is(task: str) -> Settings:
