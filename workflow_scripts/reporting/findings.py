@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -66,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Concern:
-    """A problem, by the run or arm that has it."""
+    """A problem, by the run, arm or task that has it."""
 
     where: str
     what: str
@@ -234,6 +235,16 @@ def concerns(runs: pd.DataFrame, names: Names) -> tuple[list[Concern], list[Conc
         )
         both[0 if run["final"] else 1].append(Concern(where, run["problem"]))
     return both
+
+
+def choices_on_test(configuration: dict[str, Any]) -> list[Concern]:
+    """The tasks whose models were chosen on the English test set (`validation: test`)."""
+    what = "chosen on the English test set that is reported: its score is flattered, and the gap to the others widened"
+    return [
+        Concern(TASKS[task].title, what)
+        for task, section in configuration.get("tasks", {}).items()
+        if section.get("validation") == "test"
+    ]
 
 
 def gaps_in_the_grid(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Concern]:

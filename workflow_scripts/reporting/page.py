@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores, tasks_of
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.reporting.findings import concerns, findings, gaps_in_the_grid
+from workflow_scripts.reporting.findings import choices_on_test, concerns, findings, gaps_in_the_grid
 from workflow_scripts.reporting.views import (
     averages_table,
     checksums_table,
@@ -65,6 +65,7 @@ def render(scores: pd.DataFrame, runs: pd.DataFrame, provenance: dict[str, Any],
     )
     environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
     final, lost = concerns(runs, names)
+    choices = choices_on_test(provenance.get("configuration") or {})
     return environment.get_template("template.html.j2").render(
         # Style and script are our own files; nothing of an experiment is ever marked as safe.
         style=Markup((template_folder / "style.css").read_text(encoding="utf-8")),
@@ -76,7 +77,7 @@ def render(scores: pd.DataFrame, runs: pd.DataFrame, provenance: dict[str, Any],
         encoders=sorted(set(scores["encoder"]) | set(runs["encoder"])),
         findings=findings(scores, runs, names),
         runs_known=not runs.empty,
-        final_concerns=final + gaps_in_the_grid(scores, runs, names),
+        final_concerns=choices + final + gaps_in_the_grid(scores, runs, names),
         lost_concerns=lost,
         summary_tables=[averages_table(scores, runs, names), gaps_table(scores, runs, names)],
         language_tables=[

@@ -371,7 +371,7 @@ def lengths_table(runs: pd.DataFrame, names: Names) -> Table:
         identifier="prompt-lengths",
         title="Prompt length",
         paper="The paper’s appendix A.1",
-        caption="Mean score on the English validation set over the seeds. No test set takes part in the choice.",
+        caption="Mean score on the English validation set over the seeds. No other language takes part in the choice.",
         columns=(
             Column("Task", "head"),
             Column("Length"),
