@@ -18,10 +18,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan test lint graph clean
+.PHONY: help run plan test lint bench rehearsal graph clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-6s", $$1, $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and say where the report lies
 	@$(IN_VENV) snakemake --cores all --rerun-incomplete --scheduler greedy --quiet rules reason host $(ARGS)
@@ -39,6 +39,12 @@ lint: .venv/ready-to-develop ## check style, types and the workflow's rules; cha
 	$(IN_VENV) snakefmt --check Snakefile rules
 	$(IN_VENV) snakemake --lint
 	$(IN_VENV) mypy
+
+bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: ten minutes on a quiet machine
+	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
+
+rehearsal: .venv/ready-to-develop ## take three steps of each method and task with an encoder of XLM-R-large's size
+	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself (needs Graphviz)
 	@command -v dot >/dev/null || { echo "make graph needs Graphviz (Debian: apt-get install graphviz)" >&2; exit 1; }

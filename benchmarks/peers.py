@@ -73,14 +73,14 @@ def main() -> None:
         ended = 0.0
         losses: list[float] = []  # noqa: RUF012
 
-        def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.ended = time.perf_counter()
             if state.global_step == WARM_UP:
                 self.begun = self.ended
 
-        def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-            if "loss" in logs:
-                self.losses.append(logs["loss"])
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if "loss" in kwargs["logs"]:
+                self.losses.append(kwargs["logs"]["loss"])
 
     clock = Clock()
     batch_size = settings["batch_size"]

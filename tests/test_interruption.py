@@ -59,11 +59,11 @@ def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
     return workplace, request.param, time.monotonic() - begun
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
+def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
     place, method, seconds = undisturbed
     run, chance, killed = f"killed-{method}", random.Random(7), 0
     words = command(place, run, method)
-    for _ in range(KILLS // 2):  # each of the two methods takes its half
+    while killed < KILLS:
         process = start(words)
         time.sleep(chance.uniform(0.3, 1.0) * seconds)
         process.kill()
@@ -73,7 +73,6 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
             assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
             shutil.rmtree(place / run)
     finish(words)
-    assert killed >= KILLS // 4
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
     assert not checkpoints(place / run)
 

@@ -4,6 +4,11 @@ The oracle is PEFT's prefix tuning, which puts the prompts into the encoder's ca
 no code with ours.
 """
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +27,10 @@ from transformers.models.modernbert import modeling_modernbert
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
+from workflow_scripts.tuning.attention import PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -331,3 +338,92 @@ def test_bfloat16_stays_near_float32(encoders, name, method):
     exact, rough = values("float32"), values("bfloat16")
     assert not torch.equal(exact, rough)
     assert ((rough - exact).std() / exact.std()).item() < 0.03
+
+
+# The attention function by itself
+
+
+def heads_of(tensors: int, heads: int = 4, tokens: int = 7, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    seed_everything(1)
+    return [torch.randn(3, heads, tokens, 8, dtype=dtype).requires_grad_() for _ in range(tensors)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype):
+    """With dropout: the masks are drawn again from the same state, and multiplied in by autograd."""
+    query, key, value = heads_of(3, dtype=dtype)
+    state = dropout_state()
+    ours = PlainAttention.apply(query, key, value, None, 0.3)
+    restore_dropout(state)
+    marks = torch.ones(3, 4, 7, 7, dtype=dtype)
+    mark_dropped(marks, 0.3)
+    kept = (marks > 0).to(dtype) / 0.7
+    theirs = ((query @ key.transpose(2, 3)).softmax(-1) * kept) @ value
+    tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
+    assert 0 < (marks < 0).float().mean() < 1
+    assert_close(ours, theirs, tolerance)
+    slope = torch.randn_like(ours)
+    for found, expected in zip(
+        torch.autograd.grad(ours, (query, key, value), slope),
+        torch.autograd.grad(theirs, (query, key, value), slope),
+        strict=True,
+    ):
+        assert_close(found, expected, tolerance)
+
+
+def test_a_weight_is_dropped_with_the_probability_and_the_mean_is_kept():
+    marks = torch.ones(400_000)
+    mark_dropped(marks, 0.1)
+    assert (marks < 0).float().mean().item() == pytest.approx(0.1, abs=0.002)  # four standard errors
+    query, key = (torch.zeros(1, 1, 200_000 // 100, 8), torch.zeros(1, 1, 100, 8))
+    value = torch.ones(1, 1, 100, 8)
+    found = PlainAttention.apply(query, key, value, None, 0.1)
+    assert found.mean().item() == pytest.approx(1, abs=0.003)
+    assert found.std() > 0.01
+
+
+def test_a_key_head_may_serve_several_heads():
+    """Grouped queries: the same as with each key head repeated."""
+    (query,) = heads_of(1)
+    key, value = heads_of(2, heads=2)
+    module = torch.nn.Module()
+    module.prompt = tuple(torch.randn(1, 2, LENGTH, 8) for _ in range(2))
+    few, _ = attend(module, query, key, value, None)
+    module.prompt = tuple(part.repeat_interleave(2, 1) for part in module.prompt)
+    many, _ = attend(module, query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1), None)
+    assert_close(few, many)
+
+
+def test_an_option_that_would_change_the_result_is_refused_by_name():
+    query, key, value = heads_of(3)
+    attend(torch.nn.Module(), query, key, value, None, sliding_window=4, is_causal=False)
+    with pytest.raises(UserError, match="ask their attention for softcap"):
+        attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
+
+
+def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_path):
+    folder = tmp_path / "refused"
+    shutil.copytree(encoders["albert"], folder)
+    weights = folder / "model.safetensors"
+    header = int.from_bytes(weights.read_bytes()[:8], "little")
+    data = bytearray(weights.read_bytes())
+    data[8 + header :] = b"\xff" * (len(data) - 8 - header)  # names and shapes, but no number
+    weights.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="cannot take prompts"):
+        build(folder, settings(), touched=None)
+
+
+def test_a_prediction_imports_no_compiler(encoders):
+    """It would be a third of its time; see tuning/lean.py."""
+    code = (
+        "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build; import json\n"
+        "model = build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None).eval()\n"
+        "ids = torch.tensor([[0, 5, 6, 2]])\n"
+        "with torch.inference_mode(): model({'input_ids': ids, 'attention_mask': torch.ones_like(ids)})\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "import torch._dynamo; assert torch._dynamo.__file__\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(settings())]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

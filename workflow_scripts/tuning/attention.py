@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
-from transformers.modeling_utils import AttentionInterface
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.dropout import clear_marked, mark_dropped
+from workflow_scripts.tuning.lean import without_compiler
+
+with without_compiler():
+    from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
+    from transformers.modeling_utils import AttentionInterface
 
 NAME = "crossprompt"
 HIDDEN = -1e30  # added to the product with a hidden token; its weight is exactly 0

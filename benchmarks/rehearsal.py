@@ -1,0 +1,157 @@
+"""The paper's scale without a GPU: three training steps of each method on every task, the encoder as large as theirs.
+
+    make rehearsal          -> results/rehearsal.json
+
+The encoder is random, of XLM-R-large's shape (24 layers, 1,024 wide, 250,002 pieces, 560 M parameters). Batches and
+lengths are the paper's, every text as long as it may be: the most that a step can cost. Each pair of task and method
+runs in a process of its own; `peak_memory_mb` is the process's, `seconds_a_step` the faster of the last two steps.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import ROOT, start
+
+STEPS = 3
+VOCABULARY = 250_002
+# By task: kind, labels, batch, tokens of a text.
+TASKS: dict[str, tuple[str, int, int, int]] = {
+    "xnli": ("sentence_pair", 3, 32, 128),
+    "pawsx": ("sentence_pair", 2, 32, 128),
+    "udpos": ("tagging", 17, 32, 128),
+    "xquad": ("question_answering", 0, 8, 384),
+    "tydiqa": ("question_answering", 0, 8, 384),
+}
+PROMPT_LENGTHS = {"xnli": 32}  # the paper's; 16 elsewhere
+METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--output", type=Path, default=ROOT / "results/rehearsal.json", help="the file to write")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads; default: 2")
+    result.add_argument("--folder", type=Path, help="(of one rehearsal) where the encoder lies")
+    result.add_argument("--task", choices=TASKS, help="(of one rehearsal) the task")
+    result.add_argument("--method", choices=METHODS, help="(of one rehearsal) the method")
+    return result
+
+
+def main() -> None:
+    """All rehearsals, each in its own process; or one of them."""
+    arguments = parser().parse_args()
+    if arguments.task:
+        print(json.dumps(rehearse(arguments.folder, arguments.task, arguments.method, arguments.threads)))
+        return
+    result: dict[str, dict[str, Any]] = {method: {} for method in METHODS}
+    with tempfile.TemporaryDirectory(prefix="crossprompt-rehearsal-") as name:
+        make_encoder(Path(name))
+        for task in TASKS:
+            for method in METHODS:
+                words = ["--folder", name, "--task", task, "--method", method, "--threads", arguments.threads]
+                found = json.loads(start("benchmarks.rehearsal", *words, threads=arguments.threads).splitlines()[-1])
+                result[method][task] = found
+                print(
+                    f"{task:7} {method:14} {found['seconds_a_step']:6.1f} s a step {found['peak_memory_mb']:8.0f} MiB"
+                )
+                sys.stdout.flush()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def make_encoder(folder: Path) -> None:
+    """A random encoder of XLM-R-large's shape."""
+    import torch
+    from transformers import AutoModel, XLMRobertaConfig
+
+    torch.manual_seed(0)
+    shape = XLMRobertaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+    AutoModel.from_config(shape).save_pretrained(folder)
+
+
+def rehearse(folder: Path, task: str, method: str, threads: int) -> dict[str, Any]:
+    """Three steps of one method on one task."""
+    import torch
+
+    from workflow_scripts.tuning import loop
+    from workflow_scripts.tuning.checkpoint import Checkpoint
+    from workflow_scripts.tuning.device import memory_peak
+    from workflow_scripts.tuning.model import build_together
+    from workflow_scripts.tuning.runs import touched_by
+
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    kind, labels, batch, length = TASKS[task]
+    settings: dict[str, Any] = {
+        **{"encoder": "rehearsal", "task": task, "kind": kind, "labels": [str(label) for label in range(labels)]},
+        **{"method": method, "prompt_length": 0, "max_length": length, "seed": 1, "epochs": 1, "batch_size": batch},
+        **{"schedule": "linear", "warmup": 0.0, "weight_decay": 0.0, "gradient_clipping": 1.0, "dropout": 0.1},
+        **{"keep": "last", "precision": "bfloat16", "compile": False, "sentence_vector": "pooler"},
+    }
+    if method == "prompt_tuning":
+        settings |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}
+    tokens = full_texts(kind, labels, batch * STEPS, length)
+    models = build_together(folder, settings, touched_by(tokens), 1)
+    ended: list[float] = []
+    collate = loop.collate
+
+    def clocked(*arguments: Any) -> Any:
+        ended.append(time.perf_counter())
+        return collate(*arguments)
+
+    def validate(model: Any) -> tuple[dict[str, float], float]:
+        ended.append(time.perf_counter())
+        return {"none": 0.0}, 0.0
+
+    loop.collate = clocked  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = Checkpoint(Path(name), "rehearsal", every=1e9)
+        checkpoint.save = lambda *_: None  # type: ignore[method-assign]
+        loop.train(models, tokens, settings, [METHODS[method]], validate, checkpoint, device)
+    seconds = [after - before for before, after in itertools.pairwise(ended)]
+    return {
+        "seconds_a_step": round(min(seconds[1:]), 2),
+        "peak_memory_mb": memory_peak(device),
+        "tuned_parameters": sum(parameter.numel() for parameter in models[0].tuned_parameters().values()),
+    }
+
+
+def full_texts(kind: str, labels: int, count: int, length: int) -> Any:
+    """Random texts of the greatest length, with the targets of their kind."""
+    import numpy as np
+
+    from workflow_scripts.tasks.tokens import Ragged, Tokens
+
+    random = np.random.default_rng(0)
+    starts = np.arange(count + 1) * length
+    # English text touches a tenth of the vocabulary.
+    columns: dict[str, Any] = {
+        "row": np.arange(count),
+        "input_ids": Ragged(random.integers(5, VOCABULARY // 10, count * length).astype(np.int32), starts),
+    }
+    if kind == "sentence_pair":
+        columns["label"] = random.integers(0, labels, count)
+    elif kind == "tagging":
+        columns["labels"] = Ragged(random.integers(0, labels, count * length).astype(np.int32), starts)
+    else:
+        columns |= {"start": random.integers(1, length - 9, count)}
+        columns["end"] = columns["start"] + 3
+    return Tokens(columns, {})
+
+
+if __name__ == "__main__":
+    main()
