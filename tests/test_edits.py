@@ -263,10 +263,10 @@ def test_the_code_of_prediction_trains_nothing(grid):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("workflow_scripts/train.py", "value <= majority", "value < majority"),
+        ("workflow_scripts/tuning/runs.py", "value <= majority", "value < majority"),
         ("workflow_scripts/tuning/methods/prompt_tuning.py", 'settings["prompt_std"]', '2 * settings["prompt_std"]'),
     ],
-    ids=["the step", "the grid's method"],
+    ids=["the runs", "the grid's method"],
 )
 def test_the_code_of_training_runs_every_model(grid, file, old, new):
     assert after_code_edit(grid, file, old, new) == jobs(*ALL_MODELS, *SUMS)
