@@ -9,6 +9,8 @@ dropout and schedule for all: the paper's settings for PAWS-X. The contestants, 
 * best_flags: the same with bfloat16, batches of like lengths and fused AdamW
 * ours: the step `train` of this workflow
 
+`search_together` is a search of six learning rates in one pass over the encoder, against one after the other.
+
 The file holds, for `fine_tuning` and `prompt_tuning`, `ratio_to_usual` and `ratio_to_best_flags` (of examples a
 second), our `examples_per_second` and `peak_memory_mb` (of the process), and what each contestant gave. `prediction`
 compares the step's forward pass with the library's plain one on the same batches.
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
 RECIPES = ("usual", "best_flags")
 LABELS = ["0", "1"]
+SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "e5-small",
     "task": "pawsx",
@@ -35,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 1,
     "max_length": 128,
     "batch_size": 32,
+    "micro_batch_size": None,
     "schedule": "linear",
     "warmup": 0.0,
     "weight_decay": 0.0,
@@ -78,6 +82,7 @@ def main() -> None:
                 if recipe != "ours"
             } | {name: mine[name] for name in ("examples_per_second", "peak_memory_mb")}
             result[method]["contestants"] = contestants
+        result["search_together"] = together(folder, arguments.threads, result["prompt_tuning"])
         result["prediction"] = in_process("benchmarks.prediction", folder, "--threads", arguments.threads)
     print(json.dumps(result, indent=2))
     if arguments.only is None:
@@ -120,18 +125,37 @@ def longer_rows(count: int) -> list[dict[str, str]]:
     return rows
 
 
+def on_english(folder: Path, settings: dict[str, Any]) -> list[Any]:
+    """What the steps `train` and `search` both take."""
+    words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
+    words += ["--train", folder / "train/tokens.json", "--validation", folder / "validation/tokens.json"]
+    return [*words, "--validation-rows", folder / "validation.parquet"]
+
+
 def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[str, Any]:
     """The step `train`, as a rule calls it."""
     run = folder / f"run-{settings['method']}"
-    words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
-    words += ["--train", folder / "train/tokens.json", "--validation", folder / "validation/tokens.json"]
-    words += ["--validation-rows", folder / "validation.parquet", "--run", run, "--selected", folder / "selected.json"]
-    (folder / "selected.json").write_text(json.dumps({"learning_rate": learning_rate}))
+    selected = folder / "selected.json"
+    selected.write_text(json.dumps({"learning_rate": learning_rate}))
+    words = [*on_english(folder, settings), "--run", run, "--selected", selected]
     start("workflow_scripts.train", *words, threads=settings["threads"])
     record = json.loads((run / "run.json").read_text())
     return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {
         "loss": record["epochs"][-1]["training_loss"]
     }
+
+
+def together(folder: Path, threads: int, alone: dict[str, Any]) -> dict[str, Any]:
+    """The paper's six learning rates in one pass: examples a second of all candidates, and memory."""
+    settings = settings_of("prompt_tuning", threads) | {"epochs": 1}
+    record = folder / "search/six.json"
+    words = [*on_english(folder, settings), "--learning-rates", SIX, "--record", record]
+    start("workflow_scripts.search", *words, threads=threads)
+    run = json.loads(next(record.parent.glob("lr-*/run.json")).read_text())
+    found = {name: run[name] for name in ("together", "examples_per_second", "peak_memory_mb")}
+    tell("search", "six at once", found)
+    ratio = found["examples_per_second"] / alone["examples_per_second"]
+    return found | {"ratio_to_one_after_the_other": round(ratio, 2)}
 
 
 def peer(folder: Path, settings: dict[str, Any], learning_rate: float, recipe: str) -> dict[str, Any]:

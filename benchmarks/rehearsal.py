@@ -98,7 +98,15 @@ def rehearse(folder: Path, task: str, method: str, threads: int) -> dict[str, An
     kind, labels, batch, length = TASKS[task]
     settings: dict[str, Any] = {
         **{"encoder": "rehearsal", "task": task, "kind": kind, "labels": [str(label) for label in range(labels)]},
-        **{"method": method, "prompt_length": 0, "max_length": length, "seed": 1, "epochs": 1, "batch_size": batch},
+        **{
+            "method": method,
+            "prompt_length": 0,
+            "max_length": length,
+            "seed": 1,
+            "epochs": 1,
+            "batch_size": batch,
+            "micro_batch_size": None,
+        },
         **{"schedule": "linear", "warmup": 0.0, "weight_decay": 0.0, "gradient_clipping": 1.0, "dropout": 0.1},
         **{"keep": "last", "precision": "bfloat16", "compile": False, "sentence_vector": "pooler"},
     }

@@ -103,7 +103,8 @@ def test_config_yaml_names_every_default(name, model):
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "batch_size, compile, decay, dropout, epochs, gradient_clipping, keep, learning_rates, precision, prompt_lengths,"
+    "batch_size, compile, decay, dropout, epochs, gradient_clipping, keep, learning_rates, micro_batch_size,"
+    " precision, prompt_lengths,"
     " prompt_std, schedule, sentence_vector, warmup, weight_decay"
 )
 SECTION = "it must be a section with keys of its own"

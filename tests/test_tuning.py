@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, in_memory, random_
 from tiny import settings as tiny_settings
 from transformers import AutoConfig, AutoModel
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.tasks import tagging
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import prediction_batches, training_batches
@@ -630,6 +632,16 @@ def test_a_gradient_that_is_not_finite_ends_the_training(encoders, monkeypatch):
 RATES = [1e-2, 3e-3, 1e-4]
 
 
+def assert_same_weights(some: Outcome, others: Outcome, kind: str) -> None:
+    """To 1e-4. The bias of a question's head is left out: the same number on every token changes no loss, so that its
+    gradient is rounding alone, which Adam makes as large as any other.
+    """
+    assert some.tensors.keys() == others.tensors.keys()
+    for name in some.tensors:
+        if (kind, name) != ("question_answering", "head.1.bias"):
+            torch.testing.assert_close(some.tensors[name], others.tensors[name], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
 def test_candidates_trained_together_equal_each_trained_alone(encoders, name, kind):
@@ -645,9 +657,7 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, name, ki
     for rate, found in zip(RATES, together.outcomes, strict=True):
         (model,) = build_together(encoders[name], settings, None, 1)
         alone = tune(model, tokens, settings, rate, validate)
-        assert found.tensors.keys() == alone.tensors.keys()
-        for tensor in alone.tensors:
-            torch.testing.assert_close(found.tensors[tensor], alone.tensors[tensor], rtol=1e-4, atol=1e-4)
+        assert_same_weights(found, alone, kind)
         for here, there in zip(found.epochs, alone.epochs, strict=True):
             assert here.validation_loss == pytest.approx(there.validation_loss, abs=1e-4)
             assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
@@ -686,6 +696,65 @@ def test_each_text_has_its_own_dropout_of_the_prompts(encoders):
     assert set(vectors.unique().tolist()) == {0.0, 2.0}
     assert not torch.equal(vectors[:, :, 0], vectors[:, :, 1])
     assert torch.equal(model.eval().prompts.of_texts(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_in_parts_give_the_weights_of_whole_batches(encoders, kind, count):
+    """Also where the parts hold unequally many targets, and the last one fewer texts."""
+    tokens = random_tokens(kind, 40)
+
+    def after(micro_batch_size: int | None) -> list[Outcome]:
+        settings = tiny_settings(kind=kind, micro_batch_size=micro_batch_size)
+        models = build_together(encoders["bert"], settings, None, count)
+        return train_together(models, tokens, settings, [1e-2, 1e-3][:count]).outcomes
+
+    for whole, parts in zip(after(None), after(3), strict=True):
+        assert_same_weights(parts, whole, kind)
+        for here, there in zip(whole.epochs, parts.epochs, strict=True):
+            assert here.training_loss == pytest.approx(there.training_loss, abs=1e-5)
+            assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
+
+
+# Interruption; tests/test_interruption.py kills whole processes
+
+
+@pytest.mark.parametrize("rates", [[1e-2], [1e-2, 1e-3]], ids=["one model", "two together"])
+@pytest.mark.parametrize("moment", ["between two steps", "during validation"])
+def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp_path, monkeypatch, rates, moment):
+    settings = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16")
+    tokens = random_tokens("tagging", 40)
+    loss, calls = tagging.loss, {"loss": 0, "validate": 0}
+    asked = {"between two steps": ("loss", 8), "during validation": ("validate", 2 * len(rates))}[moment]
+
+    def count(name: str) -> None:
+        calls[name] += 1
+        if (name, calls[name]) == asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def counted_loss(*arguments):
+        count("loss")
+        return loss(*arguments)
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        count("validate")
+        return {"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item()
+
+    def trained() -> Trained:
+        models = build_together(encoders["bert"], settings, None, len(rates))
+        return train(models, tokens, settings, rates, validate, Checkpoint(tmp_path, "key", every=60), CPU)
+
+    monkeypatch.setattr(tagging, "loss", counted_loss)
+    with pytest.raises(Interrupted, match=r"saved after step \d+ of 15"):
+        trained()
+    assert (tmp_path / ".checkpoint-key.safetensors").exists()
+    found = trained()
+    (tmp_path / ".checkpoint-key.safetensors").unlink()
+    expected = trained()
+    assert found.course.step == expected.course.step == 15
+    for here, there in zip(found.outcomes, expected.outcomes, strict=True):
+        assert equal(here.tensors, there.tensors)
+        assert (here.lines, here.epochs) == (there.lines, there.epochs)
 
 
 # The compiler

@@ -96,6 +96,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "seed": 7,
         "epochs": 2,
         "batch_size": 8,
+        "micro_batch_size": None,
         "schedule": "linear",
         "decay": 0.95,
         "warmup": 0.0,

@@ -105,6 +105,7 @@ class Training(Strict):
     learning_rates: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)] = [1e-3]
     epochs: Positive = 3
     batch_size: Positive = 32
+    micro_batch_size: Limit = None
     schedule: Literal["linear", "exponential", "constant"] = "linear"
     decay: Annotated[Number, Field(gt=0, le=1)] = 0.95
     warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.0

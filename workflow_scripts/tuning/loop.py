@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
-from workflow_scripts.tuning.batches import collate, training_batches
+from workflow_scripts.tuning.batches import Batch, collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
 from workflow_scripts.tuning.model import TunedModel, forward_together
@@ -173,15 +174,29 @@ def train(
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
 
-    def take_step(chosen: Any, epoch: int) -> None:
+    def parts_of(chosen: np.ndarray) -> list[tuple[Batch, float]]:
+        """A batch in parts that the memory holds, each with its share of the batch's targets."""
+        size = settings["micro_batch_size"] or len(chosen)
+        parts = [
+            collate(tokens, part, padding_id(models[0]), kind.TARGETS, device)
+            for part in np.split(chosen, range(size, len(chosen), size))
+        ]
+        if len(parts) == 1:
+            return [(parts[0], 1.0)]
+        counts = [kind.counted(part) for part in parts]
+        return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
+
+    def take_step(chosen: np.ndarray, epoch: int) -> None:
         """One step of every candidate that is still running."""
         factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
-        batch = collate(tokens, chosen, padding_id(models[0]), kind.TARGETS, device)
         active = running()
-        with lower_precision(device, settings["precision"]):
-            logits = forward_together([candidate.model for candidate in active], batch)
-            losses = [kind.loss(values, batch) for values in logits]
-        torch.stack(losses).sum().backward()
+        losses = torch.zeros(len(active), device=device)
+        for batch, share in parts_of(chosen):
+            with lower_precision(device, settings["precision"]):
+                logits = forward_together([candidate.model for candidate in active], batch)
+                part = torch.stack([kind.loss(values, batch) for values in logits]) * share
+            part.sum().backward()
+            losses += part.detach()
         course.step += 1
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
@@ -192,7 +207,7 @@ def train(
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings["gradient_clipping"])
             candidate.optimizer.step()
             candidate.optimizer.zero_grad(set_to_none=True)
-            candidate.outcome.losses.append(loss.detach())
+            candidate.outcome.losses.append(loss)
             candidate.outcome.norms.append(norm.detach())
         if shown:
             recent = [add_line(candidate, course.step, factor, epoch) for candidate in active]
