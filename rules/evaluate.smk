@@ -6,14 +6,19 @@ rule predict:
         encoder=PATHS.encoder("{encoder}"),
         weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
         record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
-        tokens=PATHS.tokens("{encoder}", "{task}", "{language}", "test"),
-        rows=PATHS.corpus("{task}", "{language}", "test"),
+        tokens=lambda wildcards: [
+            PATHS.tokens(wildcards.encoder, wildcards.task, language, "test")
+            for language in parse_languages(wildcards.languages)
+        ],
+        rows=lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in parse_languages(wildcards.languages)
+        ],
     output:
-        PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{language}"),
+        PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{languages}"),
     log:
-        "logs/predict/{encoder}/{task}/{arm}/seed-{seed}/{language}.log",
+        "logs/predict/{encoder}/{task}/{arm}/seed-{seed}/{languages}.log",
     benchmark:
-        "logs/benchmarks/predict/{encoder}/{task}/{arm}/seed-{seed}/{language}.tsv"
+        "logs/benchmarks/predict/{encoder}/{task}/{arm}/seed-{seed}/{languages}.tsv"
     conda:
         "../envs/gpu.yaml"
     threads: CONFIGURATION.threads
@@ -24,15 +29,17 @@ rule predict:
         cfg=lambda wildcards: settings.as_text(settings.of_prediction(wildcards.task)),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
-        " --run \"$(dirname {input.weights:q})\" --tokens {input.tokens:q} --rows {input.rows:q}"
-        " --predictions {output:q} --log {log:q}"
+        ' --run "$(dirname {input.weights:q})" --tokens {input.tokens:q} --rows {input.rows:q}'
+        " --languages {wildcards.languages} --record {output:q} --log {log:q}"
 
 
 rule score:
     input:
         predictions=lambda wildcards: [
-            PATHS.predictions(wildcards.encoder, wildcards.task, wildcards.arm, wildcards.seed, language)
-            for language in GRID.languages(wildcards.task)
+            PATHS.predictions(
+                wildcards.encoder, wildcards.task, wildcards.arm, wildcards.seed, languages_name(languages)
+            )
+            for languages in GRID.language_groups(wildcards.task)
         ],
         rows=lambda wildcards: [
             PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)

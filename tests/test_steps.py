@@ -1,6 +1,7 @@
 """The steps as a user or a rule calls them: on the command line, file in, file out."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -155,7 +156,11 @@ def tokens_file(folder: Path, language: str, split: str) -> Path:
 
 
 def predictions_file(folder: Path, language: str) -> Path:
-    return folder / "predictions" / f"{language}.parquet"
+    return folder / "tested" / language / "predictions.parquet"
+
+
+def predictions_record(folder: Path, languages: str) -> Path:
+    return folder / "tested" / "predictions" / f"{languages}.json"
 
 
 def rows_to_test(language: str) -> list[dict[str, Any]]:
@@ -186,10 +191,11 @@ def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> l
     return [*on_english(folder, name, **changes), "--run", folder / name, "--selected", selected]
 
 
-def predicting(folder: Path, language: str, name: str = "searched") -> list[Any]:
-    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name]
-    files += ["--tokens", tokens_file(folder, language, "test"), "--rows", rows_file(folder, language, "test")]
-    return [*files, "--predictions", predictions_file(folder, language)]
+def predicting(folder: Path, languages: str, name: str = "searched") -> list[Any]:
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name, "--languages", languages]
+    files += ["--tokens", *(tokens_file(folder, language, "test") for language in languages.split("+"))]
+    files += ["--rows", *(rows_file(folder, language, "test") for language in languages.split("+"))]
+    return [*files, "--record", predictions_record(folder, languages)]
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +335,16 @@ def test_predictions_are_written_for_every_row_in_its_order(workplace):
         assert set(predictions.values()) <= set(LABELS)
 
 
+def test_one_job_may_predict_in_several_languages(workplace, tmp_path):
+    before = {language: predictions_file(workplace, language).read_bytes() for language in LANGUAGES}
+    by_hand(predict, *predicting(workplace, "en+de"))
+    record = json.loads(predictions_record(workplace, "en+de").read_text())
+    assert list(record) == sorted(LANGUAGES)
+    for language, content in before.items():
+        assert predictions_file(workplace, language).read_bytes() == content
+        assert record[language] == hashlib.sha256(content).hexdigest()
+
+
 def test_damaged_weights_end_in_one_line(workplace, tmp_path):
     broken = tmp_path / "run"
     broken.mkdir()
@@ -343,7 +359,7 @@ def test_damaged_weights_end_in_one_line(workplace, tmp_path):
 
 
 def test_scores_are_the_share_of_right_labels_by_language(workplace):
-    files = ["--predictions", *(predictions_file(workplace, language) for language in LANGUAGES)]
+    files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
     settings = json.dumps({"kind": "sentence_pair", "languages": LANGUAGES})
     well(run("score", "--settings", settings, *files, "--scores", workplace / "scores.csv"))

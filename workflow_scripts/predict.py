@@ -1,18 +1,21 @@
-"""Apply a tuned model to the test set of one language, with no further training.
+"""Apply a tuned model to the test sets of some languages, with no further training.
 
-    encoder + weights + tokens + corpus rows ──> predictions.parquet   id, prediction (JSON)
+    encoder + weights + tokens + corpus rows ──> en/predictions.parquet   id, prediction (JSON)
+                                                 predictions/en+de.json   checksum by language
 
 The prediction is a label, a list of tags or the text of an answer. It needs no tokenizer. What the model is, is read
 from the run's own record.
 """
 
 import argparse
+import hashlib
 import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, run, step_parser
+from workflow_scripts.experiment.names import parse_languages, predictions_file
+from workflow_scripts.experiment.step import read_json, run, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
@@ -23,9 +26,10 @@ def parser() -> argparse.ArgumentParser:
     result = step_parser(__doc__)
     result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
     result.add_argument("--run", type=Path, required=True, help="the folder of the tuned model")
-    result.add_argument("--tokens", type=Path, required=True, help="tokens.json of the test set")
-    result.add_argument("--rows", type=Path, required=True, help="the test set, parquet")
-    result.add_argument("--predictions", type=Path, required=True, help="the parquet file to write")
+    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="tokens.json of the test sets")
+    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
+    result.add_argument("--record", type=Path, required=True, help="the record to write, in the folder predictions/")
     return result
 
 
@@ -44,12 +48,16 @@ def main(arguments: argparse.Namespace) -> None:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} cannot be read ({error}): delete {arguments.run} and run again") from error
-    rows, tokens = read_rows(arguments.rows, settings["kind"]), read_tokens(arguments.tokens)
     device = find_device()
     model = restore(arguments.encoder.parent, settings, tensors).to(device)
-    predictions = predict(model, tokens, rows, settings, device)
-    write_predictions(arguments.predictions, predictions)
-    logger.info("%d predictions", len(predictions))
+    record = {}
+    for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
+        rows = read_rows(rows_file, settings["kind"])
+        file = predictions_file(arguments.record, language)
+        write_predictions(file, predict(model, read_tokens(tokens_file), rows, settings, device))
+        record[language] = hashlib.sha256(file.read_bytes()).hexdigest()
+        logger.info("%s: %d predictions", language, len(rows))
+    write_json(arguments.record, record)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     predictions.parquet + gold rows, by language ──> scores.csv   language, metric, value (percent)
 
-Settings: `kind`, `languages`, in the order of the files.
+Settings: `kind`, `languages`, in the order of the test sets.
 """
 
 import argparse
@@ -12,13 +12,14 @@ from pathlib import Path
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.experiment.names import predictions_file
+from workflow_scripts.experiment.step import read_json, run, step_parser, written
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--predictions", type=Path, nargs="+", required=True, help="parquet, one a language")
+    result.add_argument("--predictions", type=Path, nargs="+", required=True, help="records of `predict`")
     result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
     result.add_argument("--scores", type=Path, required=True, help="the CSV file to write")
     return result
@@ -27,17 +28,22 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Score every language and write the table."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
+    files = {
+        language: predictions_file(record, language)
+        for record in arguments.predictions
+        for language in read_json(record)
+    }
     with (
         written(arguments.scores) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["language", "metric", "value"])
-        for language, predictions, rows in zip(languages, arguments.predictions, arguments.rows, strict=True):
+        for language, rows in zip(languages, arguments.rows, strict=True):
             try:
-                values = score(kind, read_rows(rows, kind), read_predictions(predictions))
+                values = score(kind, read_rows(rows, kind), read_predictions(files[language]))
             except UserError as error:
-                raise UserError(f"{predictions}: {error}") from error
+                raise UserError(f"{files[language]}: {error}") from error
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
 
 

@@ -140,6 +140,12 @@ class Search(Strict):
     together: Positive = 1
 
 
+class Evaluation(Strict):
+    """The tests of every tuned model in every language."""
+
+    together: Positive = 1
+
+
 class Configuration(Strict):
     """The whole configuration."""
 
@@ -150,6 +156,7 @@ class Configuration(Strict):
     corpora: Corpora
     seeds: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] = [13, 42]
     search: Search = Search()
+    evaluation: Evaluation = Evaluation()
     training: Training = Training()
     methods: Annotated[dict[str, Training], Field(min_length=1)]
     tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
@@ -265,6 +272,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "corpora": list(_SOURCES["corpora"].values()),
     "corpora.limits": [RowLimits],
     "search": [Search],
+    "evaluation": [Evaluation],
     "training": [Training],
     "methods.*": [Training],
     "tasks.*": [TaskSection],

@@ -60,6 +60,11 @@ class Grid:
         """The languages that the task is tested in."""
         return self.configuration.tasks[task].languages
 
+    def language_groups(self, task: str) -> list[list[str]]:
+        """The task's languages, as one job after the other predicts in them."""
+        languages, size = self.languages(task), self.configuration.evaluation.together
+        return [languages[start : start + size] for start in range(0, len(languages), size)]
+
     def learning_rates(self, arm: Arm) -> list[float]:
         """The candidates of the search; a single one needs no search."""
         return self.configuration.training_of(arm.task, arm.method).learning_rates
@@ -141,9 +146,9 @@ class Paths:
         """A file of one tuned model."""
         return f"{self.arm(encoder, task, arm)}/seed-{seed}/{file}"
 
-    def predictions(self, encoder: str, task: str, arm: str, seed: int | str, language: str) -> str:
-        """The predictions of one tuned model on one test set."""
-        return self.run(encoder, task, arm, seed, f"{language}/predictions.parquet")
+    def predictions(self, encoder: str, task: str, arm: str, seed: int | str, languages: str) -> str:
+        """The record of one tuned model's predictions in some languages, written last; see `names.predictions_file`."""
+        return self.run(encoder, task, arm, seed, f"predictions/{languages}.json")
 
     def scores(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
         """The scores of one tuned model in every language."""

@@ -1,4 +1,6 @@
-"""The names of learning rates in paths. Steps may read this: it knows nothing of the grid."""
+"""Names in paths that rules and steps share. It knows nothing of the grid, so that steps may read it."""
+
+from pathlib import Path
 
 
 def learning_rate_name(learning_rate: float) -> str:
@@ -19,3 +21,18 @@ def group_name(learning_rates: list[float]) -> str:
 def parse_group(name: str) -> list[float]:
     """The learning rates of a path part; the inverse of `group_name`."""
     return [float(part) for part in name.split("+")]
+
+
+def languages_name(languages: list[str]) -> str:
+    """The path part of languages that one job predicts in: `en+de`."""
+    return "+".join(languages)
+
+
+def parse_languages(name: str) -> list[str]:
+    """The languages of a path part; the inverse of `languages_name`."""
+    return name.split("+")
+
+
+def predictions_file(record: Path, language: str) -> Path:
+    """The predictions in one language, from the record `predictions/en+de.json` of the job that wrote them."""
+    return record.parent.parent / language / "predictions.parquet"
