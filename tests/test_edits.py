@@ -256,7 +256,7 @@ def test_the_code_of_scoring_runs_the_scores_and_no_prediction(grid):
 
 
 def test_the_code_of_prediction_trains_nothing(grid):
-    edit = ("workflow_scripts/predict.py", '"%d predictions"', '"%d rows predicted"')
+    edit = ("workflow_scripts/predict.py", '"%s: %d predictions"', '"%s: %d rows predicted"')
     assert after_code_edit(grid, *edit) == jobs(*ALL_PREDICTIONS, ALL_SCORES, *SUMS)
 
 
