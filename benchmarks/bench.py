@@ -83,7 +83,9 @@ def main() -> None:
             } | {name: mine[name] for name in ("examples_per_second", "peak_memory_mb")}
             result[method]["contestants"] = contestants
         result["search_together"] = together(folder, arguments.threads, result["prompt_tuning"])
-        result["prediction"] = in_process("benchmarks.prediction", folder, "--threads", arguments.threads)
+        result["prediction"] = measured(
+            "benchmarks.prediction", "--folder", folder, "--threads", arguments.threads, threads=arguments.threads
+        )
     print(json.dumps(result, indent=2))
     if arguments.only is None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -163,12 +165,12 @@ def peer(folder: Path, settings: dict[str, Any], learning_rate: float, recipe: s
     words = ["--encoder", folder / "encoder", "--tokens", folder / "train", "--method", settings["method"]]
     words += ["--recipe", recipe, "--learning-rate", learning_rate]
     words += ["--settings", json.dumps(settings | {"epochs": 1})]
-    return json.loads(start("benchmarks.peers", *words, threads=settings["threads"]).splitlines()[-1])
+    return measured("benchmarks.peers", *words, threads=settings["threads"])
 
 
-def in_process(module: str, folder: Path, *words: Any) -> dict[str, Any]:
-    """What a module prints as JSON in its last line."""
-    return json.loads(start(module, "--folder", folder, *words, threads=words[-1]).splitlines()[-1])
+def measured(module: str, *words: Any, threads: int) -> dict[str, Any]:
+    """What a module, in a process of its own, prints as JSON in its last line."""
+    return json.loads(start(module, *words, threads=threads).splitlines()[-1])
 
 
 def start(module: str, *words: Any, threads: int) -> str:

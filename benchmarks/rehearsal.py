@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import ROOT, start
+from benchmarks.bench import ROOT, SETTINGS, measured
 
 STEPS = 3
 VOCABULARY = 250_002
@@ -55,7 +55,7 @@ def main() -> None:
         for task in TASKS:
             for method in METHODS:
                 words = ["--folder", name, "--task", task, "--method", method, "--threads", arguments.threads]
-                found = json.loads(start("benchmarks.rehearsal", *words, threads=arguments.threads).splitlines()[-1])
+                found = measured("benchmarks.rehearsal", *words, threads=arguments.threads)
                 result[method][task] = found
                 print(
                     f"{task:7} {method:14} {found['seconds_a_step']:6.1f} s a step {found['peak_memory_mb']:8.0f} MiB"
@@ -97,18 +97,9 @@ def rehearse(folder: Path, task: str, method: str, threads: int) -> dict[str, An
     device = torch.device("cpu")
     kind, labels, batch, length = TASKS[task]
     settings: dict[str, Any] = {
-        **{"encoder": "rehearsal", "task": task, "kind": kind, "labels": [str(label) for label in range(labels)]},
-        **{
-            "method": method,
-            "prompt_length": 0,
-            "max_length": length,
-            "seed": 1,
-            "epochs": 1,
-            "batch_size": batch,
-            "micro_batch_size": None,
-        },
-        **{"schedule": "linear", "warmup": 0.0, "weight_decay": 0.0, "gradient_clipping": 1.0, "dropout": 0.1},
-        **{"keep": "last", "precision": "bfloat16", "compile": False, "sentence_vector": "pooler"},
+        **SETTINGS,
+        **{"task": task, "kind": kind, "labels": [str(label) for label in range(labels)], "method": method},
+        **{"prompt_length": 0, "max_length": length, "epochs": 1, "batch_size": batch},
     }
     if method == "prompt_tuning":
         settings |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}

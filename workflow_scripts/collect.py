@@ -10,7 +10,6 @@ Settings: `configuration`, the whole of it; the files are found by the grid's ow
 import argparse
 import csv
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
-from workflow_scripts.experiment.step import read_json, run, step_parser, write_json, written
+from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
 
 PACKAGES = ("snakemake", "torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
@@ -120,7 +119,7 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
         "language": language,
         "split": split,
         "rows": pq.read_metadata(path).num_rows,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256(path),
     }
 
 

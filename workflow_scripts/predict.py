@@ -8,14 +8,13 @@ from the run's own record.
 """
 
 import argparse
-import hashlib
 import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, predictions_file
-from workflow_scripts.experiment.step import read_json, run, step_parser, write_json
+from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
         rows = read_rows(rows_file, settings["kind"])
         file = predictions_file(arguments.record, language)
         write_predictions(file, predict(model, read_tokens(tokens_file), rows, settings, device))
-        record[language] = hashlib.sha256(file.read_bytes()).hexdigest()
+        record[language] = sha256(file)
         logger.info("%s: %d predictions", language, len(rows))
     write_json(arguments.record, record)
 

@@ -15,7 +15,8 @@ import argparse
 from pathlib import Path
 
 from workflow_scripts.experiment.names import candidate_name, parse_group
-from workflow_scripts.experiment.step import english_arguments, run, step_parser, write_json
+from workflow_scripts.experiment.step import run, step_parser, write_json
+from workflow_scripts.experiment.training_step import english_arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import candidate_name
-from workflow_scripts.experiment.step import english_arguments, read_json, run, step_parser, written
+from workflow_scripts.experiment.step import read_json, run, step_parser, written
+from workflow_scripts.experiment.training_step import english_arguments
 
 logger = logging.getLogger(__name__)
 

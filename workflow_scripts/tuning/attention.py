@@ -127,13 +127,13 @@ class PlainAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of query, key and value, each where it is needed."""
         query, key, value, weights = ctx.saved_tensors
-        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
+        needs_query, needs_key, *_ = ctx.needs_input_grad
         gradient = gradients[0].to(value.dtype).contiguous()
         if ctx.dropout:
             gradient = gradient / (1 - ctx.dropout)
         of_value = torch.matmul((weights.relu() if ctx.dropout else weights).transpose(2, 3), gradient)
         if not (needs_query or needs_key):
-            return None, None, of_value if needs_value else None, None, None
+            return None, None, of_value, None, None
         of_weights = torch.matmul(gradient, value.transpose(2, 3))
         if ctx.dropout:
             clear_marked(of_weights, weights)
@@ -141,7 +141,7 @@ class PlainAttention(torch.autograd.Function):
         of_products = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         of_query = torch.matmul(of_products, key) if needs_query else None
         of_key = torch.matmul(of_products.transpose(2, 3), query) if needs_key else None
-        return of_query, of_key, of_value if needs_value else None, None, None
+        return of_query, of_key, of_value, None, None
 
 
 def additive_mask(mask_function: Any = bidirectional_mask_function, **arguments: Any) -> torch.Tensor | None:

@@ -93,7 +93,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received = False
-        self.raising = False
+        self.saved: str | None = None  # what was saved, where the signal may raise
 
     def __enter__(self) -> "StopSignal":
         self.before = signal.signal(signal.SIGTERM, self._note)
@@ -105,15 +105,15 @@ class StopSignal:
     @contextlib.contextmanager
     def at_once(self, saved: str) -> Iterator[None]:
         """Within the block the signal raises Interrupted, with what was saved: for work that can be done again."""
-        self.saved, self.raising = saved, True
+        self.saved = saved
         try:
             if self.received:
                 raise Interrupted(saved)
             yield
         finally:
-            self.raising = False
+            self.saved = None
 
     def _note(self, *_: object) -> None:
         self.received = True
-        if self.raising:
+        if self.saved is not None:
             raise Interrupted(self.saved)

@@ -14,6 +14,7 @@ from torch import nn
 # Every draw takes an equal part from each stream, side by side where there are threads: the masks do not depend on
 # their number.
 STREAMS = 4
+THREADED = 100_000  # elements from which on threads are worth their start
 _bits = [np.random.SFC64(stream) for stream in range(STREAMS)]
 _pool = ThreadPoolExecutor(STREAMS)
 
@@ -52,9 +53,6 @@ def _drawn(count: int, probability: float, factor: np.ndarray) -> torch.Tensor:
         for stream in range(STREAMS):
             draw(stream)
     return torch.from_numpy(drawn[:count])
-
-
-THREADED = 100_000  # elements from which on threads are worth their start
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:

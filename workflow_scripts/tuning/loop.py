@@ -201,10 +201,9 @@ def train(
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
         for candidate, loss in zip(active, losses, strict=True):
-            parameters = list(candidate.model.tuned_parameters().values())
-            for group in candidate.optimizer.param_groups:
-                group["lr"] = candidate.learning_rate * factor
-            norm = torch.nn.utils.clip_grad_norm_(parameters, settings["gradient_clipping"])
+            (group,) = candidate.optimizer.param_groups
+            group["lr"] = candidate.learning_rate * factor
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], settings["gradient_clipping"])
             candidate.optimizer.step()
             candidate.optimizer.zero_grad(set_to_none=True)
             candidate.outcome.losses.append(loss)

@@ -44,7 +44,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
     validation_rows = read_rows(arguments.validation_rows, settings["kind"])
     device = find_device()
-    models = build_together(arguments.encoder.parent, settings, touched_by(tokens), len(runs))
+    touched = touched_by(tokens)
+    models = build_together(arguments.encoder.parent, settings, touched, len(runs))
     for model in models:
         model.to(device)
 
@@ -62,7 +63,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
             # Diverged in the first epoch: the weights of the start stand for the run, so that the grid goes on.
-            (start,) = build_together(arguments.encoder.parent, settings, touched_by(tokens), 1)
+            (start,) = build_together(arguments.encoder.parent, settings, touched, 1)
             outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
             metrics, _ = validate(start.to(device))
         else:
