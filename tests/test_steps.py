@@ -306,6 +306,18 @@ def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
     assert (record["learning_rate"], record["settings"]["seed"]) == (0.02, 8)
 
 
+def test_a_training_imports_no_compiler_unless_it_compiles(workplace):
+    """It would cost every job 1.3 s; see tuning/lean.py."""
+    code = (
+        "import sys; from workflow_scripts import train\n"
+        "train.main(train.parser().parse_args(sys.argv[1:]))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    words = [str(word) for word in training(workplace, "lean", 0.01)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    well(subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True))
+
+
 def test_a_training_that_gives_no_numbers_says_so_and_the_grid_goes_on(workplace):
     """The weights of the start stand for it: they can be tested, and the report tells what they are."""
     words = training(workplace, "diverged", 1e30)

@@ -5,6 +5,7 @@ cost, versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import platform
@@ -23,6 +24,7 @@ from workflow_scripts.experiment.step import read_json, write_json, written
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
 from workflow_scripts.tuning.device import find_device, memory_peak
+from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate
@@ -57,7 +59,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     checkpoints.mkdir(parents=True, exist_ok=True)
     key = key_of(settings, list(runs), encoder["files"], tokens.record, validation_tokens.record)
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
-    trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
+    with contextlib.nullcontext() if settings["compile"] else without_compiler():
+        trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
     majority = majority_baseline(settings["kind"], validation_rows)
     records = {}
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
