@@ -1,7 +1,7 @@
 """Write the report and its tables.
 
 results/scores.csv  results/runs.csv  results/provenance.json  report/
-    -> results/report.html  results/tables/*.csv
+    -> results/report.html  results/tables/*.csv, *.tex
 """
 
 import argparse
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workflow_scripts.experiment.step import read_json, run, step_parser, written
 from workflow_scripts.reporting.page import render
+from workflow_scripts.reporting.published import FILE, read_published
 from workflow_scripts.reporting.tables import read_runs, read_scores, write_tables
 
 log = logging.getLogger("crossprompt")
@@ -23,17 +24,20 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--provenance", type=Path, required=True, help="benchmark, configuration, versions, checksums")
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=Path, required=True, help="the page to write")
-    result.add_argument("--tables", type=Path, help="the folder to write the tables to as CSV; without it, none")
+    result.add_argument("--tables", type=Path, help="the folder to write the tables to; without it, none")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the three inputs, then write the tables and, last, the page."""
     scores, runs = read_scores(arguments.scores), read_runs(arguments.runs)
+    provenance = read_json(arguments.provenance)
     if arguments.tables is not None:
-        for path in write_tables(scores, runs, arguments.tables):
+        published = read_published(arguments.templates / FILE)
+        pairs = [(encoder, task) for encoder, task in provenance["benchmark"].get("comparable_pairs", [])]
+        for path in write_tables(scores, runs, arguments.tables, published, pairs):
             log.info("wrote %s", path)
-    page = render(scores, runs, read_json(arguments.provenance), arguments.templates)
+    page = render(scores, runs, provenance, arguments.templates)
     with written(arguments.output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     log.info("wrote %s, %d kB", arguments.output, len(page.encode()) // 1000)
