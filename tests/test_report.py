@@ -334,17 +334,11 @@ def test_a_table_without_a_column_is_refused_by_name():
 
 def test_the_tables_are_written_under_plain_names(tmp_path):
     written = write_tables(make_scores(), make_runs(), tmp_path)
-    assert {path.name for path in written} == {
-        "table_1_averages.csv",
-        "table_2_transfer_gaps.csv",
-        "table_5_xnli.csv",
-        "table_6_pawsx.csv",
-        "table_7_xquad.csv",
-        "table_8_tydiqa.csv",
-        "table_udpos.csv",
-        "learning_rate_search.csv",
-        "cost.csv",
-    }
+    names = (
+        "table_1_averages table_2_transfer_gaps table_5_xnli table_6_pawsx table_7_xquad table_8_tydiqa table_udpos"
+        " prompt_lengths learning_rate_search cost"
+    ).split()
+    assert {path.name for path in written} == {f"{name}.{suffix}" for name in names for suffix in ("csv", "tex")}
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
     table = pd.read_csv(tmp_path / "table_7_xquad.csv")
     assert list(table["metric"].unique()) == ["f1", "exact_match"]
@@ -358,6 +352,21 @@ def test_a_task_that_left_the_grid_leaves_no_stale_table(tmp_path):
     write_tables(make_scores(), make_runs(), tmp_path)
     write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), tmp_path)
     assert not (tmp_path / "table_6_pawsx.csv").exists()
+    assert not (tmp_path / "table_6_pawsx.tex").exists()
+
+
+def test_prompt_lengths_are_shown_on_validation_and_on_the_test_sets(tmp_path):
+    scores, runs = make_scores(), make_runs()
+    write_tables(scores, runs, tmp_path)
+    lengths = pd.read_csv(tmp_path / "prompt_lengths.csv").set_index(["task", "prompt_length"])
+    assert set(lengths.index) == {(task, length) for task in TASKS for length in (8, 16)}
+    row = lengths.loc[("xquad", 8)]
+    by_seed = scores.query("task == 'xquad' and prompt_length == 8 and metric == 'f1'").groupby("seed")["value"].mean()
+    assert row["test"] == pytest.approx(by_seed.mean(), abs=1e-3)
+    assert row["test_std"] == pytest.approx(by_seed.std(), abs=1e-3)
+    # Of the search's seed the winner counts, and no other candidate.
+    assert row["validation"] == pytest.approx(HEIGHT["xquad"] + 8 / 8 + (0.1 + 0.2 + 0.3) / 3, abs=1e-3)
+    assert list(lengths[lengths["chosen"]].index) == [(task, 16) for task in TASKS]
 
 
 def test_the_search_marks_a_winner_at_the_edge_and_a_best_epoch_that_is_the_last(tmp_path):
@@ -408,6 +417,8 @@ def test_the_step_writes_page_and_tables_without_torch(tmp_path):
     subprocess.run([sys.executable, "-c", program, *arguments], cwd=REPOSITORY, check=True)
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (tmp_path / "tables" / "table_5_xnli.csv").exists()
+    assert (tmp_path / "tables" / "published_audit.csv").exists()
+    assert not (tmp_path / "tables" / "beside_the_paper.csv").exists()
 
 
 def test_numbers_read_as_people_write_them():

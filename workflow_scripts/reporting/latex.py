@@ -74,8 +74,9 @@ def bold(text: str) -> str:
 def table(caption: str, label: str, *blocks: Block) -> str:
     """A table with its tabulars one below the other, over both columns of a page where it needs them.
 
-    caption: LaTeX; label: without `tab:`.
+    caption: LaTeX; label: any text, without `tab:`.
     """
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", label)
     environment = "table*" if max(map(_characters, blocks)) > ONE_COLUMN else "table"
     parts = "\n\n\\medskip\n\n".join(map(_tabular, blocks))
     return (
@@ -166,7 +167,7 @@ def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
             " English alone; means over seeds, the best in bold."
         )
         blocks = [_languages_block(of_metric, chunk) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
-        parts.append(table(caption, f"{label}-{str(metric).replace('_', '-')}", *blocks))
+        parts.append(table(caption, f"{label}-{metric}", *blocks))
     return "\n".join(parts)
 
 
@@ -272,8 +273,7 @@ def beside_latex(frame: pd.DataFrame, label: str) -> str:
             f"{escaped(TASKS[task].title)}, {escaped(metric_title(metric))} (\\%): {escaped(encoder)} here beside Tu,"
             " Xiong and Zhou (2022), and the difference in percentage points."
         )
-        name = f"{label}-{encoder}-{task}-{metric}".replace("_", "-")
-        parts.append(table(caption, name, *blocks))
+        parts.append(table(caption, f"{label}-{encoder}-{task}-{metric}", *blocks))
     return "\n".join(parts)
 
 
