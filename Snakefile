@@ -66,3 +66,4 @@ rule all:
     default_target: True
     input:
         f"{CONFIGURATION.results}/report.html",
+        f"{CONFIGURATION.results}/examples.json",

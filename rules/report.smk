@@ -31,6 +31,33 @@ rule collect:
         " --provenance {output.provenance:q} --log {log:q}"
 
 
+rule exemplify:
+    input:
+        scores=rules.collect.output.scores,
+        runs=rules.collect.output.runs,
+        predictions=[
+            PATHS.predictions(arm.encoder, arm.task, arm.name, CONFIGURATION.seeds[0], languages_name(languages))
+            for arm in GRID.arms()
+            for languages in GRID.language_groups(arm.task)
+        ],
+        rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
+    output:
+        f"{CONFIGURATION.results}/examples.json",
+    log:
+        "logs/exemplify.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=settings.as_text(settings.of_examples(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.exemplify --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        " --examples {output:q} --log {log:q}"
+
+
 rule render:
     input:
         scores=rules.collect.output.scores,

@@ -56,7 +56,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A grid of 36 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
+    """A grid of 37 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
 
     Two tasks (one searched, in two languages), one method, two seeds: about 100 seconds on two cores, most of them
     imports. A test that edits the code edits the workplace's own checkout and restores it.

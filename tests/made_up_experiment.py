@@ -239,7 +239,7 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
             for number in range(each):
                 inputs, gold, fine, prompt = {
                     "sentence_pair": ({"Premise": text, "Hypothesis": text}, ["neutral"], "entailment", "neutral"),
-                    "tagging": ({"Sentence": text}, ["DET NOUN VERB"], "DET NOUN ADV", "DET NOUN VERB"),
+                    "tagging": ({"Sentence": text}, ["x NOUN, y VERB"], "x NOUN, y ADV", "x NOUN, y VERB"),
                     "question_answering": (
                         {"Context": text * 8, "Question": text},
                         [text],
@@ -256,6 +256,8 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
                         "inputs": inputs,
                         "gold": gold,
                         "predictions": {"fine_tuning": fine, "prompt_tuning-16": prompt},
+                        "right": ["prompt_tuning-16"],
+                        "disagreements": {"rows": 40, "fine_tuning": 11, "prompt_tuning-16": 23},
                         "seed": 1,
                     }
                 )

@@ -41,7 +41,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 46
+    assert len(outputs) == len(set(outputs)) == 47
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -119,7 +119,7 @@ def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
 
 
 def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
-    assert len(list((grid.folder / "logs").rglob("*.log"))) == 35
+    assert len(list((grid.folder / "logs").rglob("*.log"))) == 36
     benchmarks = {file.relative_to(grid.folder / "logs/benchmarks").parts[0] for file in grid.folder.rglob("*.tsv")}
     assert benchmarks == {"fetch_encoder", "predict", "search", "train"}
 

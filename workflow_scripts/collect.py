@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
+from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 PACKAGES = ("snakemake", "torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
@@ -94,16 +95,21 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:
     """Where every number comes from."""
     source = configuration.corpora.source
+    encoders = {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders}
+    corpora = [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()]
+    reasons = why_not_comparable(configuration, encoders, corpora)
     return {
         "benchmark": {
             "name": {"mini": "crossprompt mini benchmark", "xtreme": "XTREME folder"}[source],
             "source": source,
-            "comparable_with_the_paper": False,
+            "comparable_with_the_paper": not reasons,
+            "why_not_comparable": reasons,
+            "comparable_pairs": comparable_pairs(configuration, encoders, corpora),
             "description": BENCHMARKS[source],
         },
         "configuration": configuration.model_dump(),
-        "encoders": {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders},
-        "corpora": [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()],
+        "encoders": encoders,
+        "corpora": corpora,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},

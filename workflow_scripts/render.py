@@ -3,7 +3,7 @@
 results/  scores.csv  runs.csv  provenance.json  differences.csv  alignment.csv
           projections.csv  boundaries.csv  samples.json  examples.json
 report/   published.csv  template.html.j2 ...
-    -> results/report.html  results/tables/*.csv
+    -> results/report.html  results/tables/*.csv, *.tex
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         result.add_argument(f"--{name}", type=Path, required=True, help=what)
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=Path, required=True, help="the page to write")
-    result.add_argument("--tables", type=Path, help="the folder to write the tables to as CSV; without it, none")
+    result.add_argument("--tables", type=Path, help="the folder to write the tables to; without it, none")
     return result
 
 
@@ -58,7 +58,9 @@ def main(arguments: argparse.Namespace) -> None:
         published=read_published(arguments.published),
     )
     if arguments.tables is not None:
-        for path in write_tables(inputs.scores, inputs.runs, arguments.tables):
+        for path in write_tables(
+            inputs.scores, inputs.runs, arguments.tables, inputs.published, inputs.comparable_pairs
+        ):
             log.info("wrote %s", path)
     page = render(inputs, arguments.templates)
     with written(arguments.output) as temporary:

@@ -29,6 +29,7 @@ class Task:
         labels: the closed set of labels or tags, in the order of the head's outputs; empty for question answering.
         languages: those of XTREME's test sets (Hu et al. 2020, table 7), in the order of the paper's tables.
         metrics: the scores, the main one first; tables 1 and 2 show the main one.
+        inputs: what a reader calls the texts of a row, in the order of the row's columns.
         trains_on: the English corpus that the task is trained on, as the report names it.
         paper_table: where the paper shows its scores by language; None where it leaves them out.
     """
@@ -39,6 +40,7 @@ class Task:
     labels: tuple[str, ...]
     languages: tuple[str, ...]
     metrics: tuple[str, ...]
+    inputs: tuple[str, ...]
     trains_on: str
     paper_table: int | None
 
@@ -78,6 +80,7 @@ TASKS = {
             labels=("entailment", "neutral", "contradiction"),
             languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
             metrics=("accuracy",),
+            inputs=("Premise", "Hypothesis"),
             trains_on="MultiNLI",
             paper_table=5,
         ),
@@ -88,6 +91,7 @@ TASKS = {
             labels=("0", "1"),
             languages=tuple("en de es fr ja ko zh".split()),
             metrics=("accuracy",),
+            inputs=("Sentence 1", "Sentence 2"),
             trains_on="PAWS",
             paper_table=6,
         ),
@@ -102,6 +106,7 @@ TASKS = {
                 ).split()
             ),
             metrics=("f1", "accuracy"),
+            inputs=("Sentence",),
             trains_on="UD English",
             paper_table=None,
         ),
@@ -112,6 +117,7 @@ TASKS = {
             labels=(),
             languages=tuple("en es de el ru tr ar vi th zh hi".split()),
             metrics=("f1", "exact_match"),
+            inputs=("Context", "Question"),
             trains_on="SQuAD",
             paper_table=7,
         ),
@@ -122,6 +128,7 @@ TASKS = {
             labels=(),
             languages=tuple("en ar bn fi id ko ru sw te".split()),
             metrics=("f1", "exact_match"),
+            inputs=("Context", "Question"),
             trains_on="TyDiQA-GoldP English",
             paper_table=8,
         ),

@@ -117,6 +117,11 @@ def of_collection(configuration: Configuration) -> Settings:
     return {"code": fingerprint("collect"), "configuration": configuration.model_dump(exclude_unset=True)}
 
 
+def of_examples(configuration: Configuration) -> Settings:
+    """`exemplify`: the whole grid; of each arm only the first seed is looked at."""
+    return {"code": fingerprint("exemplify"), "configuration": configuration.model_dump(exclude_unset=True)}
+
+
 def of_page() -> Settings:
     """`render`: the template's files are inputs of the rule."""
     return {"code": fingerprint("render")}

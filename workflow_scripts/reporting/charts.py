@@ -7,6 +7,7 @@ of a plot are pixels, counted from the top.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 HEIGHT = 190  # pixels of a plot's inside
 LINE = 13  # pixels between two labels at a plot's edge
@@ -116,7 +117,7 @@ def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
 
 def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:
     """The lines from each mark to the next."""
-    return [Segment(a.x, a.y, b.x, b.y, kind) for a, b in zip(marks, marks[1:], strict=False)]
+    return [Segment(a.x, a.y, b.x, b.y, kind) for a, b in pairwise(marks)]
 
 
 def apart(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
@@ -133,7 +134,7 @@ def apart(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
 
 
 def clipped(a: float, b: float, c: float, size: float) -> tuple[float, float, float, float] | None:
-    """The part of the line `a x + b y + c = 0` inside the square from (0, 0) to (size, size), or None: x1, y1, x2, y2."""
+    """The part of the line `a x + b y + c = 0` in the square from (0, 0) to (size, size): x1, y1, x2, y2, or None."""
     crossings = set()
     for edge in (0.0, size):
         if b:

@@ -47,7 +47,7 @@ TEXT = [
     "model",
     "note",
 ]
-EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "seed")
+EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
 
@@ -82,6 +82,11 @@ class Inputs:
     samples: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     published: pd.DataFrame = field(default_factory=lambda: empty("published"))
+
+    @property
+    def comparable_pairs(self) -> list[tuple[str, str]]:
+        """The encoders and tasks whose scores may stand beside the paper's."""
+        return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
 
     def check(self) -> None:
         """Refuse what cannot be shown. Raises UserError that names the table and the column or key."""

@@ -115,7 +115,6 @@ def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
     """Why: the analyses of section 5, single predictions, and the paper's own numbers."""
     benchmark = inputs.provenance["benchmark"]
     found = audit(inputs.published)
-    comparable = [(encoder, task) for encoder, task in benchmark.get("comparable_pairs", [])]
     return {
         "analysis_tables": analysis_tables(inputs.alignment, names),
         "figure": figure(inputs.projections, inputs.boundaries, names),
@@ -123,7 +122,7 @@ def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
         "samples_note": samples_note(inputs.samples, names),
         "examples": examples_by_task(inputs.examples, names),
         "published_tables": published_tables(inputs.published),
-        "beside_table": beside_table(inputs.published, inputs.scores, inputs.runs, comparable, names),
+        "beside_table": beside_table(inputs.published, inputs.scores, inputs.runs, inputs.comparable_pairs, names),
         "why_not_comparable": benchmark.get("why_not_comparable", []),
         "audit_table": audit_table(found),
         "audit_in_words": audit_in_words(found),

@@ -1,5 +1,7 @@
-"""The paper's tables as plain frames, and as CSV files under plain names."""
+"""The paper's tables as plain frames, and as CSV and LaTeX files under plain names."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +19,13 @@ from workflow_scripts.evaluation.aggregate import (
     in_table_order,
     tasks_of,
     transfer_gaps,
+    validation_by_prompt_length,
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import written
+from workflow_scripts.reporting import latex
+from workflow_scripts.reporting.published import audit, beside
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -185,32 +190,196 @@ def _problem(run: dict) -> str:
     return ""
 
 
+def prompt_lengths(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """What the prompt length does: the main metric on English validation, and averaged over the test languages.
+
+    A row is an encoder, task, method and length. `validation` and `test` are means over the seeds that have one,
+    `validation_std` and `test_std` sample standard deviations (NaN with one seed); `chosen` marks the length that
+    stands for the method (see `headline_arms`). Methods without prompts are left out.
+    """
+    keys = ["encoder", "task", "method", "prompt_length"]
+    final = final_runs(runs)
+    validation = final.groupby(keys, as_index=False).agg(
+        metric=("metric", "first"),
+        validation=("validation", "mean"),
+        validation_std=("validation", "std"),
+        seeds=("validation", "count"),
+    )
+    test = averages(scores).rename(columns={"mean": "test", "std": "test_std"})
+    main = test["metric"] == test["task"].map(lambda task: TASKS[task].metrics[0])
+    test = test[main][[*keys, "test", "test_std", "languages", "complete"]]
+    table = validation.merge(test, on=keys, how="left").merge(
+        validation_by_prompt_length(runs)[[*keys, "best"]].rename(columns={"best": "chosen"}), on=keys, how="left"
+    )
+    table = table[table["prompt_length"] > 0]
+    columns = [
+        *keys,
+        "arm",
+        "metric",
+        "validation",
+        "validation_std",
+        "test",
+        "test_std",
+        "seeds",
+        "languages",
+        "complete",
+        "chosen",
+    ]
+    return _by_task(table.assign(arm=arm_names(table))[columns])
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table as it is written: its frame as CSV, and its LaTeX."""
+
+    frame: pd.DataFrame
+    latex: str
+
+
 def table_file(task: str) -> str:
     """The file name of a task's scores by language, with the paper's number where it has one: `table_5_xnli.csv`."""
+    return f"{_task_name(task)}.csv"
+
+
+def _task_name(task: str) -> str:
     number = TASKS[task].paper_table
-    return f"table_{number}_{task}.csv" if number else f"table_{task}.csv"
+    return f"table_{number}_{task}" if number else f"table_{task}"
 
 
-def write_tables(scores: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write every table as CSV and return the files, each written to a temporary name, then renamed.
+# What a grid may have or not: removed where an earlier one left it, since a stale table misleads.
+BESIDE = "beside_the_paper"
 
-    A table of a task that has no scores is not written, and removed if an earlier grid left it: a stale table
-    misleads.
+
+def write_tables(
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    folder: Path,
+    published: pd.DataFrame | None = None,
+    comparable: Iterable[tuple[str, str]] = (),
+) -> list[Path]:
+    """Write every table as CSV and as LaTeX and return the files, each written to a temporary name, then renamed.
+
+    A table of a task that has no scores is not written, and removed if an earlier grid left it. With the paper's
+    figures (`published.read_published`) comes their audit and, for the (encoder, task) pairs of `comparable`, ours
+    beside the paper's.
     """
     check_scores(scores)
     check_runs(runs)
     tables = {
-        "table_1_averages.csv": headline_averages(scores, runs),
-        "table_2_transfer_gaps.csv": headline_gaps(scores, runs),
-        **{table_file(task): language_scores(scores, task) for task in tasks_of(scores.dropna(subset="value"))},
-        "learning_rate_search.csv": learning_rate_search(runs),
-        "cost.csv": cost(runs),
+        "table_1_averages": _table_1(headline_averages(scores, runs)),
+        "table_2_transfer_gaps": _table_2(headline_gaps(scores, runs)),
+        **{_task_name(task): _table_of_task(scores, task) for task in tasks_of(scores.dropna(subset="value"))},
+        "prompt_lengths": _lengths(prompt_lengths(scores, runs)),
+        "learning_rate_search": _search(learning_rate_search(runs)),
+        "cost": _cost(cost(runs)),
     }
+    pairs = list(comparable)
+    if published is not None:
+        tables["published_audit"] = _audit(audit(published))
+        if pairs:
+            tables[BESIDE] = _beside(beside(published, scores, runs, pairs))
     folder.mkdir(parents=True, exist_ok=True)
-    for task in TASKS:
-        if table_file(task) not in tables:
-            (folder / table_file(task)).unlink(missing_ok=True)
+    for name in {*map(_task_name, TASKS), BESIDE} - tables.keys():
+        for suffix in (".csv", ".tex"):
+            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    files = []
     for name, table in tables.items():
-        with written(folder / name) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    return [folder / name for name in tables]
+        with written(folder / f"{name}.csv") as temporary:
+            table.frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        with written(folder / f"{name}.tex") as temporary:
+            temporary.write_text(latex.HEAD + table.latex, encoding="utf-8", newline="\n")
+        files += [folder / f"{name}.csv", folder / f"{name}.tex"]
+    return files
+
+
+def _table_1(frame: pd.DataFrame) -> TableFile:
+    caption = (
+        "Zero-shot cross-lingual transfer: average over all test languages, English included (\\%). Mean over seeds,"
+        " with the standard deviation in parentheses. A method's prompt length is the one chosen on English validation."
+    )
+    return TableFile(frame, latex.summary_latex(frame, "mean", caption, "averages", best=max))
+
+
+def _table_2(frame: pd.DataFrame) -> TableFile:
+    caption = (
+        "Transfer gap: English minus the average of the other languages, in percentage points. Mean over seeds, with"
+        " the standard deviation in parentheses. Smaller is better."
+    )
+    return TableFile(frame, latex.summary_latex(frame, "gap", caption, "transfer-gaps", best=min))
+
+
+def _table_of_task(scores: pd.DataFrame, task: str) -> TableFile:
+    frame = language_scores(scores, task)
+    return TableFile(frame, latex.languages_latex(frame, task, f"{task}-by-language"))
+
+
+def _lengths(frame: pd.DataFrame) -> TableFile:
+    columns = [
+        latex.TASK,
+        latex.arm_column(frame),
+        latex.METRIC,
+        latex.of_pair("English validation", "validation", "validation_std"),
+        latex.of_pair("Test average", "test", "test_std"),
+    ]
+    caption = (
+        "Prompt lengths: score on the English validation set and average over the test languages, mean over seeds with"
+        " the standard deviation in parentheses. Bold: of several, the length chosen on the validation set."
+    )
+    lengths = frame.groupby(["encoder", "task", "method"])["prompt_length"].transform("size")
+    shown = frame.assign(winner=frame["chosen"] & (lengths > 1))
+    return TableFile(frame, latex.plain_latex(shown, columns, caption, "prompt-lengths", texts=3, winner="winner"))
+
+
+def _search(frame: pd.DataFrame) -> TableFile:
+    columns = [
+        latex.TASK,
+        latex.arm_column(frame),
+        latex.of_rate("Learning rate", "learning_rate"),
+        latex.of_number("English validation", "validation"),
+        latex.of_number("Best epoch", "best_epoch", digits=0),
+    ]
+    caption = "Learning-rate search on the English validation set: every candidate; the chosen one in bold."
+    return TableFile(frame, latex.plain_latex(frame, columns, caption, "learning-rates", texts=2, winner="selected"))
+
+
+def _cost(frame: pd.DataFrame) -> TableFile:
+    columns = [
+        latex.TASK,
+        latex.arm_column(frame),
+        latex.of_number("Tuned parameters", "tuned_parameters", digits=0),
+        latex.of_number(r"of the encoder (\%)", "tuned_percent", digits=2),
+        latex.of_number("Seconds", "seconds", digits=0),
+        latex.of_number("Examples/s", "examples_per_second"),
+        latex.of_number("Peak memory (MB)", "peak_memory_mb", digits=0),
+    ]
+    caption = "Tuned parameters and cost of one training: means over seeds; of memory, the most."
+    return TableFile(frame, latex.plain_latex(frame, columns, caption, "cost", texts=2))
+
+
+def _audit(frame: pd.DataFrame) -> TableFile:
+    """The LaTeX shows what does not agree; the CSV has every figure."""
+    columns = [
+        latex.of_text("Table", "table"),
+        latex.TASK,
+        latex.METHOD,
+        latex.METRIC,
+        latex.Column("Figure", _figure),
+        latex.of_number("Printed", "printed"),
+        latex.of_number("Recomputed", "recomputed", digits=2),
+    ]
+    checked = frame[frame["agrees"].notna()]
+    wrong = checked[~checked["agrees"].astype(bool)].sort_values("table", kind="stable")
+    caption = (
+        f"Printed figures of Tu, Xiong and Zhou (2022) that do not follow from the paper's own figures within rounding:"
+        f" {len(wrong)} of {len(checked)} that can be recomputed."
+    )
+    return TableFile(frame, latex.plain_latex(wrong, columns, caption, "published-audit", texts=5, groups="table"))
+
+
+def _figure(row: pd.Series) -> str:
+    run = "" if pd.isna(row["run"]) else f", run {row['run']}"
+    return latex.escaped(row["what"].replace("standard deviation", "std.") + run)
+
+
+def _beside(frame: pd.DataFrame) -> TableFile:
+    return TableFile(frame, latex.beside_latex(frame, "beside"))

@@ -91,7 +91,8 @@ def _size(row: dict) -> str:
     """A significant difference without its sign, which the words around it give."""
     sign = 1 if row["difference"] > 0 else -1
     ends = sorted((sign * row["low"], sign * row["high"]))
-    return f"{score_text(abs(row['difference']))} points (95\u00a0% interval {interval_text(*ends)}, {p_text(row['p_holm'])})"
+    size = score_text(abs(row["difference"]))
+    return f"{size} points (95\u00a0% interval {interval_text(*ends)}, {p_text(row['p_holm'])})"
 
 
 def _open(row: dict) -> str:
@@ -124,26 +125,24 @@ def summary(differences: pd.DataFrame, names: Names) -> list[str]:
 
 
 def _summary(method: str, baseline: str, rows: list[dict], names: Names) -> str:
-    counts = Counter(direction(row) for row in rows)
-    pair, total = f"{method_title(method)} transfers", len(rows)
-    than = f"than {method_title(baseline).lower()}"
+    counts, total = Counter(direction(row) for row in rows), len(rows)
+    title, other = method_title(method), method_title(baseline).lower()
     many = "comparisons" if names.several_encoders else "tasks"
     if counts["open"] == total:
-        kind = many if total > 1 else many[:-1]
-        return f"{method_title(method)} and {method_title(baseline).lower()}: no difference is shown on {_all(total, kind)}."
+        return f"{title} and {other}: no difference is shown on {_all(total, many)}."
     parts = []
     if counts["better"]:
-        parts.append(f"better {than} on {_of(counts['better'], total, many)}{_range(rows, 'better')}")
-    if counts["worse"]:
-        parts.append(
-            f"worse {'' if parts else than + ' '}on {counts['worse'] if parts else _of(counts['worse'], total, many)}{_range(rows, 'worse')}"
-        )
+        parts.append(f"better than {other} on {_of(counts['better'], total, many)}{_range(rows, 'better')}")
+    if counts["worse"] and parts:
+        parts.append(f"worse on {counts['worse']}{_range(rows, 'worse')}")
+    elif counts["worse"]:
+        parts.append(f"worse than {other} on {_of(counts['worse'], total, many)}{_range(rows, 'worse')}")
     rest = f"; on {counts['open']} no difference is shown" if counts["open"] else ""
-    return f"{pair} {' and '.join(parts)}{rest}."
+    return f"{title} transfers {' and '.join(parts)}{rest}."
 
 
-def _all(total: int, kind: str) -> str:
-    return f"the one {kind}" if total == 1 else f"any of {total} {kind}"
+def _all(total: int, many: str) -> str:
+    return f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
 
 
 def _of(count: int, total: int, many: str) -> str:
@@ -202,11 +201,12 @@ def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
             name: float((both[name] / both[f"{name}_baseline"]).median())
             for name in ("tuned_parameters", "seconds", "peak_memory_mb")
         }
+        stored, baseline_stored = (both[name].median() for name in ("stored_bytes", "stored_bytes_baseline"))
         yield (
-            f"{method_title(method)} tunes {_percent(100 * ratio['tuned_parameters'])} of the parameters that fine-tuning"
-            f" tunes, stores {bytes_text(both['stored_bytes'].median())} instead of"
-            f" {bytes_text(both['stored_bytes_baseline'].median())}, takes {_times(ratio['seconds'])} the time to train and"
-            f" {_times(ratio['peak_memory_mb'])} the memory (medians over tasks)."
+            f"{method_title(method)} tunes {_percent(100 * ratio['tuned_parameters'])} of the parameters that"
+            f" fine-tuning tunes, stores {bytes_text(stored)} instead of {bytes_text(baseline_stored)}, takes"
+            f" {_times(ratio['seconds'])} the time to train and {_times(ratio['peak_memory_mb'])} the memory (medians"
+            " over tasks)."
         )
 
 
@@ -219,9 +219,19 @@ def _times(value: float) -> str:
 
 
 WHY = (  # measure, what it says, the words for more and for less, unit
-    ("before_after", "the representations stay {} the untuned encoder’s: cosine", ("closer to", "less close to"), "\u00a0%"),
+    (
+        "before_after",
+        "the representations stay {} the untuned encoder’s: cosine",
+        ("closer to", "less close to"),
+        "\u00a0%",
+    ),
     ("relative_difference", "translations stand out {} from other pairs of texts: by", ("more", "less"), "\u00a0%"),
-    ("boundary_angle", "the languages’ decision boundaries are turned {} away from English’s:", ("farther", "less far"), "°"),
+    (
+        "boundary_angle",
+        "the languages’ decision boundaries are turned {} away from English’s:",
+        ("farther", "less far"),
+        "°",
+    ),
     ("linear_accuracy", "a classifier of English representations is {} on the others:", ("better", "worse"), "\u00a0%"),
 )
 

@@ -96,8 +96,8 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             paper=paper_table(4),
             prefix="en-",
             caption=(
-                "Mean cosine similarity of translations and of other pairs of texts, in percent, and by how many percent"
-                " the first is above the second."
+                "Mean cosine similarity of translations and of other pairs of texts, in percent, and by how many"
+                " percent the first is above the second."
             ),
         ),
         _table(
@@ -137,7 +137,7 @@ def _table(alignment: pd.DataFrame, measures: list[str], names: Names, prefix: s
     languages = list(dict.fromkeys(rows["language"]))
     bodies = []
     for (encoder, task, method, length), model in _in_order(rows):
-        body = []
+        body: list[Row] = []
         for measure in measures:
             values = model[model["measure"] == measure].groupby("language")["value"].agg(["mean", "std", "size"])
             if values.empty:
@@ -270,9 +270,8 @@ def samples_note(samples: dict[str, Any], names: Names) -> list[str]:
         return []
     languages = [names.language(code) for code in samples.get("languages", [])]
     title = TASKS[samples["task"]].title if samples.get("task") in TASKS else samples.get("task", "the corpus")
-    notes = [
-        f"{samples['used']:,} of {samples['asked']:,} texts of {title} that were asked for, each in {listed(languages)}."
-    ]
+    used = f"{samples['used']:,} of {samples['asked']:,} texts of {title} that were asked for"
+    notes = [f"{used}, each in {listed(languages)}."]
     missing = {code: count for code, count in samples.get("missing", {}).items() if count}
     if missing:
         counts = listed([f"{names.language(code)} {count:,}" for code, count in missing.items()])

@@ -72,7 +72,7 @@ def direction(row: dict) -> str:
 def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
     """The difference of the averages, a task a row, for each method and encoder."""
     averages = differences[differences["scope"] == AVERAGE]
-    forests = []
+    made: list[Forest] = []
     for (encoder, method, baseline), rows in averages.groupby(["encoder", "method", "baseline"], sort=False):
         ordered = [row for task in tasks_of(rows) for row in rows[rows["task"] == task].to_dict("records")]
         axis, ticks = _axis(rows)
@@ -80,9 +80,9 @@ def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
         intervals = [
             _interval(row, TASKS[row["task"]].title, "task", axis, metric_title(row["metric"])) for row in ordered
         ]
-        forests.append(
+        made.append(
             _forest(
-                f"overview-{len(forests) + 1}",
+                f"overview-{len(made) + 1}",
                 f"{method_title(method)} minus {method_title(baseline).lower()}{where}",
                 "average over all languages, by task",
                 (method, baseline),
@@ -90,12 +90,12 @@ def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
                 (axis, ticks),
             )
         )
-    return forests
+    return made
 
 
 def forests(differences: pd.DataFrame, names: Names) -> list[Forest]:
     """The difference in each language, the largest first and the average on top, for each task, method and encoder."""
-    made = []
+    made: list[Forest] = []
     rows_of = differences[differences["scope"] != GAP]
     for task in tasks_of(rows_of):
         of_task = rows_of[rows_of["task"] == task]
@@ -113,7 +113,8 @@ def forests(differences: pd.DataFrame, names: Names) -> list[Forest]:
                 _forest(
                     f"forest-{len(made) + 1}",
                     f"{TASKS[task].title}{where}",
-                    f"{method_title(method)} minus {method_title(baseline).lower()}, {metric_title(rows['metric'].iloc[0])}",
+                    f"{method_title(method)} minus {method_title(baseline).lower()},"
+                    f" {metric_title(rows['metric'].iloc[0])}",
                     (method, baseline),
                     intervals,
                     (axis, ticks),
@@ -127,7 +128,7 @@ def _axis(rows: pd.DataFrame) -> tuple[Axis, tuple[float, ...]]:
 
 
 def _interval(row: dict, label: str, kind: str, axis: Axis, small: str = "", language: str = "") -> Interval:
-    known = pd.notna(row["low"]) and pd.notna(row["high"])
+    known, size = pd.notna(row["low"]) and pd.notna(row["high"]), signed_text(row["difference"])
     said = f"95 % interval {interval_text(row['low'], row['high'])}" if known else "no interval"
     corrected = " after Holm" if kind == "language" else ""
     verdict = {"better": "significant", "worse": "significant", "open": "not significant"}[direction(row)]
@@ -136,8 +137,8 @@ def _interval(row: dict, label: str, kind: str, axis: Axis, small: str = "", lan
         place=axis.place(row["difference"]),
         low=axis.place(row["low"]) if known else None,
         high=axis.place(row["high"]) if known else None,
-        text=signed_text(row["difference"]),
-        title=f"{label}: {signed_text(row['difference'])} points, {said}, {p_text(row['p_holm'])}{corrected}, {verdict}",
+        text=size,
+        title=f"{label}: {size} points, {said}, {p_text(row['p_holm'])}{corrected}, {verdict}",
         direction=direction(row),
         kind=kind,
         small=small,

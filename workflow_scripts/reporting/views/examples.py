@@ -2,35 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
-from workflow_scripts.evaluation.metrics import exact_match
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.grid import parse_arm
 from workflow_scripts.reporting.views.table import method_class
-from workflow_scripts.reporting.wording import Names, plural
+from workflow_scripts.reporting.wording import Names, listed, plural
 
 SHOWN = 5  # of a language: the page stays light, and results/examples.json has them all
+SEPARATOR = ", "  # between the words of a tagged sentence on which the methods disagree
 
 
 @dataclass(frozen=True)
 class Word:
-    """A part of an answer; `wrong` where it is not as in the gold one."""
+    """A part of an answer; `wrong` where it is not as in the gold one; `after` is what follows it."""
 
     text: str
     wrong: bool = False
+    after: str = ""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one arm answered; `verdict` is `right`, `wrong`, or how many tags are right."""
+    """What one arm answered."""
 
     method: str
     arm: str
     words: tuple[Word, ...]
     right: bool
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class LanguageExamples:
     direction: str
     examples: tuple[Example, ...]
     left_out: int
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def _languages(task: str, rows: list[dict[str, Any]], names: Names) -> Iterator[
             direction=known["direction"],
             examples=tuple(_example(task, row, known["direction"], names) for row in of_language[:SHOWN]),
             left_out=max(0, len(of_language) - SHOWN),
+            counts=_counts(of_language, names),
         )
 
 
@@ -107,27 +108,41 @@ def _example(task: str, row: dict[str, Any], direction: str, names: Names) -> Ex
         identifier=str(row["id"]),
         seed=str(row["seed"]),
         inputs=tuple((str(name), str(text)) for name, text in row["inputs"].items()),
-        gold=" ".join(gold) if kind == "tagging" else " / ".join(dict.fromkeys(gold)),
+        gold=" / ".join(gold),
         predictions=tuple(
-            _prediction(kind, row["encoder"], arm, gold, str(answer), names)
-            for arm, answer in row["predictions"].items()
+            _prediction(kind, row, arm, gold, str(answer), names) for arm, answer in row["predictions"].items()
         ),
         language=row["language"],
         direction=direction,
-        answer_language=row["language"] if kind == "question_answering" else "",
+        answer_language="" if kind == "sentence_pair" else row["language"],
     )
 
 
-def _prediction(kind: str, encoder: str, name: str, gold: list[str], answer: str, names: Names) -> Prediction:
-    arm = parse_arm(encoder, "", name)
-    words = (Word(answer),)
+def _prediction(kind: str, row: dict[str, Any], name: str, gold: list[str], answer: str, names: Names) -> Prediction:
+    arm = parse_arm(row["encoder"], row["task"], name)
+    words = [Word(answer)]
     if kind == "tagging":
-        wanted, given = " ".join(gold).split(), answer.split()
-        words = tuple(Word(tag or "–", tag != true) for tag, true in zip_longest(given, wanted))
-        count = sum(not word.wrong for word in words)
-        right, verdict = count == len(words), f"{count} of {plural(len(words), 'tag')} right"
-    else:
-        # Answers are compared as the scores compare them: SQuAD's way, which ignores case and punctuation.
-        right = bool(exact_match(gold, answer)) if kind == "question_answering" else answer in gold
-        verdict = "right" if right else "wrong"
-    return Prediction(method_class(arm.method), names.arm(arm.method, arm.prompt_length), words, right, verdict)
+        given, wanted = answer.split(SEPARATOR), gold[0].split(SEPARATOR)
+        if len(given) == len(wanted):
+            commas = [SEPARATOR] * (len(given) - 1) + [""]
+            pairs = zip(given, wanted, commas, strict=True)
+            words = [Word(tagged, tagged != true, comma) for tagged, true, comma in pairs]
+    return Prediction(
+        method=method_class(arm.method),
+        arm=names.arm(arm.method, arm.prompt_length),
+        words=tuple(words),
+        right=name in row["right"],
+    )
+
+
+def _counts(rows: list[dict[str, Any]], names: Names) -> str:
+    """How many rows of a language the methods disagree on, and on how many each alone is the best."""
+    counts = dict(rows[0].get("disagreements") or {})
+    if not counts:
+        return ""
+    total = counts.pop("rows")
+    best = []
+    for name, count in counts.items():
+        arm = parse_arm("", "", name)
+        best.append(f"{names.arm(arm.method, arm.prompt_length)} on {count:,}")
+    return f"The methods disagree on {plural(total, 'test row')}; alone the best is {listed(best)}."

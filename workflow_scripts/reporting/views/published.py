@@ -81,8 +81,8 @@ def beside_table(
         identifier="beside",
         title="Ours beside the paper’s",
         caption=(
-            "Of the encoders and corpora that are the paper’s. ± of ours is a sample’s deviation over seeds, of the paper’s"
-            " a population’s."
+            "Of the encoders and corpora that are the paper’s. ± of ours is a sample’s deviation over seeds, of the"
+            " paper’s a population’s."
         ),
         columns=(
             Column("Task", "head"),
@@ -127,7 +127,7 @@ def audit_table(audit: pd.DataFrame) -> Table | None:
     return Table(
         identifier="audit",
         title="Printed figures that do not follow from the paper’s own",
-        caption="Printed and recomputed; the tolerance is how far apart the two may lie if nothing but rounding does it.",
+        caption="Printed and recomputed; the tolerance is how far apart rounding alone may bring the two.",
         columns=(
             Column("Table", "head"),
             Column("Task", "text"),

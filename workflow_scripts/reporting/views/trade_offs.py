@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from workflow_scripts.evaluation.aggregate import ARM, averages, final_runs, tasks_of
+from workflow_scripts.evaluation.aggregate import ARM, averages, tasks_of
 from workflow_scripts.experiment.catalogue import METHODS, TASKS
 from workflow_scripts.reporting.charts import (
     Axis,
@@ -18,7 +18,7 @@ from workflow_scripts.reporting.charts import (
     linear_axis,
     log_axis,
 )
-from workflow_scripts.reporting.tables import cost, learning_rate_search
+from workflow_scripts.reporting.tables import cost, learning_rate_search, prompt_lengths
 from workflow_scripts.reporting.views.table import method_class
 from workflow_scripts.reporting.wording import (
     Names,
@@ -111,11 +111,8 @@ def _short(column: str) -> Callable[[float], str]:
 
 
 def length_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Plot]:
-    """What the prompt length does to the score, for each task that was run at several: English validation and the average over languages."""
-    final = final_runs(runs)
-    validation = final.groupby(["task", *ARM], as_index=False)["validation"].mean()
-    table = _with_scores(validation, scores)
-    table = table[table["prompt_length"] > 0]
+    """What the prompt length does, by task, where several were run: English validation and average over languages."""
+    table = prompt_lengths(scores, runs)
     plots = []
     for task in tasks_of(table):
         of_task = table[table["task"] == task]
@@ -123,7 +120,7 @@ def length_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list
             (f"{name}, {names.arm(method, 0, encoder)}", method, kind, rows[["prompt_length", column]])
             for (encoder, method), rows in of_task.groupby(["encoder", "method"], sort=False)
             if len(rows) > 1
-            for column, name, kind in (("mean", "average", ""), ("validation", "validation", "hollow"))
+            for column, name, kind in (("test", "average", ""), ("validation", "validation", "hollow"))
         ]
         if lines:
             plots.append(_lines(TASKS[task].title, "prompt length, logarithmic", lines, lambda value: f"{value:g}"))

@@ -1,0 +1,160 @@
+"""Examples of predictions: rows on which tuned models disagree, with inputs, gold and predictions as readable texts.
+
+The texts are data from outside, as they are in the corpora: who shows them escapes them.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from workflow_scripts.corpora.schema import Row
+from workflow_scripts.evaluation.metrics import exact_match, normalise_answer
+from workflow_scripts.experiment.kinds import Kind
+
+EXAMPLES = 5  # a language
+CONTEXT = 400  # characters of a context that are shown
+ELLIPSIS = "…"
+NEAR = 20  # how far a cut may move to fall between words
+
+Predictions = Mapping[str, Any]  # by arm
+PredictedRow = tuple[Row, Predictions]
+
+
+def examples(
+    rows: Mapping[str, Iterable[PredictedRow]], kind: Kind, inputs: Sequence[str], arms: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Up to `EXAMPLES` rows of each language on which the arms disagree, chosen without looking at their content.
+
+    Args:
+        rows: by language, the test rows with the prediction of each arm.
+        kind: of the task; decides what a disagreement is. Answers are compared as SQuAD 1.1 does.
+        inputs: what a reader calls the texts of a row.
+        arms: the names, in the order in which they are shown.
+
+    The choice takes turns between the arms: a row on which the first alone is best, then the second, and so on;
+    languages begin with different arms. A row on which none is alone the best comes only where the others are used
+    up. So the examples do not tell who is right how often; `disagreements` does. Among rows of equal standing those
+    come first that are disagreed on in more languages (in a parallel corpus the same row then shows in several), and
+    then in the order of a checksum of their ids, so that a row which is added or moved changes nothing else.
+
+    Returns dictionaries with `language`, `id`, `inputs` (text by name), `gold` (the texts that are right),
+    `predictions` (text by arm), `right` (the arms that are) and `disagreements`: `rows`, how many of the language's
+    rows the arms disagree on, and by arm, on how many of these it alone is the best.
+    """
+    disagreeing = {
+        language: [(row, predictions) for row, predictions in of_language if disagree(kind, predictions)]
+        for language, of_language in rows.items()
+    }
+    spread = Counter(row["id"] for of_language in disagreeing.values() for row, _ in of_language)
+    found = []
+    for place, (language, candidates) in enumerate(disagreeing.items()):
+        ranked = sorted(candidates, key=lambda found: (-spread[found[0]["id"]], _checksum(found[0]["id"])))
+        best = [_best(kind, row, predictions) for row, predictions in ranked]
+        counts = {"rows": len(ranked), **{arm: best.count(arm) for arm in arms}}
+        start = place % len(arms)
+        for row, predictions in _in_turns(ranked, best, [*arms[start:], *arms[:start]]):
+            found.append(
+                {"language": language, **_shown(kind, row, predictions, inputs, arms), "disagreements": counts}
+            )
+    return found
+
+
+def disagree(kind: Kind, predictions: Predictions) -> bool:
+    """Whether the predictions of a row are not all the same."""
+    values = list(predictions.values())
+    if kind == "question_answering":
+        values = [normalise_answer(value) for value in values]
+    return any(value != values[0] for value in values)
+
+
+def goodness(kind: Kind, row: Row, prediction: Any) -> float:
+    """How good a prediction of one row is, from 0 to 100: accuracy, or for question answering exact match."""
+    if kind == "sentence_pair":
+        return 100.0 * (prediction == row["label"])
+    if kind == "tagging":
+        return 100.0 * sum(map(str.__eq__, row["tags"], prediction)) / len(row["tags"])
+    return exact_match(row["answers"]["text"], prediction)
+
+
+def _best(kind: Kind, row: Row, predictions: Predictions) -> str | None:
+    """The arm whose prediction is better than all others; None if there is none."""
+    values = {arm: goodness(kind, row, prediction) for arm, prediction in predictions.items()}
+    highest = [arm for arm, value in values.items() if value == max(values.values())]
+    return highest[0] if len(highest) == 1 else None
+
+
+def _checksum(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: Sequence[str]) -> list[PredictedRow]:
+    """Up to `EXAMPLES` rows: one of each arm's in turn, then those that are nobody's."""
+    piles = {who: [row for row, winner in zip(ranked, best, strict=True) if winner == who] for who in (*arms, None)}
+    taken: list[PredictedRow] = []
+    while any(piles[arm] for arm in arms):
+        taken += [piles[arm].pop(0) for arm in arms if piles[arm]]
+    return [*taken, *piles[None]][:EXAMPLES]
+
+
+def _shown(
+    kind: Kind, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]
+) -> dict[str, Any]:
+    """The row as a reader sees it."""
+    if kind == "sentence_pair":
+        texts, gold = [row["text_a"], row["text_b"]], [row["label"]]
+        shown = {arm: predictions[arm] for arm in arms}
+        right = [arm for arm in arms if goodness(kind, row, predictions[arm])]
+    elif kind == "tagging":
+        texts = [" ".join(row["tokens"])]
+        tags = zip(*(predictions[arm] for arm in arms), strict=True)
+        differing = [place for place, of_word in enumerate(tags) if len(set(of_word)) > 1]
+        gold = [_tagged(row["tokens"], row["tags"], differing)]
+        shown = {arm: _tagged(row["tokens"], predictions[arm], differing) for arm in arms}
+        right = [arm for arm in arms if shown[arm] == gold[0]]
+    else:
+        start = row["answers"]["start"][0]
+        texts = [excerpt(row["context"], start, start + len(row["answers"]["text"][0])), row["question"]]
+        gold = list(dict.fromkeys(row["answers"]["text"]))
+        shown = {arm: predictions[arm] for arm in arms}
+        right = [arm for arm in arms if goodness(kind, row, predictions[arm])]
+    return {
+        "id": row["id"],
+        "inputs": dict(zip(inputs, texts, strict=True)),
+        "gold": gold,
+        "predictions": shown,
+        "right": right,
+    }
+
+
+def _tagged(tokens: Sequence[str], tags: Sequence[str], places: Sequence[int]) -> str:
+    """`saw VERB, her PRON`: the words at some places with their tags."""
+    return ", ".join(f"{tokens[place]} {tags[place]}" for place in places)
+
+
+def excerpt(text: str, start: int, end: int) -> str:
+    """About `CONTEXT` characters of a text around its part from `start` to `end`, with an ellipsis where it is cut.
+
+    The whole part is kept, however long. A cut falls between words where a space is near, and never between a letter
+    and its combining marks.
+    """
+    if len(text) <= CONTEXT:
+        return text
+    room = max(0, CONTEXT - (end - start))
+    first = max(0, min(start - room // 2, len(text) - CONTEXT))
+    last = min(len(text), max(end, first + CONTEXT))
+    first, last = _cut(text, first, start, 1), _cut(text, last, end, -1)
+    before, after = ELLIPSIS if first else "", ELLIPSIS if last < len(text) else ""
+    return before + text[first:last].strip() + after
+
+
+def _cut(text: str, place: int, limit: int, step: int) -> int:
+    """A place near `place`, towards `limit`, where the text may be cut."""
+    if place in (0, len(text)):
+        return place
+    near = [place + step * far for far in range(NEAR) if (limit - place) * step >= far]
+    for candidate in near:
+        if text[candidate - 1].isspace() or text[candidate].isspace():
+            return candidate
+    return next((candidate for candidate in near if not unicodedata.category(text[candidate]).startswith("M")), limit)

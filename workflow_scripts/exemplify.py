@@ -1,0 +1,89 @@
+"""Choose examples of predictions: test rows on which the tuning methods disagree.
+
+    scores.csv, runs.csv             ──> the arm that stands for each method
+    predictions.parquet + gold rows  ──> examples.json   inputs, gold and each arm's prediction, by task and language
+
+Settings: `configuration`, the whole of it; predictions and rows are found by the grid's own paths, below the working
+folder. Of several seeds the first of the configuration is shown.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.corpora.schema import read_predictions, read_rows
+from workflow_scripts.evaluation.aggregate import headline_arms
+from workflow_scripts.evaluation.examples import PredictedRow, examples
+from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import Grid, Paths, arm_name
+from workflow_scripts.experiment.kinds import Kind
+from workflow_scripts.experiment.names import languages_name, predictions_file
+from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.reporting.tables import read_runs, read_scores
+
+logger = logging.getLogger("crossprompt")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--scores", type=Path, required=True, help="the long score table")
+    result.add_argument("--runs", type=Path, required=True, help="the table of runs")
+    result.add_argument("--examples", type=Path, required=True, help="the JSON file to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Choose the examples of every encoder and task that two methods or more were scored on, and write them."""
+    configuration = load(arguments.settings["configuration"])
+    grid, paths, seed = (
+        Grid(configuration),
+        Paths(configuration.resources, configuration.results),
+        configuration.seeds[0],
+    )
+    chosen = headline_arms(read_scores(arguments.scores), read_runs(arguments.runs))
+    found: list[dict[str, Any]] = []
+    for encoder in configuration.encoders:
+        for task in configuration.tasks:
+            lengths = {method: chosen[encoder, task, method] for method in METHODS if (encoder, task, method) in chosen}
+            arms = [arm_name(method, length) for method, length in lengths.items()]
+            if len(arms) < 2:
+                continue
+            made = examples(
+                dict(read(grid, paths, encoder, task, arms, seed)), TASKS[task].kind, TASKS[task].inputs, arms
+            )
+            found += [{"encoder": encoder, "task": task, "seed": seed, **example} for example in made]
+            logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(arms))
+    with written(arguments.examples) as temporary:
+        # Not sorted by key: premise before hypothesis, and the methods in their order.
+        temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(
+    grid: Grid, paths: Paths, encoder: str, task: str, arms: list[str], seed: int
+) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
+    """Each language of a task with its test rows and the arms' predictions of them, read when they are asked for."""
+    for group in grid.language_groups(task):
+        for language in group:
+            records = {arm: paths.predictions(encoder, task, arm, seed, languages_name(group)) for arm in arms}
+            files = {arm: predictions_file(Path(record), language) for arm, record in records.items()}
+            yield language, predicted_rows(Path(paths.corpus(task, language, "test")), TASKS[task].kind, files)
+
+
+def predicted_rows(rows: Path, kind: Kind, files: dict[str, Path]) -> Iterator[PredictedRow]:
+    """Rows with their predictions by arm. Raises UserError that names the file which lacks one."""
+    predictions = {arm: read_predictions(file) for arm, file in files.items()}
+    for row in read_rows(rows, kind):
+        for arm, by_id in predictions.items():
+            if row["id"] not in by_id:
+                raise UserError(f"{files[arm]} has no prediction of row {row['id']!r}: delete it and run again")
+        yield row, {arm: by_id[row["id"]] for arm, by_id in predictions.items()}
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,441 @@
+"""The paper's printed tables: read, audited, and set beside ours.
+
+`report/published.csv` holds every figure of tables 1 to 8 of Tu, Xiong and Zhou (2022) as it is printed there. A
+printed figure stands for a range: 88.3 for everything from 88.25 to 88.35. So a figure that follows from others agrees
+with them if it lies in the range that theirs allow, each as far from its print as rounding takes it; not if it is
+merely near.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from workflow_scripts.evaluation.aggregate import averages, headline_arms, transfer_gaps
+from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
+from workflow_scripts.reporting.wording import listed, method_title, metric_title
+
+MODEL = "XLM-R-large"  # the paper's own rows; table 1 also quotes others'
+FILE = "published.csv"
+COLUMNS = ["table", "task", "model", "method", "run", "language", "metric", "value", "std", "note"]
+AUDIT_COLUMNS = [
+    "table",
+    "task",
+    "method",
+    "run",
+    "language",
+    "metric",
+    "what",
+    "printed",
+    "recomputed",
+    "tolerance",
+    "agrees",
+    "note",
+]
+BESIDE_COLUMNS = [
+    "encoder",
+    "task",
+    "metric",
+    "method",
+    "prompt_length",
+    "scope",
+    "ours",
+    "ours_std",
+    "ours_seeds",
+    "published",
+    "published_std",
+    "difference",
+    "note",
+]
+BY_LANGUAGE = tuple(task.paper_table for task in TASKS.values() if task.paper_table)  # tables 5 to 8
+_EXACT = 1e-9  # what binary fractions may add to a range
+_KEYS = ["task", "method", "metric"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A recomputed figure, and the lowest and highest that it can be if its inputs are what they were rounded from."""
+
+    value: float
+    low: float
+    high: float
+
+
+def read_published(path: Path) -> pd.DataFrame:
+    """Read the printed figures: `COLUMNS`, and `half`, half a unit of a figure's last printed digit.
+
+    The unit is that of the figure's own group (table, task, method, metric): table 5 prints 79 for 79.0 among figures
+    with a digit after the point, while table 4's relative differences of fine-tuning on PAWS have none.
+
+    Raises UserError if the file is missing or lacks a column.
+    """
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
+    absent = [column for column in COLUMNS if column not in text]
+    if absent:
+        raise UserError(f"{path} lacks the columns {', '.join(absent)}")
+    digits = text["value"].str.partition(".")[2].str.len()
+    digits = digits.groupby([text[key] for key in ("table", *_KEYS)]).transform("max")
+    return text.assign(
+        table=text["table"].astype(int),
+        run=pd.to_numeric(text["run"]).astype("Int64"),
+        value=pd.to_numeric(text["value"]),
+        std=pd.to_numeric(text["std"]),
+        half=0.5 * 10.0**-digits,
+    )
+
+
+def mean_range(values: Sequence[float], half: float) -> Range:
+    """The mean of figures printed to `half` a unit."""
+    mean = float(np.mean(values))
+    return Range(mean, mean - half, mean + half)
+
+
+def gap_range(english: Sequence[float], others: Sequence[float], half: float) -> Range:
+    """The transfer gap: the mean over runs of English minus that of the other languages, in percentage points."""
+    gap = float(np.mean(english) - np.mean(others))
+    return Range(gap, gap - 2 * half, gap + 2 * half)
+
+
+def deviation_range(values: Sequence[float], half: float) -> Range:
+    """The population standard deviation (divided by the number of runs) of figures printed to `half` a unit.
+
+    The paper's table 1 prints that one, of the printed averages: TyDiQA's 2.7 in exact match for fine-tuning is no
+    sample deviation, which would be 3.1.
+
+    The deviation is a convex function, so it is highest at a corner of the box that the figures may lie in; it is
+    lowest where all of them come as near to one centre as they may.
+    """
+    printed = np.asarray(values, dtype=float)
+    corners = (printed + half * np.array(signs) for signs in product((-1, 1), repeat=len(printed)))
+    highest = max(float(np.std(corner)) for corner in corners)
+
+    def squares(centre: float) -> float:
+        return float(np.mean((np.clip(centre, printed - half, printed + half) - centre) ** 2))
+
+    nearest = minimize_scalar(squares, bounds=(printed.min() - half, printed.max() + half), method="bounded")
+    return Range(float(np.std(printed)), float(np.sqrt(nearest.fun)), highest)
+
+
+def relative_difference_range(translations: float, others: float, half: float) -> Range:
+    """Table 4's relative difference, in percent: how much higher the cosine of translations is than that of others."""
+
+    def difference(high: float, low: float) -> float:
+        return 100 * (high - low) / low
+
+    return Range(
+        difference(translations, others),
+        difference(translations - half, others + half),
+        difference(translations + half, others - half),
+    )
+
+
+def audit(published: pd.DataFrame) -> pd.DataFrame:
+    """Recompute what the paper's tables can be recomputed from, figure by figure.
+
+    Columns: `AUDIT_COLUMNS`. `tolerance` is how far the printed figure may lie from the recomputed one, on its side of
+    it, if nothing but rounding lies between them. `agrees` is empty where the paper prints nothing to recompute the
+    figure from. Notes of `published` are not read.
+    """
+    own = published[published["model"] == MODEL]
+    rows = [*_averages(own), *_table_1(own), *_table_2(own), *_table_4(own)]
+    table = pd.DataFrame(rows, columns=AUDIT_COLUMNS)
+    return table.assign(run=table["run"].astype("Int64"), agrees=table["agrees"].astype("boolean"))
+
+
+def _finding(printed: float, half: float, found: Range | None, what: str, note: str = "", **where: Any) -> dict:
+    """One row of the audit. half: of the printed figure."""
+    row = {"run": pd.NA, "language": "", **where, "what": what, "printed": printed, "note": note}
+    if found is None:
+        return {**row, "recomputed": np.nan, "tolerance": np.nan, "agrees": pd.NA}
+    reach = found.high - found.value if printed >= found.value else found.value - found.low
+    tolerance = reach + half
+    return {
+        **row,
+        "recomputed": found.value,
+        "tolerance": tolerance,
+        "agrees": abs(printed - found.value) <= tolerance + _EXACT,
+    }
+
+
+def _by_language(own: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Tables 5 to 8: a task, method and metric with its rows, averages included."""
+    for key, rows in own[own["table"].isin(BY_LANGUAGE)].groupby(["table", *_KEYS], sort=False):
+        yield dict(zip(["table", *_KEYS], key, strict=True)), rows
+
+
+def _averages(own: pd.DataFrame) -> Iterator[dict]:
+    """The printed average of every run of tables 5 to 8."""
+    for where, rows in _by_language(own):
+        for run, of_run in rows.groupby("run"):
+            languages = of_run[of_run["language"] != "avg"]
+            (average,) = of_run[of_run["language"] == "avg"].itertuples()
+            found = mean_range(languages["value"], average.half)
+            row = _finding(average.value, average.half, found, "average over languages", run=run, **where)
+            yield row if row["agrees"] else {**row, "note": _apart(row)}
+
+
+def _apart(row: dict) -> str:
+    side = "above" if row["printed"] > row["recomputed"] else "below"
+    return f"{abs(row['printed'] - row['recomputed']):.1f} {side} the mean of its own row"
+
+
+def _table_1(own: pd.DataFrame) -> Iterator[dict]:
+    """Means and deviations of table 1, from the printed averages of the runs and from their scores by language."""
+    runs = {tuple(where[key] for key in _KEYS): rows for where, rows in _by_language(own)}
+    for printed in own[own["table"] == 1].to_dict("records"):
+        where = {"table": 1, **{key: printed[key] for key in _KEYS}}
+        half, rows = printed["half"], runs.get(tuple(printed[key] for key in _KEYS))
+        if rows is None:
+            note = "the paper prints no scores by language or run of it"
+            yield _finding(printed["value"], half, None, "mean over runs", note, **where)
+            yield _finding(printed["std"], half, None, "standard deviation over runs", note, **where)
+            continue
+        is_average = rows["language"] == "avg"
+        from_scores = rows[~is_average].groupby("run")["value"].mean()
+        for inputs, values in (("printed averages", rows[is_average]["value"]), ("scores by language", from_scores)):
+            mean, spread = mean_range(values, half), deviation_range(values, half)
+            yield _finding(printed["value"], half, mean, f"mean over runs, from the {inputs}", **where)
+            yield _finding(printed["std"], half, spread, f"standard deviation over runs, from the {inputs}", **where)
+
+
+def _table_2(own: pd.DataFrame) -> Iterator[dict]:
+    """The transfer gaps of table 2, from the scores by language; where they differ, by the other metric, too."""
+    runs = {tuple(where[key] for key in _KEYS): rows for where, rows in _by_language(own)}
+    what = "transfer gap, from the scores by language"
+    for printed in own[own["table"] == 2].to_dict("records"):
+        where = {"table": 2, **{key: printed[key] for key in _KEYS}}
+        key = tuple(printed[key] for key in _KEYS)
+        if key not in runs:
+            note = "the paper prints no scores by language of it"
+            yield _finding(printed["value"], printed["half"], None, what, note, **where)
+            continue
+        row = _finding(printed["value"], printed["half"], _gap(runs[key]), what, **where)
+        if not row["agrees"]:
+            others = {metric: _gap(rows) for (task, method, metric), rows in runs.items() if (task, method) == key[:2]}
+            del others[printed["metric"]]
+            row["note"] = "; ".join(_by_other_metric(printed, metric, found) for metric, found in others.items())
+        yield row
+
+
+def _by_other_metric(printed: dict, metric: str, found: Range) -> str:
+    row = _finding(printed["value"], printed["half"], found, "")
+    verdict = "which agrees" if row["agrees"] else "which does not agree either"
+    return f"by {metric_title(metric)} it is {found.value:.1f}, {verdict}"
+
+
+def _gap(rows: pd.DataFrame) -> Range:
+    scores = rows[rows["language"] != "avg"]
+    english = scores["language"] == SOURCE_LANGUAGE
+    return gap_range(scores[english]["value"], scores[~english]["value"], float(scores["half"].iloc[0]))
+
+
+def _table_4(own: pd.DataFrame) -> Iterator[dict]:
+    """The relative differences of table 4, from its own cosines."""
+    for (task, method, pair), cell in own[own["table"] == 4].groupby(["task", "method", "language"], sort=False):
+        figures = cell.set_index("metric")
+        translations, others = (figures.loc[f"cosine_{kind}"] for kind in ("translations", "non_translations"))
+        found = relative_difference_range(translations["value"], others["value"], translations["half"])
+        printed = figures.loc["relative_difference"]
+        where = {"table": 4, "task": task, "method": method, "language": pair, "metric": "relative_difference"}
+        yield _finding(printed["value"], printed["half"], found, "relative difference, from the cosines", **where)
+
+
+def audit_in_words(found: pd.DataFrame) -> list[str]:
+    """What the audit comes to, a sentence a table; the figures are the audit's."""
+    return [*_averages_in_words(found), *_table_1_in_words(found), *_table_2_in_words(found), *_table_4_in_words(found)]
+
+
+def _checked(found: pd.DataFrame, table: Iterable[int], what: str = "") -> pd.DataFrame:
+    return found[found["table"].isin(list(table)) & found["agrees"].notna() & found["what"].str.contains(what)]
+
+
+def _wrong(found: pd.DataFrame) -> pd.DataFrame:
+    return found[~found["agrees"].astype(bool)]
+
+
+def _name(row: Any) -> str:
+    metric = f" ({metric_title(row.metric)})" if len(TASKS[row.task].metrics) > 1 else ""
+    return f"{TASKS[row.task].title}{metric}, {method_title(row.method).lower()}"
+
+
+def _averages_in_words(found: pd.DataFrame) -> Iterator[str]:
+    checked = _checked(found, BY_LANGUAGE)
+    parts = [
+        f"{_name(row)}, run {row.run}: {row.printed:.1f} printed, {row.recomputed:.1f} computed"
+        for row in _wrong(checked).itertuples()
+    ]
+    if parts:
+        yield (
+            f"Tables 5 to 8: {len(parts)} of {len(checked)} printed averages do not follow from the scores of their row"
+            f" ({'; '.join(parts)})."
+        )
+    elif len(checked):
+        yield f"Tables 5 to 8: all {len(checked)} printed averages follow from the scores of their row."
+
+
+def _table_1_in_words(found: pd.DataFrame) -> Iterator[str]:
+    kinds = {"mean": "means", "standard deviation": "standard deviations"}
+    for kind, title in kinds.items():
+        for inputs in ("printed averages", "scores by language"):
+            checked = _checked(found, [1], f"^{kind}.*{inputs}")
+            names = [
+                f"{_name(row)}: {row.printed:.1f}, not {row.recomputed:.1f}" for row in _wrong(checked).itertuples()
+            ]
+            if len(checked):
+                rest = f"but for {len(names)} ({'; '.join(names)})" if names else "without exception"
+                yield f"Table 1: its {len(checked)} {title} follow from the {inputs} of the runs {rest}."
+    if len(_checked(found, [1])):
+        yield (
+            "Table 1's deviations are those of a population (divided by the number of runs); ours are those of a sample"
+            " (divided by one less), which are 1.12 times as large with five runs."
+        )
+
+
+def _table_2_in_words(found: pd.DataFrame) -> Iterator[str]:
+    checked = _checked(found, [2])
+    if checked.empty:
+        return
+    by_task = checked.groupby("task", sort=False)["agrees"].all()
+    rebuilt, not_rebuilt = ([TASKS[task].title for task in by_task.index[by_task == well]] for well in (True, False))
+    gone = [TASKS[task].title for task in found[(found["table"] == 2) & found["agrees"].isna()]["task"].unique()]
+    sentence = f"Table 2: {listed(rebuilt) or 'no task'} can be rebuilt from tables 5 to 7"
+    if not_rebuilt:
+        parts = [f"{_name(row)}: {row.printed:.1f}, not {row.recomputed:.1f}" for row in _wrong(checked).itertuples()]
+        sentence += f", {listed(not_rebuilt)} cannot ({'; '.join(parts)})"
+    if gone:
+        sentence += f"; of {listed(gone)} there are no scores by language to rebuild it from"
+    yield f"{sentence}."
+
+
+def _table_4_in_words(found: pd.DataFrame) -> Iterator[str]:
+    checked = _checked(found, [4])
+    if len(checked):
+        wrong = len(_wrong(checked))
+        rest = f"{wrong} of {len(checked)} do not" if wrong else f"all {len(checked)} do"
+        yield f"Table 4: relative differences should follow from its cosines; {rest}."
+
+
+def beside(
+    published: pd.DataFrame, scores: pd.DataFrame, runs: pd.DataFrame, comparable: Iterable[tuple[str, str]]
+) -> pd.DataFrame:
+    """Ours beside the paper's, for the (encoder, task) pairs that `comparable` names and for no other.
+
+    Columns: `BESIDE_COLUMNS`. The headline arm of each method that the paper has. `scope` is a language (the mean over
+    runs of tables 5 to 8), `average` (table 1) or `gap` (table 2, main metric); `difference` is ours minus the paper's,
+    in percentage points. Average and gap are over the paper's languages: without all of them there is neither.
+    `ours_std` is a sample deviation, `published_std` a population's (see `deviation_range`). `note` warns of a printed
+    figure that does not follow from the paper's own scores.
+    """
+    own = published[published["model"] == MODEL]
+    doubts = _doubts(audit(published))
+    arms = headline_arms(scores, runs)
+    rows = []
+    for encoder, task in comparable:
+        ours = scores[(scores["encoder"] == encoder) & (scores["task"] == task)].dropna(subset="value")
+        for method in METHODS:
+            length = arms.get((encoder, task, method))
+            of_arm = ours[(ours["method"] == method) & (ours["prompt_length"] == length)]
+            theirs = own[(own["task"] == task) & (own["method"] == method)]
+            for row in _beside_arm(of_arm, theirs, task):
+                note = doubts.get((task, method, row["metric"], row["scope"]), "")
+                rows.append({"encoder": encoder, "method": method, "prompt_length": length, **row, "note": note})
+    table = pd.DataFrame(rows, columns=BESIDE_COLUMNS)
+    return table.assign(difference=table["ours"] - table["published"])
+
+
+def _beside_arm(ours: pd.DataFrame, theirs: pd.DataFrame, task: str) -> Iterator[dict]:
+    """Every language that both have, then the average and the gap where all languages are there."""
+    by_cell = {key: rows["value"] for key, rows in ours.groupby(["metric", "language"])}
+    for metric in TASKS[task].metrics:
+        for language in TASKS[task].languages:
+            printed = theirs[(theirs["metric"] == metric) & (theirs["language"] == language) & (theirs["table"] >= 5)]
+            values = by_cell.get((metric, language))
+            if values is not None and len(printed):
+                yield {
+                    "task": task,
+                    "metric": metric,
+                    "scope": language,
+                    **_ours(values),
+                    "published": printed["value"].mean(),
+                    "published_std": printed["value"].std(ddof=0),
+                }
+    if set(ours["language"]) != set(TASKS[task].languages):
+        return
+    for metric, row in averages(ours).set_index("metric").iterrows():
+        yield from _beside_summary(row["mean"], row, theirs, 1, task, metric, "average")
+    for metric, row in transfer_gaps(ours).set_index("metric").iterrows():
+        yield from _beside_summary(row["gap"], row, theirs, 2, task, metric, "gap")
+
+
+def _ours(values: pd.Series) -> dict[str, Any]:
+    return {"ours": values.mean(), "ours_std": values.std(ddof=1), "ours_seeds": len(values)}
+
+
+def _beside_summary(
+    ours: float, row: pd.Series, theirs: pd.DataFrame, table: int, task: str, metric: Any, scope: str
+) -> Iterator[dict]:
+    for printed in theirs[(theirs["table"] == table) & (theirs["metric"] == metric)].to_dict("records"):
+        if row["complete"]:
+            yield {
+                "task": task,
+                "metric": metric,
+                "scope": scope,
+                "ours": ours,
+                "ours_std": row["std"],
+                "ours_seeds": row["seeds"],
+                "published": printed["value"],
+                "published_std": printed["std"],
+            }
+
+
+def _doubts(found: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
+    """What to say of a printed average or gap that the paper's own scores by language do not give."""
+    from_scores = found["what"].str.contains("scores by language") & ~found["what"].str.startswith("standard")
+    return {
+        (row.task, row.method, row.metric, "average" if row.table == 1 else "gap"): (
+            f"the paper's own scores by language give {row.recomputed:.1f}"
+        )
+        for row in _wrong(found[from_scores & found["agrees"].notna()]).itertuples()
+    }
+
+
+def averages_apart(published: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as printed, a model and method a row: `model`, `method`, then a column `task metric` with text such as
+    `79.9 (0.1)`; empty where the paper prints none."""
+    return _apart_table(published[published["table"] == 1], [f"{task} {metric}" for task, metric in _task_metrics()])
+
+
+def gaps_apart(published: pd.DataFrame) -> pd.DataFrame:
+    """Table 2 as printed: `model`, `method`, then a column `task metric`."""
+    return _apart_table(published[published["table"] == 2], [f"{task} {metric}" for task, metric in _task_metrics()])
+
+
+def languages_apart(published: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """The paper's scores of a task by language (tables 5 to 8), a run a row: `method`, `run`, languages, `avg`."""
+    rows = published[(published["table"] >= 5) & (published["task"] == task) & (published["metric"] == metric)]
+    wide = rows.pivot(index=["method", "run"], columns="language", values="value")
+    present = [language for language in (*TASKS[task].languages, "avg") if language in wide]
+    return wide[present].reset_index().rename_axis(columns=None)
+
+
+def _task_metrics() -> Iterator[tuple[str, str]]:
+    return ((task, metric) for task in TASKS for metric in TASKS[task].metrics)
+
+
+def _apart_table(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    spread = rows["std"].map(lambda std: "" if pd.isna(std) else f" ({std:.1f})")
+    cells = rows.assign(column=rows["task"] + " " + rows["metric"], cell=rows["value"].map("{:.1f}".format) + spread)
+    models = cells[["model", "method"]].drop_duplicates()
+    wide = cells.pivot(index=["model", "method"], columns="column", values="cell").fillna("")
+    wide = wide.reindex(pd.MultiIndex.from_frame(models))[[column for column in order if column in wide]]
+    return wide.reset_index().rename_axis(columns=None)
