@@ -399,6 +399,28 @@ def test_the_headline_counts_the_tasks_on_which_each_method_is_better():
     assert "bias tuning and fine-tuning: no difference is shown on the one task." in text
 
 
+def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
+    differences = make_differences(["xnli"])
+    significant = differences[differences["significant"] & ~differences["scope"].isin(["average", "gap"])]
+    most = significant.loc[significant["difference"].abs().idxmax()]
+    assert most["scope"] == "tr"
+    assert (
+        f"Prompt tuning is significantly better than fine-tuning in {len(significant)} of 15 pairs of task and language,"
+        f" worse in 0; the largest difference is {most['difference']:+.1f} points in Turkish on XNLI."
+        in with_differences(differences)
+    )
+    none = with_differences(differences.assign(significant=False))
+    assert "no difference is shown in any of 15 pairs of task and language" in none
+
+
+def test_the_cost_is_told_as_multiples_of_fine_tunings():
+    text = Page(rendered()).text.replace("\u00a0", " ")
+    assert (
+        "Prompt tuning tunes 0.13 % of the parameters that fine-tuning tunes, stores 600.0 kB instead of 470.0 MB,"
+        " takes 0.46 times the time to train and 0.35 times the memory (medians over tasks)." in text
+    )
+
+
 def test_a_smaller_gap_is_called_smaller():
     gap = a_difference(-2.0, -3.0, -1.0, 0.01, scope="gap")
     both = pd.concat([a_difference(3.1, 1.0, 5.2, 0.004), gap])

@@ -174,10 +174,11 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
     for (method, baseline), group in languages(differences).groupby(["method", "baseline"], sort=False):
         rows = group.to_dict("records")
         counts = Counter(direction(row) for row in rows)
-        sentence = (
-            f"{method_title(method)} is significantly better than {method_title(baseline).lower()} in"
-            f" {counts['better']} of {len(rows)} pairs of task and language, worse in {counts['worse']}"
-        )
+        title, other = method_title(method), method_title(baseline).lower()
+        if counts["open"] == len(rows):
+            yield f"{title} and {other}: no difference is shown in any of {len(rows)} pairs of task and language."
+            continue
+        sentence = f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} pairs of task and language, worse in {counts['worse']}"
         tested = [row for row in rows if row["significant"]]
         if tested:
             most = max(tested, key=lambda row: abs(row["difference"]))
@@ -215,7 +216,9 @@ def _percent(value: float) -> str:
 
 
 def _times(value: float) -> str:
-    return "an unknown multiple of" if pd.isna(value) else f"{value:.2g} times"
+    return (
+        "an unknown multiple of" if pd.isna(value) else f"{value:.1f} times" if value >= 0.95 else f"{value:.2g} times"
+    )
 
 
 WHY = (  # measure, what it says, the words for more and for less, unit

@@ -7,7 +7,7 @@ from typing import Any
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.grid import parse_arm
 from workflow_scripts.reporting.views.table import method_class
-from workflow_scripts.reporting.wording import Names, listed, plural
+from workflow_scripts.reporting.wording import Names, listed, method_title, plural
 
 SHOWN = 5  # of a language: the page stays light, and results/examples.json has them all
 SEPARATOR = ", "  # between the words of a tagged sentence on which the methods disagree
@@ -97,7 +97,7 @@ def _languages(task: str, rows: list[dict[str, Any]], names: Names) -> Iterator[
             direction=known["direction"],
             examples=tuple(_example(task, row, known["direction"], names) for row in of_language[:SHOWN]),
             left_out=max(0, len(of_language) - SHOWN),
-            counts=_counts(of_language, names),
+            counts=_counts(of_language),
         )
 
 
@@ -135,14 +135,15 @@ def _prediction(kind: str, row: dict[str, Any], name: str, gold: list[str], answ
     )
 
 
-def _counts(rows: list[dict[str, Any]], names: Names) -> str:
+def _counts(rows: list[dict[str, Any]]) -> str:
     """How many rows of a language the methods disagree on, and on how many each alone is the best."""
     counts = dict(rows[0].get("disagreements") or {})
     if not counts:
         return ""
     total = counts.pop("rows")
-    best = []
-    for name, count in counts.items():
-        arm = parse_arm("", "", name)
-        best.append(f"{names.arm(arm.method, arm.prompt_length)} on {count:,}")
+    arms = [parse_arm("", "", name) for name in counts]
+    best = [
+        f"{method_title(arm.method).lower()}{f' (length {arm.prompt_length})' if arm.prompt_length else ''} on {count:,}"
+        for arm, count in zip(arms, counts.values(), strict=True)
+    ]
     return f"The methods disagree on {plural(total, 'test row')}; alone the best is {listed(best)}."
