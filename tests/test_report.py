@@ -405,8 +405,8 @@ def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
     most = significant.loc[significant["difference"].abs().idxmax()]
     assert most["scope"] == "tr"
     assert (
-        f"Prompt tuning is significantly better than fine-tuning in {len(significant)} of 15 pairs of task and language,"
-        f" worse in 0; the largest difference is {most['difference']:+.1f} points in Turkish on XNLI."
+        f"Prompt tuning is significantly better than fine-tuning in {len(significant)} of 15 pairs of task and"
+        f" language, worse in 0; the largest difference is {most['difference']:+.1f} points in Turkish on XNLI."
         in with_differences(differences)
     )
     none = with_differences(differences.assign(significant=False))

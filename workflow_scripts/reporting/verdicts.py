@@ -178,7 +178,10 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
         if counts["open"] == len(rows):
             yield f"{title} and {other}: no difference is shown in any of {len(rows)} pairs of task and language."
             continue
-        sentence = f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} pairs of task and language, worse in {counts['worse']}"
+        sentence = (
+            f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} pairs of task and"
+            f" language, worse in {counts['worse']}"
+        )
         tested = [row for row in rows if row["significant"]]
         if tested:
             most = max(tested, key=lambda row: abs(row["difference"]))

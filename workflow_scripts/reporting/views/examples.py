@@ -141,9 +141,9 @@ def _counts(rows: list[dict[str, Any]]) -> str:
     if not counts:
         return ""
     total = counts.pop("rows")
-    arms = [parse_arm("", "", name) for name in counts]
-    best = [
-        f"{method_title(arm.method).lower()}{f' (length {arm.prompt_length})' if arm.prompt_length else ''} on {count:,}"
-        for arm, count in zip(arms, counts.values(), strict=True)
-    ]
+    best = []
+    for name, count in counts.items():
+        arm = parse_arm("", "", name)
+        length = f" (length {arm.prompt_length})" if arm.prompt_length else ""
+        best.append(f"{method_title(arm.method).lower()}{length} on {count:,}")
     return f"The methods disagree on {plural(total, 'test row')}; alone the best is {listed(best)}."
