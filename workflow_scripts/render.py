@@ -1,6 +1,8 @@
 """Write the report and its tables.
 
-results/scores.csv  results/runs.csv  results/provenance.json  report/
+results/  scores.csv  runs.csv  provenance.json  differences.csv  alignment.csv
+          projections.csv  boundaries.csv  samples.json  examples.json
+report/   published.csv  template.html.j2 ...
     -> results/report.html  results/tables/*.csv, *.tex
 """
 
@@ -9,19 +11,32 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.experiment.step import read_json, run, step_parser, written
+from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render
-from workflow_scripts.reporting.published import FILE, read_published
+from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.tables import read_runs, read_scores, write_tables
 
 log = logging.getLogger("crossprompt")
+
+FILES = {
+    "scores": "the long score table",
+    "runs": "one row for each training run",
+    "provenance": "benchmark, configuration, versions, checksums",
+    "differences": "each method minus the baseline, with intervals and tests",
+    "alignment": "the measures of the representations",
+    "projections": "the points of figure 2",
+    "boundaries": "the decision boundaries of figure 2",
+    "samples": "which texts the representations are of",
+    "examples": "predictions of single rows",
+    "published": "the paper's numbers",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=Path, required=True, help="the long score table")
-    result.add_argument("--runs", type=Path, required=True, help="one row for each training run")
-    result.add_argument("--provenance", type=Path, required=True, help="benchmark, configuration, versions, checksums")
+    for name, what in FILES.items():
+        result.add_argument(f"--{name}", type=Path, required=True, help=what)
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=Path, required=True, help="the page to write")
     result.add_argument("--tables", type=Path, help="the folder to write the tables to; without it, none")
@@ -29,15 +44,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Read the three inputs, then write the tables and, last, the page."""
-    scores, runs = read_scores(arguments.scores), read_runs(arguments.runs)
-    provenance = read_json(arguments.provenance)
+    """Read the inputs, then write the tables and, last, the page."""
+    inputs = Inputs(
+        scores=read_scores(arguments.scores),
+        runs=read_runs(arguments.runs),
+        provenance=read_json(arguments.provenance),
+        differences=read_differences(arguments.differences),
+        alignment=read_table(arguments.alignment),
+        projections=read_table(arguments.projections),
+        boundaries=read_table(arguments.boundaries),
+        samples=read_json(arguments.samples),
+        examples=read_examples(arguments.examples),
+        published=read_published(arguments.published),
+    )
     if arguments.tables is not None:
-        published = read_published(arguments.templates / FILE)
-        pairs = [(encoder, task) for encoder, task in provenance["benchmark"].get("comparable_pairs", [])]
-        for path in write_tables(scores, runs, arguments.tables, published, pairs):
+        for path in write_tables(
+            inputs.scores, inputs.runs, arguments.tables, inputs.published, inputs.comparable_pairs
+        ):
             log.info("wrote %s", path)
-    page = render(scores, runs, provenance, arguments.templates)
+    page = render(inputs, arguments.templates)
     with written(arguments.output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     log.info("wrote %s, %d kB", arguments.output, len(page.encode()) // 1000)

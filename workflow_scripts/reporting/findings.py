@@ -1,7 +1,7 @@
 """The headline of each task, its chart, what to be careful about, and the problems of the whole experiment."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.tables import problems
+from workflow_scripts.reporting.verdicts import Verdict, verdicts
 from workflow_scripts.reporting.wording import (
     Names,
     listed,
@@ -58,8 +59,8 @@ class Finding:
     title: str
     metric: str
     sentence: str
-    difference: str
     cautions: tuple[str, ...]
+    verdicts: tuple[Verdict, ...] = ()
     lanes: tuple[Lane, ...] = ()
     ticks: tuple[tuple[float, str], ...] = ()
     description: str = ""
@@ -73,17 +74,23 @@ class Concern:
     what: str
 
 
-def findings(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Finding]:
-    """The headline of every encoder and task, in the catalogue's order; a task that cannot be compared says so."""
+def findings(scores: pd.DataFrame, runs: pd.DataFrame, differences: pd.DataFrame, names: Names) -> list[Finding]:
+    """The finding of every encoder and task, in the catalogue's order; a task that cannot be compared says so."""
     troubled = problems(runs)
     troubled = troubled[troubled["final"]]
     compared = {(one.encoder, one.task): one for one in comparisons(scores, runs)}
     every = [(encoder, task) for encoder in sorted(set(scores["encoder"])) for task in tasks_of(scores)]
     present = set(zip(scores["encoder"], scores["task"], strict=True))
     return [
-        _finding(compared[key], scores, troubled, names) if key in compared else _no_comparison(*key, scores, names)
+        replace(
+            _finding(compared[key], scores, troubled, bool(tested), names)
+            if key in compared
+            else _no_comparison(*key, scores, names),
+            verdicts=tested,
+        )
         for key in every
         if key in present
+        for tested in [tuple(verdicts(differences, *key, names))]
     ]
 
 
@@ -104,7 +111,6 @@ def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, names: Names) 
         title=_task_title(task, encoder, names),
         metric=metric_title(TASKS[task].metrics[0]),
         sentence=f"On {TASKS[task].title} there is nothing to compare: {reason}.",
-        difference="",
         cautions=(),
     )
 
@@ -124,8 +130,8 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def certainty(comparison: Comparison) -> str:
-    """What the number of seeds allows one to say; a test of significance it is not."""
+def certainty(comparison: Comparison, tested: bool) -> str:
+    """How the averages spread between seeds; where no test was made, what so many seeds allow one to say."""
     prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
     fewest = min(prompt.seeds, fine.seeds)
     seeds = (
@@ -134,18 +140,20 @@ def certainty(comparison: Comparison) -> str:
         else f"{plural(prompt.seeds, 'seed')} of prompt tuning and {fine.seeds} of fine-tuning"
     )
     if fewest == 1:
-        return f"{seeds} cannot tell a difference between methods from chance."
+        return f"{seeds} cannot tell a difference between methods from the chance of the seed."
     widest = max(prompt.std, fine.std)
     spread = f"between seeds the averages spread by ± {prompt.std:.1f} and ± {fine.std:.1f}"
     if abs(comparison.difference) < widest:
         spread += ", more than the difference"
-    if fewest < ENOUGH_SEEDS:
+    if fewest < ENOUGH_SEEDS and not tested:
         return f"{seeds} give little certainty: {spread}."
     return f"Over {seeds}, {spread}."
 
 
-def _finding(comparison: Comparison, scores: pd.DataFrame, troubled: pd.DataFrame, names: Names) -> Finding:
-    cautions = [certainty(comparison)]
+def _finding(
+    comparison: Comparison, scores: pd.DataFrame, troubled: pd.DataFrame, tested: bool, names: Names
+) -> Finding:
+    cautions = [certainty(comparison, tested)]
     if comparison.left_out:
         missing = listed([names.language(code) for code in comparison.left_out])
         cautions.append(f"Compared without {missing}, which not every seed of both methods has.")
@@ -155,7 +163,6 @@ def _finding(comparison: Comparison, scores: pd.DataFrame, troubled: pd.DataFram
         title=_task_title(comparison.task, comparison.encoder, names),
         metric=metric_title(comparison.metric),
         sentence=headline(comparison),
-        difference=signed_text(comparison.difference),
         cautions=tuple(cautions),
         lanes=lanes,
         ticks=ticks,

@@ -1,6 +1,6 @@
 """The report: one HTML file that holds all it needs and loads nothing.
 
-`findings` and `views` turn scores and runs into small view objects, and the templates of `report/` turn those into
+`verdicts`, `findings` and `views` turn tables into small view objects, and the templates of `report/` turn those into
 markup. A template shows what it is given and computes nothing; every text is escaped there.
 """
 
@@ -11,50 +11,41 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
-from workflow_scripts.evaluation.aggregate import check_runs, check_scores, tasks_of
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.evaluation.aggregate import headline_arms, tasks_of
 from workflow_scripts.reporting.findings import choices_on_test, concerns, findings, gaps_in_the_grid
-from workflow_scripts.reporting.views import (
-    averages_table,
-    checksums_table,
-    corpora_table,
-    cost_table,
-    gaps_table,
-    language_tables,
-    lengths_table,
-    search_table,
-)
+from workflow_scripts.reporting.inputs import Inputs
+from workflow_scripts.reporting.published import audit, audit_in_words
+from workflow_scripts.reporting.verdicts import answers, summary
+from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
+from workflow_scripts.reporting.views.corpora import checksums_table, corpora_table
+from workflow_scripts.reporting.views.differences import differences_table, forests, overview
+from workflow_scripts.reporting.views.examples import examples_by_task
+from workflow_scripts.reporting.views.published import audit_table, beside_table, published_tables
+from workflow_scripts.reporting.views.scores import averages_table, gaps_table, language_tables
+from workflow_scripts.reporting.views.trade_offs import cost_plots, legend, length_plots, rate_plots
+from workflow_scripts.reporting.views.training import cost_table, lengths_table, search_table
 from workflow_scripts.reporting.wording import Names, read_languages, readable_date
 
-BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 PROVENANCE = ("configuration", "encoders", "corpora", "versions", "machine", "git_commit", "date")
 
 
-def render(scores: pd.DataFrame, runs: pd.DataFrame, provenance: dict[str, Any], template_folder: Path) -> str:
+def render(inputs: Inputs, template_folder: Path) -> str:
     """Render the page.
 
     Args:
-        scores: the long score table (see `aggregate`).
-        runs: one row for each training run (see `tables.read_runs`).
-        provenance: `benchmark`, and those of `PROVENANCE` that are known.
+        inputs: everything that the page shows.
         template_folder: the folder `report/`.
 
     Raises:
         UserError: a table lacks a column, or the provenance a key of its benchmark.
     """
-    check_scores(scores)
-    check_runs(runs)
-    absent = [key for key in BENCHMARK if key not in provenance.get("benchmark", {})]
-    if absent:
-        raise UserError(f"the provenance does not say what was run: add benchmark.{', benchmark.'.join(absent)}")
+    inputs.check()
     names = Names(
         languages=read_languages(template_folder / "languages.csv"),
-        several_encoders=len(set(scores["encoder"]) | set(runs["encoder"])) > 1,
+        several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,
     )
-    generated = provenance["benchmark"]["source"] == "mini"
     script = (template_folder / "script.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder),
@@ -64,30 +55,78 @@ def render(scores: pd.DataFrame, runs: pd.DataFrame, provenance: dict[str, Any],
         lstrip_blocks=True,
     )
     environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    final, lost = concerns(runs, names)
-    choices = choices_on_test(provenance.get("configuration") or {})
     return environment.get_template("template.html.j2").render(
         # Style and script are our own files; nothing of an experiment is ever marked as safe.
         style=Markup((template_folder / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=script_hash(script),
-        benchmark=provenance["benchmark"],
-        provenance={**dict.fromkeys(PROVENANCE), **provenance},
-        date=readable_date(provenance.get("date") or ""),
-        encoders=sorted(set(scores["encoder"]) | set(runs["encoder"])),
-        findings=findings(scores, runs, names),
-        runs_known=not runs.empty,
-        final_concerns=choices + final + gaps_in_the_grid(scores, runs, names),
-        lost_concerns=lost,
-        summary_tables=[averages_table(scores, runs, names), gaps_table(scores, runs, names)],
-        language_tables=[
+        **_head(inputs, names),
+        **_results(inputs, names),
+        **_explanations(inputs, names),
+    )
+
+
+def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
+    """What the page begins and ends with: what was run, what follows, what went wrong."""
+    scores, runs, provenance = inputs.scores, inputs.runs, inputs.provenance
+    final, lost = concerns(runs, names)
+    corpora = provenance.get("corpora") or []
+    return {
+        "benchmark": provenance["benchmark"],
+        "provenance": {**dict.fromkeys(PROVENANCE), **provenance},
+        "date": readable_date(provenance.get("date") or ""),
+        "encoders": sorted(set(scores["encoder"]) | set(runs["encoder"])),
+        "summary": summary(inputs.differences, names),
+        "answers": answers(inputs.differences, runs, inputs.alignment, headline_arms(scores, runs), names),
+        "runs_known": not runs.empty,
+        "final_concerns": choices_on_test(provenance.get("configuration") or {})
+        + final
+        + gaps_in_the_grid(scores, runs, names),
+        "lost_concerns": lost,
+        "corpora_table": corpora_table(corpora, names),
+        "checksums_table": checksums_table(corpora, names),
+    }
+
+
+def _results(inputs: Inputs, names: Names) -> dict[str, Any]:
+    """The scores, how sure their differences are, and what they cost."""
+    scores, runs, differences = inputs.scores, inputs.runs, inputs.differences
+    generated = inputs.provenance["benchmark"]["source"] == "mini"
+    return {
+        "overview": overview(differences, names),
+        "findings": findings(scores, runs, differences, names),
+        "forests": forests(differences, names),
+        "differences_table": differences_table(differences, names),
+        "summary_tables": [averages_table(scores, runs, names), gaps_table(scores, runs, names)],
+        "language_tables": [
             table for task in tasks_of(scores) for table in language_tables(scores, runs, task, names, generated)
         ],
-        search_tables=[table for table in (lengths_table(runs, names), search_table(runs, names)) if table.bodies],
-        cost_table=cost_table(runs, names),
-        corpora_table=corpora_table(provenance.get("corpora") or [], names),
-        checksums_table=checksums_table(provenance.get("corpora") or [], names),
-    )
+        "search_tables": [table for table in (lengths_table(runs, names), search_table(runs, names)) if table.bodies],
+        "length_plots": length_plots(scores, runs, names),
+        "rate_plots": rate_plots(runs, names),
+        "cost_plots": cost_plots(scores, runs, names),
+        "cost_table": cost_table(runs, names),
+        "methods": legend(runs),
+        "methods_with_prompts": legend(runs[runs["prompt_length"] > 0]),
+    }
+
+
+def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
+    """Why: the analyses of section 5, single predictions, and the paper's own numbers."""
+    benchmark = inputs.provenance["benchmark"]
+    found = audit(inputs.published)
+    return {
+        "analysis_tables": analysis_tables(inputs.alignment, names),
+        "figure": figure(inputs.projections, inputs.boundaries, names),
+        "samples": inputs.samples,
+        "samples_note": samples_note(inputs.samples, names),
+        "examples": examples_by_task(inputs.examples, names),
+        "published_tables": published_tables(inputs.published),
+        "beside_table": beside_table(inputs.published, inputs.scores, inputs.runs, inputs.comparable_pairs, names),
+        "why_not_comparable": benchmark.get("why_not_comparable", []),
+        "audit_table": audit_table(found),
+        "audit_in_words": audit_in_words(found),
+    }
 
 
 def script_hash(script: str) -> str:

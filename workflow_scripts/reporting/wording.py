@@ -54,12 +54,24 @@ def metric_title(metric: str) -> str:
 
 def score_text(value: float | None) -> str:
     """A percentage with one digit, as the paper prints it; a dash where there is none."""
-    return NOTHING if value is None or pd.isna(value) else f"{value:.1f}".replace("-", "−")
+    return NOTHING if value is None or pd.isna(value) else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def signed_text(value: float) -> str:
-    """A difference with its sign."""
-    return f"{value:+.1f}".replace("-", "−")
+    """A difference with its sign; what rounds to nothing has none."""
+    return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval in words: `−2.1 to 4.4`."""
+    return f"{score_text(low)} to {score_text(high)}"
+
+
+def p_text(p: float) -> str:
+    """A p-value to the digits that matter: `p 0.31`, `p 0.004`, `p < 0.001`."""
+    if pd.isna(p):
+        return "p not known"
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.0995 else f"p {p:.2f}"
 
 
 def spread_text(std: float | None) -> str:

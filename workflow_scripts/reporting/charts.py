@@ -1,0 +1,147 @@
+"""Charts as view objects: where each mark stands, so that a template draws them without computing.
+
+Places along an axis are percentages of its length, so a chart stretches with the page and its text does not. Heights
+of a plot are pixels, counted from the top.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+HEIGHT = 190  # pixels of a plot's inside
+LINE = 13  # pixels between two labels at a plot's edge
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A value that an axis names, and where."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A stretch of numbers, by their logarithms if `logarithmic`."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies between the ends, in percent; what lies outside is put at the end."""
+        low, high, at = (
+            (map(math.log10, (self.low, self.high, value))) if self.logarithmic else (self.low, self.high, value)
+        )
+        return round(100 * min(1.0, max(0.0, (at - low) / (high - low))), 2)
+
+
+def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[float, ...]]:
+    """An axis from one round number to another that holds all values, and the round numbers on it."""
+    known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(known), max(known)
+    raw = (high - low or abs(high) or 1.0) / (most - 1)
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return Axis(first * step, last * step), tuple(round(place * step, 10) for place in range(first, last + 1))
+
+
+def log_axis(values: Iterable[float]) -> tuple[Axis, tuple[float, ...]]:
+    """A logarithmic axis that holds all values (above 0) with some room, and the powers of ten on it.
+
+    Where it spans no two of them, twice and five times a power count, too.
+    """
+    known = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
+    axis = Axis(min(known) / 1.6, max(known) * 1.6, logarithmic=True)
+    powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if axis.low <= tick <= axis.high]
+        if len(ticks) > 1:
+            break
+    every = math.ceil(len(ticks) / 5) or 1
+    return axis, tuple(ticks[::every])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a plot; `x` in percent from the left, `y` in pixels from the top; `kind` are CSS classes."""
+
+    x: float
+    y: float
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A straight line of a plot, in the units of `Mark`."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text at the right edge of a plot."""
+
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One small chart of points over two axes."""
+
+    title: str
+    x_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...]
+    segments: tuple[Segment, ...]
+    labels: tuple[Label, ...]
+    description: str
+    height: int = HEIGHT
+
+
+def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
+    """Where a value stands on an upright axis, in pixels from the top."""
+    return round(height * (1 - axis.place(value) / 100), 1)
+
+
+def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:
+    """The lines from each mark to the next."""
+    return [Segment(a.x, a.y, b.x, b.y, kind) for a, b in pairwise(marks)]
+
+
+def apart(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
+    """The labels in their order from the top, moved so that none covers another."""
+    placed: list[Label] = []
+    for label in sorted(labels, key=lambda label: label.y):
+        above = placed[-1].y + LINE if placed else -math.inf
+        placed.append(Label(max(label.y, above), label.text))
+    below = math.inf
+    for place in reversed(range(len(placed))):
+        placed[place] = Label(round(min(placed[place].y, below, height), 1), placed[place].text)
+        below = placed[place].y - LINE
+    return tuple(placed)
+
+
+def clipped(a: float, b: float, c: float, size: float) -> tuple[float, float, float, float] | None:
+    """The part of the line `a x + b y + c = 0` in the square from (0, 0) to (size, size): x1, y1, x2, y2, or None."""
+    crossings = set()
+    for edge in (0.0, size):
+        if b:
+            crossings.add((edge, -(a * edge + c) / b))
+        if a:
+            crossings.add((-(b * edge + c) / a, edge))
+    inside = sorted(
+        (round(x, 2), round(y, 2)) for x, y in crossings if -1e-6 <= x <= size + 1e-6 and -1e-6 <= y <= size + 1e-6
+    )
+    return None if len(inside) < 2 or inside[0] == inside[-1] else (*inside[0], *inside[-1])

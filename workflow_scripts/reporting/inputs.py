@@ -1,0 +1,133 @@
+"""What the page is made from: the tables and records that earlier steps wrote, read and checked."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.evaluation.aggregate import check_runs, check_scores
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import read_json
+
+MODEL = ["encoder", "task", "method", "prompt_length"]
+COLUMNS = {
+    "differences": [
+        *MODEL,
+        "metric",
+        "baseline",
+        "scope",
+        "difference",
+        "low",
+        "high",
+        "p_interval",
+        "p_permutation",
+        "p_holm",
+        "significant",
+        "seeds",
+        "units",
+    ],
+    "alignment": [*MODEL, "seed", "language", "measure", "value"],
+    "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
+    "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
+    "published": ["table", "task", "model", "method", "run", "language", "metric", "value", "std", "note", "half"],
+}
+TEXT = [
+    "encoder",
+    "task",
+    "method",
+    "metric",
+    "baseline",
+    "scope",
+    "language",
+    "measure",
+    "id",
+    "label",
+    "model",
+    "note",
+]
+EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed")
+BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A table of the page's inputs that holds no row."""
+    return pd.DataFrame(columns=COLUMNS[name])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the page shows; a part that was not made is empty, and the page says so.
+
+    Attributes:
+        scores: the long score table (see `aggregate`).
+        runs: one row for each training run (see `tables.read_runs`).
+        provenance: `benchmark`, and those of `page.PROVENANCE` that are known.
+        differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
+        alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
+        projections, boundaries: the points and lines of figure 2.
+        samples: which texts the representations are of.
+        examples: predictions of single rows, where the methods disagree.
+        published: the paper's numbers (see `published.read_published`).
+    """
+
+    scores: pd.DataFrame
+    runs: pd.DataFrame
+    provenance: dict[str, Any]
+    differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
+    alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
+    projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
+    boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))
+    samples: dict[str, Any] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    published: pd.DataFrame = field(default_factory=lambda: empty("published"))
+
+    @property
+    def comparable_pairs(self) -> list[tuple[str, str]]:
+        """The encoders and tasks whose scores may stand beside the paper's."""
+        return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
+
+    def check(self) -> None:
+        """Refuse what cannot be shown. Raises UserError that names the table and the column or key."""
+        check_scores(self.scores)
+        check_runs(self.runs)
+        absent = [key for key in BENCHMARK if key not in self.provenance.get("benchmark", {})]
+        if absent:
+            raise UserError(f"the provenance does not say what was run: add benchmark.{', benchmark.'.join(absent)}")
+        for name, columns in COLUMNS.items():
+            lacking = [column for column in columns if column not in getattr(self, name)]
+            if lacking:
+                raise UserError(f"the table of {name} lacks the columns {', '.join(lacking)}")
+        for place, example in enumerate(self.examples):
+            lacking = [key for key in EXAMPLE if key not in example]
+            if lacking:
+                raise UserError(
+                    f"example {place} lacks {', '.join(lacking)}: delete the file and run the workflow again"
+                )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read one of the tables. Only an empty field is missing: a language may be called `na`. Raises UserError."""
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
+    # An untuned encoder has no task, an untitled note no text.
+    return table.fillna({column: "" for column in TEXT if column in table})
+
+
+def read_differences(path: Path) -> pd.DataFrame:
+    """Read the differences; `significant` becomes true or false. Raises UserError."""
+    table = read_table(path)
+    if "significant" in table:
+        table["significant"] = table["significant"].astype(str).str.lower() == "true"
+    return table
+
+
+def read_examples(path: Path) -> list[dict[str, Any]]:
+    """Read the examples. Raises UserError that names the file when it holds no list."""
+    examples = read_json(path)
+    if not isinstance(examples, list):
+        raise UserError(f"{path} holds no list of examples but {json.dumps(examples)[:40]}: delete it and run again")
+    return examples

@@ -1,0 +1,266 @@
+"""The answers in words: which method transfers better, by how much, how surely, where, at what cost, and why.
+
+Each sentence follows from a table alone, and says so where nothing follows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from workflow_scripts.evaluation.aggregate import SOURCE_LANGUAGE
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.reporting.tables import cost
+from workflow_scripts.reporting.views.differences import AVERAGE, GAP, direction, languages
+from workflow_scripts.reporting.views.table import method_class
+from workflow_scripts.reporting.wording import (
+    Names,
+    bytes_text,
+    interval_text,
+    method_title,
+    p_text,
+    plural,
+    score_text,
+    signed_text,
+)
+
+LEVEL = 0.05  # of the tests; `differences.csv` says itself what is significant
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tests say of one method on one task: its average, and its transfer gap where there is one."""
+
+    method: str
+    direction: str
+    sentence: str
+    gap: str
+    basis: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of the page's head with its answers, a method each."""
+
+    question: str
+    sentences: tuple[str, ...]
+
+
+def verdicts(differences: pd.DataFrame, encoder: str, task: str, names: Names) -> list[Verdict]:
+    """A verdict for each method that was compared with a baseline on the task; none where nothing was."""
+    rows = differences[(differences["encoder"] == encoder) & (differences["task"] == task)]
+    found = []
+    for (method, baseline), of_method in rows.groupby(["method", "baseline"], sort=False):
+        average = of_method[of_method["scope"] == AVERAGE].to_dict("records")
+        gap = of_method[of_method["scope"] == GAP].to_dict("records")
+        if average:
+            found.append(
+                Verdict(
+                    method=method_class(method),
+                    direction=direction(average[0]),
+                    sentence=average_sentence(average[0]),
+                    gap=gap_sentence(gap[0]) if gap else "No transfer gap can be compared.",
+                    basis=_basis(average[0], names, baseline),
+                )
+            )
+    return found
+
+
+def average_sentence(row: dict) -> str:
+    """`Prompt tuning transfers better by 3.1 points (95 % interval 1.0 to 5.2, p 0.004).`"""
+    title = method_title(row["method"])
+    if direction(row) == "open":
+        return f"No difference is shown between {_pair(row)}: {_open(row)}"
+    more = direction(row) == "better"
+    return f"{title} transfers {'better' if more else 'worse'} by {_size(row)}."
+
+
+def gap_sentence(row: dict) -> str:
+    """`Its transfer gap is smaller by 2.0 points (95 % interval 0.4 to 3.6, p 0.01).` A smaller gap is better."""
+    if direction(row) == "open":
+        return f"Of its transfer gap no difference is shown: {_open(row)}"
+    return f"Its transfer gap is {'larger' if row['difference'] > 0 else 'smaller'} by {_size(row)}."
+
+
+def _pair(row: dict) -> str:
+    return f"{method_title(row['method']).lower()} and {method_title(row['baseline']).lower()}"
+
+
+def _size(row: dict) -> str:
+    """A significant difference without its sign, which the words around it give."""
+    sign = 1 if row["difference"] > 0 else -1
+    ends = sorted((sign * row["low"], sign * row["high"]))
+    size = score_text(abs(row["difference"]))
+    return f"{size} points (95\u00a0% interval {interval_text(*ends)}, {p_text(row['p_holm'])})"
+
+
+def _open(row: dict) -> str:
+    if pd.isna(row["low"]) or pd.isna(row["high"]):
+        return f"{signed_text(row['difference'])} points, and no interval can be given."
+    ends = interval_text(row["low"], row["high"])
+    said = f"{signed_text(row['difference'])} points, and the 95\u00a0% interval runs from {ends}"
+    if row["low"] <= 0 <= row["high"]:
+        return f"{said} ({p_text(row['p_holm'])})."
+    return f"{said}; the permutation test does not rule chance out ({p_text(row['p_holm'])})."
+
+
+def _basis(row: dict, names: Names, baseline: str) -> str:
+    arm = names.arm(row["method"], row["prompt_length"])
+    counted = f"{arm} against {method_title(baseline).lower()}, {plural(int(row['seeds']), 'seed')}"
+    if pd.notna(row["units"]):
+        counted += f", {row['units']:,.0f} test units"
+    if row["seeds"] == 1:
+        counted += ". With one seed the interval counts the examples alone, not what another seed would change"
+    return f"{counted}."
+
+
+def summary(differences: pd.DataFrame, names: Names) -> list[str]:
+    """The headline of the whole grid: a sentence for each method, over all tasks and encoders."""
+    averages = differences[differences["scope"] == AVERAGE]
+    return [
+        _summary(method, baseline, rows.to_dict("records"), names)
+        for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
+    ] or ["Nothing follows: no two methods were compared by a test."]
+
+
+def _summary(method: str, baseline: str, rows: list[dict], names: Names) -> str:
+    counts, total = Counter(direction(row) for row in rows), len(rows)
+    title, other = method_title(method), method_title(baseline).lower()
+    many = "comparisons" if names.several_encoders else "tasks"
+    if counts["open"] == total:
+        return f"{title} and {other}: no difference is shown on {_all(total, many)}."
+    parts = []
+    if counts["better"]:
+        parts.append(f"better than {other} on {_of(counts['better'], total, many)}{_range(rows, 'better')}")
+    if counts["worse"] and parts:
+        parts.append(f"worse on {counts['worse']}{_range(rows, 'worse')}")
+    elif counts["worse"]:
+        parts.append(f"worse than {other} on {_of(counts['worse'], total, many)}{_range(rows, 'worse')}")
+    rest = f"; on {counts['open']} no difference is shown" if counts["open"] else ""
+    return f"{title} transfers {' and '.join(parts)}{rest}."
+
+
+def _all(total: int, many: str) -> str:
+    return f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
+
+
+def _of(count: int, total: int, many: str) -> str:
+    if count == total:
+        return f"the one {many[:-1]}" if total == 1 else f"all {total} {many}"
+    return f"{count} of {total} {many}"
+
+
+def _range(rows: list[dict], wanted: str) -> str:
+    sizes = sorted(abs(row["difference"]) for row in rows if direction(row) == wanted)
+    low, high = score_text(sizes[0]), score_text(sizes[-1])
+    return f" (by {low} points)" if low == high else f" (by {low} to {high} points)"
+
+
+def answers(
+    differences: pd.DataFrame, runs: pd.DataFrame, alignment: pd.DataFrame, arms: dict, names: Names
+) -> list[Answer]:
+    """What the page's head says besides the headline: where, at what cost, why."""
+    return [
+        Answer("Where?", tuple(_where(differences, names)) or ("Not known: no difference by language was tested.",)),
+        Answer(
+            "At what cost?", tuple(_costs(runs, arms)) or ("Not known: there are no runs of two methods to compare.",)
+        ),
+        Answer("Why?", tuple(_why(alignment)) or ("Not known: no representations were analysed.",)),
+    ]
+
+
+def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
+    for (method, baseline), group in languages(differences).groupby(["method", "baseline"], sort=False):
+        rows = group.to_dict("records")
+        counts = Counter(direction(row) for row in rows)
+        title, other = method_title(method), method_title(baseline).lower()
+        if counts["open"] == len(rows):
+            yield f"{title} and {other}: no difference is shown in any of {len(rows)} pairs of task and language."
+            continue
+        sentence = (
+            f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} pairs of task and"
+            f" language, worse in {counts['worse']}"
+        )
+        tested = [row for row in rows if row["significant"]]
+        if tested:
+            most = max(tested, key=lambda row: abs(row["difference"]))
+            sentence += (
+                f"; the largest difference is {signed_text(most['difference'])} points in"
+                f" {names.language(most['scope'])} on {TASKS[most['task']].title}"
+            )
+        yield sentence + "."
+
+
+def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
+    table = cost(runs)
+    headline = [arms.get((row.encoder, row.task, row.method)) == row.prompt_length for row in table.itertuples()]
+    table = table[pd.Series(headline, index=table.index, dtype=bool)]
+    baseline = table[table["method"] == "fine_tuning"]
+    for method in dict.fromkeys(table["method"]):
+        both = table[table["method"] == method].merge(baseline, on=["encoder", "task"], suffixes=("", "_baseline"))
+        if method == "fine_tuning" or both.empty:
+            continue
+        ratio = {
+            name: float((both[name] / both[f"{name}_baseline"]).median())
+            for name in ("tuned_parameters", "seconds", "peak_memory_mb")
+        }
+        stored, baseline_stored = (both[name].median() for name in ("stored_bytes", "stored_bytes_baseline"))
+        yield (
+            f"{method_title(method)} tunes {_percent(100 * ratio['tuned_parameters'])} of the parameters that"
+            f" fine-tuning tunes, stores {bytes_text(stored)} instead of {bytes_text(baseline_stored)}, takes"
+            f" {_times(ratio['seconds'])} the time to train and {_times(ratio['peak_memory_mb'])} the memory (medians"
+            " over tasks)."
+        )
+
+
+def _percent(value: float) -> str:
+    return "an unknown share" if pd.isna(value) else f"{value:.2g}\u00a0%"
+
+
+def _times(value: float) -> str:
+    return (
+        "an unknown multiple of" if pd.isna(value) else f"{value:.1f} times" if value >= 0.95 else f"{value:.2g} times"
+    )
+
+
+WHY = (  # measure, what it says, the words for more and for less, unit
+    (
+        "before_after",
+        "the representations stay {} the untuned encoder’s: cosine",
+        ("closer to", "less close to"),
+        "\u00a0%",
+    ),
+    ("relative_difference", "translations stand out {} from other pairs of texts: by", ("more", "less"), "\u00a0%"),
+    (
+        "boundary_angle",
+        "the languages’ decision boundaries are turned {} away from English’s:",
+        ("farther", "less far"),
+        "°",
+    ),
+    ("linear_accuracy", "a classifier of English representations is {} on the others:", ("better", "worse"), "\u00a0%"),
+)
+
+
+def _why(alignment: pd.DataFrame) -> Iterator[str]:
+    """What tuning does to representations, the method against fine-tuning on the same tasks, English left out."""
+    tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != SOURCE_LANGUAGE)]
+    key = ["encoder", "task"]
+    for method in dict.fromkeys(tuned["method"]):
+        rows = {name: tuned[tuned["method"] == name] for name in (method, "fine_tuning")}
+        both = rows[method][key].drop_duplicates().merge(rows["fine_tuning"][key].drop_duplicates())
+        if method == "fine_tuning" or both.empty:
+            continue
+        ours, theirs = (rows[name].merge(both).groupby("measure")["value"].mean() for name in rows)
+        parts = [
+            f"{said.format(words[0] if ours[measure] > theirs[measure] else words[1])}"
+            f" {ours[measure]:.0f}{unit} against {theirs[measure]:.0f}{unit}"
+            for measure, said, words, unit in WHY
+            if measure in ours and measure in theirs
+        ]
+        if parts:
+            title = method_title(method)
+            yield (
+                f"{title} compared with fine-tuning, on average over the other languages: {'; '.join(parts)}. This goes"
+                " with the scores; it proves no cause."
+            )

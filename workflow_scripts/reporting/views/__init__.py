@@ -1,0 +1,1 @@
+"""The sections of the page as small view objects, ready for templates that compute nothing."""

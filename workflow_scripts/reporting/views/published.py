@@ -1,0 +1,163 @@
+"""The paper's own numbers, apart from ours; ours beside them only where the two can be compared."""
+
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.reporting.published import beside
+from workflow_scripts.reporting.views.differences import AVERAGE, GAP
+from workflow_scripts.reporting.views.table import Cell, Column, Row, Table, arm_cell, sortable
+from workflow_scripts.reporting.wording import (
+    NOTHING,
+    Names,
+    method_title,
+    metric_title,
+    score_text,
+    signed_text,
+    spread_text,
+)
+
+
+def published_tables(published: pd.DataFrame) -> list[Table]:
+    """Tables 1 and 2 as the paper prints them."""
+    made = (
+        _as_printed(published, 1, identifier="published-1", title="Averages over languages, as published"),
+        _as_printed(published, 2, identifier="published-2", title="Transfer gaps, as published"),
+    )
+    return [table for table in made if table is not None]
+
+
+def _as_printed(published: pd.DataFrame, number: int, **texts: Any) -> Table | None:
+    rows = published[published["table"] == number]
+    if rows.empty:
+        return None
+    columns = [
+        (task, metric)
+        for task, entry in TASKS.items()
+        for metric in entry.metrics
+        if ((rows["task"] == task) & (rows["metric"] == metric)).any()
+    ]
+    return Table(
+        columns=(
+            Column("Method", "head"),
+            *(Column(TASKS[task].title, small=(metric_title(metric),)) for task, metric in columns),
+        ),
+        bodies=tuple(
+            (Row((arm_cell(method, method_title(method), model), *(_printed(printed, *column) for column in columns))),)
+            for (model, method), printed in rows.groupby(["model", "method"], sort=False)
+        ),
+        paper=f"The paper’s table {number}, as printed",
+        kind="summary",
+        sorts="bodies",
+        published=True,
+        **texts,
+    )
+
+
+def _printed(rows: pd.DataFrame, task: str, metric: str) -> Cell:
+    found = rows[(rows["task"] == task) & (rows["metric"] == metric)]
+    if found.empty or pd.isna(found.iloc[0]["value"]):
+        return Cell(NOTHING, marks=("missing",))
+    return Cell(
+        score_text(found.iloc[0]["value"]), small=spread_text(found.iloc[0]["std"]), sort=float(found.iloc[0]["value"])
+    )
+
+
+def beside_table(
+    published: pd.DataFrame,
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    comparable: list[tuple[str, str]],
+    names: Names,
+) -> Table | None:
+    """Ours beside the paper's, of the encoders and tasks that are `comparable`; None where there are none."""
+    if not comparable or published.empty:
+        return None
+    rows = beside(published, scores, runs, comparable)
+    if rows.empty:
+        return None
+    return Table(
+        identifier="beside",
+        title="Ours beside the paper’s",
+        caption=(
+            "Of the encoders and corpora that are the paper’s. ± of ours is a sample’s deviation over seeds, of the"
+            " paper’s a population’s."
+        ),
+        columns=(
+            Column("Task", "head"),
+            Column("Metric", "text"),
+            Column("Scope", "text"),
+            Column("Ours"),
+            Column("Published"),
+            Column("Difference"),
+            Column("Note", "text"),
+        ),
+        bodies=tuple(
+            tuple(_beside_row(row, names) for row in of_task.to_dict("records"))
+            for _, of_task in rows.groupby("task", sort=False)
+        ),
+    )
+
+
+def _beside_row(row: dict, names: Names) -> Row:
+    scope = {AVERAGE: "average", GAP: "transfer gap"}.get(row["scope"], names.language(row["scope"]))
+    return Row(
+        (
+            arm_cell(
+                row["method"], TASKS[row["task"]].title, names.arm(row["method"], row["prompt_length"], row["encoder"])
+            ),
+            Cell(metric_title(row["metric"])),
+            Cell(scope),
+            Cell(score_text(row["ours"]), small=spread_text(row["ours_std"]), sort=sortable(row["ours"])),
+            Cell(
+                score_text(row["published"]), small=spread_text(row["published_std"]), sort=sortable(row["published"])
+            ),
+            Cell(signed_text(row["difference"]), sort=sortable(row["difference"])),
+            Cell(row["note"]),
+        )
+    )
+
+
+def audit_table(audit: pd.DataFrame) -> Table | None:
+    """What the paper prints and its own rows do not give; None where all agrees."""
+    wrong = audit[audit["agrees"].notna() & (audit["agrees"].astype(str).str.lower() == "false")]
+    if wrong.empty:
+        return None
+    return Table(
+        identifier="audit",
+        title="Printed figures that do not follow from the paper’s own",
+        caption="Printed and recomputed; the tolerance is how far apart rounding alone may bring the two.",
+        columns=(
+            Column("Table", "head"),
+            Column("Task", "text"),
+            Column("Method", "text"),
+            Column("Run", "text"),
+            Column("What", "text"),
+            Column("Printed"),
+            Column("Recomputed"),
+            Column("Tolerance"),
+            Column("Note", "text"),
+        ),
+        bodies=(tuple(_audit_row(row) for row in wrong.to_dict("records")),),
+    )
+
+
+def _audit_row(row: dict) -> Row:
+    return Row(
+        (
+            Cell(f"Table {row['table']}"),
+            Cell(TASKS[row["task"]].title if row["task"] in TASKS else str(row["task"])),
+            Cell(method_title(row["method"])),
+            Cell(NOTHING if pd.isna(row["run"]) else str(row["run"])),
+            Cell(str(row["what"])),
+            Cell(score_text(row["printed"]), sort=sortable(row["printed"])),
+            Cell(_two(row["recomputed"]), sort=sortable(row["recomputed"])),
+            Cell(_two(row["tolerance"]), sort=sortable(row["tolerance"])),
+            Cell(str(row["note"])),
+        )
+    )
+
+
+def _two(value: float) -> str:
+    return NOTHING if pd.isna(value) else f"{value:.2f}".replace("-", "−")

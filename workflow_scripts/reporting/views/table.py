@@ -1,0 +1,102 @@
+"""What a table of the page is made of: rows of cells, with how they look and sort."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.evaluation.aggregate import COMPARED
+from workflow_scripts.experiment.catalogue import METHODS
+
+FILTERED = 12  # a table with as many rows to sort has a field to filter them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what it shows, in which small print, and by what it sorts.
+
+    Attributes:
+        shade: 0 to 1, the depth of the heat map's tint; None for no tint.
+        marks: names of CSS classes.
+        swatch: the method whose colour stands before the text.
+        language, direction: of the text, where it is not English.
+    """
+
+    text: str
+    small: str = ""
+    sort: float | str | None = None
+    shade: float | None = None
+    marks: tuple[str, ...] = ()
+    title: str = ""
+    swatch: str = ""
+    language: str = ""
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head; `kind` is `head` (names the row), `number` or `text`; `small` are lines of small print.
+
+    `language` is the code of the language whose scores the column holds: the page can hide it.
+    """
+
+    title: str
+    kind: str = "number"
+    small: tuple[str, ...] = ()
+    hint: str = ""
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; `kind` is a CSS class."""
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; `sorts` is `bodies` where the rows of a body belong together, else `rows`.
+
+    `published` says that the numbers are the paper's and not ours.
+    """
+
+    identifier: str
+    title: str
+    columns: tuple[Column, ...]
+    bodies: tuple[tuple[Row, ...], ...]
+    paper: str = ""
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+    kind: str = ""
+    sorts: str = "rows"
+    published: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a reader would want to filter it."""
+        return (len(self.bodies) if self.sorts == "bodies" else sum(map(len, self.bodies))) >= FILTERED
+
+
+def arm_cell(method: str, text: str, small: str = "", sort: str | None = None) -> Cell:
+    """The cell that names a row's arm, with its method's colour."""
+    return Cell(text, small=small, swatch=method_class(method), sort=sort or text)
+
+
+def paper_table(number: int | None, what: str = "") -> str:
+    """Which table of the paper a table corresponds to."""
+    return f"The paper’s table {number}" if number else what or "Not in the paper"
+
+
+def sortable(value: Any) -> float | None:
+    """What a number's cell sorts by; None, which sorts last, where there is no number."""
+    return None if pd.isna(value) else float(value)
+
+
+def method_class(method: str) -> str:
+    """The CSS class of a method's colour: the two that the paper compares have their own, others share four in turn."""
+    if method in COMPARED:
+        return method
+    others = [name for name in METHODS if name not in COMPARED]
+    return f"other-{others.index(method) % 4 if method in others else 0}"
