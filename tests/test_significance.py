@@ -15,6 +15,7 @@ from workflow_scripts.evaluation.contributions import write_units
 from workflow_scripts.evaluation.differences import COLUMNS, differences
 from workflow_scripts.evaluation.significance import (
     Effect,
+    Spread,
     combine,
     effect,
     estimate,
@@ -192,6 +193,20 @@ def test_intervals_hold_the_true_difference_and_chance_is_not_called_significant
     found = measured(condition, data_sets=1000)
     assert 93 <= found["coverage"] <= 97
     assert found["significant"] <= 6
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(2, 0.945, 0.99), (3, 0.94, 0.97), (5, 0.945, 0.96)])
+@pytest.mark.parametrize("variance_of_seeds", [0.0, 0.25, 1.0, 4.0, 10.0, 50.0])
+def test_whatever_the_share_of_the_seeds_in_the_variance_the_interval_holds_the_truth(
+    seeds, least, most, variance_of_seeds
+):
+    """Estimates of variances as normal data give them; that of the units is 1."""
+    generator = np.random.default_rng(10)
+    of_units = generator.chisquare(299, 50_000) / 299
+    of_seeds = variance_of_seeds * generator.chisquare(seeds - 1, 50_000) / (seeds - 1)
+    error = generator.normal(0, np.sqrt(1 + variance_of_seeds), 50_000)
+    held = np.abs(error) <= half_width(Spread(of_units, of_seeds, 299, seeds - 1), 0.05)
+    assert least <= held.mean() <= most
 
 
 @pytest.mark.parametrize("condition", FIVE_SEEDS, ids=str)
