@@ -46,7 +46,7 @@ bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer an
 rehearsal: .venv/ready-to-develop ## take three steps of each method and task with an encoder of XLM-R-large's size
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)
 
-coverage: .venv/ready-to-develop ## check intervals and tests on data whose true difference is known: three minutes
+coverage: .venv/ready-to-develop ## check intervals and tests on data whose true difference is known: three minutes on a quiet machine
 	@$(IN_VENV) python -m benchmarks.coverage $(ARGS)
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself (needs Graphviz)

@@ -209,6 +209,32 @@ def test_whatever_the_share_of_the_seeds_in_the_variance_the_interval_holds_the_
     assert least <= held.mean() <= most
 
 
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "separate"])
+def test_averages_and_gaps_hold_the_truth_and_holm_keeps_a_family_of_languages_from_chance(parallel):
+    """Four languages, 5 seeds: units and seeds have effects that languages share, and others that they do not."""
+    generator = np.random.default_rng(11)
+    data_sets, seeds, units, truths = 1000, 5, 100, np.array([4.0, 1.0, 0.0, -2.0])
+
+    def drawn(*shape: int, std: float) -> np.ndarray:
+        return generator.normal(0, std, (data_sets, *shape))
+
+    shared_unit, shared_seed = drawn(1, units, std=20), drawn(seeds, 1, std=1)
+    effects = []
+    for truth in truths:
+        unit = drawn(1, units, std=20) + (shared_unit if parallel else 0)
+        points = truth + unit + shared_seed + drawn(seeds, 1, std=1) + drawn(seeds, units, std=30)
+        effects.append(effect(scored(points / 100), scored(np.zeros_like(points))))
+    places = [np.arange(units) + (0 if parallel else number * units) for number in range(len(truths))]
+    for weights in ([0.25] * 4, [1, -1 / 3, -1 / 3, -1 / 3]):
+        one = combine(effects, weights, places, 1 + places[-1][-1])
+        held = np.abs(one.difference - np.dot(weights, truths)) <= half_width(spread(one), 0.05)
+        assert 0.93 <= held.mean() <= 0.97
+
+    by_chance = [p_interval(one.difference - truth, spread(one)) for one, truth in zip(effects, truths, strict=True)]
+    called = np.array([holm(p) for p in np.transpose(by_chance)]) <= 0.05
+    assert called.any(axis=1).mean() <= 0.06
+
+
 @pytest.mark.parametrize("condition", FIVE_SEEDS, ids=str)
 def test_a_plain_bootstrap_over_seeds_fails_the_same_check(condition):
     drawn, truth = draw(condition, 0.3, 1000, np.random.default_rng(1))
