@@ -18,7 +18,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan test lint bench rehearsal graph clean
+.PHONY: help run plan test lint bench rehearsal coverage graph clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -45,6 +45,9 @@ bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer an
 
 rehearsal: .venv/ready-to-develop ## take three steps of each method and task with an encoder of XLM-R-large's size
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)
+
+coverage: .venv/ready-to-develop ## check intervals and tests on data whose true difference is known: three minutes on a quiet machine
+	@$(IN_VENV) python -m benchmarks.coverage $(ARGS)
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself (needs Graphviz)
 	@command -v dot >/dev/null || { echo "make graph needs Graphviz (Debian: apt-get install graphviz)" >&2; exit 1; }

@@ -1,7 +1,7 @@
 # Tuned on English alone, which way of tuning a multilingual encoder transfers best to other languages?
 #
 #   encoder ──┐
-#             ├─> tokens ─> search ─> selected ─> runs ─> predictions ─> scores ─> tables, report
+#             ├─> tokens ─> search ─> selected ─> runs ─> predictions ─> scores ─> differences, tables, report
 #   corpora ──┘
 #
 # One rule file a stage; a rule calls the step of the same name in workflow_scripts/. What a job depends on besides its
@@ -67,3 +67,4 @@ rule all:
     input:
         f"{CONFIGURATION.results}/report.html",
         f"{CONFIGURATION.results}/examples.json",
+        rules.compare.output,

@@ -45,7 +45,8 @@ rule score:
             PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
         ],
     output:
-        PATHS.scores("{encoder}", "{task}", "{arm}", "{seed}"),
+        scores=PATHS.scores("{encoder}", "{task}", "{arm}", "{seed}"),
+        units=PATHS.units("{encoder}", "{task}", "{arm}", "{seed}"),
     log:
         "logs/score/{encoder}/{task}/{arm}/seed-{seed}.log",
     conda:
@@ -58,4 +59,4 @@ rule score:
         cfg=lambda wildcards: settings.as_text(settings.of_scores(wildcards.task, GRID.languages(wildcards.task))),
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
-        " --rows {input.rows:q} --scores {output:q} --log {log:q}"
+        " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"

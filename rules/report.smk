@@ -31,6 +31,28 @@ rule collect:
         " --provenance {output.provenance:q} --log {log:q}"
 
 
+rule compare:
+    input:
+        scores=rules.collect.output.scores,
+        runs=rules.collect.output.runs,
+        units=[file for _, _, file in GRID.seed_runs(PATHS, "units.parquet")],
+    output:
+        f"{CONFIGURATION.results}/differences.csv",
+    log:
+        "logs/compare.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=settings.as_text(settings.of_comparison(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        " --differences {output:q} --log {log:q}"
+
+
 rule exemplify:
     input:
         scores=rules.collect.output.scores,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from snakemake_runs import Workplace, jobs, replaced
 
-SUMS = ("collect", "exemplify", "render", "all")
+SUMS = ("collect", "compare", "exemplify", "render", "all")
 
 
 @pytest.fixture

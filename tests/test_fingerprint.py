@@ -16,7 +16,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm
 
 STEPS = sorted(file.stem for file in (ROOT / "workflow_scripts").glob("*.py") if file.stem != "__init__")
-SUMS = ["collect", "exemplify", "render"]
+SUMS = ["collect", "compare", "exemplify", "render"]
 FINGERPRINT = ROOT / "workflow_scripts/experiment/fingerprint.py"
 
 Fingerprint = Callable[..., str]

@@ -240,5 +240,5 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
         *(f"{rule} {{small,large}}/{arm}/{{1,2}}" for rule in ("train", "score") for arm in arms),
         f"predict {{small,large}}/{arms[0]}/{{1,2}}/{{en,zh}}",
         f"predict {{small,large}}/{arms[1]}/{{1,2}}/de",
-        *("collect", "render", "all"),
+        *("collect", "compare", "render", "all"),
     )

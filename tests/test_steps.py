@@ -22,6 +22,7 @@ from workflow_scripts import predict, select, tokenise, train
 from workflow_scripts.corpora import mini
 from workflow_scripts.corpora.schema import read_predictions, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
+from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import write_json
@@ -374,7 +375,8 @@ def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
     settings = json.dumps({"kind": "sentence_pair", "languages": LANGUAGES})
-    well(run("score", "--settings", settings, *files, "--scores", workplace / "scores.csv"))
+    files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
+    well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(line["language"], line["metric"]) for line in table] == [("en", "accuracy"), ("de", "accuracy")]
@@ -382,6 +384,8 @@ def test_scores_are_the_share_of_right_labels_by_language(workplace):
         predictions = read_predictions(predictions_file(workplace, line["language"]))
         right = sum(predictions[row["id"]] == row["label"] for row in rows_to_test(line["language"]))
         assert float(line["value"]) == pytest.approx(100 * right / 20)
+        units = read_units(workplace / "units.parquet", "accuracy")[line["language"]]
+        assert (sum(numerator for numerator, _ in units.values()), sum(of for _, of in units.values())) == (right, 20)
 
 
 def test_tokenising_refuses_texts_longer_than_the_encoders_positions(workplace):

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, Workplace, blocks, jobs, jobs_of, snakemake
 
+from workflow_scripts.evaluation.contributions import read_units
+from workflow_scripts.evaluation.differences import COLUMNS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths
 
@@ -41,7 +43,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 47
+    assert len(outputs) == len(set(outputs)) == 52
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -86,6 +88,19 @@ def test_the_winner_is_not_trained_twice(grid):
     assert (
         "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log").read_text()
     )
+
+
+def test_without_fine_tuning_the_table_of_differences_has_a_header_alone(grid):
+    text = (grid.folder / "results/differences.csv").read_text(encoding="utf-8")
+    assert text == ",".join(COLUMNS) + "\n"
+
+
+def test_every_score_is_the_ratio_of_its_units_sums(grid):
+    for row in table(grid.folder / "results/scores.csv"):
+        run = grid.folder / f"results/tiny/{row['task']}/prompt_tuning-2/seed-{row['seed']}"
+        sums = read_units(run / "units.parquet", row["metric"])[row["language"]].values()
+        value = 100 * sum(numerator for numerator, _ in sums) / sum(of for _, of in sums)
+        assert float(row["value"]) == pytest.approx(value, rel=1e-12)
 
 
 def test_the_report_names_its_benchmark(grid):
@@ -136,7 +151,7 @@ def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
     assert outcome.returncode == 0, outcome.stdout
     assert {row["seed"] for row in table(scores)} == {"13"}
     assert (copy.folder / "results/tiny/udpos/prompt_tuning-2/seed-42/weights.safetensors").exists()
-    assert copy.planned() == jobs("collect", "exemplify", "render", "all")
+    assert copy.planned() == jobs("collect", "compare", "exemplify", "render", "all")
     assert copy.run().returncode == 0
     assert scores.read_bytes() == before
 

@@ -1,6 +1,9 @@
 """Score the predictions of one tuned model in every language.
 
-    predictions.parquet + gold rows, by language ──> scores.csv   language, metric, value (percent)
+    predictions.parquet + gold rows, by language ──> scores.csv      language, metric, value (percent)
+                                                     units.parquet   language, metric, unit, numerator, denominator
+
+A score is 100 * sum(numerator) / sum(denominator) over its units, the test examples: what `compare` needs.
 
 Settings: `kind`, `languages`, in the order of the test sets.
 """
@@ -10,6 +13,7 @@ import csv
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
+from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import predictions_file
@@ -22,29 +26,34 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--predictions", type=Path, nargs="+", required=True, help="records of `predict`")
     result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
     result.add_argument("--scores", type=Path, required=True, help="the CSV file to write")
+    result.add_argument("--units", type=Path, required=True, help="the parquet file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score every language and write the table."""
+    """Score every language and write the two tables."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
     files = {
         language: predictions_file(record, language)
         for record in arguments.predictions
         for language in read_json(record)
     }
+    units = {}
     with (
         written(arguments.scores) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["language", "metric", "value"])
-        for language, rows in zip(languages, arguments.rows, strict=True):
+        for language, rows_file in zip(languages, arguments.rows, strict=True):
+            rows, predictions = read_rows(rows_file, kind), read_predictions(files[language])
             try:
-                values = score(kind, read_rows(rows, kind), read_predictions(files[language]))
+                values = score(kind, rows, predictions)
             except UserError as error:
                 raise UserError(f"{files[language]}: {error}") from error
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
+            units[language] = contributions(kind, rows, predictions)
+    write_units(arguments.units, units)
 
 
 if __name__ == "__main__":

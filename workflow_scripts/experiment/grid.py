@@ -153,3 +153,7 @@ class Paths:
     def scores(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
         """The scores of one tuned model in every language."""
         return self.run(encoder, task, arm, seed, "scores.csv")
+
+    def units(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
+        """What each test example adds to the scores of one tuned model."""
+        return self.run(encoder, task, arm, seed, "units.parquet")

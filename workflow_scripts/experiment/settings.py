@@ -117,6 +117,11 @@ def of_collection(configuration: Configuration) -> Settings:
     return {"code": fingerprint("collect"), "configuration": configuration.model_dump(exclude_unset=True)}
 
 
+def of_comparison(configuration: Configuration) -> Settings:
+    """`compare`: the whole grid."""
+    return {"code": fingerprint("compare"), "configuration": configuration.model_dump(exclude_unset=True)}
+
+
 def of_examples(configuration: Configuration) -> Settings:
     """`exemplify`: the whole grid; of each arm only the first seed is looked at."""
     return {"code": fingerprint("exemplify"), "configuration": configuration.model_dump(exclude_unset=True)}

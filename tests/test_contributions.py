@@ -1,0 +1,140 @@
+"""What each example adds to a score: the sums give the score again, and rows that belong together are one unit."""
+
+import warnings
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from workflow_scripts.corpora import xtreme
+from workflow_scripts.evaluation import metrics
+from workflow_scripts.evaluation.contributions import (
+    chunk_sums,
+    contributions,
+    read_units,
+    unit_names,
+    write_units,
+)
+from workflow_scripts.experiment.catalogue import TASKS, UPOS
+from workflow_scripts.experiment.errors import UserError
+
+
+def pair(row_id: str, label: str, premise: str = "a") -> dict:
+    return {"id": row_id, "text_a": premise, "text_b": "b", "label": label}
+
+
+def question(row_id: str, *answers: str, context: str = "") -> dict:
+    text = context or " ".join(answers)
+    return {"id": row_id, "context": text, "question": "?", "answers": {"text": list(answers), "start": [0]}}
+
+
+def ratio(sums: dict[str, tuple[float, float]]) -> float:
+    numerators, denominators = zip(*sums.values(), strict=True)
+    return 100 * sum(numerators) / sum(denominators)
+
+
+def random_case(kind: str, random: Random) -> tuple[list[dict], dict]:
+    """Rows of a kind, several to a unit where the kind has such units, and predictions that are often right."""
+    rows, predictions = [], {}
+    for number in range(300):
+        name = f"row-{number}"
+        if kind == "sentence_pair":
+            row = pair(name, random.choice("01"), premise=f"premise {random.randrange(120)}")
+            predictions[name] = random.choice(["0", row["label"]])
+        elif kind == "tagging":
+            tags = random.choices(UPOS, k=random.randint(1, 15))
+            row = {"id": name, "tokens": ["word"] * len(tags), "tags": tags}
+            predictions[name] = [random.choice([tag, tag, random.choice(UPOS)]) for tag in tags]
+        else:
+            words = [random.choice("bcdefg") + str(random.randrange(9)) for _ in range(4)]
+            row = question(name, " ".join(words), words[0], context=f"context {random.randrange(60)}")
+            predictions[name] = random.choice([words[0], " ".join(random.sample(words, 2))])
+        rows.append(row)
+    return rows, predictions
+
+
+@pytest.mark.parametrize("kind", ["sentence_pair", "tagging", "question_answering"])
+def test_the_sums_over_units_give_every_score_of_every_kind(kind):
+    rows, predictions = random_case(kind, Random(1))
+    expected = metrics.score(kind, rows, predictions)
+    found = {metric: ratio(sums) for metric, sums in contributions(kind, rows, predictions).items()}
+    assert list(found) == list(expected)
+    assert all(10 < value < 95 for value in expected.values())
+    assert found == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_chunks_are_those_of_seqeval_also_where_a_chunk_of_x_crosses_sentences(seed):
+    """seqeval reads all sentences as one: an X at a sentence's start goes on from wherever the last chunk began."""
+    from seqeval.metrics import f1_score
+
+    random = Random(seed)
+    tags = ["X", "X", "NOUN", "SYM", "CCONJ", "SCONJ"]
+    gold = [random.choices(tags, k=random.randint(1, 4)) for _ in range(50)]
+    predicted = [[random.choice([tag, random.choice(tags)]) for tag in sentence] for sentence in gold]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = f1_score(gold, predicted)
+    sums = chunk_sums(gold, predicted)
+    assert sum(numerator for numerator, _ in sums) / sum(of for _, of in sums) == pytest.approx(expected, rel=1e-13)
+
+
+def test_chunks_are_counted_in_the_sentence_that_they_are_in():
+    gold = [["NOUN", "NOUN", "VERB"], ["DET"], ["ADJ", "NOUN"]]
+    predicted = [["NOUN", "ADJ", "VERB"], ["DET"], ["NOUN", "NOUN"]]
+    # Of 2 gold and 3 predicted chunks VERB is shared; DET is; of 2 and 1 none is.
+    assert chunk_sums(gold, predicted) == [(2, 5), (2, 2), (0, 3)]
+
+
+def test_hypotheses_of_one_premise_are_one_unit_named_by_the_first_row():
+    rows = [pair("1", "0", "p"), pair("2", "1", "q"), pair("3", "1", "p")]
+    assert unit_names("sentence_pair", rows) == ["1", "2", "1"]
+    assert contributions("sentence_pair", rows, {"1": "0", "2": "0", "3": "1"}) == {
+        "accuracy": {"1": (2.0, 2.0), "2": (0.0, 1.0)}
+    }
+
+
+def test_questions_about_one_context_are_one_unit():
+    rows = [
+        question("1", "blue sky", context="c"),
+        question("2", "sun", context="d"),
+        question("3", "sea", context="c"),
+    ]
+    found = contributions("question_answering", rows, {"1": "sky", "2": "sun", "3": "sand"})
+    assert found["f1"] == {"1": (pytest.approx(2 / 3), 2.0), "2": (1.0, 1.0)}
+    assert found["exact_match"] == {"1": (0.0, 2.0), "2": (1.0, 1.0)}
+
+
+def test_sentences_are_units_even_where_two_are_alike():
+    row = {"tokens": ["word", "word"], "tags": ["NOUN", "VERB"]}
+    found = contributions("tagging", [{"id": "1", **row}, {"id": "2", **row}], {"1": ["NOUN", "X"], "2": ["X", "X"]})
+    assert found["accuracy"] == {"1": (1.0, 2.0), "2": (0.0, 2.0)}
+
+
+def test_the_real_test_sets_have_units_of_several_rows_and_their_names_are_shared_by_languages(xtreme_folder):
+    for task, rows_a_unit in (("xnli", 3), ("xquad", 1190 / 240)):
+        names = []
+        for language in ("en", "de"):
+            part = {"task": task, "language": language, "split": "test", "limit": None}
+            kind = TASKS[task].kind
+            rows = xtreme.rows({"path": str(xtreme_folder), "kind": kind, "labels": TASKS[task].labels, **part})
+            names.append(set(unit_names(kind, rows)))
+            assert len(rows) / len(names[-1]) == pytest.approx(rows_a_unit, rel=0.02)
+        assert len(names[0] & names[1]) > 0.98 * len(names[0])
+
+
+def test_units_are_read_as_they_were_written(tmp_path):
+    units = {
+        "en": {"f1": {"a": (0.1, 1.0), "b": (1 / 3, 2.0)}, "exact_match": {"a": (0.0, 1.0), "b": (1.0, 2.0)}},
+        "de": {"f1": {"a": (0.7, 1.0)}, "exact_match": {"a": (0.0, 1.0)}},
+    }
+    write_units(tmp_path / "units.parquet", units)
+    for metric in ("f1", "exact_match"):
+        expected = {language: metrics_of[metric] for language, metrics_of in units.items()}
+        assert read_units(tmp_path / "units.parquet", metric) == expected
+
+
+def test_a_damaged_file_of_units_is_named(tmp_path: Path):
+    (tmp_path / "units.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match=r"units\.parquet cannot be read as units"):
+        read_units(tmp_path / "units.parquet", "f1")

