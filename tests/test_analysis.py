@@ -22,6 +22,7 @@ from workflow_scripts.corpora import mini
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.catalogue import UNTRANSLATED
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid
@@ -182,7 +183,7 @@ def test_one_label_has_no_boundary():
 
 
 def test_the_same_vectors_give_the_same_picture():
-    vectors = random_vectors(60)
+    vectors = random_vectors(60, 100)
     assert np.array_equal(projection.plane(vectors), projection.plane(vectors.copy()))
 
 
@@ -218,6 +219,14 @@ def test_samples_whose_languages_disagree_are_reported_and_left_out():
     assert samples.missing == {"en": 0, "de": 1, "zh": 0}
 
 
+def test_a_gap_in_one_language_is_no_sample_and_its_label_is_heard_all_the_same():
+    gap = Vectors(["4", "2"], ["1", "1"], np.array([[4.0], [2.0]], np.float32), untranslated={"1": "1", "3": "0"})
+    samples = join({"en": FOUND["en"], "de": gap}, samples=10, keep=True)
+    assert sorted(samples.ids) == ["2", "4"]
+    assert samples.disagreeing == {"1": {"en": "0", "de": "1"}}
+    assert samples.missing == {"en": 0, "de": 2}
+
+
 def test_samples_whose_languages_disagree_are_kept_on_request_with_each_languages_label():
     found = {**FOUND, "de": language(["4", "2", "1"], "111")}
     samples = join(found, samples=10, keep=True)
@@ -246,10 +255,11 @@ def test_candidates_depend_on_the_english_ids_alone_and_more_of_them_keep_those_
 
 def test_vectors_are_read_back_and_damaged_ones_end_in_one_line(tmp_path):
     file = tmp_path / "de/vectors.safetensors"
-    write_vectors(file, FOUND["de"])
+    vectors = Vectors(["4", "ü"], ["1", "0"], random_vectors(2).astype(np.float32), {"3": "1"})
+    write_vectors(file, vectors)
     read = read_vectors(file)
-    assert (read.ids, read.labels) == (FOUND["de"].ids, FOUND["de"].labels)
-    assert np.array_equal(read.values, FOUND["de"].values)
+    assert (read.ids, read.labels, read.untranslated) == (vectors.ids, vectors.labels, vectors.untranslated)
+    assert np.array_equal(read.values, vectors.values)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"vectors\.safetensors cannot be read .*: delete .* and run again$"):
         read_vectors(file)
@@ -286,10 +296,12 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def representing(folder: Path, model: str, languages: str, name: str | None = None, **changes: Any) -> Path:
+def representing(
+    folder: Path, model: str, languages: str, name: str | None = None, english: str = "en-test", **changes: Any
+) -> Path:
     """Represent some languages by a model; the record."""
     record = folder / "vectors-of" / (name or model) / "vectors" / f"{languages}.json"
-    files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / "en-test.parquet"]
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / f"{english}.parquet"]
     files += ["--weights", *([] if model == "untuned" else [folder / model / "weights.safetensors"])]
     files += ["--tokens", *(folder / f"{language}-test/tokens.json" for language in languages.split("+"))]
     files += ["--rows", *(folder / f"{language}-test.parquet" for language in languages.split("+"))]
@@ -384,7 +396,13 @@ def test_a_text_that_was_not_translated_is_no_sample(place):
     lost = set(english.ids) - set(german.ids)
     rows = read_rows(place / "de-test.parquet", "sentence_pair")
     assert lost == {row["id"] for row in rows if text in (row["text_a"], row["text_b"])} & set(english.ids)
-    assert lost
+    assert lost == set(german.untranslated)
+    assert len(english.ids) == 24
+
+
+def test_texts_that_share_no_id_with_english_end_in_one_line(place):
+    with pytest.raises(UserError, match=r"en-train\.parquet have no translated id in common: fetch them again$"):
+        representing(place, "untuned", "de", name="foreign", english="en-train")
 
 
 def test_bfloat16_moves_a_vector_by_less_than_a_percent(place):
@@ -541,9 +559,8 @@ def test_a_fifth_more_candidates_are_enough_for_a_thousand_samples_of_the_real_t
     wanted = candidates((row["id"] for row in real_rows["en"]), 1000)
     found = {}
     for name, rows in real_rows.items():
-        rows = [row for row in rows if row["id"] in wanted and "NS" not in (row["text_a"], row["text_b"])]
-        ids, labels = [row["id"] for row in rows], [row["label"] for row in rows]
-        found[name] = Vectors(ids, labels, np.zeros((len(ids), 1), np.float32))
+        labels, gaps = represent.by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
+        found[name] = Vectors(list(labels), list(labels.values()), np.zeros((len(labels), 1), np.float32), gaps)
     samples = join(found, 1000)
     assert len(samples.ids) == 1000
     assert samples.missing["en"] == 0 < samples.missing["de"]

@@ -10,10 +10,12 @@ English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
-from workflow_scripts.corpora.schema import read_rows
+from workflow_scripts.corpora.schema import Row, read_rows
+from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, vectors_file
 from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
@@ -53,18 +55,27 @@ def main(arguments: argparse.Namespace) -> None:
     for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
         tokens = read_tokens(tokens_file)
-        taken = [
-            feature
-            for feature, row in enumerate(rows[number] for number in tokens.plain("row"))
-            if row["id"] in wanted and settings["untranslated"] not in (row["text_a"], row["text_b"])
-        ]
-        chosen = [rows[tokens.plain("row")[feature]] for feature in taken]
-        values = first_token_vectors(model, tokens.chosen(taken), of_model, device)
+        features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
+        labels, untranslated = by_translation([row for row in rows if row["id"] in wanted], settings["untranslated"])
+        if not labels:
+            raise UserError(f"{rows_file} and {arguments.english} have no translated id in common: fetch them again")
+        chosen = tokens.chosen([features[identity] for identity in labels])
+        values = first_token_vectors(model, chosen, of_model, device)
         file = vectors_file(arguments.record, language)
-        write_vectors(file, Vectors([row["id"] for row in chosen], [row["label"] for row in chosen], values))
+        write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
         record[language] = sha256(file)
-        logger.info("%s: vectors of %d of %d texts", language, len(chosen), len(wanted))
+        logger.info("%s: vectors of %d of %d texts", language, len(labels), len(wanted))
     write_json(arguments.record, record)
+
+
+def by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels by id: of the rows that are translated, and of those where the placeholder stands for a text."""
+    labels: dict[str, str] = {}
+    untranslated: dict[str, str] = {}
+    for row in rows:
+        is_gap = placeholder in (row["text_a"], row["text_b"])
+        (untranslated if is_gap else labels)[row["id"]] = row["label"]
+    return labels, untranslated
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import vectors_file
 from workflow_scripts.experiment.step import read_json, written
 
-# More candidates than samples: in XTREME's PAWS-X of four languages 83 of 2,000 pairs lack a translation or a common
-# label, and every further language loses some.
+# More candidates than samples: of PAWS-X's 2,000 pairs 58 lack a translation in German, Spanish or Chinese, and every
+# further language loses some.
 MARGIN = 1.2
+
+DESCRIPTION = ("ids", "labels", "untranslated")  # what the metadata of a file of vectors holds
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Vectors:
         ids: of the rows.
         labels: their gold labels in this language.
         values: (rows, width), float32.
+        untranslated: labels of candidates that have no text in this language, by id; they have no vector.
     """
 
     ids: list[str]
     labels: list[str]
     values: np.ndarray
+    untranslated: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Samples:
         ids: of the samples.
         labels: by language, (samples,) of text.
         vectors: by language, (samples, width), float64.
-        disagreeing: candidates whose languages disagree about the label: id -> language -> label.
-        missing: by language, how many candidates of English it lacks.
+        disagreeing: candidates whose languages disagree about the label, translated or not: id -> language -> label.
+        missing: by language, how many candidates of English have no vector in it.
     """
 
     ids: list[str]
@@ -69,10 +73,10 @@ def candidates(english_ids: Iterable[str], samples: int) -> set[str]:
 
 
 def write_vectors(path: Path, vectors: Vectors) -> None:
-    """Write safetensors with one tensor, `vectors`; ids and labels stand in its metadata as JSON."""
+    """Write safetensors with one tensor, `vectors`; what it is of stands in the metadata as JSON."""
     from safetensors.numpy import save_file
 
-    metadata = {"ids": json.dumps(vectors.ids), "labels": json.dumps(vectors.labels)}
+    metadata = {name: json.dumps(getattr(vectors, name)) for name in DESCRIPTION}
     with written(path) as temporary:
         save_file({"vectors": vectors.values.astype(np.float32)}, temporary, metadata=metadata)
 
@@ -84,8 +88,8 @@ def read_vectors(path: Path) -> Vectors:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            ids, labels = json.loads(metadata["ids"]), json.loads(metadata["labels"])
-            return Vectors(ids, labels, file.get_tensor("vectors"))
+            described = {name: json.loads(metadata[name]) for name in DESCRIPTION}
+            return Vectors(values=file.get_tensor("vectors"), **described)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete {path.parents[1]} and run again") from error
 
@@ -108,26 +112,26 @@ def join(found: Mapping[str, Vectors], samples: int, keep: bool = False) -> Samp
         samples: the most that are taken.
         keep: whether candidates with different labels in different languages are taken, too.
     """
-    english = next(iter(found.values())).ids
-    labels = {language: dict(zip(one.ids, one.labels, strict=True)) for language, one in found.items()}
+    first = next(iter(found.values()))
+    labels = {name: dict(zip(one.ids, one.labels, strict=True)) | one.untranslated for name, one in found.items()}
+    rows = {name: {identity: row for row, identity in enumerate(one.ids)} for name, one in found.items()}
     disagreeing = {}
     shared = []
-    for identity in shuffled(english):
-        by_language = {language: known[identity] for language, known in labels.items() if identity in known}
+    for identity in shuffled([*first.ids, *first.untranslated]):
+        by_language = {name: known[identity] for name, known in labels.items() if identity in known}
         agree = len(set(by_language.values())) == 1
         if not agree:
             disagreeing[identity] = by_language
-        if len(by_language) == len(found) and (agree or keep):
+        if (agree or keep) and all(identity in of_language for of_language in rows.values()):
             shared.append(identity)
     del shared[samples:]
-    rows = {
-        language: [position[identity] for identity in shared]
-        for language, position in ((name, {i: n for n, i in enumerate(one.ids)}) for name, one in found.items())
-    }
     return Samples(
         ids=shared,
-        labels={language: np.array([known[identity] for identity in shared]) for language, known in labels.items()},
-        vectors={language: one.values[rows[language]].astype(np.float64) for language, one in found.items()},
+        labels={name: np.array([known[identity] for identity in shared]) for name, known in labels.items()},
+        vectors={
+            name: one.values[[rows[name][identity] for identity in shared]].astype(np.float64)
+            for name, one in found.items()
+        },
         disagreeing=disagreeing,
-        missing={language: len(set(english) - set(known)) for language, known in labels.items()},
+        missing={name: len(first.ids) - len(set(first.ids) & set(one.ids)) for name, one in found.items()},
     )
