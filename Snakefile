@@ -1,8 +1,8 @@
 # Tuned on English alone, which way of tuning a multilingual encoder transfers best to other languages?
 #
 #   encoder ──┐
-#             ├─> tokens ─> search ─> selected ─> runs ─> predictions ─> scores ─> differences, tables, report
-#   corpora ──┘
+#             ├─> tokens ─> search ─> selected ─> runs ─┬─> predictions ─> scores ─> differences, tables ──┐
+#   corpora ──┘                                         └─> vectors ─> alignment, boundaries, figure ──────┴─> report
 #
 # One rule file a stage; a rule calls the step of the same name in workflow_scripts/. What a job depends on besides its
 # input files is one text of settings (`params: cfg`), so an edit of the configuration reruns what it concerns.
@@ -19,12 +19,12 @@ HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
 from workflow_scripts.experiment import settings
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
-from workflow_scripts.experiment.names import languages_name, parse_languages
+from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -49,6 +49,7 @@ wildcard_constraints:
     arm=r"[a-z_]+(-\d+)?",
     language="[a-z]+",
     languages=r"[a-z]+(\+[a-z]+)*",
+    model=r"untuned|[a-z]+/[a-z_]+(-\d+)?/seed-\d+",
     split="train|validation|test",
     seed=r"\d+",
     group=r"[0-9.e+-]+",
@@ -59,6 +60,7 @@ include: "rules/resources.smk"
 include: "rules/tokenise.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
@@ -66,5 +68,3 @@ rule all:
     default_target: True
     input:
         f"{CONFIGURATION.results}/report.html",
-        f"{CONFIGURATION.results}/examples.json",
-        rules.compare.output,

@@ -10,6 +10,15 @@ from snakemake_runs import Workplace, jobs, replaced
 
 SUMS = ("collect", "compare", "exemplify", "render", "all")
 
+# PAWS-X has English and another language, so its models' vectors are analysed; UD-POS has no pairs of sentences.
+ALL_VECTORS = (
+    "represent tiny/pawsx/prompt_tuning-2/seed-{13,42}/{en,de}",
+    "align tiny/pawsx/prompt_tuning-2/seed-{13,42}",
+    "project tiny/pawsx/prompt_tuning-2/seed-13",
+    "gather",
+)
+UNTUNED_VECTORS = ("represent tiny/untuned/{en,de}", "align tiny/untuned", "project tiny/untuned")
+
 
 @pytest.fixture
 def grid(finished_grid: Workplace) -> Workplace:
@@ -49,16 +58,23 @@ def test_adding_a_seed_runs_only_its_models(grid):
         "predict tiny/pawsx/prompt_tuning-2/7/{en,de}",
         "predict tiny/udpos/prompt_tuning-2/7/en",
         "score tiny/{pawsx,udpos}/prompt_tuning-2/7",
+        "represent tiny/pawsx/prompt_tuning-2/seed-7/{en,de}",
+        "align tiny/pawsx/prompt_tuning-2/seed-7",
+        "gather",
         *SUMS,
     )
 
 
-def test_adding_a_language_runs_only_its_corpus_and_predictions(grid):
+def test_adding_a_language_runs_only_its_corpus_predictions_and_vectors(grid):
     assert grid.planned({"tasks.pawsx.languages": ["en", "de", "fr"]}) == jobs(
         "fetch_corpus pawsx/fr/test",
         "tokenise tiny/pawsx/fr/test",
         "predict tiny/pawsx/prompt_tuning-2/{13,42}/fr",
         "score tiny/pawsx/prompt_tuning-2/{13,42}",
+        "represent tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}/fr",
+        "align tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}",
+        "project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}",
+        "gather",
         *SUMS,
     )
 
@@ -71,6 +87,10 @@ def test_adding_a_prompt_length_runs_only_its_arms(grid):
         "predict tiny/pawsx/prompt_tuning-4/{13,42}/{en,de}",
         "predict tiny/udpos/prompt_tuning-4/{13,42}/en",
         "score tiny/{pawsx,udpos}/prompt_tuning-4/{13,42}",
+        "represent tiny/pawsx/prompt_tuning-4/seed-{13,42}/{en,de}",
+        "align tiny/pawsx/prompt_tuning-4/seed-{13,42}",
+        "project tiny/pawsx/prompt_tuning-4/seed-13",
+        "gather",
         *SUMS,
     )
 
@@ -82,6 +102,10 @@ def test_adding_a_method_runs_only_its_arms(grid):
         "predict tiny/pawsx/fine_tuning/{13,42}/{en,de}",
         "predict tiny/udpos/fine_tuning/{13,42}/en",
         "score tiny/{pawsx,udpos}/fine_tuning/{13,42}",
+        "represent tiny/pawsx/fine_tuning/seed-{13,42}/{en,de}",
+        "align tiny/pawsx/fine_tuning/seed-{13,42}",
+        "project tiny/pawsx/fine_tuning/seed-13",
+        "gather",
         *SUMS,
     )
 
@@ -113,6 +137,10 @@ def test_adding_an_encoder_fetches_no_corpus_again(grid):
         "predict another/pawsx/prompt_tuning-2/{13,42}/{en,de}",
         "predict another/udpos/prompt_tuning-2/{13,42}/en",
         "score another/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        "represent another/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}/{en,de}",
+        "align another/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}",
+        "project another/{untuned,pawsx/prompt_tuning-2/seed-13}",
+        "gather",
         *SUMS,
     )
 
@@ -125,6 +153,7 @@ def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_
         "train tiny/pawsx/prompt_tuning-2/{13,42}",
         "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
         "score tiny/pawsx/prompt_tuning-2/{13,42}",
+        *ALL_VECTORS,
         *SUMS,
     )
 
@@ -133,15 +162,17 @@ def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_
 
 
 def test_removing_a_seed_runs_only_the_sums(grid):
-    assert grid.planned({"seeds": [13]}) == jobs(*SUMS)
+    assert grid.planned({"seeds": [13]}) == jobs("gather", *SUMS)
 
 
 def test_removing_the_seed_of_the_search_trains_nothing(grid):
-    assert grid.planned({"seeds": [42]}) == jobs(*SUMS)
+    assert grid.planned({"seeds": [42]}) == jobs("project tiny/pawsx/prompt_tuning-2/seed-42", "gather", *SUMS)
 
 
 def test_removing_a_language_runs_only_the_scores_of_its_task(grid):
-    assert grid.planned({"tasks.pawsx.languages": ["en"]}) == jobs("score tiny/pawsx/prompt_tuning-2/{13,42}", *SUMS)
+    assert grid.planned({"tasks.pawsx.languages": ["en"]}) == jobs(
+        "score tiny/pawsx/prompt_tuning-2/{13,42}", "gather", *SUMS
+    )
 
 
 def test_removing_a_task_runs_only_the_sums(grid):
@@ -175,6 +206,8 @@ def test_the_limit_of_the_test_rows_trains_nothing(grid):
         "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
         "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
         "score tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        *UNTUNED_VECTORS,
+        *ALL_VECTORS,
         *SUMS,
     )
 
@@ -202,6 +235,15 @@ def test_choosing_one_task_on_its_test_set_fetches_no_test_set_and_trains_that_t
 )
 def test_a_key_that_changes_no_number_runs_only_the_reports_record_of_the_configuration(grid, edit):
     assert grid.planned(edit) == jobs(*SUMS)
+
+
+def test_another_number_of_samples_runs_the_analysis_alone(grid):
+    assert grid.planned({"analysis.samples": 6}) == jobs(*UNTUNED_VECTORS, *ALL_VECTORS, *SUMS)
+
+
+def test_another_number_of_points_runs_the_picture_alone(grid):
+    edit = {"analysis.figure_samples": 6}
+    assert grid.planned(edit) == jobs("project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}", "gather", *SUMS)
 
 
 # Edits of the code
@@ -247,12 +289,41 @@ ALL_MODELS = (
     "train tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
     *ALL_PREDICTIONS,
     ALL_SCORES,
+    *ALL_VECTORS,
 )
 
 
 def test_the_code_of_scoring_runs_the_scores_and_no_prediction(grid):
     edit = ("workflow_scripts/score.py", '"language", "metric", "value"', '"language", "metric", "percent"')
     assert after_code_edit(grid, *edit) == jobs(ALL_SCORES, *SUMS)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "concerned"),
+    [
+        (
+            "represent.py",
+            "vectors of %d of %d texts",
+            "%d vectors of %d texts",
+            (*UNTUNED_VECTORS, *ALL_VECTORS),
+        ),
+        (
+            "analysis/boundaries.py",
+            "FOLDS = 5",
+            "FOLDS = 4",
+            ("align tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}", "gather"),
+        ),
+        (
+            "analysis/projection.py",
+            "RANDOM_STATE = 0",
+            "RANDOM_STATE = 1",
+            ("project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}", "gather"),
+        ),
+    ],
+    ids=["vectors", "numbers", "picture"],
+)
+def test_the_code_of_the_analysis_runs_what_it_concerns(grid, file, old, new, concerned):
+    assert after_code_edit(grid, f"workflow_scripts/{file}", old, new) == jobs(*concerned, "all")
 
 
 def test_the_code_of_prediction_trains_nothing(grid):

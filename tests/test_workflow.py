@@ -43,7 +43,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 52
+    assert len(outputs) == len(set(outputs)) == 69
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -134,9 +134,9 @@ def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
 
 
 def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
-    assert len(list((grid.folder / "logs").rglob("*.log"))) == 36
+    assert len(list((grid.folder / "logs").rglob("*.log"))) == 49
     benchmarks = {file.relative_to(grid.folder / "logs/benchmarks").parts[0] for file in grid.folder.rglob("*.tsv")}
-    assert benchmarks == {"fetch_encoder", "predict", "search", "train"}
+    assert benchmarks == {"fetch_encoder", "predict", "represent", "search", "train"}
 
 
 # Going on from what is there
@@ -151,7 +151,7 @@ def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
     assert outcome.returncode == 0, outcome.stdout
     assert {row["seed"] for row in table(scores)} == {"13"}
     assert (copy.folder / "results/tiny/udpos/prompt_tuning-2/seed-42/weights.safetensors").exists()
-    assert copy.planned() == jobs("collect", "compare", "exemplify", "render", "all")
+    assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "render", "all")
     assert copy.run().returncode == 0
     assert scores.read_bytes() == before
 

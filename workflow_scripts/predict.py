@@ -12,9 +12,8 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, predictions_file
-from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json
+from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
@@ -34,21 +33,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Predict and write."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from workflow_scripts.tuning.device import find_device
-    from workflow_scripts.tuning.model import restore
+    from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import predict
 
-    settings = read_json(arguments.run / "run.json")["settings"]
-    weights = arguments.run / "weights.safetensors"
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} cannot be read ({error}): delete {arguments.run} and run again") from error
     device = find_device()
-    model = restore(arguments.encoder.parent, settings, tensors).to(device)
+    model, settings = load_run(arguments.encoder.parent, arguments.run)
+    model.to(device)
     record = {}
     for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])

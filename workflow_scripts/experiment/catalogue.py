@@ -15,6 +15,11 @@ from workflow_scripts.experiment.kinds import Kind
 # The languages of the generated mini benchmark, for every task: the paper's seven analysis languages (section 5).
 MINI_LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 
+# Section 5 of the paper looks at what the texts of one task become in the models that were tuned on it or on another
+# task of its kind. Its test sets are parallel: one id is one pair of sentences in all languages.
+ANALYSED_TASK = "pawsx"
+UNTRANSLATED = "NS"  # what its files have for a sentence that was not translated
+
 UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
 
 

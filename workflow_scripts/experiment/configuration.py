@@ -146,6 +146,14 @@ class Evaluation(Strict):
     together: Positive = 1
 
 
+class Analysis(Strict):
+    """What becomes of texts in the tuned models: their vectors, by language (paper, section 5)."""
+
+    samples: Annotated[Whole, Field(ge=2)] = 1000
+    figure_samples: Positive = 200
+    disagreeing: Literal["leave_out", "keep"] = "leave_out"
+
+
 class Configuration(Strict):
     """The whole configuration."""
 
@@ -157,6 +165,7 @@ class Configuration(Strict):
     seeds: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] = [13, 42]
     search: Search = Search()
     evaluation: Evaluation = Evaluation()
+    analysis: Analysis = Analysis()
     training: Training = Training()
     methods: Annotated[dict[str, Training], Field(min_length=1)]
     tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
@@ -273,6 +282,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "corpora.limits": [RowLimits],
     "search": [Search],
     "evaluation": [Evaluation],
+    "analysis": [Analysis],
     "training": [Training],
     "methods.*": [Training],
     "tasks.*": [TaskSection],

@@ -7,9 +7,9 @@ part of the path of everything that comes out of it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS, TASKS
 from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.names import candidate_name, group_name
+from workflow_scripts.experiment.names import UNTUNED, candidate_name, group_name, model_name
 
 SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
 
@@ -38,6 +38,20 @@ def parse_arm(encoder: str, task: str, name: str) -> Arm:
     """The arm of a path part; the inverse of `Arm.name`."""
     method, _, length = name.partition("-")
     return Arm(encoder, task, method, int(length or 0))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose vectors are analysed: one seed of an arm, or the untuned encoder, which has no arm and seed 0."""
+
+    encoder: str
+    arm: Arm | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The path part: `untuned`, `pawsx/prompt_tuning-16/seed-13`."""
+        return model_name(self.arm.task, self.arm.name, self.seed) if self.arm else UNTUNED
 
 
 class Grid:
@@ -106,6 +120,29 @@ class Grid:
             for seed in self.configuration.seeds:
                 yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed, file)
 
+    def analysed_languages(self) -> list[str]:
+        """The languages whose vectors are compared, English first; none where there is no other to compare it with."""
+        section = self.configuration.tasks.get(ANALYSED_TASK)
+        languages = section.languages if section else []
+        if SOURCE_LANGUAGE not in languages or len(languages) < 2:
+            return []
+        return [SOURCE_LANGUAGE, *(language for language in languages if language != SOURCE_LANGUAGE)]
+
+    def analysed_models(self, seeds: int | None = None) -> Iterator[Model]:
+        """For each encoder the untuned one, then the models of the tasks of the analysed task's kind.
+
+        `seeds` takes only so many of the configuration's first ones.
+        """
+        if not self.analysed_languages():
+            return
+        arms = [arm for arm in self.arms() if TASKS[arm.task].kind == TASKS[ANALYSED_TASK].kind]
+        for encoder in self.configuration.encoders:
+            yield Model(encoder)
+            for arm in arms:
+                if arm.encoder == encoder:
+                    for seed in self.configuration.seeds[:seeds]:
+                        yield Model(encoder, arm, seed)
+
 
 class Paths:
     """Where every file of the grid lies; the placeholders of a rule's wildcards pass through unchanged."""
@@ -157,3 +194,11 @@ class Paths:
     def units(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
         """What each test example adds to the scores of one tuned model."""
         return self.run(encoder, task, arm, seed, "units.parquet")
+
+    def analysis(self, encoder: str, model: str, file: str) -> str:
+        """A file of the analysis of one model, by `Model.name`."""
+        return f"{self.results}/{encoder}/analysis/{model}/{file}"
+
+    def vectors(self, encoder: str, model: str, languages: str) -> str:
+        """The record of one model's vectors in some languages, written last; see `names.vectors_file`."""
+        return self.analysis(encoder, model, f"vectors/{languages}.json")

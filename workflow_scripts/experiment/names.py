@@ -33,6 +33,25 @@ def parse_languages(name: str) -> list[str]:
     return name.split("+")
 
 
+UNTUNED = "untuned"  # the encoder as it was before any tuning, where a path or a table names a model
+
+
+def model_name(task: str, arm: str, seed: int | str) -> str:
+    """The path part of one tuned model: `pawsx/prompt_tuning-16/seed-13`."""
+    return f"{task}/{arm}/seed-{seed}"
+
+
+def parse_model(name: str) -> tuple[str, str, str]:
+    """Task, arm and seed of a path part; the inverse of `model_name`."""
+    task, arm, seed = name.split("/")
+    return task, arm, seed.removeprefix("seed-")
+
+
+def vectors_file(record: Path, language: str) -> Path:
+    """The vectors of one language, from the record `vectors/en+de.json` of the job that wrote them."""
+    return record.parent.parent / language / "vectors.safetensors"
+
+
 def predictions_file(record: Path, language: str) -> Path:
     """The predictions in one language, from the record `predictions/en+de.json` of the job that wrote them."""
     return record.parent.parent / language / "predictions.parquet"

@@ -6,10 +6,11 @@ A rule hands the dictionary to its step as one JSON text. Snakemake compares tha
 import json
 from typing import Any
 
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS, UNTRANSLATED
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.fingerprint import fingerprint
-from workflow_scripts.experiment.grid import Arm, Grid
+from workflow_scripts.experiment.grid import Arm, Grid, Model
+from workflow_scripts.experiment.names import UNTUNED
 
 Settings = dict[str, Any]
 
@@ -110,6 +111,65 @@ def of_prediction(task: str) -> Settings:
 def of_scores(task: str, languages: list[str]) -> Settings:
     """`score`: the kind of task decides the metrics."""
     return {"code": fingerprint("score"), "kind": TASKS[task].kind, "languages": languages}
+
+
+def of_representation(configuration: Configuration, model: str) -> Settings:
+    """`represent`: the texts; what a tuned model is, is in the run's own record."""
+    settings: Settings = {
+        "code": fingerprint("represent", f"tasks.{TASKS[ANALYSED_TASK].kind}"),
+        "task": ANALYSED_TASK,
+        "kind": TASKS[ANALYSED_TASK].kind,
+        "max_length": configuration.tasks[ANALYSED_TASK].max_length,
+        "samples": configuration.analysis.samples,
+        "untranslated": UNTRANSLATED,
+    }
+    if model == UNTUNED:
+        settings["precision"] = configuration.training.precision
+    return settings
+
+
+def _compared(configuration: Configuration) -> Settings:
+    """Which of the texts are compared."""
+    return {
+        "languages": Grid(configuration).analysed_languages(),
+        "samples": configuration.analysis.samples,
+        "disagreeing": configuration.analysis.disagreeing,
+    }
+
+
+def of_alignment(configuration: Configuration) -> Settings:
+    """`align`: the vectors are inputs of the rule."""
+    return {"code": fingerprint("align"), **_compared(configuration)}
+
+
+def of_projection(configuration: Configuration) -> Settings:
+    """`project`: the vectors are inputs of the rule."""
+    shown = min(configuration.analysis.samples, configuration.analysis.figure_samples)
+    return {"code": fingerprint("project"), **_compared(configuration), "figure_samples": shown}
+
+
+def of_gathering(configuration: Configuration) -> Settings:
+    """`gather`: the models, in the order of their files, as the columns that name them."""
+    grid = Grid(configuration)
+    return {
+        "code": fingerprint("gather"),
+        "task": ANALYSED_TASK,
+        **_compared(configuration),
+        "models": [_columns_of(model) for model in grid.analysed_models()],
+        "projected": [_columns_of(model) for model in grid.analysed_models(seeds=1)],
+    }
+
+
+def _columns_of(model: Model) -> Settings:
+    """The columns that name a model; the untuned encoder was tuned on no task."""
+    arm = model.arm
+    return {
+        "encoder": model.encoder,
+        "task": arm.task if arm else "",
+        "method": arm.method if arm else UNTUNED,
+        "prompt_length": arm.prompt_length if arm else 0,
+        "seed": model.seed,
+    }
 
 
 def of_collection(configuration: Configuration) -> Settings:

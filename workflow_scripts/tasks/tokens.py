@@ -70,6 +70,17 @@ class Tokens:
         assert isinstance(column, np.ndarray), name
         return column
 
+    def chosen(self, features: Sequence[int]) -> "Tokens":
+        """Some of the features, in the order given."""
+
+        def column(values: np.ndarray | Ragged) -> np.ndarray | Ragged:
+            if isinstance(values, np.ndarray):
+                return values[list(features)]
+            lists = [values[feature] for feature in features]
+            return Ragged(np.concatenate(lists), np.cumsum([0, *map(len, lists)]))
+
+        return Tokens({name: column(values) for name, values in self.columns.items()}, self.record)
+
 
 def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) -> None:
     """Write a token folder; the record that is given is completed by the features' count and checksum."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import read_json
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
@@ -165,3 +166,25 @@ def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Ten
         raise UserError(f"the stored weights do not fit the run's settings, first at {differing[0][0]}")
     model.load_state_dict(tensors, strict=False)
     return model
+
+
+def load_run(folder: Path, run: Path, **changes: Any) -> tuple[TunedModel, dict[str, Any]]:
+    """The model of a run's folder, and its settings with some of them changed.
+
+    Args:
+        folder: the encoder's folder.
+        run: holds `weights.safetensors` and `run.json`.
+        changes: settings other than the run's, where the model is to read other texts than those it was tuned on.
+
+    Raises UserError when a file is missing, damaged or of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    settings = {**read_json(run / "run.json")["settings"], **changes}
+    weights = run / "weights.safetensors"
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
+    return restore(folder, settings, tensors), settings

@@ -1,0 +1,125 @@
+# Analysis: what tuning makes of parallel texts, by their vectors in every model tuned on sentence pairs.
+
+
+def run_file(file):
+    """A file of the run that is analysed; none of the untuned encoder."""
+
+    def found(wildcards):
+        if wildcards.model == UNTUNED:
+            return []
+        return PATHS.run(wildcards.encoder, *parse_model(wildcards.model), file)
+
+    return found
+
+
+def vectors_of(encoder, model):
+    """The records of a model's vectors in all languages."""
+    groups = GRID.language_groups(ANALYSED_TASK) if GRID.analysed_languages() else []
+    return [PATHS.vectors(encoder, model, languages_name(group)) for group in groups]
+
+
+ANALYSED = list(GRID.analysed_models())
+PROJECTED = list(GRID.analysed_models(seeds=1))
+
+
+rule represent:
+    input:
+        encoder=PATHS.encoder("{encoder}"),
+        weights=run_file("weights.safetensors"),
+        record=run_file("run.json"),
+        tokens=lambda wildcards: [
+            PATHS.tokens(wildcards.encoder, ANALYSED_TASK, language, "test")
+            for language in parse_languages(wildcards.languages)
+        ],
+        rows=lambda wildcards: [
+            PATHS.corpus(ANALYSED_TASK, language, "test") for language in parse_languages(wildcards.languages)
+        ],
+        english=PATHS.corpus(ANALYSED_TASK, "en", "test"),
+    output:
+        PATHS.vectors("{encoder}", "{model}", "{languages}"),
+    log:
+        "logs/represent/{encoder}/{model}/{languages}.log",
+    benchmark:
+        "logs/benchmarks/represent/{encoder}/{model}/{languages}.tsv"
+    conda:
+        "../envs/gpu.yaml"
+    threads: CONFIGURATION.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=60,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_representation(CONFIGURATION, wildcards.model)),
+    shell:
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
+        " --weights {input.weights:q} --tokens {input.tokens:q} --rows {input.rows:q} --english {input.english:q}"
+        " --languages {wildcards.languages} --record {output:q} --log {log:q}"
+
+
+rule align:
+    input:
+        vectors=lambda wildcards: vectors_of(wildcards.encoder, wildcards.model),
+        untuned=lambda wildcards: vectors_of(wildcards.encoder, UNTUNED),
+    output:
+        PATHS.analysis("{encoder}", "{model}", "alignment.csv"),
+    log:
+        "logs/align/{encoder}/{model}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_alignment(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.align --settings {params.cfg:q} --vectors {input.vectors:q}"
+        " --untuned {input.untuned:q} --alignment {output:q} --log {log:q}"
+
+
+rule project:
+    input:
+        lambda wildcards: vectors_of(wildcards.encoder, wildcards.model),
+    output:
+        points=PATHS.analysis("{encoder}", "{model}", "points.csv"),
+        boundaries=PATHS.analysis("{encoder}", "{model}", "boundaries.csv"),
+    log:
+        "logs/project/{encoder}/{model}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_projection(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input:q} --points {output.points:q}"
+        " --boundaries {output.boundaries:q} --log {log:q}"
+
+
+rule gather:
+    input:
+        alignments=[PATHS.analysis(model.encoder, model.name, "alignment.csv") for model in ANALYSED],
+        points=[PATHS.analysis(model.encoder, model.name, "points.csv") for model in PROJECTED],
+        lines=[PATHS.analysis(model.encoder, model.name, "boundaries.csv") for model in PROJECTED],
+        vectors=vectors_of(next(iter(CONFIGURATION.encoders)), UNTUNED),
+    output:
+        alignment=f"{CONFIGURATION.results}/alignment.csv",
+        projections=f"{CONFIGURATION.results}/projections.csv",
+        boundaries=f"{CONFIGURATION.results}/boundaries.csv",
+        samples=f"{CONFIGURATION.results}/samples.json",
+    log:
+        "logs/gather.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        cfg=settings.as_text(settings.of_gathering(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.gather --settings {params.cfg:q} --alignments {input.alignments:q}"
+        " --points {input.points:q} --lines {input.lines:q} --vectors {input.vectors:q}"
+        " --alignment {output.alignment:q} --projections {output.projections:q} --boundaries {output.boundaries:q}"
+        " --samples {output.samples:q} --log {log:q}"

@@ -1,0 +1,72 @@
+"""Compare a model's vectors with the untuned encoder's, with their translations', and by their labels.
+
+    vectors of the model + of the untuned encoder ──> alignment.csv   language, measure, value
+
+Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines) and
+`relative_difference` (percent; table 4, language xx of the pair en-xx); `linear_accuracy` (percent: a classifier fitted
+on English vectors, English ones held out); `boundary_angle` (degrees between a language's own boundary and English's)
+and `split_half_angle` (between the English boundaries of two halves of the samples).
+Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out or keep).
+"""
+
+import argparse
+import csv
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
+from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
+from workflow_scripts.analysis.samples import Samples, read_records
+from workflow_scripts.experiment.step import run, step_parser, written
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("language", "measure", "value")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--vectors", type=Path, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument("--untuned", type=Path, nargs="+", required=True, help="those of the untuned encoder")
+    result.add_argument("--alignment", type=Path, required=True, help="the CSV file to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure and write."""
+    before = read_records(arguments.untuned, arguments.settings)
+    after = read_records(arguments.vectors, arguments.settings)
+    logger.info("%d samples in %s", len(after.ids), ", ".join(after.vectors))
+    with written(arguments.alignment) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows((language, measure, repr(value)) for language, measure, value in measures(before, after))
+
+
+def measures(before: Samples, after: Samples) -> Iterator[tuple[str, str, float]]:
+    """Language, measure and value of everything that the samples allow; nothing with fewer than two of them."""
+    assert before.ids == after.ids
+    if len(after.ids) < 2:
+        return
+    english, *others = after.vectors
+    for language, vectors in after.vectors.items():
+        yield language, "before_after", pairs(before.vectors[language], vectors)
+    for language in others:
+        translations = pairs(after.vectors[english], after.vectors[language])
+        non_translations = other_pairs(after.vectors[english], after.vectors[language])
+        yield language, "translation", translations
+        yield language, "non_translation", non_translations
+        yield language, "relative_difference", relative_difference(translations, non_translations)
+    for language, accuracy in transfer_accuracy(after.vectors, after.labels).items():
+        yield language, "linear_accuracy", accuracy
+    for language, degrees in boundary_angles(after.vectors, after.labels).items():
+        yield language, "boundary_angle", degrees
+    halves = split_half_angle(after.vectors[english], after.labels[english])
+    if halves is not None:
+        yield english, "split_half_angle", halves
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,1 @@
+"""What tuning makes of texts: their vectors in several languages, compared (paper, section 5)."""

@@ -1,0 +1,63 @@
+"""Draw a model's vectors of all languages in one plane, with each language's boundary between the labels.
+
+    vectors of the model ──> points.csv       language, id, label, x, y
+                             boundaries.csv   language, x_weight, y_weight, intercept
+
+Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples`, `disagreeing` (leave_out or keep),
+`figure_samples` (the most that are drawn of each language).
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.analysis.projection import boundary, plane
+from workflow_scripts.analysis.samples import read_records
+from workflow_scripts.experiment.step import run, step_parser, written
+
+POINTS = ("language", "id", "label", "x", "y")
+BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--vectors", type=Path, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument("--points", type=Path, required=True, help="the CSV file of points to write")
+    result.add_argument("--boundaries", type=Path, required=True, help="the CSV file of boundaries to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Project and write."""
+    import numpy as np
+
+    samples = read_records(arguments.vectors, arguments.settings)
+    shown = min(arguments.settings["figure_samples"], len(samples.ids))
+    points: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
+    # t-SNE of fewer points than this has no neighbourhoods to keep.
+    if shown >= 2:
+        together = plane(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
+        parts = np.split(together, len(samples.vectors))
+        for (language, labels), part in zip(samples.labels.items(), parts, strict=True):
+            rows = zip(samples.ids, labels, part.tolist(), strict=False)
+            points += [(language, identity, label, repr(x), repr(y)) for identity, label, (x, y) in rows]
+            line = boundary(part, labels[:shown])
+            lines += [(language, *map(repr, line))] if line else []
+    write(arguments.points, POINTS, points)
+    write(arguments.boundaries, BOUNDARIES, lines)
+
+
+def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table."""
+    with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    run(main, parser())

@@ -1,0 +1,82 @@
+"""Take the vectors of parallel texts from a tuned model, or from the encoder before any tuning.
+
+    encoder + weights + tokens + corpus rows ──> en/vectors.safetensors   vectors (rows, width), ids, labels
+                                                 vectors/en+de.json       checksum by language
+
+A vector is that of the first token after the last layer. It needs no tokenizer. Which rows are taken depends on the
+English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (as many are compared at most),
+`untranslated` (a text that stands for a missing translation); `precision` of an encoder that is not tuned.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
+from workflow_scripts.corpora.schema import Row, read_rows
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.names import parse_languages, vectors_file
+from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
+from workflow_scripts.tasks.tokens import read_tokens
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
+    result.add_argument("--weights", type=Path, nargs="?", help="of the tuned model, its record beside; default: none")
+    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="tokens.json of the test sets")
+    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument("--english", type=Path, required=True, help="the English test set, parquet")
+    result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
+    result.add_argument("--record", type=Path, required=True, help="the record to write, in the folder vectors/")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Represent and write."""
+    from workflow_scripts.tuning.device import find_device
+    from workflow_scripts.tuning.model import load_run
+    from workflow_scripts.tuning.representations import first_token_vectors, untuned_model
+
+    settings = arguments.settings
+    texts = {name: settings[name] for name in ("task", "max_length")}
+    if arguments.weights:
+        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, **texts)
+    else:
+        model, of_model = untuned_model(arguments.encoder.parent, settings["precision"]), settings
+    device = find_device()
+    model.to(device)
+    wanted = candidates((row["id"] for row in read_rows(arguments.english, settings["kind"])), settings["samples"])
+    record = {}
+    for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
+        rows = read_rows(rows_file, settings["kind"])
+        tokens = read_tokens(tokens_file)
+        features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
+        labels, untranslated = by_translation([row for row in rows if row["id"] in wanted], settings["untranslated"])
+        if not labels:
+            raise UserError(f"{rows_file} and {arguments.english} have no translated id in common: fetch them again")
+        chosen = tokens.chosen([features[identity] for identity in labels])
+        values = first_token_vectors(model, chosen, of_model, device)
+        file = vectors_file(arguments.record, language)
+        write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
+        record[language] = sha256(file)
+        logger.info("%s: vectors of %d of %d texts", language, len(labels), len(wanted))
+    write_json(arguments.record, record)
+
+
+def by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels by id: of the rows that are translated, and of those where the placeholder stands for a text."""
+    labels: dict[str, str] = {}
+    untranslated: dict[str, str] = {}
+    for row in rows:
+        is_gap = placeholder in (row["text_a"], row["text_b"])
+        (untranslated if is_gap else labels)[row["id"]] = row["label"]
+    return labels, untranslated
+
+
+if __name__ == "__main__":
+    run(main, parser())

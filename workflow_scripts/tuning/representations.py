@@ -1,0 +1,38 @@
+"""Representations: the vector of a text's first token after the encoder's last layer (paper, section 5)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.tuning import attention
+from workflow_scripts.tuning.encoder import load_encoder
+from workflow_scripts.tuning.model import TunedModel, use_bfloat16
+from workflow_scripts.tuning.predict import logits
+
+
+def untuned_model(folder: Path, precision: str) -> TunedModel:
+    """The encoder as it was before any tuning: no prompts, and no head but one that changes nothing.
+
+    `precision` is that of the models it is compared with: bfloat16 or float32.
+    """
+    encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
+    if precision == "bfloat16":
+        use_bfloat16(encoder)
+    return TunedModel(encoder, nn.Identity(), "sequence", "first_token")
+
+
+def first_token_vectors(
+    model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device
+) -> np.ndarray:
+    """The first token's vector of each feature, in the features' order: (features, width), float32.
+
+    The texts go the way of prediction, prompts and shifted positions included; only the head is passed over.
+    """
+    reader = TunedModel(model.encoder, nn.Identity(), "sequence", "first_token")
+    reader.prompts, reader.prompt_length = model.prompts, model.prompt_length
+    return np.stack(logits(reader, tokens, settings, device))
