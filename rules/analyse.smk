@@ -1,23 +1,5 @@
 # Analysis: what tuning makes of parallel texts, by their vectors in every model tuned on sentence pairs.
 
-
-def run_file(file):
-    """A file of the run that is analysed; none of the untuned encoder."""
-
-    def found(wildcards):
-        if wildcards.model == UNTUNED:
-            return []
-        return PATHS.run(wildcards.encoder, *parse_model(wildcards.model), file)
-
-    return found
-
-
-def vectors_of(encoder, model):
-    """The records of a model's vectors in all languages."""
-    groups = GRID.language_groups(ANALYSED_TASK) if GRID.analysed_languages() else []
-    return [PATHS.vectors(encoder, model, languages_name(group)) for group in groups]
-
-
 ANALYSED = list(GRID.analysed_models())
 PROJECTED = list(GRID.analysed_models(seeds=1))
 

@@ -19,6 +19,23 @@ def finished_searches(wildcards):
     return searches(wildcards) if int(wildcards.seed) == SEARCH_SEED else []
 
 
+def run_file(file):
+    """A file of the run that is analysed; none of the untuned encoder."""
+
+    def found(wildcards):
+        if wildcards.model == UNTUNED:
+            return []
+        return PATHS.run(wildcards.encoder, *parse_model(wildcards.model), file)
+
+    return found
+
+
+def vectors_of(encoder, model):
+    """The records of a model's vectors in all languages."""
+    groups = GRID.language_groups(ANALYSED_TASK) if GRID.analysed_languages() else []
+    return [PATHS.vectors(encoder, model, languages_name(group)) for group in groups]
+
+
 ENGLISH = dict(
     encoder=PATHS.encoder("{encoder}"),
     train=PATHS.tokens("{encoder}", "{task}", "en", "train"),
