@@ -323,7 +323,7 @@ def test_the_code_of_scoring_runs_the_scores_and_no_prediction(grid):
     ids=["vectors", "numbers", "picture"],
 )
 def test_the_code_of_the_analysis_runs_what_it_concerns(grid, file, old, new, concerned):
-    assert after_code_edit(grid, f"workflow_scripts/{file}", old, new) == jobs(*concerned, "all")
+    assert after_code_edit(grid, f"workflow_scripts/{file}", old, new) == jobs(*concerned, "render", "all")
 
 
 def test_the_code_of_prediction_trains_nothing(grid):
