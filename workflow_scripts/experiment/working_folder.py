@@ -1,9 +1,9 @@
 """One Snakemake at a time in a working folder, and none of an earlier one's jobs in SLURM's queue.
 
-Snakemake's own lock is a file: after `kill -9` it stays, and a person has to take it away. The one here is the operating
-system's and ends with its process, so the same command goes on. The jobs that a killed Snakemake has in SLURM's queue
-run on without it, and would write what the next one's jobs write: they are cancelled first. SLURM sends them SIGTERM,
-a training saves its state, and the job that takes its place goes on from there.
+Snakemake's own lock is a file: after `kill -9` it stays, and a person has to take it away. The one here belongs to the
+operating system and ends with its process, so the same command goes on. The jobs that a killed Snakemake has in SLURM's
+queue run on without it, and would write what the next one's jobs write: they are cancelled first. SLURM sends them
+SIGTERM, a training saves its state, and the job that takes its place goes on from there.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ def take_over(folder: Path) -> None:
 
 
 def cancel_jobs(folder: Path) -> None:
-    """Cancel the jobs in SLURM's queue that a Snakemake in the folder has left there, and wait until they have ended."""
+    """Cancel the jobs that a Snakemake in the folder has left in SLURM's queue, and wait until they have ended."""
     left = jobs_of(folder)
     if not left:
         return
