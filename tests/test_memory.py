@@ -22,23 +22,28 @@ from tiny import random_tokens, save_encoder, settings
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.loop import train
 from workflow_scripts.tuning.model import build_together
-from workflow_scripts.tuning.predict import logits
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 folder = Path(sys.argv[1])
 room = int(sys.argv[2])
-chosen = settings(kind="tagging", batch_size=512, epochs=1, precision="float32")
-tokens = random_tokens("tagging", 512, longest=50)
+chosen = settings(kind="tagging", batch_size=4096, epochs=1, precision="float32")
+tokens = random_tokens("tagging", 4096, longest=50)
 models = build_together(folder / "encoder", chosen, None, 1)
 device = torch.device("cpu")
 few = random_tokens("tagging", 16, longest=50)
 # Once through everything: what is loaded on the way is not what is measured.
 (first,) = build_together(folder / "encoder", chosen, None, 1)
-train([first], few, chosen, [1e-3], lambda model: ({{"f1": 1.0}}, 1.0), Checkpoint(folder, "warm", 1e9), device)
+
+
+def validate(model):
+    return {{"f1": 1.0}}, 1.0
+
+
+train([first], few, chosen, [1e-3], validate, Checkpoint(folder, f"warm-{{room}}", 1e9), device)
 if room:
     used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-outcome = train(models, tokens, chosen, [1e-2], lambda model: ({{"f1": 1.0}}, 1.0), Checkpoint(folder, "key", 1e9), device)
+train(models, tokens, chosen, [1e-2], validate, Checkpoint(folder, f"key-{{room}}", 1e9), device)
 torch.save(models[0].tuned_tensors(), folder / f"weights-{{room}}.pt")
 """
 
@@ -61,8 +66,8 @@ def test_a_training_that_runs_out_of_memory_goes_on_in_parts_to_the_same_weights
     save_encoder(tmp_path / "encoder", "bert")
     said, whole = train_within(tmp_path, room=0)
     assert "out of memory" not in said
-    said, parts = train_within(tmp_path, room=60_000_000)
-    assert "out of memory with 512 features at once, 256 from now on: " in said
+    said, parts = train_within(tmp_path, room=600_000_000)
+    assert "out of memory with 4096 features at once, 2048 from now on: " in said
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
