@@ -27,7 +27,7 @@ SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -169,8 +169,14 @@ class OneNodeSlurm:
 
     def job(self, number: str) -> dict[str, str]:
         """What `scontrol show job` tells of a job."""
-        found = self.ask("scontrol", "--oneliner", "show", "job", number)
-        return dict(word.split("=", 1) for word in found.split() if "=" in word)
+        told: dict[str, str] = {}
+        for line in self.ask("scontrol", "--details", "show", "job", number).splitlines():
+            name, _, value = line.strip().partition("=")
+            if name in ("WorkDir", "StdOut", "Command"):  # paths, with their spaces
+                told[name] = value
+            else:
+                told |= dict(word.split("=", 1) for word in line.split() if "=" in word)
+        return told
 
     def _start(self, name: str, *words: str) -> None:
         program = _program(name)

@@ -1,5 +1,6 @@
 """On a workstation each job has a GPU of its own: the locks, with real processes that compete and die."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -50,7 +51,7 @@ def test_no_gpu_is_held_by_two_jobs_at_a_time_and_each_sees_one(tmp_path):
     assert set(held) == {"GPU-a", "GPU-b"}
     for times in held.values():
         ordered = sorted(times)
-        for (_, ended), (begun, _) in zip(ordered, ordered[1:], strict=False):
+        for (_, ended), (begun, _) in itertools.pairwise(ordered):
             assert begun >= ended
 
 
