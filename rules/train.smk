@@ -1,5 +1,5 @@
 # Training: every candidate learning rate with the search's seed, the winner on the English validation set, then one
-# run a seed. The winner's run is kept as the run of the search's seed.
+# run a seed. The winner's run is kept as the run of the search's seed. `exec`: SIGTERM reaches Python, not a shell.
 
 
 localrules:

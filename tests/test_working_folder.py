@@ -34,7 +34,7 @@ def test_a_second_snakemake_is_refused_until_the_first_is_gone_however_it_went(t
     words = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"holds\n"
-        with pytest.raises(UserError, match="another Snakemake works in .*: wait for it, or name another --directory"):
+        with pytest.raises(UserError, match=r"another Snakemake works in .*: wait for it, or name another --directory"):
             take_over(tmp_path)
         first.send_signal(signal.SIGKILL)
     take_over(tmp_path)
