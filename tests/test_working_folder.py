@@ -33,10 +33,14 @@ def released():
 def test_a_second_snakemake_is_refused_until_the_first_is_gone_however_it_went(tmp_path):
     words = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as first:
-        assert first.stdout.readline() == b"holds\n"
-        with pytest.raises(UserError, match=r"another Snakemake works in .*: wait for it, or name another --directory"):
-            take_over(tmp_path)
-        first.send_signal(signal.SIGKILL)
+        try:
+            assert first.stdout.readline() == b"holds\n"
+            with pytest.raises(
+                UserError, match=r"another Snakemake works in .*: wait for it, or name another --directory"
+            ):
+                take_over(tmp_path)
+        finally:
+            first.send_signal(signal.SIGKILL)
     take_over(tmp_path)
 
 
