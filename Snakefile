@@ -25,6 +25,7 @@ from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
+from workflow_scripts.experiment.working_folder import take_over
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -41,6 +42,13 @@ GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
 prepare(Path(HERE))
+
+
+onstart:
+    try:
+        take_over(Path.cwd())
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:

@@ -1,6 +1,11 @@
 # The report: one long score table, one table of runs, and the page with the paper's tables.
 
 
+localrules:
+    collect,
+    render,
+
+
 TEMPLATES = Path(HERE, "report")
 
 

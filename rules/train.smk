@@ -1,5 +1,9 @@
 # Training: every candidate learning rate with the search's seed, the winner on the English validation set, then one
-# run a seed. The winner's run is kept as the run of the search's seed.
+# run a seed. The winner's run is kept as the run of the search's seed. `exec`: SIGTERM reaches Python, not a shell.
+
+
+localrules:
+    select,
 
 
 rule search:
@@ -20,7 +24,7 @@ rule search:
     params:
         cfg=lambda wildcards: training_settings(wildcards, SEARCH_SEED, step="search"),
     shell:
-        "HF_HUB_OFFLINE=1 python -m workflow_scripts.search --learning-rates {wildcards.group} --record {output:q}"
+        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --learning-rates {wildcards.group} --record {output:q}"
         f"{ON_ENGLISH}"
 
 
@@ -67,6 +71,6 @@ rule train:
     params:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
-        "HF_HUB_OFFLINE=1 python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
+        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
         ' --run "$(dirname {output.weights:q})"'
         f"{ON_ENGLISH}"

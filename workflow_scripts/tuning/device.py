@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from workflow_scripts.tuning.dropout import seed_dropout
+from workflow_scripts.tuning.gpus import claim_gpu
 
 
 def find_device() -> torch.device:
-    """The GPU that the scheduler gave to this job, or the CPU."""
+    """The GPU that the scheduler gave to this job, or one that no other job holds; the CPU where there is none."""
+    claim_gpu()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

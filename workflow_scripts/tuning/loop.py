@@ -13,9 +13,10 @@ import torch
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
-from workflow_scripts.tuning.batches import Batch, collate, training_batches
+from workflow_scripts.tuning.batches import collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
+from workflow_scripts.tuning.memory import Portion
 from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision, padding_id
 from workflow_scripts.tuning.progress import Progress
@@ -170,33 +171,32 @@ def train(
     steps = steps_an_epoch * settings["epochs"]
     course = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=course.step)
+    portion = Portion(settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
 
-    def parts_of(chosen: np.ndarray) -> list[tuple[Batch, float]]:
-        """A batch in parts that the memory holds, each with its share of the batch's targets."""
-        size = settings["micro_batch_size"] or len(chosen)
-        parts = [
-            collate(tokens, part, padding_id(models[0]), kind.TARGETS, device)
-            for part in np.split(chosen, range(size, len(chosen), size))
-        ]
-        if len(parts) == 1:
-            return [(parts[0], 1.0)]
-        counts = [kind.counted(part) for part in parts]
-        return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
+    def gradient(parts: list[np.ndarray]) -> torch.Tensor:
+        """Leave the gradient of a batch in the parameters; its losses (models,)."""
+        batches = [collate(tokens, part, padding_id(models[0]), kind.TARGETS, device) for part in parts]
+        counts = [kind.counted(batch) for batch in batches] if len(batches) > 1 else [1]
+        active = running()
+        losses = torch.zeros(len(active), device=device)
+        for candidate in active:  # what an attempt has left that the memory did not hold
+            candidate.optimizer.zero_grad(set_to_none=True)
+        for batch, count in zip(batches, counts, strict=True):
+            with lower_precision(device, settings["precision"]):
+                logits = forward_together([candidate.model for candidate in active], batch)
+                part = torch.stack([kind.loss(values, batch) for values in logits]) * (count / sum(counts))
+            part.sum().backward()
+            losses += part.detach()
+        return losses
 
     def take_step(chosen: np.ndarray, epoch: int) -> None:
         """One step of every candidate that is still running."""
         factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
         active = running()
-        losses = torch.zeros(len(active), device=device)
-        for batch, share in parts_of(chosen):
-            with lower_precision(device, settings["precision"]):
-                logits = forward_together([candidate.model for candidate in active], batch)
-                part = torch.stack([kind.loss(values, batch) for values in logits]) * share
-            part.sum().backward()
-            losses += part.detach()
+        losses = portion.fitted(gradient, chosen)
         course.step += 1
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0

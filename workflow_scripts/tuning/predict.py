@@ -11,6 +11,7 @@ from workflow_scripts.corpora.schema import Row
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate, prediction_batches
+from workflow_scripts.tuning.memory import Portion
 from workflow_scripts.tuning.model import TunedModel
 
 BATCH_SIZE = 64
@@ -39,13 +40,20 @@ def logits(
     targets = kind_module(settings["kind"]).TARGETS if each_batch else {}
     lengths = tokens.ragged("input_ids").lengths()
     result: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    for chosen in prediction_batches(lengths, BATCH_SIZE):
-        batch = collate(tokens, chosen, padding_id(model), targets, device)
+    portion = Portion(BATCH_SIZE)
+
+    def forward(parts: list[np.ndarray]) -> list[tuple[torch.Tensor, Batch]]:
+        batches = [collate(tokens, part, padding_id(model), targets, device) for part in parts]
         with lower_precision(device, settings["precision"]):
-            values = model(batch).float()
+            return [(model(batch).float(), batch) for batch in batches]
+
+    for chosen in prediction_batches(lengths, BATCH_SIZE):
+        done = portion.fitted(forward, chosen)
+        rows = [row for values, _ in done for row in values.cpu().numpy()]
         if each_batch:
-            each_batch(values, batch)
-        for index, row in zip(chosen, values.cpu().numpy(), strict=True):
+            for values, batch in done:
+                each_batch(values, batch)
+        for index, row in zip(chosen, rows, strict=True):
             result[index] = row[: lengths[index]] if model.level == "token" else row
     return result
 

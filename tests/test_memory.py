@@ -1,0 +1,108 @@
+"""A batch that the memory does not hold goes through the encoder in parts, with the same result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workflow_scripts.tuning.memory import Portion, is_out_of_memory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A training in a process whose address space is limited, so that the machine itself refuses.
+LIMITED = """
+import logging, resource, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from pathlib import Path
+import torch
+from tiny import random_tokens, save_encoder, settings
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.loop import train
+from workflow_scripts.tuning.model import build_together
+
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+folder = Path(sys.argv[1])
+room = int(sys.argv[2])
+chosen = settings(kind="tagging", batch_size=4096, epochs=1, precision="float32")
+tokens = random_tokens("tagging", 4096, longest=50)
+models = build_together(folder / "encoder", chosen, None, 1)
+device = torch.device("cpu")
+few = random_tokens("tagging", 16, longest=50)
+# Once through everything: what is loaded on the way is not what is measured.
+(first,) = build_together(folder / "encoder", chosen, None, 1)
+
+
+def validate(model):
+    return {{"f1": 1.0}}, 1.0
+
+
+train([first], few, chosen, [1e-3], validate, Checkpoint(folder, f"warm-{{room}}", 1e9), device)
+if room:
+    used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+train(models, tokens, chosen, [1e-2], validate, Checkpoint(folder, f"key-{{room}}", 1e9), device)
+torch.save(models[0].tuned_tensors(), folder / f"weights-{{room}}.pt")
+"""
+
+
+def train_within(folder: Path, room: int) -> tuple[str, dict[str, torch.Tensor]]:
+    """What a training with so many bytes of room says, and its weights; 0 stands for no limit."""
+    script = LIMITED.format(tests=str(ROOT / "tests"), root=str(ROOT))
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    outcome = subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(room)], env=environment, capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout, torch.load(folder / f"weights-{room}.pt")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits the memory of a process")
+def test_a_training_that_runs_out_of_memory_goes_on_in_parts_to_the_same_weights(tmp_path):
+    from tiny import save_encoder
+
+    save_encoder(tmp_path / "encoder", "bert")
+    said, whole = train_within(tmp_path, room=0)
+    assert "out of memory" not in said
+    said, parts = train_within(tmp_path, room=600_000_000)
+    assert "out of memory with 4096 features at once, 2048 from now on: " in said
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_the_parts_are_halved_until_they_fit_and_stay_so():
+    portion, seen = Portion(32), []
+
+    def work(parts: list[np.ndarray]) -> list[int]:
+        sizes = [len(part) for part in parts]
+        seen.append(sizes)
+        if max(sizes) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return np.concatenate(parts).tolist()
+
+    assert portion.fitted(work, np.arange(20)) == list(range(20))
+    assert seen == [[20], [10, 10]]
+    assert portion.fitted(work, np.arange(25)) == list(range(25))
+    assert seen[2:] == [[10, 10, 5]]
+
+
+def test_one_feature_that_is_too_many_ends_with_the_machines_own_error():
+    def work(parts: list[np.ndarray]) -> None:
+        raise MemoryError("no")
+
+    with pytest.raises(MemoryError, match="no"):
+        Portion(8).fitted(work, np.arange(8))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def work(parts: list[np.ndarray]) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        Portion(8).fitted(work, np.arange(8))
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
