@@ -1,5 +1,10 @@
 # Analysis: what tuning makes of parallel texts, by their vectors in every model tuned on sentence pairs.
 
+
+localrules:
+    gather,
+
+
 ANALYSED = list(GRID.analysed_models())
 PROJECTED = list(GRID.analysed_models(seeds=1))
 

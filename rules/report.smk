@@ -3,6 +3,8 @@
 
 localrules:
     collect,
+    compare,
+    exemplify,
     render,
 
 
