@@ -94,9 +94,7 @@ def main() -> None:
 
 def settings_of(method: str, threads: int) -> dict[str, Any]:
     """As the step `train` takes them."""
-    prompts: dict[str, Any] = {"prompt_length": 0}
-    if method == "prompt_tuning":
-        prompts = {"prompt_length": 16, "prompt_std": 0.02, "prompt_depth": None, "prompt_projection": None}
+    prompts = {"prompt_length": 16, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
     # The peers leave three steps of warm-up out; ours counts them, so it runs longer.
     return {**SETTINGS, "method": method, "epochs": 3, "threads": threads, **prompts}
 

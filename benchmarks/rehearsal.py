@@ -103,7 +103,6 @@ def rehearse(folder: Path, task: str, method: str, threads: int) -> dict[str, An
     }
     if method == "prompt_tuning":
         settings |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}
-        settings |= {"prompt_depth": None, "prompt_projection": None}
     tokens = full_texts(kind, labels, batch * STEPS, length)
     models = build_together(folder, settings, touched_by(tokens), 1)
     ended: list[float] = []

@@ -20,9 +20,9 @@ class Prompts(nn.Module):
     network (the paper's code; see `reparameterise`). They are trained in float32: (layers, 2, key heads, length, head
     size), keys before values.
 
-    Of a smaller depth, the last layers have prompts: P-tuning v2 (Liu et al., 2022)
-    found the last ones better than as many of the first. A text's positions start after the prompt whatever the depth, so that two
-    depths differ in nothing else.
+    Of a smaller depth, the last layers have prompts: P-tuning v2 (Liu et al., 2022) found the last ones better than as
+    many of the first. A text's positions start after the prompt whatever the depth, so that two depths differ in
+    nothing else.
 
     Args:
         encoder: its self-attention modules are found by their `layer_idx`.

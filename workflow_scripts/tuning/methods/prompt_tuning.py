@@ -31,8 +31,8 @@ def check(encoder: Any) -> None:
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
     """Add the prompts."""
-    length, std, depth = settings["prompt_length"], settings["prompt_std"], settings["prompt_depth"]
+    length, std, depth = settings["prompt_length"], settings["prompt_std"], settings.get("prompt_depth")
     model.prompts = Prompts(model.encoder, length, std, settings["dropout"], depth)
-    if settings["prompt_projection"]:
-        reparameterise(model.prompts, model.encoder.config.hidden_size, settings["prompt_projection"])
+    if hidden := settings.get("prompt_projection"):
+        reparameterise(model.prompts, model.encoder.config.hidden_size, hidden)
     model.prompt_length = settings["prompt_length"]
