@@ -95,21 +95,23 @@ def saved(name: str, folder: Path) -> Path:
             if parameter.dim() == 1:
                 parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    if (
-        name == "mBERT"
-    ):  # its file is from when a normalisation's parameters were called gamma and beta; it has a pooler
-        tensors = load_file(folder / "model.safetensors")
-        old = {
-            key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-            for key, tensor in tensors.items()
-        }
-        assert old.keys() != tensors.keys()
-        pooler = {
-            f"bert.pooler.dense.{part}": torch.randn(*shape) for part, shape in (("weight", (32, 32)), ("bias", (32,)))
-        }
-        save_file(old | pooler, folder / "model.safetensors", metadata={"format": "pt"})
+    if name == "mBERT":
+        torch.manual_seed(1)
+        pooler = {"bert.pooler.dense.weight": torch.randn(32, 32), "bert.pooler.dense.bias": torch.randn(32)}
+        with_old_names(folder, pooler)
     write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
     return folder
+
+
+def with_old_names(folder: Path, others: dict[str, torch.Tensor]) -> None:
+    """Name the tensors as when a normalisation's parameters were called gamma and beta, and add others."""
+    tensors = load_file(folder / "model.safetensors")
+    old = {
+        key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for key, tensor in tensors.items()
+    }
+    assert old.keys() != tensors.keys()
+    save_file(old | others, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -125,6 +127,13 @@ def test_an_encoder_is_loaded_as_the_library_loads_it(folders, name):
     assert (getattr(model.encoder, "pooler", None) is not None) == with_pooler
     if with_pooler:
         assert_close(ours.pooler_output, theirs.pooler_output)
+
+
+def test_no_pooler_is_made_up_for_an_old_checkpoint_without_one(tmp_path):
+    """Its random weights would be others in every process."""
+    AutoModelForMaskedLM.from_config(ENCODERS["mBERT"]).save_pretrained(tmp_path)
+    with_old_names(tmp_path, {})
+    assert build(tmp_path, tiny_settings(method="linear_probe"), touched=None).encoder.pooler is None
 
 
 @pytest.mark.parametrize(("name", "variant"), POSSIBLE)
