@@ -103,17 +103,19 @@ def test_config_yaml_names_every_default(name, model):
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "batch_size, compile, decay, dropout, epochs, gradient_clipping, keep, learning_rates, micro_batch_size,"
-    " precision, prompt_lengths,"
+    "batch_size, compile, decay, dropout, epochs, gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout,"
+    " lora_rank, lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection,"
     " prompt_std, schedule, sentence_vector, warmup, weight_decay"
 )
+METHOD_KEYS = TRAINING_KEYS.replace("micro_batch_size,", "micro_batch_size, module,")
+METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
 SECTION = "it must be a section with keys of its own"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # unknown keys, with the nearest name or all of them
     ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
     ({"training.epoch": 3}, "training.epoch: unknown key; did you mean 'epochs'?"),
     ({"training.zzz": 3}, f"training.zzz: unknown key; allowed: {TRAINING_KEYS}"),
-    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {TRAINING_KEYS}"),
+    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {METHOD_KEYS}"),
     ({"tasks.xnli.lenguages": ["en"]}, "tasks.xnli.lenguages: unknown key; did you mean 'languages'?"),
     ({"tasks.xnli.training.epochz": 1}, "tasks.xnli.training.epochz: unknown key; did you mean 'epochs'?"),
     (
@@ -129,7 +131,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # unknown names
     ({"tasks.xnlli": {"languages": ["en"]}}, "tasks: 'xnlli' is unknown; did you mean 'xnli'?"),
     ({"tasks.mlqa": {"languages": ["en"]}}, "tasks: 'mlqa' is unknown; allowed: xnli, pawsx, udpos, xquad, tydiqa"),
-    ({"methods.lora": {}}, "methods: 'lora' is unknown; allowed: fine_tuning, prompt_tuning"),
+    ({"methods.xyz": {}}, f"methods: 'xyz' is unknown; allowed: {METHODS}"),
+    ({"methods.lora.lora_target": ["q"]}, "methods.lora.lora_target: unknown key; did you mean 'lora_targets'?"),
+    # a module of one's own
+    (
+        {"methods.mine.module": "no/such.py"},
+        "methods.mine.module: found 'no/such.py'; it must be a Python file that exists",
+    ),
+    (
+        {"methods.mine.module": str(ROOT / "README.md")},
+        f"methods.mine.module: found '{ROOT / 'README.md'}'; it must be a Python file that exists",
+    ),
+    (
+        {"methods.lora.module": __file__},
+        "methods.lora.module: lora is a method of this workflow; choose another name",
+    ),
+    ({"methods.mine-1.module": __file__}, "methods: 'mine-1' may have small letters and underscores alone"),
     (
         {"tasks.xnli.methods": {"promt_tuning": {}}},
         "tasks.xnli.methods: 'promt_tuning' is unknown; did you mean 'prompt_tuning'?",
@@ -206,12 +223,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tasks.xquad.stride": 192}, "tasks.xquad.stride: 192 tokens of overlap need windows longer than max_length 192"),
     (
         {"methods.fine_tuning.prompt_lengths": [8]},
-        "methods.fine_tuning.prompt_lengths: fine_tuning has no prompts; delete the key",
+        "methods.fine_tuning.prompt_lengths: fine_tuning does not have this key; delete it",
     ),
     (
         {"tasks.xnli.methods": {"fine_tuning": {"prompt_std": 0.1}}},
-        "tasks.xnli.methods.fine_tuning.prompt_std: fine_tuning has no prompts; delete the key",
+        "tasks.xnli.methods.fine_tuning.prompt_std: fine_tuning does not have this key; delete it",
     ),
+    (
+        {"methods.prompt_tuning.lora_rank": 4},
+        "methods.prompt_tuning.lora_rank: prompt_tuning does not have this key; delete it",
+    ),
+    (
+        {"methods.input_prompt_tuning": {"prompt_depth": 4}},
+        "methods.input_prompt_tuning.prompt_depth: input_prompt_tuning does not have this key; delete it",
+    ),
+    ({"methods.lora": {"lora_rank": 0}}, "methods.lora.lora_rank: found 0; input should be greater than or equal to 1"),
 ]
 
 

@@ -160,6 +160,22 @@ def test_a_module_that_is_named_beside_the_step_counts(small):
     assert fingerprint(write(small, {"room/unrelated.py": "X = 2\n"}), "step", "room.unrelated") != before
 
 
+def test_a_file_of_the_users_own_counts_with_what_it_imports_of_the_project(small, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text('"""Mine."""\nfrom workflow_scripts.room import unrelated\n', encoding="utf-8")
+    before = fingerprint(small, "step", str(file))
+    assert before != fingerprint(small, "step")
+    with replaced(file, "Mine", "Mine alone"):
+        assert fingerprint(small, "step", str(file)) == before
+    with replaced(file, "import unrelated", "import unrelated as other"):
+        assert fingerprint(small, "step", str(file)) != before
+    with replaced(small / "room/unrelated.py", "X = 1", "X = 2"):
+        assert fingerprint(small, "step", str(file)) != before
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="own"):
+        fingerprint(small, "step", str(file))
+
+
 def test_a_new_data_file_and_a_renamed_one_count(small):
     before = fingerprint(small, "step")
     words = small / "room/data/words.yaml"

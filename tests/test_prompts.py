@@ -39,7 +39,7 @@ from workflow_scripts.tuning.prompts import Prompts
 LENGTH = 5
 KINDS = tuple(LABELS)
 WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
-TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert")
+TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl")
 REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
 PEFT_TASKS = {
     "sentence_pair": ("SEQ_CLS", AutoModelForSequenceClassification),

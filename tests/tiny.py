@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedConfig,
     RobertaConfig,
     XLMRobertaConfig,
+    XLMRobertaXLConfig,
 )
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
@@ -50,6 +51,7 @@ CONFIGURATIONS: dict[str, PreTrainedConfig] = {
     "bert": BertConfig(**_SIZES),
     "roberta": RobertaConfig(**_SIZES),
     "xlm-roberta": XLMRobertaConfig(**_SIZES),
+    "xlm-roberta-xl": XLMRobertaXLConfig(**_SIZES),
     "camembert": CamembertConfig(**_SIZES),
     "electra": ElectraConfig(**_SIZES, embedding_size=24),
     "modernbert": ModernBertConfig(**_SIZES, **_MODERN, local_attention=8),
@@ -92,6 +94,12 @@ def settings(**changes: Any) -> dict[str, Any]:
         "method": "prompt_tuning",
         "prompt_length": 4,
         "prompt_std": 0.02,
+        "prompt_depth": None,
+        "prompt_projection": None,
+        "lora_rank": 4,
+        "lora_alpha": 8.0,
+        "lora_dropout": 0.0,
+        "lora_targets": None,
         "max_length": 32,
         "seed": 7,
         "epochs": 2,
@@ -109,7 +117,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "sentence_vector": "pooler",
         "labelled_subword": "first",
     } | changes
-    return made if made["method"] == "prompt_tuning" else made | {"prompt_length": 0}
+    return made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0}
 
 
 def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -> Columns:

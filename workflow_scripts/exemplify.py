@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
-from workflow_scripts.evaluation.aggregate import headline_arms
+from workflow_scripts.evaluation.aggregate import headline_arms, methods_of
 from workflow_scripts.evaluation.examples import PredictedRow, examples
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, arm_name
@@ -46,12 +46,13 @@ def main(arguments: argparse.Namespace) -> None:
         Paths(configuration.resources, configuration.results),
         configuration.seeds[0],
     )
-    chosen = headline_arms(read_scores(arguments.scores), read_runs(arguments.runs))
+    scores = read_scores(arguments.scores)
+    chosen = headline_arms(scores, read_runs(arguments.runs))
     found: list[dict[str, Any]] = []
     for encoder in configuration.encoders:
         for task in configuration.tasks:
-            lengths = {method: chosen[encoder, task, method] for method in METHODS if (encoder, task, method) in chosen}
-            arms = [arm_name(method, length) for method, length in lengths.items()]
+            methods = [method for method in methods_of(scores) if (encoder, task, method) in chosen]
+            arms = [arm_name(method, chosen[encoder, task, method]) for method in methods]
             if len(arms) < 2:
                 continue
             made = examples(

@@ -84,6 +84,12 @@ def tasks_of(frame: pd.DataFrame) -> list[str]:
     return [task for task in TASKS if task in set(frame["task"])]
 
 
+def methods_of(frame: pd.DataFrame) -> list[str]:
+    """The methods that a score or run table holds: in the catalogue's order, then a user's own by name."""
+    found = set(frame["method"])
+    return [method for method in METHODS if method in found] + sorted(found - set(METHODS))
+
+
 def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
     """Sort rows as the paper's tables do: encoder, fine-tuning before prompt tuning, short prompts before long."""
     rank = frame["method"].map({method: place for place, method in enumerate(METHODS)}).fillna(len(METHODS))

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from workflow_scripts.evaluation.aggregate import headline_arms, tasks_of
+from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import LEVEL, combine, effect, estimate, holm, p_permutation
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE, Arm
 
@@ -38,7 +38,7 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     arms = headline_arms(scores, runs)
     for encoder in sorted(set(scores["encoder"])):
         for task in tasks_of(scores):
-            for method in METHODS:
+            for method in methods_of(scores):
                 key, baseline = (encoder, task, method), (encoder, task, BASELINE)
                 if method != BASELINE and key in arms and baseline in arms:
                     pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])

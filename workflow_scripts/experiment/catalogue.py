@@ -5,7 +5,7 @@ nothing that was there before.
 
 To add a task, add an entry to `TASKS` and teach a corpus source to read it. A task of a new kind also needs a module in
 `tasks/` and a schema in `corpora/schema.py`. To add a method, add an entry to `METHODS` and the module
-`tuning/methods/NAME.py`.
+`tuning/methods/NAME.py`; or name a file of yours in the configuration, `methods.NAME.module`, and leave this as it is.
 """
 
 from dataclasses import dataclass
@@ -59,21 +59,36 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
     """
 
     name: str
     title: str
-    has_prompts: bool
-    freezes: bool
+    has_prompts: bool = False
+    freezes: bool = False
+    keys: tuple[str, ...] = ()
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("fine_tuning", "Fine-tuning", has_prompts=False, freezes=False),
-        Method("prompt_tuning", "Prompt tuning", has_prompts=True, freezes=True),
+        Method("fine_tuning", "Fine-tuning"),
+        Method(
+            "prompt_tuning",
+            "Prompt tuning",
+            has_prompts=True,
+            freezes=True,
+            keys=("prompt_lengths", "prompt_std", "prompt_depth", "prompt_projection"),
+        ),
+        Method("input_prompt_tuning", "Input prompt tuning", has_prompts=True, freezes=True, keys=("prompt_lengths",)),
+        Method("linear_probe", "Linear probe", freezes=True),
+        Method("bitfit", "BitFit"),
+        Method("lora", "LoRA", keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")),
     )
 }
+
+# The keys of `training` that belong to some methods and not to all.
+METHOD_KEYS = {key for method in METHODS.values() for key in method.keys}
 
 TASKS = {
     task.name: task

@@ -6,12 +6,13 @@ refused before the first rule runs, each in one line that names the key, what wa
 
 import contextlib
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from workflow_scripts.experiment.catalogue import METHODS, MINI_LANGUAGES, TASKS
+from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
 
 
@@ -118,6 +119,18 @@ class Training(Strict):
     sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
     prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
     prompt_std: Annotated[Number, Field(gt=0)] = 0.02
+    prompt_depth: Limit = None
+    prompt_projection: Limit = None
+    lora_rank: Positive = 8
+    lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
+    lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    lora_targets: Annotated[list[Text], Field(min_length=1)] | None = None
+
+
+class MethodSection(Training):
+    """How models are tuned by one method; `module` is the Python file of a method that is the user's own."""
+
+    module: Text | None = None
 
 
 class TaskSection(Strict):
@@ -167,12 +180,12 @@ class Configuration(Strict):
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
     training: Training = Training()
-    methods: Annotated[dict[str, Training], Field(min_length=1)]
+    methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
     tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Configuration":
-        _refuse_unknown(self.methods, METHODS, "methods")
+        self._methods_have_modules()
         _refuse_unknown(self.tasks, TASKS, "tasks")
         _refuse_repeated(self.seeds, "seeds")
         if "tables" in self.encoders:
@@ -193,10 +206,27 @@ class Configuration(Strict):
                 _refuse_repeated(training.prompt_lengths, f"prompt_lengths of {method} on {task}")
         for where, changes in self._changes_by_method():
             method = where.rsplit(".", 1)[-1]
-            of_prompts = {"prompt_lengths", "prompt_std"} & changes.model_fields_set
-            if of_prompts and not METHODS[method].has_prompts:
-                raise ValueError(f"{where}.{min(of_prompts)}: {method} has no prompts; delete the key")
+            foreign = (METHOD_KEYS & changes.model_fields_set) - set(self.method(method).keys)
+            if foreign:
+                raise ValueError(f"{where}.{min(foreign)}: {method} does not have this key; delete it")
         return self
+
+    def _methods_have_modules(self) -> None:
+        """Each is one that the workflow knows, or has a file of the user's."""
+        for name, section in self.methods.items():
+            where = f"methods.{name}.module"
+            if section.module is None:
+                _refuse_unknown([name], METHODS, "methods")
+            elif name in METHODS:
+                raise ValueError(f"{where}: {name} is a method of this workflow; choose another name")
+            elif not re.fullmatch("[a-z_]+", name):
+                raise ValueError(f"methods: {name!r} may have small letters and underscores alone")
+            elif not (section.module.endswith(".py") and Path(section.module).is_file()):
+                raise ValueError(f"{where}: found {section.module!r}; it must be a Python file that exists")
+
+    def method(self, name: str) -> Method:
+        """What the catalogue says of a method; of the user's own, that it is trained by itself and has no prompts."""
+        return METHODS.get(name) or Method(name, name.replace("_", " ").capitalize())
 
     def _changes_by_method(self) -> list[tuple[str, Training]]:
         """Every section of changes that belongs to one method, with the key path to it."""
@@ -220,7 +250,7 @@ class Configuration(Strict):
         merged: dict[str, Any] = {}
         for changes in (self.training, self.methods[method], section.training, section.methods.get(method)):
             if changes is not None:
-                merged |= changes.model_dump(exclude_unset=True)
+                merged |= changes.model_dump(exclude_unset=True, exclude={"module"})
         return Training(**merged)
 
 
@@ -284,7 +314,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "evaluation": [Evaluation],
     "analysis": [Analysis],
     "training": [Training],
-    "methods.*": [Training],
+    "methods.*": [MethodSection],
     "tasks.*": [TaskSection],
     "tasks.*.limits": [RowLimits],
     "tasks.*.training": [Training],

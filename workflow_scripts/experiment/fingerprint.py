@@ -12,6 +12,7 @@ from pathlib import Path
 
 PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
+SUFFIX = ".py"  # of a module that is named by its file
 # Data files that a step reads beside its modules.
 DATA_SUFFIXES = {".yaml", ".tsv", ".csv"}
 
@@ -21,14 +22,16 @@ def fingerprint(*modules: str) -> str:
     """Twelve hex digits for the meaning of `workflow_scripts/MODULE.py` of each module, and of what they import.
 
     Names are relative to the package: `train`, `tasks.tagging`. A module that a step loads by name, such as a tuning
-    method, is named beside the step. Raises FileNotFoundError for a module that does not exist.
+    method, is named beside the step; one of the user's own by its file, `my/method.py`, whose imports of this project
+    count as well. Raises FileNotFoundError for a module that does not exist.
     """
     digest = hashlib.sha256()
     reached: set[str] = set()
     for module in modules:
-        if not _file(f"{PACKAGE}.{module}"):
-            raise FileNotFoundError(f"{PACKAGE}.{module}")
-        reached |= _reached(f"{PACKAGE}.{module}")
+        name = module if module.endswith(SUFFIX) else f"{PACKAGE}.{module}"
+        if not _file(name):
+            raise FileNotFoundError(name)
+        reached |= _reached(name)
     for module in sorted(reached):
         digest.update(f"{module}={_meaning(module)}\n".encode())
     return digest.hexdigest()[:12]
@@ -49,7 +52,9 @@ def _reached(start: str) -> set[str]:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module of this project, or None for any other name."""
+    """The source of a module of this project or of a named file, or None for any other name."""
+    if module.endswith(SUFFIX):
+        return Path(module) if Path(module).is_file() else None
     if module != PACKAGE and not module.startswith(PACKAGE + "."):
         return None
     base = ROOT.joinpath(*module.split("."))

@@ -7,7 +7,7 @@ part of the path of everything that comes out of it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS, TASKS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.names import UNTUNED, candidate_name, group_name, model_name
 
@@ -67,7 +67,7 @@ class Grid:
             for task in configuration.tasks:
                 for method in configuration.methods:
                     lengths = configuration.training_of(task, method).prompt_lengths
-                    for length in lengths if METHODS[method].has_prompts else [0]:
+                    for length in lengths if configuration.method(method).has_prompts else [0]:
                         yield Arm(encoder, task, method, length)
 
     def languages(self, task: str) -> list[str]:
@@ -92,7 +92,7 @@ class Grid:
         if not self.is_searched(arm):
             return []
         rates = self.learning_rates(arm)
-        size = self.configuration.search.together if METHODS[arm.method].freezes else 1
+        size = self.configuration.search.together if self.configuration.method(arm.method).freezes else 1
         return [rates[start : start + size] for start in range(0, len(rates), size)]
 
     def corpora(self) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ A rule hands the dictionary to its step as one JSON text. Snakemake compares tha
 import json
 from typing import Any
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS, UNTRANSLATED
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHOD_KEYS, TASKS, UNTRANSLATED
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.fingerprint import fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Model
@@ -77,17 +77,22 @@ def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
 def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "train") -> Settings:
     """`train`, or `search`: the merged settings of one training; its learning rate is not among them.
 
+    Nor is a key that belongs to other methods: to change it, or to add one, reruns nothing of this method.
+
     The candidates of a search are given theirs on the command line, a seed run reads it from `selected.json`: so the
     seed runs depend on the winner alone.
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
     del training["learning_rates"], training["prompt_lengths"]
-    if not arm.prompt_length:
-        del training["prompt_std"]
+    for key in (METHOD_KEYS - set(configuration.method(arm.method).keys)) & set(training):
+        del training[key]
     if training["schedule"] != "exponential":
         del training["decay"]
+    module = configuration.methods[arm.method].module
+    if module is not None:
+        training["module"] = module
     return {
-        "code": fingerprint(step, f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
+        "code": fingerprint(step, module or f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
         "encoder": arm.encoder,
         **_what_the_task_is(arm.task),
         "method": arm.method,

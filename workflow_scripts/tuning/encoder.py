@@ -28,6 +28,7 @@ def load_encoder(
     Raises UserError when the folder lacks a file or the weights do not fit the configuration.
     """
     from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
 
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
@@ -37,7 +38,9 @@ def load_encoder(
             if name.endswith(("dropout", "dropout_prob")) and isinstance(getattr(config, name), (int, float)):
                 setattr(config, name, dropout)
     config._attn_implementation = attention
-    model = _empty_model(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
+    architecture, options = _architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
+    with no_init_weights():
+        model = architecture(config, **options)
     if check is not None:
         check(model)
     weights = _read_weights(folder)
@@ -47,7 +50,7 @@ def load_encoder(
     if missing:
         # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
         logger.info("%s: names differ from the architecture's; converted by transformers", folder)
-        model = type(model).from_pretrained(folder, config=config)
+        model = architecture.from_pretrained(folder, config=config, **options)
     elif unexpected:
         logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
     return model.float()
@@ -81,17 +84,13 @@ def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
             raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
 
 
-def _empty_model(config: Any, with_pooler: bool) -> Any:
-    """The architecture of a configuration, its weights not initialised."""
+def _architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
+    """The class of a configuration's encoder, and what it is called with: a pooler would be random where none is."""
     from transformers import AutoModel
-    from transformers.initialization import no_init_weights
 
     architecture: Any = AutoModel._model_mapping[type(config)]
-    options = {}
-    if "add_pooling_layer" in inspect.signature(architecture).parameters:
-        options["add_pooling_layer"] = with_pooler
-    with no_init_weights():
-        return architecture(config, **options)
+    takes = "add_pooling_layer" in inspect.signature(architecture).parameters
+    return architecture, {"add_pooling_layer": with_pooler} if takes else {}
 
 
 def positions_available(config: Any) -> int:

@@ -1,6 +1,7 @@
 """A tuned model: an encoder, what a method adds to it or frees in it, and a head."""
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import read_json
@@ -16,8 +18,7 @@ from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
-from workflow_scripts.tuning.encoder import load_encoder, position_ids, positions_available
-from workflow_scripts.tuning.prompts import place
+from workflow_scripts.tuning.encoder import load_encoder, positions_available
 
 
 class TunedModel(nn.Module):
@@ -56,9 +57,26 @@ class TunedModel(nn.Module):
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def tuned_tensors(self) -> dict[str, torch.Tensor]:
-        """What a run stores: the trained parameters, and the ids of trained embedding rows."""
+        """What a run stores: the trained parameters, and the ids of trained embedding rows.
+
+        Of a reparameterised tensor it is the tensor itself, without what makes it.
+        """
         tensors = {name: parameter.detach() for name, parameter in self.tuned_parameters().items()}
-        return tensors | {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
+        tensors |= {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
+        tensors = {name: tensor for name, tensor in tensors.items() if ".parametrizations." not in name}
+        for path, module, name in reparameterised(self):
+            tensors[f"{path}.{name}"] = getattr(module, name).detach()
+        return tensors
+
+
+def reparameterised(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """The reparameterised tensors: the path of the module that has it, the module, the tensor's name."""
+    return [
+        (path, module, name)
+        for path, module in model.named_modules()
+        if parametrize.is_parametrized(module)
+        for name in module.parametrizations  # type: ignore[union-attr]
+    ]
 
 
 def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.Tensor]:
@@ -69,24 +87,42 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
     inputs: Batch = {name: batch[name] for name in names if name in batch}
-    if first.prompts is not None:
-        place([model.prompts for model in models], texts)
-        inputs["position_ids"] = position_ids(first.encoder.config, batch["attention_mask"], first.prompt_length)
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
+    if first.prompts is not None:
+        inputs = first.prompts.place([model.prompts for model in models], inputs, first.encoder)
     output = first.encoder(**inputs)
-    states = output.last_hidden_state.split(texts)
-    pooled = getattr(output, "pooler_output", None)
+    states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
+    if before := states.shape[1] - batch["input_ids"].shape[1]:
+        # Prompts that went through the layers as words do: the head and the pooler read the text.
+        states = states[:, before:]
+        pooled = None if pooled is None else first.encoder.pooler(states)
     vectors = [None] * len(models) if pooled is None else pooled.split(texts)
     return [
         model.read(its_states, its_pooled, batch["attention_mask"])
-        for model, its_states, its_pooled in zip(models, states, vectors, strict=True)
+        for model, its_states, its_pooled in zip(models, states.split(texts), vectors, strict=True)
     ]
 
 
-def method_module(method: str) -> ModuleType:
-    """The module of a tuning method."""
-    return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
+def method_module(settings: dict[str, Any]) -> ModuleType:
+    """The module of a run's tuning method: one of ours, or the user's file that the settings name.
+
+    Raises UserError for a file that cannot be read or lacks one of the four functions.
+    """
+    method, file = settings["method"], settings.get("module")
+    if file is None:
+        return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
+    spec = importlib.util.spec_from_file_location(f"method_{method}", file)
+    if spec is None or spec.loader is None or not Path(file).is_file():
+        raise UserError(f"methods.{method}.module: {file} is no Python file of this machine")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for function in ("head", "sentence_vector", "check", "prepare"):
+        if not callable(getattr(module, function, None)):
+            raise UserError(
+                f"methods.{method}.module: {file} has no function {function}; see tuning/methods/__init__.py"
+            )
+    return module
 
 
 def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
@@ -99,9 +135,7 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
 
     Raises UserError when the texts and the prompts need more positions than the encoder has.
     """
-    encoder = load_encoder(
-        folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings["method"]).check
-    )
+    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
     needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder.config)
     if needed > available:
         raise UserError(
@@ -133,7 +167,7 @@ def build_together(
 
 def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
     """A model on a frozen encoder, with what the method adds or frees."""
-    kind, method = kind_module(settings["kind"]), method_module(settings["method"])
+    kind, method = kind_module(settings["kind"]), method_module(settings)
     head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), settings)
     model = TunedModel(encoder, head, kind.LEVEL, method.sentence_vector(settings))
     method.prepare(model, settings, touched)
@@ -144,11 +178,13 @@ def use_bfloat16(encoder: Any) -> None:
     """Keep frozen matrices and the states between layers in bfloat16, which autocast would convert in every step.
 
     Embeddings stay as they are, memory-mapped; normalisations compute in float32 inside. What is trained stays in
-    float32.
+    float32, a bias beside a frozen matrix too: autocast converts it in every step, which costs little.
     """
     for module in encoder.modules():
-        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
-            module.to(torch.bfloat16)
+        if isinstance(module, nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16)
     encoder.embeddings.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
 
@@ -159,6 +195,8 @@ def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Ten
         model = build(folder, settings, touched)
     except IndexError as error:
         raise UserError(f"the stored weights are of an encoder with a larger vocabulary ({error})") from error
+    for _, module, name in reparameterised(model):
+        parametrize.remove_parametrizations(module, name)
     expected = {name: tuple(tensor.shape) for name, tensor in model.tuned_tensors().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from workflow_scripts.evaluation.aggregate import ARM, averages, tasks_of
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.evaluation.aggregate import ARM, averages, methods_of, tasks_of
+from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.charts import (
     Axis,
     Label,
@@ -191,4 +191,4 @@ def _upright(scale: Scale) -> tuple[Tick, ...]:
 
 def legend(runs: pd.DataFrame) -> list[tuple[str, str]]:
     """The colour and name of every method that the runs have."""
-    return [(method_class(method), method_title(method)) for method in METHODS if method in set(runs["method"])]
+    return [(method_class(method), method_title(method)) for method in methods_of(runs)]

@@ -1,0 +1,194 @@
+"""Any encoder: the architectures of the multilingual encoders in use, tiny and random, through every method.
+
+The README's table of encoders says what is here. Checkpoints are written as on the hub: with a pretraining head, so
+that the encoder's tensors have a prefix, and for mBERT with the names that the first BERTs had.
+"""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from snakemake_runs import ROOT
+from test_methods import VARIANTS as NEW_VARIANTS
+from test_prompts import assert_close, batch_of, inputs_of
+from test_tuning import built, equal, tune
+from tiny import PADDING, POSITIONS, VOCABULARY, random_tokens
+from tiny import settings as tiny_settings
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    PreTrainedConfig,
+    XLMRobertaConfig,
+    XLMRobertaXLConfig,
+)
+
+from workflow_scripts.encoders.sources import MANIFEST, describe
+from workflow_scripts.experiment.errors import Interrupted, UserError
+from workflow_scripts.experiment.step import write_json
+from workflow_scripts.tuning import loop
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.loop import train
+from workflow_scripts.tuning.model import build, restore
+from workflow_scripts.tuning.predict import logits
+
+CPU = torch.device("cpu")
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": PADDING,
+    "initializer_range": 0.2,
+}
+SPECIAL = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}
+
+# What the published config.json of each encoder says beyond its sizes.
+ENCODERS: dict[str, PreTrainedConfig] = {
+    "XLM-R base and large": XLMRobertaConfig(**SIZES, type_vocab_size=1, layer_norm_eps=1e-5),
+    "XLM-R XL": XLMRobertaXLConfig(**SIZES, type_vocab_size=1, layer_norm_eps=1e-5),
+    "mBERT": BertConfig(**SIZES),
+    "multilingual-e5": XLMRobertaConfig(**SIZES, type_vocab_size=1, layer_norm_eps=1e-5),
+    "mDeBERTa-v3": DebertaV2Config(
+        **SIZES,
+        relative_attention=True,
+        max_relative_positions=-1,
+        position_buckets=16,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+        type_vocab_size=0,
+        layer_norm_eps=1e-7,
+    ),
+    "mmBERT": ModernBertConfig(**SIZES, **SPECIAL, local_attention=8, global_attn_every_n_layers=3),
+}
+VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method": "prompt_tuning"}, **NEW_VARIANTS}
+
+# What cannot be: each is refused in one line, which the README repeats.
+REFUSED = {
+    **{("mDeBERTa-v3", variant): "cannot take prompts" for variant in ("prompt_tuning", "last layers", "network")},
+    ("mmBERT", "bitfit"): "no biases to tune",
+}
+POSSIBLE = [(name, variant) for name in ENCODERS for variant in VARIANTS if (name, variant) not in REFUSED]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint of each encoder as it lies on the hub, as `fetch_encoder` leaves it."""
+    return {name: saved(name, tmp_path_factory.mktemp("encoder")) for name in ENCODERS}
+
+
+def saved(name: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    # multilingual-e5 is a bare encoder with a pooler; the others were published with their pretraining heads.
+    model = (AutoModel if name == "multilingual-e5" else AutoModelForMaskedLM).from_config(ENCODERS[name])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.2 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    if name == "mBERT":
+        torch.manual_seed(1)
+        pooler = {"bert.pooler.dense.weight": torch.randn(32, 32), "bert.pooler.dense.bias": torch.randn(32)}
+        with_old_names(folder, pooler)
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
+    return folder
+
+
+def with_old_names(folder: Path, others: dict[str, torch.Tensor]) -> None:
+    """Name the tensors as when a normalisation's parameters were called gamma and beta, and add others."""
+    tensors = load_file(folder / "model.safetensors")
+    old = {
+        key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for key, tensor in tensors.items()
+    }
+    assert old.keys() != tensors.keys()
+    save_file(old | others, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_is_loaded_as_the_library_loads_it(folders, name):
+    batch = batch_of("tagging", "bert" if name == "mBERT" else name)
+    shown = batch["attention_mask"].bool()
+    plain = AutoModel.from_pretrained(folders[name], attn_implementation="eager").eval()
+    model = build(folders[name], tiny_settings(method="linear_probe"), touched=None).eval()
+    ours, theirs = model.encoder(**inputs_of(batch)), plain(**inputs_of(batch))
+    assert_close(ours.last_hidden_state[shown], theirs.last_hidden_state[shown], 2e-5)
+    with_pooler = name in ("mBERT", "multilingual-e5")
+    # Where the checkpoint has no pooler, the library would make up a random one.
+    assert (getattr(model.encoder, "pooler", None) is not None) == with_pooler
+    if with_pooler:
+        assert_close(ours.pooler_output, theirs.pooler_output)
+
+
+def test_no_pooler_is_made_up_for_an_old_checkpoint_without_one(tmp_path):
+    """Its random weights would be others in every process."""
+    AutoModelForMaskedLM.from_config(ENCODERS["mBERT"]).save_pretrained(tmp_path)
+    with_old_names(tmp_path, {})
+    assert build(tmp_path, tiny_settings(method="linear_probe"), touched=None).encoder.pooler is None
+
+
+@pytest.mark.parametrize(("name", "variant"), POSSIBLE)
+def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_path, monkeypatch, name, variant):
+    made = tiny_settings(
+        kind="tagging", epochs=2, dropout=0.1, precision="bfloat16", max_length=20, **VARIANTS[variant]
+    )
+    tokens, others = random_tokens("tagging", 40), random_tokens("tagging", 20, seed=5)
+    whole = built(folders[name], made, tokens)
+    before = {key: value.clone() for key, value in whole.tuned_tensors().items()}
+    expected = tune(whole, tokens, made)
+    assert not expected.problem
+    moved = [key for key, value in expected.tensors.items() if not torch.equal(value, before[key])]
+    assert set(moved) == {key for key in expected.tensors if not key.endswith(".touched")}
+
+    def train_on(model: Any, stop_after: int) -> loop.Trained:
+        steps, collate = [], loop.collate
+
+        def counted(*arguments: Any) -> Any:
+            steps.append(1)
+            if len(steps) == stop_after:
+                signal.raise_signal(signal.SIGTERM)
+            return collate(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "collate", counted)
+            validate = lambda model: ({"accuracy": 50.0}, 1.0)  # noqa: E731
+            return train([model], tokens, made, [1e-2], validate, Checkpoint(tmp_path, "key", every=60), CPU)
+
+    with pytest.raises(Interrupted, match="saved after step 3 of 10"):
+        train_on(built(folders[name], made, tokens), stop_after=3)
+    resumed = train_on(built(folders[name], made, tokens), stop_after=0).outcomes[0]
+    assert equal(resumed.tensors, expected.tensors)
+
+    again = restore(folders[name], made, expected.tensors)
+    for one, other in zip(logits(whole, others, made, CPU), logits(again, others, made, CPU), strict=True):
+        assert (one == other).all()
+
+
+@pytest.mark.parametrize(("name", "variant"), REFUSED)
+def test_what_an_encoder_cannot_do_is_refused_in_one_line(folders, name, variant):
+    with pytest.raises(UserError, match=REFUSED[name, variant]) as refusal:
+        build(folders[name], tiny_settings(**VARIANTS[variant]), touched=None)
+    assert ENCODERS[name].model_type in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_readme_tells_what_was_tested():
+    """A row an encoder, a column a method: yes or no."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    (head,) = (row for row in rows if row[0] == "encoder" and "`bitfit`" in row)
+    methods = [cell.strip("`") for cell in head[2:]]
+    assert set(methods) == {changes["method"] for changes in VARIANTS.values()}
+    told = {row[0]: dict(zip(methods, row[2:], strict=True)) for row in rows if row[0] in ENCODERS}
+    assert told == {
+        name: {method: "no" if (name, method) in REFUSED else "yes" for method in methods} for name in ENCODERS
+    }

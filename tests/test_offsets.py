@@ -1,0 +1,122 @@
+"""That answers keep their place: gold answers of real XQuAD through each kind of tokenizer and back.
+
+A tokenizer may join an answer's edge with its neighbour (`▁(118` for 118), and no span of tokens is the answer then,
+character by character. What must hold: the tokens found for an answer cover it, and none of them lies outside of it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from workflow_scripts.corpora import xtreme
+from workflow_scripts.evaluation.metrics import exact_match
+from workflow_scripts.tasks import question_answering
+
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+KINDS = ("SentencePiece unigram", "WordPiece", "byte-level BPE", "BPE with byte fallback")
+SURVIVE = 99.9  # percent of the answers of every language
+
+
+def rows_of(folder: Path, language: str) -> list[dict[str, Any]]:
+    part = {"task": "xquad", "language": language, "split": "test", "limit": None}
+    return xtreme.rows({"path": str(folder), "kind": "question_answering", "labels": [], **part})
+
+
+def trained(kind: str, texts: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of the kind, with a vocabulary of 8,000 learnt from the texts."""
+    if kind == "WordPiece":  # as mBERT's
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=8000, special_tokens=SPECIAL, show_progress=False)
+    elif kind == "byte-level BPE":  # as ModernBERT's: a character is up to four tokens
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=8000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        )
+    else:  # as mmBERT's, which is Gemma's: rare characters fall back to their bytes, spaces are a part of the word
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(
+            vocab_size=8000, special_tokens=[*SPECIAL, *bytes_], limit_alphabet=400, show_progress=False
+        )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(bundled_encoder) -> dict[str, Any]:
+    """The bundled encoder's, which has XLM-R's vocabulary, and one of each other kind."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "xtreme"
+    if not folder.is_dir():
+        pytest.skip(f"the real data are not in {folder}")
+    texts = sorted(
+        {row["context"] for language in xtreme.languages(folder, "xquad") for row in rows_of(folder, language)}
+    )
+    learnt = {kind: trained(kind, texts) for kind in KINDS[1:]}
+    return {KINDS[0]: AutoTokenizer.from_pretrained(bundled_encoder), **learnt}
+
+
+def gold_spans(rows: list[dict[str, Any]], tokenizer: Any) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+    """By row: the characters of the first and of the last token of its answer, in the last window that holds it."""
+    settings = {"max_length": 384, "stride": 128, "split": "train", "task": "xquad"}
+    columns = question_answering.tokenise(rows, tokenizer, settings)
+    spans = {}
+    names = ("row", "start", "end", "offset_start", "offset_end")
+    for number, first, last, starts, ends in zip(*(columns[name] for name in names), strict=True):
+        if first:
+            spans[number] = ((starts[first], ends[first]), (starts[last], ends[last]))
+    return spans
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gold_answers_survive_tokenising_and_decoding_in_every_script(tokenizers, xtreme_folder, kind):
+    languages = xtreme.languages(xtreme_folder, "xquad")
+    assert set(languages) >= {"ar", "de", "en", "es", "ru", "zh"}
+    lost = {}
+    for language in languages:
+        rows = rows_of(xtreme_folder, language)
+        spans = gold_spans(rows, tokenizers[kind])
+        missing = []
+        for number, row in enumerate(rows):
+            text, begin = row["answers"]["text"][0], row["answers"]["start"][0]
+            stop = begin + len(text)
+            (start, first_ends), (last_starts, end) = spans.get(number, ((-1, -1), (-1, -1)))
+            found = row["context"][max(start, 0) : max(end, 0)]
+            covers = 0 <= start <= begin and stop <= end and text in found
+            touches = begin < first_ends and last_starts < stop and found == found.strip()
+            if not (covers and touches):
+                missing.append((row["id"], text, found))
+        if len(missing) > (1 - SURVIVE / 100) * len(rows):
+            lost[language] = missing
+    assert not lost
+
+
+def test_what_the_bundled_tokenizer_joins_with_an_answer_costs_little(tokenizers, xtreme_folder):
+    """The score of a reader that always finds the right tokens; what it misses is the assertion's message.
+
+    Measured: 99.9 to 100 for German, English, Spanish and Russian; Arabic 99.3, where "and" is a part of the next word,
+    and Chinese 98.9, where a piece may end within a phrase. The score passes over ASCII punctuation alone.
+    """
+    floors = {"ar": 99.3, "de": 99.9, "en": 99.9, "es": 99.9, "ru": 99.9, "zh": 98.9}
+    for language, floor in floors.items():
+        rows = rows_of(xtreme_folder, language)
+        spans = gold_spans(rows, tokenizers["SentencePiece unigram"])
+        joined = []
+        for number, row in enumerate(rows):
+            (start, _), (_, end) = spans[number]
+            if not exact_match(row["answers"]["text"], row["context"][start:end]):
+                joined.append((row["answers"]["text"], row["context"][start:end]))
+        assert 100 * (1 - len(joined) / len(rows)) >= floor, (language, joined)
