@@ -25,6 +25,7 @@ from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import languages_name, parse_languages
+from workflow_scripts.experiment.repositories import REVISIONS
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -47,6 +48,7 @@ wildcard_constraints:
     encoder="|".join(map(str, CONFIGURATION.encoders)),
     task="|".join(CONFIGURATION.tasks),
     arm=r"[a-z_]+(-\d+)?",
+    repository="|".join(REVISIONS),
     language="[a-z]+",
     languages=r"[a-z]+(\+[a-z]+)*",
     split="train|validation|test",

