@@ -2,9 +2,9 @@
 
     source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences
 
-Settings: `source`, the module of `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), what that
-module's `rows` asks for, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (of train, where nothing is
-to be held out for validation).
+Settings: `source`, the module of `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), what the
+`rows` of that module asks for, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (of train, where
+nothing is to be held out for validation).
 
 Corpora of the hub come from the commit that `--pinned` records. Nothing later in the workflow goes online.
 """

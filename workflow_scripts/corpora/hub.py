@@ -190,9 +190,7 @@ def _refusal(error: BaseException, repository: str, revision: str, file: str = "
     while isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:
         cause = cause.__cause__
     status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
-    if isinstance(cause, OfflineModeIsEnabled) or (
-        isinstance(cause, LocalEntryNotFoundError) and constants.is_offline_mode()
-    ):
+    if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.is_offline_mode():
         way = "HF_HUB_OFFLINE is set and the cache does not hold it: unset it on a machine with internet"
     elif isinstance(cause, GatedRepoError):
         way = (
@@ -202,7 +200,9 @@ def _refusal(error: BaseException, repository: str, revision: str, file: str = "
     elif isinstance(cause, RevisionNotFoundError):
         way = "there is no such revision: correct it under corpora.revisions"
     elif isinstance(cause, RepositoryNotFoundError):
-        way = f"{constants.ENDPOINT} has no such data set, or it is private: check HF_ENDPOINT, and HF_TOKEN if it is yours"
+        way = (
+            f"{constants.ENDPOINT} has no such data set, or hides it: check HF_ENDPOINT, and HF_TOKEN if it is private"
+        )
     elif isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
         way = "the file is not there: pin another revision under corpora.revisions"
     elif status == 429:

@@ -94,7 +94,7 @@ class XtremeCorpora(Strict):
 
 
 class UniversalDependencies(Strict):
-    """Where the treebanks of UD-POS are: a folder with the releases 2.5 (and 2.7), or a server of their repositories."""
+    """Where the treebanks of UD-POS are: in a folder with release 2.5, or on a server of their repositories."""
 
     path: Text | None = None
     url: Text = "https://raw.githubusercontent.com/UniversalDependencies"

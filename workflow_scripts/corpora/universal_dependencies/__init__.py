@@ -2,9 +2,9 @@
 
     files.tsv ──> a folder with the release, or UD's repositories ──> tagged sentences
 
-`files.tsv` lists the files: language, split, release, treebank, repository (a treebank may have been renamed since),
-file, bytes (where known), git's SHA-1, and how many sentences XTREME keeps of it. They are of release 2.5, and of 2.7 for lt pl ro uk wo. Each treebank has its own licence, which its README
-states; some forbid commercial use.
+`files.tsv` lists the files: language, split, release, treebank, repository (some were renamed since), file, bytes
+(where known), git's SHA-1, and how many sentences XTREME keeps of it. They are of release 2.5, and of 2.7 for lt pl ro
+uk wo. Each treebank has its own licence, which its README states; some forbid commercial use.
 """
 
 import csv
@@ -153,7 +153,7 @@ def _cached(file: File, settings: Mapping[str, Any]) -> Path:
 
 
 def licence(file: File, settings: Mapping[str, Any]) -> str:
-    """The licence that the treebank's README states, such as `CC BY-SA 4.0`; a README that cannot be had ends nothing."""
+    """The licence that the treebank's README states, such as `CC BY-SA 4.0`. Without a README it is `UNSTATED`."""
     folders = _folders(file, Path(settings["path"]))[:2] if settings.get("path") else [_cached(file, settings)]
     if not settings.get("path"):
         _fetch_readme(_repository(file, settings), folders[0])
