@@ -1,7 +1,7 @@
 """Fetching over HTTP: patient with a busy server, resumed after a cut, checked before use.
 
-What the Hugging Face Hub's client does by itself (ranges after a cut, `Retry-After`, proxies, HF_HUB_OFFLINE) it does
-here too, for files of any server. No token is ever sent to a server other than the hub.
+The Hugging Face Hub's client does most of this for the hub's files. `fetch_file` does it for files of any server, with
+the client's session, which knows proxies and HF_HUB_OFFLINE and sends no token by itself.
 """
 
 import hashlib
@@ -13,8 +13,7 @@ from typing import TypeVar
 
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import WeakFileLock
+from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status, tqdm
 
 from workflow_scripts.experiment.errors import UserError
 
@@ -29,6 +28,10 @@ LONGEST_WAIT = 120.0  # a server that asks for more is not waited for
 CLIENT_RETRIES = (httpx2.ConnectError, httpx2.TimeoutException, httpx2.RemoteProtocolError)
 BUSY = (408, 429)
 FAILING = (500, 502, 503, 504)
+PARTIAL = 206
+RANGE_NOT_SATISFIABLE = 416
+
+TIMEOUT = 60.0  # seconds without a byte
 
 
 def patiently(call: Callable[[], Result], what: str, client_retries: bool) -> Result:
@@ -89,7 +92,7 @@ def fetch_file(url: str, path: Path, size: int | None, git_blob: str) -> None:
             return
         part = path.with_name(f".{path.name}.part")
         try:
-            patiently(lambda: _go_on(url, part, size, path.name), path.name, client_retries=True)
+            patiently(lambda: _go_on(url, part, size), path.name, client_retries=False)
         except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
             raise UserError(
                 f"{url} cannot be fetched: {reason(error)}; run again to go on, check network and proxy, or fetch the"
@@ -105,23 +108,31 @@ def fetch_file(url: str, path: Path, size: int | None, git_blob: str) -> None:
         part.replace(path)
 
 
-def _go_on(url: str, part: Path, size: int | None, name: str) -> None:
+def _go_on(url: str, part: Path, size: int | None) -> None:
     """Fetch what `part` lacks."""
     done = part.stat().st_size if part.is_file() else 0
     if size is not None and done > size:
-        part.unlink()
         done = 0
+    if done and done == size:
+        return
     # Compressed answers have no ranges that could be gone on with.
-    headers = {"Accept-Encoding": "identity"}
-    try:
-        with part.open("ab") as file:
-            http_get(url, file, resume_size=done, headers=headers, expected_size=size, displayed_filename=name)
-    except HfHubHTTPError as error:
-        if error.response.status_code != 416:
-            raise
-        part.unlink()  # There is nothing after its end: it is whole, or of another file. Its hash would tell.
-        with part.open("ab") as file:
-            http_get(url, file, headers=headers, expected_size=size, displayed_filename=name)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == RANGE_NOT_SATISFIABLE:
+            # Nothing comes after what is here: it is whole, and its hash tells whether it is the file.
+            return
+        hf_raise_for_status(answer)
+        goes_on = answer.status_code == PARTIAL
+        total = int(answer.headers["Content-Length"]) + done * goes_on if "Content-Length" in answer.headers else None
+        with (
+            part.open("ab" if goes_on else "wb") as file,
+            tqdm(
+                desc=url.rpartition("/")[2], total=total, initial=done * goes_on, unit="B", unit_scale=True
+            ) as progress,
+        ):
+            for block in answer.iter_bytes():
+                file.write(block)
+                progress.update(len(block))
 
 
 def git_blob_sha1(path: Path) -> str:
