@@ -41,7 +41,7 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-prepare(Path(HERE))
+prepare(Path(HERE), GRID.dropped_methods())
 
 
 wildcard_constraints:

@@ -97,7 +97,7 @@ class UniversalDependencies(Strict):
     """Where the treebanks of UD-POS are: in a folder with release 2.5, or on a server of their repositories."""
 
     path: Text | None = None
-    url: Text = "https://raw.githubusercontent.com/UniversalDependencies"
+    url: Text | None = None
 
 
 class HubCorpora(Strict):
@@ -172,6 +172,7 @@ class Configuration(Strict):
 
     resources: Text = "resources"
     results: Text = "results"
+    keep_weights: bool = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora

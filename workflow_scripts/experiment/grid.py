@@ -57,6 +57,11 @@ class Grid:
                     for length in lengths if METHODS[method].has_prompts else [0]:
                         yield Arm(encoder, task, method, length)
 
+    def dropped_methods(self) -> list[str]:
+        """The methods whose weights are as large as the encoder, where those are not to be kept."""
+        configuration = self.configuration
+        return [m for m in configuration.methods if not (configuration.keep_weights or METHODS[m].freezes)]
+
     def languages(self, task: str) -> list[str]:
         """The languages that the task is tested in."""
         return self.configuration.tasks[task].languages

@@ -14,6 +14,9 @@ REVISIONS = {
     "google-research-datasets/tydiqa": "da78f23f9119363459acbaf46bf89426ff26c259",
 }
 
+# Where the treebanks of Universal Dependencies are, each in a repository with a tag for every release.
+TREEBANKS = "https://raw.githubusercontent.com/UniversalDependencies"
+
 
 @dataclass(frozen=True)
 class Part:

@@ -10,7 +10,7 @@ from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, HubCorpora
 from workflow_scripts.experiment.fingerprint import fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid
-from workflow_scripts.experiment.repositories import PARTS
+from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
 
 Settings = dict[str, Any]
 
@@ -60,7 +60,7 @@ def _source_of(configuration: Configuration, task: str, language: str, split: st
         part = PARTS[task][split].in_language(language)
         return {"source": "hub", "folder": part.folder, "part": part.split}
     treebanks = corpora.universal_dependencies
-    place = {"path": treebanks.path} if treebanks.path else {"url": treebanks.url}
+    place = {"path": treebanks.path} if treebanks.path else {"url": treebanks.url or TREEBANKS}
     return {"source": "universal_dependencies", **place}
 
 
