@@ -404,10 +404,20 @@ def test_what_cannot_be_had_is_one_line_with_the_way_out(server, xnli, waits, br
     assert [text for text in ["facebook/xnli", *says] if text not in message] == []
 
 
+@pytest.mark.parametrize(("fault", "kind", "most"), [(Fault(cut_after=0), "send", 6), (Fault(500), "send", 5)])
+def test_a_server_that_stays_down_is_not_asked_for_ever(server, xnli, waits, fault, kind, most):
+    server.faults[kind] = [fault] * 99
+    with pytest.raises(UserError):
+        read("xnli", "de", "test")
+    assert len(server.of_kind(kind)) <= most
+    assert sum(waits) < 60
+
+
 def test_a_file_that_stays_wrong_is_not_left_in_the_cache(server, xnli, waits):
     wrong_bytes(server, xnli)
     with pytest.raises(UserError, match="announced"):
         read("xnli", "de", "test")
+    assert not list((Path(constants.HF_HUB_CACHE) / "datasets--facebook--xnli" / "blobs").iterdir())
     server.faults.clear()
     assert len(read("xnli", "de", "test")) == 2
 
