@@ -205,7 +205,7 @@ def test_forms_lose_spaces_at_their_ends_and_inside_and_the_zero_width_non_joine
 
 def test_a_multiword_form_in_hebrew_is_cleaned_and_tagged_like_any_other():
     lines = [
-        multiword("1-3", "ו\u200cבבית"),
+        multiword("1-3", "ו\u200cבבית\u00a0"),
         word(1, "ו", "CCONJ", 3),
         word(2, "ב", "ADP", 3),
         word(3, "בית", "NOUN", 0),
