@@ -43,12 +43,6 @@ rule pin_repository:
         "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
 
 
-def pinned_repository(wildcards):
-    """The record of the repository that a corpus comes from; none where its source is not the hub."""
-    repository = GRID.repository(wildcards.task, wildcards.split)
-    return [PATHS.repository(repository)] if repository else []
-
-
 rule fetch_corpus:
     input:
         pinned=pinned_repository,
@@ -64,7 +58,7 @@ rule fetch_corpus:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_corpus(CONFIGURATION, **wildcards)),
-        downloads=PATHS.resources,
+        downloads=lambda wildcards: PATHS.resources,
     shell:
         "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --pinned {input.pinned:q}"
         " --downloads {params.downloads:q} --rows {output:q} --log {log:q}"

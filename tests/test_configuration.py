@@ -322,7 +322,12 @@ def test_a_configuration_file_inherits_nothing_from_config_yaml(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "seeds"),
-    [("seeds=[1, 2, 3]", {"1", "2", "3"}), ("seeds=[7]", {"7"}), ("training={epochs: 2, dropout: 1e-1}", {"13", "42"})],
+    [
+        ("seeds=[1, 2, 3]", {"1", "2", "3"}),
+        ("seeds=[7]", {"7"}),
+        ("training={epochs: 2, dropout: 1e-1, compile: false}", {"13", "42"}),
+        ("keep_weights=true", {"13", "42"}),
+    ],
 )
 def test_a_key_is_changed_on_the_command_line(option, seeds, tmp_path):
     """Snakemake reads numbers inside lists and sections as texts there."""

@@ -532,6 +532,8 @@ def test_snakemake_pins_once_and_stays_with_that_commit(server, tmp_path, monkey
     assert done.returncode == 0, done.stdout
     assert [read_origin(tmp_path / target)["files"][0]["revision"] for target in targets] == [COMMIT, COMMIT]
     assert len(server.of_kind("list")) == 1
+    log = (tmp_path / "logs/fetch_corpus/xnli/de/test.log").read_text()
+    assert "fetching de/test-00000-of-00001.parquet of facebook/xnli" in log and "/content/" not in log
     # The branch moves on; what is here stays.
     server.repositories["facebook/xnli"].commit = "b" * 40
     assert "Nothing to be done" in snakemake("--dry-run", *words, folder=tmp_path).stdout

@@ -18,6 +18,7 @@ from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every URL, those signed for one user as well
 Result = TypeVar("Result")
 
 ATTEMPTS = 5

@@ -32,6 +32,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _truth(value: Any) -> Any:
+    """The truth value that a text stands for: Snakemake's --config reads `false` as a text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -135,7 +141,7 @@ class Training(Strict):
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    compile: bool = False
+    compile: Truth = False
     sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
     prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
     prompt_std: Annotated[Number, Field(gt=0)] = 0.02
@@ -172,7 +178,7 @@ class Configuration(Strict):
 
     resources: Text = "resources"
     results: Text = "results"
-    keep_weights: bool = True
+    keep_weights: Truth = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
