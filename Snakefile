@@ -25,6 +25,7 @@ from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
+from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.working_folder import take_over
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
@@ -41,7 +42,7 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-prepare(Path(HERE))
+prepare(Path(HERE), GRID.dropped_methods())
 
 
 onstart:
@@ -55,6 +56,7 @@ wildcard_constraints:
     encoder="|".join(map(str, CONFIGURATION.encoders)),
     task="|".join(CONFIGURATION.tasks),
     arm=r"[a-z_]+(-\d+)?",
+    repository="|".join(REVISIONS),
     language="[a-z]+",
     languages=r"[a-z]+(\+[a-z]+)*",
     model=r"untuned|[a-z]+/[a-z_]+(-\d+)?/seed-\d+",

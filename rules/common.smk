@@ -19,6 +19,12 @@ def finished_searches(wildcards):
     return searches(wildcards) if int(wildcards.seed) == SEARCH_SEED else []
 
 
+def pinned_repository(wildcards):
+    """The record of the repository that a corpus comes from; none where its source is not the hub."""
+    repository = GRID.repository(wildcards.task, wildcards.split)
+    return [PATHS.repository(repository)] if repository else []
+
+
 def run_file(file):
     """A file of the run that is analysed; none of the untuned encoder."""
 

@@ -3,6 +3,7 @@
 
 localrules:
     fetch_encoder,
+    pin_repository,
     fetch_corpus,
 
 
@@ -25,7 +26,26 @@ rule fetch_encoder:
         "python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
 
 
+rule pin_repository:
+    output:
+        PATHS.repository("{repository}"),
+    log:
+        "logs/pin_repository/{repository}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_repository(CONFIGURATION, wildcards.repository)),
+    shell:
+        "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
+
+
 rule fetch_corpus:
+    input:
+        pinned=pinned_repository,
     output:
         PATHS.corpus("{task}", "{language}", "{split}"),
     log:
@@ -38,5 +58,7 @@ rule fetch_corpus:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_corpus(CONFIGURATION, **wildcards)),
+        downloads=lambda wildcards: PATHS.resources,
     shell:
-        "python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --rows {output:q} --log {log:q}"
+        "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --pinned {input.pinned:q}"
+        " --downloads {params.downloads:q} --rows {output:q} --log {log:q}"

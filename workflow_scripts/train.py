@@ -8,6 +8,9 @@ The learning rate is the search's winner (`--selected`). Where that one was trai
 linked and nothing is trained twice (`--searches`). A training that was interrupted goes on from the checkpoint in the
 run's folder; SIGTERM saves one at once and ends with status 75.
 
+Of methods that the environment variable CROSSPROMPT_DROPPED names (`keep_weights: false`) the search's weights are
+deleted once its winner is linked.
+
 Settings: the merged training settings of the run, which `config.yaml` explains.
 """
 
@@ -18,11 +21,13 @@ import shutil
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import candidate_name
+from workflow_scripts.experiment.names import DROPPED, candidate_name
 from workflow_scripts.experiment.step import read_json, run, step_parser, written
 from workflow_scripts.experiment.training_step import english_arguments
 
 logger = logging.getLogger(__name__)
+
+WEIGHTS = "weights.safetensors"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +44,13 @@ def main(arguments: argparse.Namespace) -> None:
     learning_rate = read_json(arguments.selected)["learning_rate"]
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
-            link(search.parent / candidate_name(learning_rate), arguments.run)
+            winner = search.parent / candidate_name(learning_rate)
+            dropped = arguments.settings["method"] in os.environ.get(DROPPED, "").split()
+            if dropped and not (winner / WEIGHTS).is_file():
+                break  # They were dropped after an earlier run, and are needed again.
+            link(winner, arguments.run)
+            if dropped:
+                drop_candidates(winner.parent)
             return
     from workflow_scripts.tuning.runs import tune
 
@@ -48,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def link(origin: Path, run: Path) -> None:
     """Give a finished run's files a second name; copy them where the disk has no links."""
-    for name in ("weights.safetensors", "run.json", "log.jsonl"):
+    for name in (WEIGHTS, "run.json", "log.jsonl"):
         if not (origin / name).is_file():
             raise UserError(f"{origin / name} is missing: delete {origin.parent} and run the workflow again")
         with written(run / name) as temporary:
@@ -57,6 +68,13 @@ def link(origin: Path, run: Path) -> None:
             except OSError:
                 shutil.copy2(origin / name, temporary)
     logger.info("the search trained this run: %s", origin)
+
+
+def drop_candidates(search: Path) -> None:
+    """Delete the weights of a search: the winner's have a second name, and nothing needs the others'."""
+    for weights in search.glob(f"*/{WEIGHTS}"):
+        weights.unlink()
+        logger.info("dropped %s", weights)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from workflow_scripts.experiment.kinds import Kind
 from workflow_scripts.experiment.step import written
 
 Row = dict[str, Any]
+ORIGIN = b"crossprompt.origin"  # the key in the metadata of a parquet file
 
 SCHEMAS: dict[Kind, pa.Schema] = {
     "sentence_pair": pa.schema({"id": pa.string(), "text_a": pa.string(), "text_b": pa.string(), "label": pa.string()}),
@@ -75,9 +76,12 @@ def check_row(row: Row, kind: Kind, labels: Sequence[str], where: str) -> None:
                 fail(f"answer {text!r} of question {row['id']!r} is not in its context at character {start}")
 
 
-def write_rows(path: Path, rows: Iterable[Row], kind: Kind) -> None:
-    """Write the rows as a parquet file: to a temporary name, then renamed."""
+def write_rows(path: Path, rows: Iterable[Row], kind: Kind, origin: Mapping[str, Any] | None = None) -> None:
+    """Write the rows as a parquet file: to a temporary name, then renamed. `origin` goes into its metadata."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+    if origin is not None:
+        text = json.dumps(origin, sort_keys=True, ensure_ascii=False)
+        table = table.replace_schema_metadata({ORIGIN: text.encode()})
     with written(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -88,6 +92,12 @@ def read_rows(path: Path, kind: Kind) -> list[Row]:
     if not table.schema.equals(SCHEMAS[kind]):
         raise UserError(f"{path} does not hold {kind} rows: delete it and run again")
     return table.to_pylist()
+
+
+def read_origin(path: Path) -> dict[str, Any] | None:
+    """Where the rows of a file come from, as `write_rows` was told: name, files, licences."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata[ORIGIN]) if ORIGIN in metadata else None
 
 
 def write_predictions(path: Path, predictions: Mapping[str, Any]) -> None:

@@ -4,20 +4,24 @@ One folder a task, files as in `LAYOUT`. XTREME's scripts strip the labels and a
 workflow scores itself: put the labelled files of the original releases in their place, in the same format.
 """
 
-import hashlib
 import json
-import logging
-import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.corpora.schema import Row, check_row
+from workflow_scripts.corpora.schema import Row
+from workflow_scripts.corpora.shared import (
+    STRIPPED,
+    checked,
+    field_of,
+    gold_answers,
+    questions_of_split,
+    without_placeholders,
+)
 from workflow_scripts.experiment.errors import UserError
-
-logger = logging.getLogger(__name__)
+from workflow_scripts.experiment.step import sha256
 
 # By task and split. A name without {language} is English.
 LAYOUT = {
@@ -49,11 +53,7 @@ LAYOUT = {
     },
 }
 
-STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled file of the corpus's own release here"
-PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
 MULTINLI_SPELLING = {"contradictory": "contradiction"}  # In XNLI's machine-translated MultiNLI.
-HELD_OUT_PERCENT = 10
-SAMPLE_SEED = 0
 
 
 def rows(settings: Mapping[str, Any]) -> list[Row]:
@@ -80,18 +80,23 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     if kind == "sentence_pair":
         read = _sentence_pairs(path)
         if task == "pawsx" and split == "train":
-            read = _without_placeholders(read, path)
+            read = without_placeholders(read, str(path))
     elif kind == "tagging":
         read = _tagged_sentences(path)
     else:
-        read = _questions(path, task, split, whole=settings.get("whole", False))
-    found = []
-    for row, where in read:
-        check_row(row, kind, settings["labels"], where)
-        found.append(row)
-    if not found:
-        raise UserError(f"{path} holds no rows of the {split} split: fetch it again")
-    return found if settings["limit"] is None else _limited(found, split, settings["limit"])
+        read = questions_of_split(_squad_questions(path), task, split, settings.get("whole", False))
+    return checked(read, settings, str(path))
+
+
+def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the rows of `rows` come from: the file and its hash. What licence it has, the folder does not say."""
+    path = _path(Path(settings["path"]), settings["task"], settings["language"], settings["split"])
+    file = path.relative_to(settings["path"]).as_posix()
+    return {
+        "name": "XTREME folder",
+        "files": [{"file": file, "revision": None, "sha256": sha256(path)}],
+        "licences": {file: "as its own release states"},
+    }
 
 
 def languages(folder: Path, task: str) -> list[str]:
@@ -111,14 +116,6 @@ def _path(folder: Path, task: str, language: str, split: str) -> Path:
         there = ", ".join(languages(folder, task)) or "none"
         raise UserError(f"{path} is missing ({task}, {language}, {split}); languages with a {task} test set: {there}")
     return path
-
-
-def _limited(found: list[Row], split: str, limit: int) -> list[Row]:
-    if split != "train":
-        return found[:limit]
-    order = list(range(len(found)))
-    random.Random(SAMPLE_SEED).shuffle(order)
-    return [found[position] for position in sorted(order[:limit])]
 
 
 def _text(path: Path) -> str:
@@ -171,21 +168,6 @@ def _sentence_pairs(path: Path) -> Iterator[tuple[Row, str]]:
         yield {"id": str(number), "text_a": _unquoted(text_a), "text_b": _unquoted(text_b), "label": label}, where
 
 
-def _without_placeholders(pairs: Iterable[tuple[Row, str]], path: Path) -> Iterator[tuple[Row, str]]:
-    """Drop pairs that PAWS-X has no text for, and log how many.
-
-    From training only: XTREME scores them, so without them a test score would not compare with published ones.
-    """
-    dropped = 0
-    for row, where in pairs:
-        if PLACEHOLDER in (row["text_a"].strip(), row["text_b"].strip()):
-            dropped += 1
-        else:
-            yield row, where
-    if dropped:
-        logger.warning("%s: dropped %d rows with the placeholder %s for a sentence", path, dropped, PLACEHOLDER)
-
-
 def _tagged_sentences(path: Path) -> Iterator[tuple[Row, str]]:
     parts = groupby(_lines(path), key=lambda numbered: bool(numbered[0].strip()))
     sentences = (list(part) for has_words, part in parts if has_words)
@@ -194,25 +176,6 @@ def _tagged_sentences(path: Path) -> Iterator[tuple[Row, str]]:
         where = f"{path}, lines {sentence[0][1]} to {sentence[-1][1]}"
         tokens, tags = [token for token, _ in words], [tag.strip() for _, tag in words]
         yield {"id": str(sentence_number), "tokens": tokens, "tags": tags}, where
-
-
-def _questions(path: Path, task: str, split: str, whole: bool) -> Iterator[tuple[Row, str]]:
-    everything = _with_unique_ids(_squad_questions(path))
-    if task != "tydiqa" or split == "test" or whole:
-        return ((row, where) for row, where, _ in everything)
-    held_out = split == "validation"
-    return ((row, where) for row, where, article in everything if _is_held_out(article) == held_out)
-
-
-def _is_held_out(article: str) -> bool:
-    """Whether the questions of this article are validation, not training.
-
-    TyDiQA's dev set is what is scored, so validation is cut from the training file. By article, as TyDiQA cuts dev
-    from train: no paragraph is in both. The digest of the title decides, so the cut stays the same whatever else is
-    in the file.
-    """
-    digest = hashlib.sha256(article.encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT
 
 
 def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
@@ -225,67 +188,16 @@ def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
         document = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}): fetch it again") from error
-    for article in _field(document, "data", str(path)):
-        for paragraph in _field(article, "paragraphs", str(path)):
-            context = _field(paragraph, "context", str(path))
-            for question in _field(paragraph, "qas", str(path)):
-                question_id = str(_field(question, "id", str(path)))
+    for article in field_of(document, "data", str(path)):
+        for paragraph in field_of(article, "paragraphs", str(path)):
+            context = field_of(paragraph, "context", str(path))
+            for question in field_of(paragraph, "qas", str(path)):
+                question_id = str(field_of(question, "id", str(path)))
                 where = f"{path}, question {question_id}"
                 row = {
                     "id": question_id,
                     "context": context,
-                    "question": _field(question, "question", where),
-                    "answers": _answers(context, _field(question, "answers", where), where),
+                    "question": field_of(question, "question", where),
+                    "answers": gold_answers(context, field_of(question, "answers", where), where),
                 }
                 yield row, where, article.get("title") or context
-
-
-def _field(record: Any, name: str, where: str) -> Any:
-    if not isinstance(record, dict) or name not in record:
-        raise UserError(f"{where}: not in the format of SQuAD 1.1, {name!r} is missing")
-    return record[name]
-
-
-def _answers(context: str, answers: list[dict[str, Any]], where: str) -> dict[str, list[Any]]:
-    """The gold answers, each text and start once, in their order."""
-    if not any(_field(answer, "text", where) for answer in answers):
-        raise UserError(f"{where}: no gold answer ({STRIPPED})")
-    spans = {
-        (answer["text"], _start(context, answer["text"], _field(answer, "answer_start", where), where)): None
-        for answer in answers
-    }
-    return {"text": [text for text, _ in spans], "start": [start for _, start in spans]}
-
-
-def _start(context: str, text: str, stated: int, where: str) -> int:
-    """Where the answer starts in code points: as stated, or else at its nearest occurrence."""
-    if stated >= 0 and context.startswith(text, stated):
-        return stated
-    starts = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
-    if not starts:
-        raise UserError(f"{where}: answer {text!r} is not in its context")
-    return min(starts, key=lambda start: abs(start - stated))
-
-
-def _with_unique_ids(questions: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Row, str, str]]:
-    """Leave out questions that are there twice, and give different questions of one id a suffix: `7`, `7-2`, `7-3`.
-
-    XTREME's TyDiQA training files need it: its scripts cut each id down to the part after the last hyphen.
-    """
-    everything = list(questions)
-    ids = {row["id"] for row, _, _ in everything}
-    contents: dict[str, list[Row]] = {}
-    for row, where, article in everything:
-        original = row["id"]
-        same_id = contents.setdefault(original, [])
-        if row in same_id:
-            continue
-        same_id.append(row)
-        if len(same_id) == 1:
-            yield row, where, article
-            continue
-        number = len(same_id)
-        while (unique := f"{original}-{number}") in ids:
-            number += 1
-        ids.add(unique)
-        yield {**row, "id": unique}, where, article

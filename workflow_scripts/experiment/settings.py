@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHOD_KEYS, TASKS, UNTRANSLATED
-from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.configuration import Configuration, HubCorpora
 from workflow_scripts.experiment.fingerprint import fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Model
 from workflow_scripts.experiment.names import UNTUNED
+from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
 
 Settings = dict[str, Any]
 
@@ -35,13 +36,12 @@ def of_corpus(configuration: Configuration, task: str, language: str, split: str
     A task that is chosen on its test set has that for its validation set, row by row, and trains on the rows that its
     source would hold out for one, too.
     """
-    corpora = configuration.corpora.model_dump()
-    del corpora["limits"]
     chosen_on_test = configuration.tasks[task].validation == "test"
     part = "test" if chosen_on_test and split == "validation" else split
+    source = _source_of(configuration, task, language, part)
     settings: Settings = {
-        "code": fingerprint("fetch_corpus", f"corpora.{corpora['source']}"),
-        **corpora,
+        "code": fingerprint("fetch_corpus", f"corpora.{source['source']}"),
+        **source,
         **_what_the_task_is(task),
         "language": language,
         "split": part,
@@ -50,6 +50,26 @@ def of_corpus(configuration: Configuration, task: str, language: str, split: str
     if chosen_on_test and split == "train":
         settings["whole"] = True
     return settings
+
+
+def _source_of(configuration: Configuration, task: str, language: str, split: str) -> Settings:
+    """The module that reads the corpus, and what it must know of its source."""
+    corpora = configuration.corpora
+    if not isinstance(corpora, HubCorpora):
+        return corpora.model_dump(exclude={"limits"})
+    if task in PARTS:
+        part = PARTS[task][split].in_language(language)
+        return {"source": "hub", "folder": part.folder, "part": part.split}
+    treebanks = corpora.universal_dependencies
+    place = {"path": treebanks.path} if treebanks.path else {"url": treebanks.url or TREEBANKS}
+    return {"source": "universal_dependencies", **place}
+
+
+def of_repository(configuration: Configuration, repository: str) -> Settings:
+    """`pin_repository`: the revision that is asked for."""
+    assert isinstance(configuration.corpora, HubCorpora)
+    revision = configuration.corpora.revision_of(repository)
+    return {"code": fingerprint("pin_repository"), "repository": repository, "revision": revision}
 
 
 def _what_the_task_is(task: str) -> Settings:

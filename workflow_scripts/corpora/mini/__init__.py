@@ -15,7 +15,7 @@ from workflow_scripts.corpora.mini.wording import Wording, load_wording
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.experiment.errors import UserError
 
-__all__ = ["LANGUAGES", "SIZES", "rows"]
+__all__ = ["LANGUAGES", "SIZES", "origin", "rows"]
 
 LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 SIZES = {"train": 2400, "validation": 300, "test": 300}
@@ -45,3 +45,8 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     if language not in allowed:
         raise UserError(f"the mini benchmark has no {split} set in {language!r}: choose from {', '.join(allowed)}")
     return _MAKERS[task](load_wording(split, language), task, SIZES[split])[: settings["limit"]]
+
+
+def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the rows of `rows` come from: this project, and nothing else."""
+    return {"name": "mini benchmark", "files": [], "licences": {"mini benchmark": "Apache-2.0"}}

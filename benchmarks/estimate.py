@@ -1,0 +1,110 @@
+"""What a configuration costs on a GPU: hours and disk by method and task, from arithmetic and not from a run.
+
+    python -m benchmarks.estimate configs/paper.yaml [--tflops 125] [--step-floor 0.05]
+
+A step's time is its arithmetic at a stated speed, or a floor where its matrices are too small to keep a GPU busy:
+
+* a forward pass costs 2 operations a parameter outside of the embeddings and token, and 4 x tokens x width a layer and
+  token for attention; its backward pass with respect to activations costs as much again, and with respect to weights
+  too. So fine-tuning costs 3 forward passes, and methods that leave the encoder frozen 2.
+* candidates that are searched together share a step; its arithmetic grows with their number, its floor does not.
+* `--tflops` is what a card reaches: 125 is 40 % of an A100's 312 in bfloat16. `--step-floor` (seconds) is what it takes
+  to start the kernels of 24 layers forward and backward; 0.05 is a guess for current hosts.
+
+The encoder is taken to be XLM-R-large, the English training sets to be whole: their texts' mean lengths are measured.
+Predictions, validation and the starts of processes come on top: count a tenth, and a minute a job.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.configuration import load_file
+from workflow_scripts.experiment.grid import Arm, Grid
+
+# XLM-R-large (Conneau et al. 2020): layers, width, all parameters; those of a layer are 12 x width squared.
+LAYERS, WIDTH, PARAMETERS = 24, 1024, 560e6
+BODY = LAYERS * 12 * WIDTH**2
+BYTES = 4  # weights are kept in float32
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The features of a whole English training set and their mean length.
+
+    Lengths in XLM-R's tokens, measured on 2,000 texts of each (question answering: windows of 384, stride 128).
+    """
+
+    features: int
+    tokens: int
+
+
+TRAINING_SETS = {
+    "xnli": TrainingSet(392_702, 45),
+    "pawsx": TrainingSet(49_401, 63),
+    "udpos": TrainingSet(21_253, 25),
+    "xquad": TrainingSet(90_600, 207),  # 87,599 questions, 1.034 windows each
+    "tydiqa": TrainingSet(3_400, 159),  # 3,696 less the tenth held out, 1.03 windows each
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("configuration", type=Path, help="the file")
+    result.add_argument("--tflops", type=float, default=125.0, help="reached by the card; default: 125")
+    result.add_argument("--step-floor", type=float, default=0.05, metavar="SECONDS", help="default: 0.05")
+    return result
+
+
+def main() -> None:
+    """Print a line for each task and method, and the sum."""
+    arguments = parser().parse_args()
+    grid = Grid(load_file(arguments.configuration))
+    hours: dict[tuple[str, str], float] = {}
+    gigabytes: dict[tuple[str, str], float] = {}
+    for arm in grid.arms():
+        key = arm.task, arm.method
+        hours[key] = hours.get(key, 0.0) + hours_of(grid, arm, arguments.tflops * 1e12, arguments.step_floor)
+        gigabytes[key] = gigabytes.get(key, 0.0) + trainings(grid, arm) * weights_bytes(arm) / 1e9
+    print(f"{'task':8} {'method':14} {'GPU hours':>9} {'GB of weights':>13}")
+    for key, value in hours.items():
+        print(f"{key[0]:8} {key[1]:14} {value:9.1f} {gigabytes[key]:13.2f}")
+    print(f"{'all':23} {sum(hours.values()):9.1f} {sum(gigabytes.values()):13.2f}")
+
+
+def trainings(grid: Grid, arm: Arm) -> int:
+    """The models that an arm tunes: its seeds, and the candidates that lost the search."""
+    return len(grid.configuration.seeds) + len(grid.learning_rates(arm)) - 1 + (not _search_seed_is_used(grid, arm))
+
+
+def _search_seed_is_used(grid: Grid, arm: Arm) -> bool:
+    return not grid.is_searched(arm) or grid.configuration.search.seed in grid.configuration.seeds
+
+
+def hours_of(grid: Grid, arm: Arm, speed: float, floor: float) -> float:
+    """The hours of an arm's trainings, the search's included."""
+    groups = [len(group) for group in grid.search_groups(arm)]
+    alone = trainings(grid, arm) - sum(groups)
+    training, data = grid.configuration.training_of(arm.task, arm.method), TRAINING_SETS[arm.task]
+    steps = training.epochs * -(-data.features // training.batch_size)
+    arithmetic = step_operations(arm, training.batch_size, data.tokens) / speed
+    seconds = steps * sum(max(floor, together * arithmetic) for together in [*groups, *[1] * alone])
+    return seconds / 3600
+
+
+def step_operations(arm: Arm, batch: int, tokens: int) -> float:
+    """The floating-point operations of one step of one model."""
+    keys = tokens + arm.prompt_length
+    forward = batch * tokens * (2 * BODY + 4 * keys * WIDTH * LAYERS)
+    return forward * (2 if METHODS[arm.method].freezes else 3)
+
+
+def weights_bytes(arm: Arm) -> float:
+    """The bytes of one tuned model: the whole encoder, or keys and values of every layer."""
+    return BYTES * (2 * LAYERS * WIDTH * arm.prompt_length if METHODS[arm.method].freezes else PARAMETERS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What XTREME's folders and the Hugging Face Hub have in common: samples, held-out articles, answers, ids.
+
+Each works on a row with the text that names its place to the reader, such as `train-en.tsv, line 7`. Both sources go
+through here, so that the same corpus gives the same rows whichever way it comes.
+"""
+
+import hashlib
+import logging
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from workflow_scripts.corpora.schema import Row, check_row
+from workflow_scripts.experiment.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled file of the corpus's own release here"
+PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
+HELD_OUT_PERCENT = 10
+SAMPLE_SEED = 0
+
+
+def checked(read: Iterable[tuple[Row, str]], settings: Mapping[str, Any], where: str) -> list[Row]:
+    """All rows, each checked, then at most `limit` of them. Raises UserError for a row of no use, or for no row.
+
+    `settings` has the task's `kind` and `labels`, the `split` and the `limit`, which may be None. Of train a random
+    sample in file order, always the same, and within that of any greater limit; of validation and test the first rows,
+    so that parallel sets stay parallel.
+    """
+    found = []
+    for row, row_where in read:
+        check_row(row, settings["kind"], settings["labels"], row_where)
+        found.append(row)
+    if not found:
+        raise UserError(f"{where} holds no rows of the {settings['split']} split: fetch it again")
+    return found if settings["limit"] is None else _limited(found, settings["split"], settings["limit"])
+
+
+def _limited(found: list[Row], split: str, limit: int) -> list[Row]:
+    if split != "train":
+        return found[:limit]
+    order = list(range(len(found)))
+    random.Random(SAMPLE_SEED).shuffle(order)
+    return [found[position] for position in sorted(order[:limit])]
+
+
+def without_placeholders(pairs: Iterable[tuple[Row, str]], corpus: str) -> Iterator[tuple[Row, str]]:
+    """Drop pairs that PAWS-X has no text for, and log how many.
+
+    From training only: XTREME scores them, so without them a test score would not compare with published ones.
+    """
+    dropped = 0
+    for row, where in pairs:
+        if PLACEHOLDER in (row["text_a"].strip(), row["text_b"].strip()):
+            dropped += 1
+        else:
+            yield row, where
+    if dropped:
+        logger.warning("%s: dropped %d rows with the placeholder %s for a sentence", corpus, dropped, PLACEHOLDER)
+
+
+def questions_of_split(
+    questions: Iterable[tuple[Row, str, str]], task: str, split: str, whole: bool
+) -> Iterator[tuple[Row, str]]:
+    """The questions with unique ids; of TyDiQA's training file those of one split, or all if it is to be `whole`.
+
+    Each question comes with its place and its article.
+    """
+    everything = with_unique_ids(questions)
+    if task != "tydiqa" or split == "test" or whole:
+        return ((row, where) for row, where, _ in everything)
+    held_out = split == "validation"
+    return ((row, where) for row, where, article in everything if is_held_out(article) == held_out)
+
+
+def is_held_out(article: str) -> bool:
+    """Whether the questions of this article are validation, not training.
+
+    TyDiQA's dev set is what is scored, so validation is cut from the training file. By article, as TyDiQA cuts dev
+    from train: no paragraph is in both. The digest of the title decides, so the cut stays the same whatever else is
+    in the file.
+    """
+    digest = hashlib.sha256(article.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT
+
+
+def field_of(record: Any, name: str, where: str) -> Any:
+    """A field of a record in SQuAD's format. Raises UserError where there is none."""
+    if not isinstance(record, dict) or name not in record:
+        raise UserError(f"{where}: not in the format of SQuAD 1.1, {name!r} is missing")
+    return record[name]
+
+
+def gold_answers(context: str, answers: list[dict[str, Any]], where: str) -> dict[str, list[Any]]:
+    """The gold answers, each text and start once, in their order."""
+    if not any(field_of(answer, "text", where) for answer in answers):
+        raise UserError(f"{where}: no gold answer ({STRIPPED})")
+    spans = {
+        (answer["text"], _start(context, answer["text"], field_of(answer, "answer_start", where), where)): None
+        for answer in answers
+    }
+    return {"text": [text for text, _ in spans], "start": [start for _, start in spans]}
+
+
+def _start(context: str, text: str, stated: int, where: str) -> int:
+    """Where the answer starts in code points: as stated, or else at its nearest occurrence."""
+    if stated >= 0 and context.startswith(text, stated):
+        return stated
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+    if not starts:
+        raise UserError(f"{where}: answer {text!r} is not in its context")
+    return min(starts, key=lambda start: abs(start - stated))
+
+
+def with_unique_ids(questions: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Row, str, str]]:
+    """Leave out questions that are there twice, and give different questions of one id a suffix: `7`, `7-2`, `7-3`.
+
+    XTREME's TyDiQA training files need it: its scripts cut each id down to the part after the last hyphen.
+    """
+    everything = list(questions)
+    ids = {row["id"] for row, _, _ in everything}
+    contents: dict[str, list[Row]] = {}
+    for row, where, article in everything:
+        original = row["id"]
+        same_id = contents.setdefault(original, [])
+        if row in same_id:
+            continue
+        same_id.append(row)
+        if len(same_id) == 1:
+            yield row, where, article
+            continue
+        number = len(same_id)
+        while (unique := f"{original}-{number}") in ids:
+            number += 1
+        ids.add(unique)
+        yield {**row, "id": unique}, where, article

@@ -1,0 +1,35 @@
+"""Pin a data set of the Hugging Face Hub: resolve its revision to a commit and record what the commit holds.
+
+    the hub ──> resources/repositories/{repository}.json      commit, licence, size and hash of each parquet file
+
+A branch such as `main` is resolved here, once: as long as the record is there, every corpus comes from its commit. The
+settings are `repository` and `revision`.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from workflow_scripts.corpora.hub import pin
+from workflow_scripts.experiment.step import run, step_parser, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--record", type=Path, required=True, help="the JSON file to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Ask the hub and write the record. Raises UserError if it cannot be asked or has no such revision."""
+    pinned = pin(arguments.settings["repository"], arguments.settings["revision"])
+    write_json(arguments.record, pinned)
+    told = (pinned[name] for name in ("repository", "revision", "commit", "licence"))
+    logger.info("%s at %s is commit %s, licence %s", *told)
+
+
+if __name__ == "__main__":
+    run(main, parser())
