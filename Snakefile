@@ -25,6 +25,7 @@ from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import languages_name, parse_languages
+from workflow_scripts.experiment.step import read_json
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
