@@ -21,7 +21,7 @@ sys.path.insert(0, HERE)
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.environment import prepare
+from workflow_scripts.experiment.environment import clear_locks_of_the_dead, prepare
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import languages_name, parse_languages
@@ -42,6 +42,8 @@ GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
 prepare(Path(HERE))
+if workflow.is_main_process:
+    clear_locks_of_the_dead(Path(".snakemake"))
 
 
 wildcard_constraints:

@@ -75,7 +75,7 @@ class Place:
         for top in ("resources", "results"):
             shutil.copytree(finished / top, self.folder / top, copy_function=shutil.copy2)
         memory = self.folder / ".snakemake/metadata"
-        shutil.copytree(finished / ".snakemake/metadata", memory)
+        shutil.copytree(finished / ".snakemake/metadata", memory, dirs_exist_ok=True)
         first = encoder_name(0)
         folders = [folder for folder in self.folder.glob(f"re*/**/{first}") if folder.is_dir()]
         records = {file: base64.b64decode(file.name).decode() for file in memory.iterdir()}

@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, predictions_file
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json
@@ -47,6 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} cannot be read ({error}): delete {arguments.run} and run again") from error
+    read_encoder(arguments.encoder)
     device = find_device()
     model = restore(arguments.encoder.parent, settings, tensors).to(device)
     record = {}

@@ -12,6 +12,7 @@ Settings: the merged training settings of the run, which `config.yaml` explains.
 """
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -23,6 +24,8 @@ from workflow_scripts.experiment.step import read_json, run, step_parser, writte
 from workflow_scripts.experiment.training_step import english_arguments
 
 logger = logging.getLogger(__name__)
+
+RUN_FILES = ("weights.safetensors", "run.json", "log.jsonl")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     learning_rate = read_json(arguments.selected)["learning_rate"]
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
+            check(search.parent / candidate_name(learning_rate), search)
             link(search.parent / candidate_name(learning_rate), arguments.run)
             return
     from workflow_scripts.tuning.runs import tune
@@ -46,11 +50,32 @@ def main(arguments: argparse.Namespace) -> None:
     tune(arguments, {learning_rate: arguments.run}, checkpoints=arguments.run)
 
 
+def check(origin: Path, record: Path) -> None:
+    """Raises UserError unless the candidate's files are whole, so that no damage gets a second name.
+
+    Its folder is no output that Snakemake knows: the search runs again where its record is missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = origin
+    try:
+        for name in RUN_FILES:
+            file = origin / name
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="numpy"):
+                    pass
+            elif file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            else:
+                file.stat()
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise UserError(f"{file} {reason}: delete {record} and run the workflow again") from error
+
+
 def link(origin: Path, run: Path) -> None:
     """Give a finished run's files a second name; copy them where the disk has no links."""
-    for name in ("weights.safetensors", "run.json", "log.jsonl"):
-        if not (origin / name).is_file():
-            raise UserError(f"{origin / name} is missing: delete {origin.parent} and run the workflow again")
+    for name in RUN_FILES:
         with written(run / name) as temporary:
             try:
                 os.link(origin / name, temporary)

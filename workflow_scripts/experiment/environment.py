@@ -1,6 +1,9 @@
 """The environment of every step's process."""
 
+import contextlib
+import fcntl
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,3 +18,23 @@ def prepare(root: Path) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYTHONHASHSEED"] = "0"
+
+
+def clear_locks_of_the_dead(memory: Path) -> None:
+    """Take away the locks of a Snakemake that was killed, so that the next one starts without `--unlock`.
+
+    Snakemake locks a working folder by files, which `kill -9` leaves behind. The system's lock that is taken here ends
+    with its process: every Snakemake shares it for as long as it lives, so whoever gets it alone is the only one.
+    On a disk without such locks nothing is done, and Snakemake's own message tells of `--unlock`.
+
+    Args:
+        memory: the folder `.snakemake` in the working folder.
+    """
+    with contextlib.suppress(OSError):
+        memory.mkdir(exist_ok=True)
+        # Open until the process ends, and not handed to the jobs that it starts.
+        lock = os.open(memory / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(memory / "locks", ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
