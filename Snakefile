@@ -21,7 +21,7 @@ sys.path.insert(0, HERE)
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.environment import clear_locks_of_the_dead, prepare
+from workflow_scripts.experiment.environment import clear_locks_of_the_dead, prepare, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import languages_name, parse_languages
@@ -35,6 +35,7 @@ if not workflow.overwrite_configfiles:
 
 try:
     CONFIGURATION = load(config)
+    refuse_read_only(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -109,7 +109,7 @@ def measure(encoders: int, folder: Path) -> dict[str, Any]:
         place.measured("--touch", "--cores", "2")  # the sums, which are those of another grid now
     said, found = place.measured("--dry-run")
     if "Nothing to be done" not in said or "missing provenance" in said:
-        raise SystemExit(f"the finished grid of {encoders} encoders is not found finished:\n{said}")
+        raise SystemExit(f"the finished grid of {encoders} encoders is not found finished:\n{said[:2000]}")
     return {"encoders": encoders, "jobs": jobs, "plan": planned, "finished": found}
 
 
