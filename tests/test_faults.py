@@ -154,7 +154,7 @@ def fill(folder: Path, leave: int) -> Path:
         (
             "results",
             ["tiny/udpos/prompt_tuning-2/seed-42/run.json", "scores.csv", "report.html"],
-            "seed-42/(log.jsonl|weights.safetensors|run.json)",
+            "seed-42/(.checkpoint-|log.jsonl|weights.safetensors|run.json)",
         ),
         (
             "resources/tokens",

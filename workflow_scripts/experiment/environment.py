@@ -28,7 +28,7 @@ def refuse_read_only(resources: Path, results: Path) -> None:
     Raises UserError.
     """
     for folder, way_out in (
-        (Path("."), "start in another folder with --directory"),
+        (Path(), "start in another folder with --directory"),
         (Path(".snakemake"), "start in another folder with --directory"),
         (Path("logs"), "start in another folder with --directory"),
         (resources, "name another folder with the key resources"),

@@ -27,9 +27,9 @@ def explain(error: BaseException, path: Path | None = None) -> str | None:
     """
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
-    named = path or (Path(os.fsdecode(error.filename)) if isinstance(error, OSError) and error.filename else None)
+    own = (error.filename2 or error.filename) if isinstance(error, OSError) else None
     if number in FULL or any(os.strerror(code) in text for code in FULL):
-        return f"{named or full_folder()} cannot be written, the disk is full: make room there, {AGAIN}"
+        return f"{path or own or full_folder()} cannot be written, the disk is full: make room there, {AGAIN}"
     if number == errno.ENOMEM or isinstance(error, MemoryError) or any(words in text for words in OF_MEMORY):
         return (
             f"there is not enough memory ({text.splitlines()[0][:120] if text else type(error).__name__}): run fewer"
@@ -39,8 +39,8 @@ def explain(error: BaseException, path: Path | None = None) -> str | None:
     if number in LOCKED or any(os.strerror(code) in text for code in LOCKED):
         reason = next((os.strerror(code) for code in LOCKED if code == number or os.strerror(code) in text), text)
         return (
-            f"{named or 'a file'} cannot be opened ({reason}): give yourself the right to it, or name other folders"
-            f" with the keys results and resources; {AGAIN}"
+            f"{own or path or 'a file'} cannot be opened ({reason}): give yourself the right to it, or name other"
+            f" folders with the keys results and resources; {AGAIN}"
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
         return (

@@ -77,16 +77,10 @@ def _start_log(file: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file.
-
-    Raises UserError that names `path` when the machine does not let it be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def naming(path: Path) -> Iterator[None]:
+    """Within the block `path` is being written: what the machine refuses is told with its name. Raises UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        yield
     except UserError:
         raise
     except Exception as error:
@@ -94,9 +88,23 @@ def written(path: Path) -> Iterator[Path]:
         if message is None:
             raise
         raise UserError(message) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file.
+
+    Raises UserError that names `path` when the machine does not let it be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def sha256(path: Path) -> str:
