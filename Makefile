@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-MARKED ?= not slurm
+MARKED ?= not slow and not slurm
 
 # The environment's programs come first on the path, also for the jobs that snakemake starts.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -25,13 +25,13 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and say where the report lies
-	@$(IN_VENV) snakemake --cores all --rerun-incomplete --nolock --scheduler greedy --quiet rules reason host $(ARGS)
+	@$(IN_VENV) snakemake --cores all --rerun-incomplete --scheduler greedy --quiet rules reason host $(ARGS)
 	@if [ -e results/report.html ]; then echo "The report: $(CURDIR)/results/report.html"; fi
 
 plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)
 
-test: .venv/ready-to-develop ## run the test suite but for what takes a real SLURM (`MARKED=` runs that, too)
+test: .venv/ready-to-develop ## run the test suite but for what takes minutes or a real SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -m "$(MARKED)" $(ARGS)
 
 lint: .venv/ready-to-develop ## check style, types and the workflow's rules; changes nothing

@@ -21,12 +21,13 @@ sys.path.insert(0, HERE)
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.environment import prepare
+from workflow_scripts.experiment.environment import prepare, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
-from workflow_scripts.experiment.working_folder import take_over
+from workflow_scripts.experiment.step import read_json
+from workflow_scripts.experiment.working_folder import cancel_jobs, clear_locks_of_the_dead
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -36,6 +37,7 @@ if not workflow.overwrite_configfiles:
 
 try:
     CONFIGURATION = load(config)
+    refuse_read_only(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -43,11 +45,13 @@ GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
 prepare(Path(HERE), GRID.dropped_methods())
+if workflow.is_main_process:
+    clear_locks_of_the_dead(Path(".snakemake"))
 
 
 onstart:
     try:
-        take_over(Path.cwd())
+        cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -14,9 +14,26 @@ def searches(wildcards):
     return GRID.searches(parse_arm(wildcards.encoder, wildcards.task, wildcards.arm), PATHS)
 
 
-def finished_searches(wildcards):
-    """The records of the search where one of its runs is the seed run: it is linked and not trained again."""
-    return searches(wildcards) if int(wildcards.seed) == SEARCH_SEED else []
+def winner(wildcards):
+    """The record of the learning rate that won the search, once it is chosen.
+
+    `select` is a checkpoint: after it Snakemake asks anew what is to be done, and where the winner stayed that is
+    nothing. As a plain rule it would drag every seed run with it whenever the search grows. All that comes after it
+    names it as an input, since Snakemake asks anew for the jobs that do and for no others.
+    """
+    return checkpoints.select.get(encoder=wildcards.encoder, task=wildcards.task, arm=wildcards.arm).output[0]
+
+
+def winning_search(wildcards):
+    """The record of the winner's search where that run had this seed: it is linked and not trained again."""
+    if int(wildcards.seed) != SEARCH_SEED:
+        return []
+    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.arm)
+    try:
+        learning_rate = read_json(Path(winner(wildcards)))["learning_rate"]
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return [file for group, file in zip(GRID.search_groups(arm), searches(wildcards)) if learning_rate in group]
 
 
 def pinned_repository(wildcards):

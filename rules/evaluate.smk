@@ -4,6 +4,7 @@
 rule predict:
     input:
         encoder=PATHS.encoder("{encoder}"),
+        selected=winner,
         weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
         record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
         tokens=lambda wildcards: [
@@ -35,6 +36,7 @@ rule predict:
 
 rule score:
     input:
+        selected=winner,
         predictions=lambda wildcards: [
             PATHS.predictions(
                 wildcards.encoder, wildcards.task, wildcards.arm, wildcards.seed, languages_name(languages)

@@ -28,7 +28,7 @@ rule search:
         f"{ON_ENGLISH}"
 
 
-rule select:
+checkpoint select:
     input:
         searches,
     output:
@@ -52,8 +52,8 @@ rule select:
 rule train:
     input:
         **ENGLISH,
-        selected=PATHS.selected("{encoder}", "{task}", "{arm}"),
-        searches=finished_searches,
+        selected=winner,
+        searches=winning_search,
     output:
         weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
         record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),

@@ -1,47 +1,13 @@
-"""One Snakemake at a time in a working folder; one that was killed leaves nothing that a person has to take away."""
+"""A Snakemake that was killed leaves nothing that a person has to take away."""
 
-import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from snakemake_runs import ROOT, SNAKEMAKE
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.working_folder import HELD, LOCK, jobs_of, take_over
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from workflow_scripts.experiment.working_folder import take_over
-take_over(Path(sys.argv[1]))
-print("holds", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.fixture(autouse=True)
-def released():
-    yield
-    while HELD:
-        HELD.pop().close()
-
-
-def test_a_second_snakemake_is_refused_until_the_first_is_gone_however_it_went(tmp_path):
-    words = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as first:
-        try:
-            assert first.stdout.readline() == b"holds\n"
-            with pytest.raises(
-                UserError, match=r"another Snakemake works in .*: wait for it, or name another --directory"
-            ):
-                take_over(tmp_path)
-        finally:
-            first.send_signal(signal.SIGKILL)
-    take_over(tmp_path)
+from workflow_scripts.experiment.working_folder import jobs_of
 
 
 @pytest.fixture
@@ -78,7 +44,7 @@ def test_after_kill_9_the_same_command_goes_on_with_no_word_about_a_lock(tmp_pat
     words = [SNAKEMAKE, "--profile", "workstation", "--directory", str(tmp_path / "work"), "--until", "fetch_corpus"]
     words += ["--configfile", str(configuration)]
     first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while not (tmp_path / "work" / LOCK).exists():
+    while not list(tmp_path.glob("work/.snakemake/locks/*.lock")):
         assert first.poll() is None
         time.sleep(0.05)
     first.kill()

@@ -21,7 +21,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from workflow_scripts.corpora.schema import read_origin
+from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, load
+from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
@@ -70,8 +72,20 @@ def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """One row a run, language and metric."""
     for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
         with Path(scores).open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                yield {**columns_of(arm), "seed": seed, **row}
+            rows = list(csv.DictReader(file))
+            expected = [
+                (language, metric) for language in grid.languages(arm.task) for metric in TASKS[arm.task].metrics
+            ]
+            # A table that was cut off may end within a number.
+            if [(row["language"], row["metric"]) for row in rows] != expected or not ends_a_line(Path(scores)):
+                raise UserError(f"{scores} does not hold the scores of the grid: delete it and run the workflow again")
+        for row in rows:
+            yield {**columns_of(arm), "seed": seed, **row}
+
+
+def ends_a_line(path: Path) -> bool:
+    """Whether a text file ends where a line does."""
+    return path.read_bytes().endswith(b"\n")
 
 
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:

@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.names import parse_languages, predictions_file
 from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
@@ -37,6 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import predict
 
+    read_encoder(arguments.encoder)
     device = find_device()
     model, settings = load_run(arguments.encoder.parent, arguments.run)
     model.to(device)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
 from workflow_scripts.corpora.schema import Row, read_rows
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, vectors_file
 from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
@@ -42,6 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.representations import first_token_vectors, untuned_model
 
+    read_encoder(arguments.encoder)
     settings = arguments.settings
     texts = {name: settings[name] for name in ("task", "max_length")}
     if arguments.weights:

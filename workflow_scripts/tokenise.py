@@ -12,8 +12,9 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, run, step_parser
+from workflow_scripts.experiment.step import run, step_parser
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import write_tokens
 
@@ -35,7 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     settings = arguments.settings
-    encoder = read_json(arguments.encoder)
+    encoder = read_encoder(arguments.encoder)
     if settings["max_length"] > encoder["positions"]:
         raise UserError(
             f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens, but encoder {encoder['name']} has"

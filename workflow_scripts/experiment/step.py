@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
+from workflow_scripts.experiment.faults import explain
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
@@ -34,19 +35,22 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     A step that was asked to stop and has saved its state exits with `Interrupted.status`.
     """
     arguments = parser.parse_args()
-    _start_log(arguments.log)
     try:
+        _start_log(arguments.log)
         main(arguments)
     except UserError as error:
-        for line in str(error).splitlines():
-            logging.getLogger("crossprompt").error("error: %s", line)
+        _tell(str(error))
         sys.exit(1)
     except Interrupted as interruption:
         logging.getLogger("crossprompt").warning("interrupted: %s", interruption)
         sys.exit(interruption.status)
-    except Exception:
-        # A defect of ours, or a machine out of memory or disk: the log must hold the whole story.
-        logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")
+    except Exception as error:
+        message = explain(error)
+        if message:
+            _tell(message)
+        else:
+            # A defect of ours: the log must hold the whole story.
+            logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")
         sys.exit(1)
     # Everything is written and closed: leave without taking PyTorch apart, which costs 0.5 s of a 3.8 s prediction.
     logging.shutdown()
@@ -55,8 +59,15 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     os._exit(0)
 
 
+def _tell(message: str) -> None:
+    """Errors of the user's or the machine's, a line each."""
+    for line in message.splitlines():
+        logging.getLogger("crossprompt").error("error: %s", line)
+
+
 def _start_log(file: Path | None) -> None:
     """Warnings and errors to the terminal, everything to the log file."""
+    logging.raiseExceptions = False  # a log on a full disk must not hide the message that tells so
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
     if file is not None:
@@ -66,15 +77,34 @@ def _start_log(file: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def naming(path: Path) -> Iterator[None]:
+    """Within the block `path` is being written: what the machine refuses is told with its name. Raises UserError."""
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        message = explain(error, path)
+        if message is None:
+            raise
+        raise UserError(message) from error
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file.
+
+    Raises UserError that names `path` when the machine does not let it be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def sha256(path: Path) -> str:

@@ -1,48 +1,45 @@
-"""One Snakemake at a time in a working folder, and none of an earlier one's jobs in SLURM's queue.
+"""What a Snakemake that was killed leaves in its working folder and in SLURM's queue, and the next one clears away.
 
-Snakemake's own lock is a file: after `kill -9` it stays, and a person has to take it away. The one here belongs to the
-operating system and ends with its process, so the same command goes on. The jobs that a killed Snakemake has in SLURM's
+Snakemake's own lock is a file: after `kill -9` it stays, and a person would have to take it away. Its jobs in SLURM's
 queue run on without it, and would write what the next one's jobs write: they are cancelled first. SLURM sends them
 SIGTERM, a training saves its state, and the job that takes its place goes on from there.
 """
 
+import contextlib
 import fcntl
 import logging
+import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TextIO
 
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger("snakemake.logging")
 
-LOCK = Path(".snakemake") / "in_use.lock"
 COMMENT = "rule_"  # how Snakemake's plugin begins the comment of every job, of groups as well
-HELD: list[TextIO] = []  # the lock lasts as long as its file is open
 ENDING_SECONDS = 180.0  # SLURM kills what has not ended 30 seconds after SIGTERM, or when the cluster says
 
 
-def take_over(folder: Path) -> None:
-    """Make this process the only Snakemake in the folder, for as long as it lives.
+def clear_locks_of_the_dead(memory: Path) -> None:
+    """Take away the locks of a Snakemake that was killed, so that the next one starts without `--unlock`.
 
-    Raises UserError where another one works there.
+    Snakemake locks a working folder by files, which `kill -9` leaves behind. The system's lock that is taken here ends
+    with its process: every Snakemake shares it for as long as it lives, so whoever gets it alone is the only one.
+    On a disk without such locks nothing is done, and Snakemake's own message tells of `--unlock`.
+
+    Args:
+        memory: the folder `.snakemake` in the working folder.
     """
-    file = folder / LOCK
-    file.parent.mkdir(exist_ok=True)
-    lock = file.open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(f"another Snakemake works in {folder}: wait for it, or name another --directory") from None
-    except OSError as error:
-        # Nobody can tell then whether the jobs in the queue are somebody's: leave them alone.
-        logger.warning("%s cannot be locked (%s): start no second Snakemake here", file, error.strerror)
-        return
-    HELD.append(lock)
-    cancel_jobs(folder)
+    with contextlib.suppress(OSError):
+        memory.mkdir(exist_ok=True)
+        # Open until the process ends, and not handed to the jobs that it starts.
+        lock = os.open(memory / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(memory / "locks", ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def cancel_jobs(folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, write_json, written
+from workflow_scripts.experiment.step import naming, read_json, write_json, written
 
 Columns = dict[str, list[Any]]
 
@@ -97,9 +97,6 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
     folder = record_path.parent
     temporary = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    Dataset.from_dict(columns, features=features).save_to_disk(temporary, num_shards=1)
-    (file,) = temporary.glob("*.arrow")
-    _join_batches(file)
     lengths = [len(ids) for ids in columns["input_ids"]]
     record = {
         **record,
@@ -108,9 +105,16 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
         "longest": max(lengths),
         "sha256": _digest(columns),
     }
-    write_json(temporary / record_path.name, record)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    try:
+        with naming(record_path):
+            Dataset.from_dict(columns, features=features).save_to_disk(temporary, num_shards=1)
+            (file,) = temporary.glob("*.arrow")
+            _join_batches(file)
+            write_json(temporary / record_path.name, record)
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _join_batches(file: Path) -> None:

@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from workflow_scripts.corpora.schema import read_rows
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
-from workflow_scripts.experiment.step import read_json, write_json, written
+from workflow_scripts.experiment.step import write_json, written
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
 from workflow_scripts.tuning.device import find_device, memory_peak
@@ -45,6 +46,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     settings: dict[str, Any] = arguments.settings
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
     validation_rows = read_rows(arguments.validation_rows, settings["kind"])
+    encoder = read_encoder(arguments.encoder)
     device = find_device()
     touched = touched_by(tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs))
@@ -55,7 +57,6 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
         return score(settings["kind"], validation_rows, predictions), loss
 
-    encoder = read_json(arguments.encoder)
     checkpoints.mkdir(parents=True, exist_ok=True)
     key = key_of(settings, list(runs), encoder["files"], tokens.record, validation_tokens.record)
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)

@@ -1,0 +1,412 @@
+"""What goes wrong around the workflow: nothing good is lost, one line names the file and the way out, and it works.
+
+Disks that are full or read-only are real ones in memory, which root may mount; elsewhere those tests are skipped.
+"""
+
+import ast
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from snakemake_runs import ROOT, SNAKEMAKE, Workplace, jobs, jobs_of
+from tiny import save_encoder, settings
+
+from workflow_scripts.corpora.schema import write_rows
+from workflow_scripts.experiment.step import write_json
+from workflow_scripts.tasks.tokens import write_tokens
+
+KILLS = 20
+ARM = "results/tiny/pawsx/prompt_tuning-2"
+MEASURED = {"seconds", "examples_per_second", "peak_memory_mb"}  # the columns that no two runs share
+
+
+@pytest.fixture
+def grid(finished_grid: Workplace, tmp_path: Path) -> Workplace:
+    """A copy of the finished grid, to damage: pawsx in en and de, two learning rates, udpos in en; seeds 13 and 42."""
+    return finished_grid.copied(tmp_path / "damaged grid")
+
+
+def errors(outcome: subprocess.CompletedProcess[str]) -> list[str]:
+    """The different lines that steps wrote of errors; a step that runs for several files may say the same of each."""
+    return sorted({line for line in outcome.stdout.splitlines() if line.startswith("error: ")})
+
+
+def tables(folder: Path) -> dict[str, bytes | list[dict[str, str]]]:
+    """Every table of a grid: byte for byte, but for what was measured of time and memory."""
+    found: dict[str, bytes | list[dict[str, str]]] = {}
+    for file in [folder / "results/scores.csv", *sorted((folder / "results/tables").glob("*.csv"))]:
+        if file.name != "cost.csv":
+            found[file.name] = file.read_bytes()
+    with (folder / "results/runs.csv").open(newline="", encoding="utf-8") as lines:
+        found["runs.csv"] = [
+            {name: value for name, value in row.items() if name not in MEASURED} for row in csv.DictReader(lines)
+        ]
+    return found
+
+
+def ends_well(grid: Workplace, finished: Workplace) -> subprocess.CompletedProcess[str]:
+    """The one documented command ends with the tables of a run that nothing disturbed, and nothing is left to do."""
+    outcome = grid.run({}, "--rerun-incomplete")
+    assert outcome.returncode == 0, outcome.stdout
+    assert tables(grid.folder) == tables(finished.folder)
+    assert grid.planned() == []
+    return outcome
+
+
+# Kills
+
+
+@pytest.mark.slow
+def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(finished_grid, tmp_path):
+    """And two clean runs give the same bytes: this one begins with nothing."""
+    grid = Workplace(finished_grid.checkout, tmp_path / "killed grid", finished_grid.configuration)
+    words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
+    chance, killed = random.Random(7), 0
+    while killed < KILLS:
+        with (tmp_path / "said").open("w") as said:
+            process = subprocess.Popen(
+                [SNAKEMAKE, "--cores", "2", "--rerun-incomplete", *words],
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                process.wait(chance.uniform(1, 30))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += process.wait() == -signal.SIGKILL
+                continue
+        assert process.returncode == 0, (tmp_path / "said").read_text()
+        # It came to its end: start over, since every kill should hit work.
+        assert tables(grid.folder) == tables(finished_grid.folder)
+        shutil.rmtree(grid.folder / "results")
+    ends_well(grid, finished_grid)
+
+
+def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(grid, finished_grid):
+    """The lock of the living is respected, that of the dead is not."""
+    shutil.rmtree(grid.folder / ARM)
+    words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
+    with (grid.folder.parent / "first").open("w") as said:
+        first = subprocess.Popen(
+            [SNAKEMAKE, "--cores", "1", *words], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        locks = grid.folder / ".snakemake/locks"
+        while not list(locks.glob("*.lock")):
+            assert first.poll() is None
+            time.sleep(0.05)
+        assert grid.planned() != []  # a plan may be asked for meanwhile
+        outcome = grid.run()
+        assert outcome.returncode == 1
+        assert "Directory cannot be locked" in outcome.stdout and str(grid.folder) in outcome.stdout
+        assert "Traceback" not in outcome.stdout
+        assert first.poll() is None
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert list(locks.glob("*.lock"))
+    ends_well(grid, finished_grid)
+
+
+# Disks
+
+
+@contextmanager
+def disk_on(folder: Path, megabytes: int = 8) -> Iterator[Path]:
+    """A small disk of its own for a folder, with the folder's content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    content = folder.with_name(f"{folder.name}.content")
+    shutil.copytree(folder, content, symlinks=True)
+    try:
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a disk needs root")
+        try:
+            shutil.copytree(content, folder, symlinks=True, dirs_exist_ok=True)
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    finally:
+        shutil.rmtree(content)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """A file that leaves some bytes of a disk free."""
+    filler = folder / "filler"
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    filler.write_bytes(b"x" * (free - leave))
+    return filler
+
+
+@pytest.mark.parametrize(
+    ("disk", "lost", "named"),
+    [
+        (
+            "results",
+            ["tiny/udpos/prompt_tuning-2/seed-42/run.json", "scores.csv", "report.html"],
+            "seed-42/(.checkpoint-|log.jsonl|weights.safetensors|run.json)",
+        ),
+        (
+            "resources/tokens",
+            [
+                "tiny/udpos/en/validation",
+                "../../results/tiny/udpos",
+                "../../results/scores.csv",
+                "../../results/report.html",
+            ],
+            "resources/tokens/tiny/udpos/en/",
+        ),
+        ("results", ["report.html"], r"results/(report.html|tables/\w+.csv)"),
+    ],
+    ids=["training", "tokenising", "rendering"],
+)
+def test_a_full_disk_is_named_and_with_room_it_goes_on(grid, finished_grid, disk, lost, named):
+    with disk_on(grid.folder / disk) as folder:
+        for name in lost:
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+        filler = fill(folder, leave=0)
+        good = {name: content for name, content in grid.files().items() if Path(name).suffix == ".safetensors"}
+        outcome = grid.run()
+        assert outcome.returncode == 1
+        (line,) = errors(outcome)
+        assert re.search(rf"{named}.* cannot be written, the disk is full: make room there, then run", line)
+        assert "Traceback" not in outcome.stdout
+        gone = {name for name in good if name not in grid.files()}
+        assert all("seed-42" in name for name in gone)
+        filler.unlink()
+        ends_well(grid, finished_grid)
+
+
+def test_a_read_only_results_folder_is_named_and_stays_as_it_was(grid, finished_grid):
+    with disk_on(grid.folder / "results") as folder:
+        (folder / "report.html").unlink()
+        before = grid.files()
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        outcome = grid.run()
+        assert outcome.returncode == 1
+        assert f"{folder} cannot be written: give yourself the right to it, or name another folder" in outcome.stdout
+        assert "Traceback" not in outcome.stdout
+        assert grid.files() == before
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+        ends_well(grid, finished_grid)
+
+
+def test_a_full_temporary_folder_does_not_matter(grid, finished_grid, monkeypatch, tmp_path):
+    with disk_on(tmp_path / "temporary", 1) as folder:
+        fill(folder, leave=0)
+        monkeypatch.setenv("TMPDIR", str(folder))
+        shutil.rmtree(grid.folder / "results/tiny/udpos")
+        shutil.rmtree(grid.folder / "resources/tokens/tiny/udpos")
+        ends_well(grid, finished_grid)
+
+
+# Damaged files
+
+
+def cut(file: Path) -> None:
+    """Truncate a file to its half."""
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+def way_out(line: str, folder: Path) -> Path:
+    """What the line says to delete."""
+    match = re.search(r"delete (.*?) and run", line)
+    assert match, line
+    return folder / match[1]
+
+
+CORPUS = "resources/corpora/pawsx/de/test.parquet"
+TOKENS = "resources/tokens/tiny/pawsx/de/test"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "missing", "named"),
+    [
+        (CORPUS, [], CORPUS),
+        (f"{TOKENS}/data-00000-of-00001.arrow", [f"{ARM}/seed-42/predictions/de.json"], TOKENS),
+        (f"{TOKENS}/tokens.json", [], f"{TOKENS}/tokens.json"),
+        ("resources/encoders/tiny/model.safetensors", [f"{ARM}/seed-42/predictions/de.json"], "tiny/model.safetensors"),
+        ("resources/encoders/tiny/tokenizer.json", [f"{TOKENS}/tokens.json"], "tiny/tokenizer.json"),
+        ("resources/encoders/tiny/encoder.json", [], "tiny/encoder.json"),
+        (f"{ARM}/seed-42/weights.safetensors", [], f"{ARM}/seed-42/weights.safetensors"),
+        (f"{ARM}/seed-13/weights.safetensors", [], f"{ARM}/seed-13/weights.safetensors"),
+        (f"{ARM}/seed-42/run.json", [], f"{ARM}/seed-42/run.json"),
+        (f"{ARM}/seed-13/run.json", [], f"{ARM}/seed-13/run.json"),
+        (f"{ARM}/search/0.001.json", [], f"{ARM}/search/0.001.json"),
+        (f"{ARM}/seed-42/predictions/de.json", [], f"{ARM}/seed-42/predictions/de.json"),
+        (
+            f"{ARM}/seed-42/de/predictions.parquet",
+            [f"{ARM}/seed-42/scores.csv"],
+            f"{ARM}/seed-42/de/predictions.parquet",
+        ),
+        (f"{ARM}/seed-13/scores.csv", [], f"{ARM}/seed-13/scores.csv"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "/" in value else "",
+)
+def test_a_file_that_was_cut_off_is_named_and_its_way_out_works(grid, finished_grid, damaged, missing, named):
+    """Seed 13 shares its files with the winner of the search: there the way has two steps, each of which is told."""
+    cut(grid.folder / damaged)
+    # Of what is missing, Snakemake makes what something that is missing needs.
+    for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
+        (grid.folder / name).unlink(missing_ok=True)
+    for step_of_the_way in range(2 if damaged.endswith(("seed-13/weights.safetensors", "seed-13/run.json")) else 1):
+        outcome = grid.run()
+        assert outcome.returncode == 1
+        (line,) = errors(outcome)
+        assert "Traceback" not in outcome.stdout
+        target = way_out(line, grid.folder)
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        if step_of_the_way == 0:
+            assert named in line
+    ends_well(grid, finished_grid)
+
+
+def test_a_damaged_winner_of_the_search_is_named_before_anything_runs(grid, finished_grid):
+    selected = grid.folder / ARM / "selected.json"
+    cut(selected)
+    before = grid.files()
+    outcome = grid.run()
+    assert outcome.returncode == 1
+    assert re.search(rf"{ARM}/selected.json is damaged .*: delete it and run the workflow again", outcome.stdout)
+    assert grid.files() == before
+    selected.unlink()
+    assert jobs_of(ends_well(grid, finished_grid).stdout) == jobs(
+        "select tiny/pawsx/prompt_tuning-2", "collect", "render", "all"
+    )
+
+
+# Packages and memory
+
+
+def step(name: str, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """A step in a process of its own, after some lines of Python."""
+    code = f"{before}; import runpy; runpy.run_module('workflow_scripts.{name}', run_name='__main__')"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "transformers"], ids=["of the module", "of its work"])
+def test_a_missing_package_is_named_and_how_to_install_it(package):
+    """None among the modules is Python's own way to say that there is none."""
+    files = ("--encoder", "encoder.json", "--rows", "rows.parquet", "--tokens", "tokens.json")
+    ended = step("tokenise", *files, before=f"import sys; sys.modules['{package}'] = None")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: the Python package {package} is missing from {sys.executable}: `make run` installs")
+
+
+def test_a_batch_that_does_not_fit_into_memory_names_the_key_that_helps(tmp_path):
+    """The system refuses more memory than the process has when PyTorch is loaded, and 700 MB."""
+    save_encoder(tmp_path / "encoder", "bert")
+    rows = [{"id": str(i), "text_a": "a", "text_b": "b", "label": "yes"} for i in range(30000)]
+    write_rows(tmp_path / "rows.parquet", rows, "sentence_pair")
+    columns = {"row": list(range(len(rows))), "input_ids": [[2, 5, 6, 7, 8] * 8] * len(rows), "label": [0] * len(rows)}
+    write_tokens(tmp_path / "tokens/tokens.json", columns, {})
+    write_json(tmp_path / "selected.json", {"learning_rate": 0.001})
+    tokens = str(tmp_path / "tokens/tokens.json")
+    words = {
+        "--encoder": tmp_path / "encoder/encoder.json",
+        "--train": tokens,
+        "--validation": tokens,
+        "--validation-rows": tmp_path / "rows.parquet",
+        "--selected": tmp_path / "selected.json",
+        "--run": tmp_path / "run",
+    }
+    limit = (
+        "import resource, torch, workflow_scripts.tuning.runs;"
+        "pages = int(open('/proc/self/statm').read().split()[0]);"
+        "resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + 700_000_000,))"
+    )
+
+    def train(before: str, **changes: int) -> subprocess.CompletedProcess[str]:
+        text = json.dumps(settings(batch_size=30000, epochs=1, **changes))
+        given = [str(word) for pair in words.items() for word in pair]
+        return step("train", "--settings", text, *given, before=before)
+
+    ended = train(limit)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: there is not enough memory (") and "set training.micro_batch_size" in line
+    assert not list((tmp_path / "run").glob("*"))
+    assert train(limit, micro_batch_size=100).returncode == 0
+
+
+# Safety
+
+SOURCES = sorted((ROOT / "workflow_scripts").rglob("*.py"))
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """The dotted name of everything that is called, as it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_file_is_read_in_a_way_that_can_run_code(file):
+    """No pickle in any form, no code of a model's repository, no YAML tags, no archive unpacked unseen."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not imported & {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+        "marshal",
+        "tarfile",
+        "zipfile",
+    }
+    forbidden = {
+        *("eval", "exec", "torch.load", "yaml.unsafe_load", "yaml.full_load", "os.system"),
+        *("np.load", "numpy.load", "pd.read_pickle", "shutil.unpack_archive", "torch.hub.load"),
+    }
+    source = file.read_text(encoding="utf-8")
+    if "yaml.load" in source:
+        assert set(re.findall(r"\w*Loader\b", source)) == {"SafeLoader", "CSafeLoader"}
+    for name, call in calls(tree):
+        assert name not in forbidden and not name.endswith((".extractall", ".read_pickle", "allow_pickle")), (
+            ast.unparse(call)
+        )
+        for keyword in call.keywords:
+            if keyword.arg in ("trust_remote_code", "allow_pickle", "shell"):
+                assert isinstance(keyword.value, ast.Constant) and keyword.value.value is False, ast.unparse(call)
+
+
+def test_a_token_of_the_hub_is_written_nowhere(grid, monkeypatch):
+    """The whole grid runs anew with it in the environment; then every file of the working folder is searched."""
+    token = "hf_" + "SecretOfTheUser" * 2
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.setenv(name, token)
+    for name in ("results", "resources", "logs"):
+        shutil.rmtree(grid.folder / name)
+    outcome = grid.run()
+    assert outcome.returncode == 0
+    assert token not in outcome.stdout
+    files = [file for file in grid.folder.rglob("*") if file.is_file()]
+    assert {"run.json", "provenance.json", "report.html"} <= {file.name for file in files}
+    assert [file for file in files if token.encode() in file.read_bytes()] == []
