@@ -121,8 +121,9 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid, tmp_path):
 
 
 def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
-    plan = grid.run({}, "--dry-run", "--forceall")
-    found = dict(blocks(plan.stdout))
+    found = {}
+    for edit in ({}, {"corpora": {"source": "hub"}}):
+        found |= dict(blocks(grid.run(edit, "--dry-run", "--forceall").stdout))
     rules = {
         rule
         for file in (ROOT / "rules").glob("*.smk")
