@@ -19,7 +19,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan test lint bench rehearsal coverage graph clean
+.PHONY: help run plan explain test lint bench rehearsal coverage graph clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -30,6 +30,15 @@ run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and 
 
 plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)
+
+explain: .venv/ready-to-run ## say of each job that `make run` would run now why it would
+	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS) | awk '\
+		function tell() { if (job) print job "\n    " reason; job = "" } \
+		/^(local)?(rule|checkpoint) / { tell(); job = substr($$2, 1, length($$2) - 1) } \
+		/^    wildcards: / { sub(/^    wildcards: /, ""); job = job " " $$0 } \
+		/^    reason: / { sub(/^    reason: /, ""); reason = substr($$0, 1, 400) } \
+		/^Nothing to be done/ { print } \
+		END { tell() }'
 
 test: .venv/ready-to-develop ## run the test suite but for what takes minutes or a real SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -m "$(MARKED)" $(ARGS)
