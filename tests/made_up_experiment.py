@@ -189,6 +189,7 @@ def make_alignment() -> pd.DataFrame:
                 if (language == "en" and of_pair) or (not tuned and measure == "before_after"):
                     continue
                 rows.append({**model, "language": language, "measure": measure, "value": value + model["seed"] / 7})
+        rows.append({**model, "language": "en", "measure": "split_half_angle", "value": 90 - 80 * tuned})
     return pd.DataFrame(rows)[COLUMNS["alignment"]]
 
 

@@ -457,6 +457,15 @@ def test_table_3_is_the_mean_over_seeds_with_its_spread():
         assert cell.small == f"± {np.std(values, ddof=1):.1f}"
 
 
+def test_the_angle_that_chance_alone_turns_stands_first_beside_the_boundaries_angles():
+    table = next(
+        table for table in analysis_tables(make_alignment(), Names({})) if table.identifier == "boundary-angle"
+    )
+    assert [column.title for column in table.columns[1:3]] == ["en-en", "en-de"]
+    untuned = table.bodies[0][0]
+    assert (untuned.cells[1].sort, untuned.cells[2].sort) == (90, 9)
+
+
 def test_figure_2_draws_boundaries_through_the_panel_between_the_points_that_they_divide():
     points, boundaries = make_projections(texts=400)
     drawn = figure(points, boundaries, Names({}))

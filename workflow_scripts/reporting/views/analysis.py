@@ -8,6 +8,7 @@ import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import in_table_order
 from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
 from workflow_scripts.reporting.charts import clipped
 from workflow_scripts.reporting.views.table import Cell, Column, Row, Table, arm_cell, paper_table
 from workflow_scripts.reporting.wording import (
@@ -110,14 +111,21 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             caption="Accuracy in percent of a linear classifier fitted on English representations alone.",
         ),
         _table(
-            alignment,
+            # English against itself is between two halves of its texts, and stands first.
+            alignment.replace({"measure": {"split_half_angle": "boundary_angle"}}).sort_values(
+                "language", key=lambda codes: codes != SOURCE_LANGUAGE, kind="stable"
+            ),
             ["boundary_angle"],
             names,
             identifier="boundary-angle",
             title="How far the decision boundaries are turned",
             paper=paper_table(None, "Not in the paper, which draws it in figure 2"),
             prefix="en-",
-            caption="Angle in degrees between a language’s own linear decision boundary and English’s: 0 is aligned.",
+            caption=(
+                "Angle in degrees between a language’s own linear decision boundary and English’s: 0 is aligned. The"
+                " angle en-en is between the boundaries of two halves of the English texts: as far as chance alone turns"
+                " them. Where it is near 90, the representations tell nothing of the label, and the others mean nothing."
+            ),
         ),
     ]
     return [table for table in made if table is not None]
