@@ -123,8 +123,8 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             prefix="en-",
             caption=(
                 "Angle in degrees between a language’s own linear decision boundary and English’s: 0 is aligned. The"
-                " angle en-en is between the boundaries of two halves of the English texts: as far as chance alone turns"
-                " them. Where it is near 90, the representations tell nothing of the label, and the others mean nothing."
+                " angle en-en is between the boundaries of two halves of the English texts: so far chance alone turns"
+                " them. Where it is near 90, the representations tell nothing of the label, nor do the other angles."
             ),
         ),
     ]
