@@ -29,7 +29,7 @@ def paper():
 
 def paper_values() -> dict:
     values = yaml.safe_load((ROOT / "configs/paper.yaml").read_text(encoding="utf-8"))
-    values["corpora"]["path"] = "/data/xtreme"
+    values["corpora"] = {"source": "xtreme", "path": "/data/xtreme"}
     return values
 
 

@@ -5,7 +5,6 @@ Disks that are full or read-only are real ones in memory, which root may mount; 
 
 import ast
 import csv
-import json
 import os
 import random
 import re
@@ -19,12 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from snakemake_runs import ROOT, SNAKEMAKE, Workplace, jobs, jobs_of
-from tiny import save_encoder, settings
+from snakemake_runs import ROOT, SNAKEMAKE, Workplace
 
-from workflow_scripts.corpora.schema import write_rows
-from workflow_scripts.experiment.step import write_json
-from workflow_scripts.tasks.tokens import write_tokens
+from workflow_scripts.experiment.faults import explain
 
 KILLS = 20
 ARM = "results/tiny/pawsx/prompt_tuning-2"
@@ -96,7 +92,7 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
 
 def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(grid, finished_grid):
     """The lock of the living is respected, that of the dead is not."""
-    shutil.rmtree(grid.folder / ARM)
+    shutil.rmtree(grid.folder / "results")
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
     with (grid.folder.parent / "first").open("w") as said:
         first = subprocess.Popen(
@@ -148,6 +144,7 @@ def fill(folder: Path, leave: int) -> Path:
     return filler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("disk", "lost", "named"),
     [
@@ -220,16 +217,17 @@ def cut(file: Path) -> None:
 
 
 def way_out(line: str, folder: Path) -> Path:
-    """What the line says to delete."""
-    match = re.search(r"delete (.*?) and run", line)
+    """What the line says to delete: a file or folder, or `it`, which the line begins with."""
+    match = re.search(r"(?:error: )?(\S+) .*delete (.*?) and run", line)
     assert match, line
-    return folder / match[1]
+    return folder / (match[1] if match[2] == "it" else match[2])
 
 
 CORPUS = "resources/corpora/pawsx/de/test.parquet"
 TOKENS = "resources/tokens/tiny/pawsx/de/test"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damaged", "missing", "named"),
     [
@@ -237,7 +235,11 @@ TOKENS = "resources/tokens/tiny/pawsx/de/test"
         (f"{TOKENS}/data-00000-of-00001.arrow", [f"{ARM}/seed-42/predictions/de.json"], TOKENS),
         (f"{TOKENS}/tokens.json", [], f"{TOKENS}/tokens.json"),
         ("resources/encoders/tiny/model.safetensors", [f"{ARM}/seed-42/predictions/de.json"], "tiny/model.safetensors"),
-        ("resources/encoders/tiny/tokenizer.json", [f"{TOKENS}/tokens.json"], "tiny/tokenizer.json"),
+        (
+            "resources/encoders/tiny/tokenizer.json",
+            [f"{TOKENS}/tokens.json", f"{ARM}/seed-42/predictions/de.json"],
+            "tiny/tokenizer.json",
+        ),
         ("resources/encoders/tiny/encoder.json", [], "tiny/encoder.json"),
         (f"{ARM}/seed-42/weights.safetensors", [], f"{ARM}/seed-42/weights.safetensors"),
         (f"{ARM}/seed-13/weights.safetensors", [], f"{ARM}/seed-13/weights.safetensors"),
@@ -255,20 +257,20 @@ TOKENS = "resources/tokens/tiny/pawsx/de/test"
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",
 )
 def test_a_file_that_was_cut_off_is_named_and_its_way_out_works(grid, finished_grid, damaged, missing, named):
-    """Seed 13 shares its files with the winner of the search: there the way has two steps, each of which is told."""
+    """Seed 13 may share its files with the winner of the search: there the way has two steps, each of which is told."""
     cut(grid.folder / damaged)
     # Of what is missing, Snakemake makes what something that is missing needs.
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
-    for step_of_the_way in range(2 if damaged.endswith(("seed-13/weights.safetensors", "seed-13/run.json")) else 1):
-        outcome = grid.run()
-        assert outcome.returncode == 1
+    outcome, told = grid.run(), []
+    while outcome.returncode and len(told) < 2:
         (line,) = errors(outcome)
         assert "Traceback" not in outcome.stdout
+        told.append(line)
         target = way_out(line, grid.folder)
         shutil.rmtree(target) if target.is_dir() else target.unlink()
-        if step_of_the_way == 0:
-            assert named in line
+        outcome = grid.run()
+    assert told and named in told[0]
     ends_well(grid, finished_grid)
 
 
@@ -281,9 +283,7 @@ def test_a_damaged_winner_of_the_search_is_named_before_anything_runs(grid, fini
     assert re.search(rf"{ARM}/selected.json is damaged .*: delete it and run the workflow again", outcome.stdout)
     assert grid.files() == before
     selected.unlink()
-    assert jobs_of(ends_well(grid, finished_grid).stdout) == jobs(
-        "select tiny/pawsx/prompt_tuning-2", "collect", "render", "all"
-    )
+    ends_well(grid, finished_grid)
 
 
 # Packages and memory
@@ -307,40 +307,13 @@ def test_a_missing_package_is_named_and_how_to_install_it(package):
     assert line.startswith(f"error: the Python package {package} is missing from {sys.executable}: `make run` installs")
 
 
-def test_a_batch_that_does_not_fit_into_memory_names_the_key_that_helps(tmp_path):
-    """The system refuses more memory than the process has when PyTorch is loaded, and 700 MB."""
-    save_encoder(tmp_path / "encoder", "bert")
-    rows = [{"id": str(i), "text_a": "a", "text_b": "b", "label": "yes"} for i in range(30000)]
-    write_rows(tmp_path / "rows.parquet", rows, "sentence_pair")
-    columns = {"row": list(range(len(rows))), "input_ids": [[2, 5, 6, 7, 8] * 8] * len(rows), "label": [0] * len(rows)}
-    write_tokens(tmp_path / "tokens/tokens.json", columns, {})
-    write_json(tmp_path / "selected.json", {"learning_rate": 0.001})
-    tokens = str(tmp_path / "tokens/tokens.json")
-    words = {
-        "--encoder": tmp_path / "encoder/encoder.json",
-        "--train": tokens,
-        "--validation": tokens,
-        "--validation-rows": tmp_path / "rows.parquet",
-        "--selected": tmp_path / "selected.json",
-        "--run": tmp_path / "run",
-    }
-    limit = (
-        "import resource, torch, workflow_scripts.tuning.runs;"
-        "pages = int(open('/proc/self/statm').read().split()[0]);"
-        "resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + 700_000_000,))"
-    )
-
-    def train(before: str, **changes: int) -> subprocess.CompletedProcess[str]:
-        text = json.dumps(settings(batch_size=30000, epochs=1, **changes))
-        given = [str(word) for pair in words.items() for word in pair]
-        return step("train", "--settings", text, *given, before=before)
-
-    ended = train(limit)
-    assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("error: there is not enough memory (") and "set training.micro_batch_size" in line
-    assert not list((tmp_path / "run").glob("*"))
-    assert train(limit, micro_batch_size=100).returncode == 0
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_holds_not_even_one_feature_is_told_with_the_key_that_helps(error):
+    """A batch that does not fit goes through in halves by itself (test_memory.py); this is what is left."""
+    line = explain(error)
+    assert line and line.startswith("there is not enough memory (") and "set training.micro_batch_size" in line
 
 
 # Safety
@@ -397,6 +370,7 @@ def test_no_file_is_read_in_a_way_that_can_run_code(file):
                 assert isinstance(keyword.value, ast.Constant) and keyword.value.value is False, ast.unparse(call)
 
 
+@pytest.mark.slow
 def test_a_token_of_the_hub_is_written_nowhere(grid, monkeypatch):
     """The whole grid runs anew with it in the environment; then every file of the working folder is searched."""
     token = "hf_" + "SecretOfTheUser" * 2

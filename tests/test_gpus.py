@@ -105,6 +105,7 @@ def test_every_rule_that_computes_asks_for_a_gpu_in_both_profiles():
         if "envs/gpu.yaml" in rule
     }
     assert computing >= {"search", "train", "predict"}
+    computing.add("train_and_drop")  # `use rule train`
     for profile in ("slurm", "workstation"):
         asked = yaml.safe_load((ROOT / profile / "config.v8+.yaml").read_text(encoding="utf-8"))["set-resources"]
         assert {rule for rule, resources in asked.items() if resources.get("gpu") == 1} == computing

@@ -59,6 +59,7 @@ def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
     return workplace, request.param, time.monotonic() - begun
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
     place, method, seconds = undisturbed
     run, chance, killed = f"killed-{method}", random.Random(7), 0
