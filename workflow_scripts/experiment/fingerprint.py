@@ -13,37 +13,40 @@ from pathlib import Path
 PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = ".py"  # of a module that is named by its file
+METRICS = "evaluation.metrics"  # read by training and by scoring
 # Data files that a step reads beside its modules.
 DATA_SUFFIXES = {".yaml", ".tsv", ".csv"}
 
 
 @cache
-def fingerprint(*modules: str) -> str:
+def fingerprint(*modules: str, without: str | None = None) -> str:
     """Twelve hex digits for the meaning of `workflow_scripts/MODULE.py` of each module, and of what they import.
 
     Names are relative to the package: `train`, `tasks.tagging`. A module that a step loads by name, such as a tuning
     method, is named beside the step; one of the user's own by its file, `my/method.py`, whose imports of this project
-    count as well. Raises FileNotFoundError for a module that does not exist.
+    count as well. `without`: a module whose edits do not count. Raises FileNotFoundError for a module that does not
+    exist.
     """
     digest = hashlib.sha256()
+    left_out = f"{PACKAGE}.{without}"
     reached: set[str] = set()
     for module in modules:
         name = module if module.endswith(SUFFIX) else f"{PACKAGE}.{module}"
         if not _file(name):
             raise FileNotFoundError(name)
-        reached |= _reached(name)
+        reached |= _reached(name, left_out)
     for module in sorted(reached):
         digest.update(f"{module}={_meaning(module)}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def _reached(start: str) -> set[str]:
-    """The modules of this project that `start` imports, itself included."""
+def _reached(start: str, left_out: str = "") -> set[str]:
+    """The modules of this project that `start` imports, itself included; not `left_out`, nor what it alone imports."""
     reached: set[str] = set()
     waiting = [start]
     while waiting:
         module = waiting.pop()
-        if module not in reached and _file(module):
+        if module not in reached and module != left_out and _file(module):
             reached.add(module)
             waiting += _imports(module)
             # Importing a.b.c runs a and a.b first.

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHOD_KEYS, TASKS, UNTRANSLATED
 from workflow_scripts.experiment.configuration import Configuration, HubCorpora
-from workflow_scripts.experiment.fingerprint import fingerprint
+from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Model
 from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
@@ -101,6 +101,9 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
 
     The candidates of a search are given theirs on the command line, a seed run reads it from `selected.json`: so the
     seed runs depend on the winner alone.
+
+    An edit of a metric scores anew and trains nothing, though metrics choose epochs and learning rates: the record of
+    a run says by which it was chosen, and the report how many were by earlier ones (`METRICS`).
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
     del training["learning_rates"], training["prompt_lengths"]
@@ -112,7 +115,9 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     if module is not None:
         training["module"] = module
     return {
-        "code": fingerprint(step, module or f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}"),
+        "code": fingerprint(
+            step, module or f"tuning.methods.{arm.method}", f"tasks.{TASKS[arm.task].kind}", without=METRICS
+        ),
         "encoder": arm.encoder,
         **_what_the_task_is(arm.task),
         "method": arm.method,

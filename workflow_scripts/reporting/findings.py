@@ -254,6 +254,17 @@ def choices_on_test(configuration: dict[str, Any]) -> list[Concern]:
     ]
 
 
+def choices_by_earlier_metrics(count: int) -> list[Concern]:
+    """The models whose epoch, and learning rate where there was a search, were chosen before an edit of the metrics."""
+    if not count:
+        return []
+    what = (
+        "chosen on English validation by an earlier version of the metrics; `snakemake --forcerun search train` trains"
+        " and chooses anew"
+    )
+    return [Concern(plural(count, "model"), what)]
+
+
 def gaps_in_the_grid(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Concern]:
     """What is missing beside the other arms of a task, by arm: averages over different languages mislead."""
     missing = missing_cells(scores, runs)

@@ -5,7 +5,7 @@ over seeds in parentheses, the best in bold.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -202,6 +202,39 @@ def _languages_block(frame: pd.DataFrame, columns: Sequence[str]) -> Block:
         title = escaped(names.arm(method, length, encoder))
         groups.append([[title if place == 0 else "", *row] for place, row in enumerate(rows)])
     return Block(["Method", "Seed", *map(escaped, columns)], groups, texts=2)
+
+
+def representations_latex(frame: pd.DataFrame, measures: Mapping[str, str], caption: str, label: str) -> str:
+    """Tables 3 and 4: a table for each training task, languages are columns, an arm and measure a row.
+
+    `measures`: their titles; with a single one it stands in no row. The untuned encoder heads every table.
+    """
+    languages = list(dict.fromkeys(frame["language"]))
+    tasks = [task for task in dict.fromkeys(frame["task"]) if task]
+    parts = []
+    for task in tasks or [""]:
+        rows = frame[frame["task"].isin(["", task])]
+        where = f" Trained on {escaped(TASKS[task].title)}." if task else ""
+        blocks = [_representations_block(rows, measures, chunk) for chunk in _chunks(languages, MOST_LANGUAGES // 2)]
+        parts.append(table(caption + where, f"{label}-{task}", *blocks))
+    return "\n".join(parts)
+
+
+def _representations_block(frame: pd.DataFrame, measures: Mapping[str, str], languages: Sequence[str]) -> Block:
+    names = _names(frame)
+    groups = []
+    for (encoder, method, length), model in frame.groupby(ARM, sort=False):
+        title, rows = escaped(names.arm(method, length, encoder)), []
+        for measure, what in measures.items():
+            cells = model[model["measure"] == measure].set_index("language").reindex(languages)
+            if cells["mean"].notna().any():
+                values = [with_deviation(*pair) for pair in zip(cells["mean"], cells["std"], strict=True)]
+                rows.append([title, *([what] if len(measures) > 1 else []), *values])
+                title = ""
+        if rows:
+            groups.append(rows)
+    heads = ["Method", *([""] if len(measures) > 1 else []), *map(escaped, languages)]
+    return Block(heads, groups, texts=len(heads) - len(languages))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ import jinja2
 from markupsafe import Markup
 
 from workflow_scripts.evaluation.aggregate import headline_arms, tasks_of
-from workflow_scripts.reporting.findings import choices_on_test, concerns, findings, gaps_in_the_grid
+from workflow_scripts.reporting.findings import (
+    choices_by_earlier_metrics,
+    choices_on_test,
+    concerns,
+    findings,
+    gaps_in_the_grid,
+)
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.published import audit, audit_in_words
 from workflow_scripts.reporting.verdicts import answers, summary
@@ -80,6 +86,7 @@ def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
         "answers": answers(inputs.differences, runs, inputs.alignment, headline_arms(scores, runs), names),
         "runs_known": not runs.empty,
         "final_concerns": choices_on_test(provenance.get("configuration") or {})
+        + choices_by_earlier_metrics(provenance.get("chosen_by_earlier_metrics", 0))
         + final
         + gaps_in_the_grid(scores, runs, names),
         "lost_concerns": lost,
@@ -122,7 +129,9 @@ def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
         "samples_note": samples_note(inputs.samples, names),
         "examples": examples_by_task(inputs.examples, names),
         "published_tables": published_tables(inputs.published),
-        "beside_table": beside_table(inputs.published, inputs.scores, inputs.runs, inputs.comparable_pairs, names),
+        "beside_table": beside_table(
+            inputs.published, inputs.scores, inputs.runs, inputs.comparable_pairs, inputs.alignment, names
+        ),
         "why_not_comparable": benchmark.get("why_not_comparable", []),
         "audit_table": audit_table(found),
         "audit_in_words": audit_in_words(found),

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from workflow_scripts.evaluation.aggregate import averages, headline_arms, transfer_gaps
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS, TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
 from workflow_scripts.reporting.wording import listed, method_title, metric_title
@@ -55,6 +55,13 @@ BESIDE_COLUMNS = [
     "note",
 ]
 BY_LANGUAGE = tuple(task.paper_table for task in TASKS.values() if task.paper_table)  # tables 5 to 8
+# The measures of `results/alignment.csv` that tables 3 and 4 print, and how the data file calls them.
+MEASURES = {
+    "before_after": "cosine_before_after",
+    "translation": "cosine_translations",
+    "non_translation": "cosine_non_translations",
+    "relative_difference": "relative_difference",
+}
 _EXACT = 1e-9  # what binary fractions may add to a range
 _KEYS = ["task", "method", "metric"]
 
@@ -326,7 +333,11 @@ def _table_4_in_words(found: pd.DataFrame) -> Iterator[str]:
 
 
 def beside(
-    published: pd.DataFrame, scores: pd.DataFrame, runs: pd.DataFrame, comparable: Iterable[tuple[str, str]]
+    published: pd.DataFrame,
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    comparable: Iterable[tuple[str, str]],
+    alignment: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Ours beside the paper's, for the (encoder, task) pairs that `comparable` names and for no other.
 
@@ -335,7 +346,10 @@ def beside(
     in percentage points. Average and gap are over the paper's languages: without all of them there is neither.
     `ours_std` is a sample deviation, `published_std` a population's (see `deviation_range`). `note` warns of a printed
     figure that does not follow from the paper's own scores.
+
+    With `alignment` come the measures of tables 3 and 4, where the analysed texts are comparable as well.
     """
+    comparable = list(comparable)
     own = published[published["model"] == MODEL]
     doubts = _doubts(audit(published))
     arms = headline_arms(scores, runs)
@@ -346,7 +360,10 @@ def beside(
             length = arms.get((encoder, task, method))
             of_arm = ours[(ours["method"] == method) & (ours["prompt_length"] == length)]
             theirs = own[(own["task"] == task) & (own["method"] == method)]
-            for row in _beside_arm(of_arm, theirs, task):
+            beside_arm = [*_beside_arm(of_arm, theirs, task)]
+            if alignment is not None and (encoder, ANALYSED_TASK) in comparable:
+                beside_arm += _beside_measures(_of_arm(alignment, encoder, task, method, length), theirs, task)
+            for row in beside_arm:
                 note = doubts.get((task, method, row["metric"], row["scope"]), "")
                 rows.append({"encoder": encoder, "method": method, "prompt_length": length, **row, "note": note})
     table = pd.DataFrame(rows, columns=BESIDE_COLUMNS)
@@ -375,6 +392,31 @@ def _beside_arm(ours: pd.DataFrame, theirs: pd.DataFrame, task: str) -> Iterator
         yield from _beside_summary(row["mean"], row, theirs, 1, task, metric, "average")
     for metric, row in transfer_gaps(ours).set_index("metric").iterrows():
         yield from _beside_summary(row["gap"], row, theirs, 2, task, metric, "gap")
+
+
+def _of_arm(frame: pd.DataFrame, encoder: str, task: str, method: str, length: int | None) -> pd.DataFrame:
+    return frame[
+        (frame["encoder"] == encoder)
+        & (frame["task"] == task)
+        & (frame["method"] == method)
+        & (frame["prompt_length"] == length)
+    ]
+
+
+def _beside_measures(ours: pd.DataFrame, theirs: pd.DataFrame, task: str) -> Iterator[dict]:
+    """Tables 3 and 4, by language; the pair `en-de` of table 4 is German's."""
+    for measure, metric in MEASURES.items():
+        printed = theirs[theirs["metric"] == metric]
+        for language, values in ours[ours["measure"] == measure].groupby("language", sort=False)["value"]:
+            for figure in printed[printed["language"].str.removeprefix("en-") == language]["value"]:
+                yield {
+                    "task": task,
+                    "metric": metric,
+                    "scope": language,
+                    **_ours(values),
+                    "published": figure,
+                    "published_std": float("nan"),
+                }
 
 
 def _ours(values: pd.Series) -> dict[str, Any]:
@@ -409,15 +451,13 @@ def _doubts(found: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
     }
 
 
-def averages_apart(published: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 as printed, a model and method a row: `model`, `method`, then a column `task metric` with text such as
-    `79.9 (0.1)`; empty where the paper prints none."""
-    return _apart_table(published[published["table"] == 1], [f"{task} {metric}" for task, metric in _task_metrics()])
-
-
-def gaps_apart(published: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 as printed: `model`, `method`, then a column `task metric`."""
-    return _apart_table(published[published["table"] == 2], [f"{task} {metric}" for task, metric in _task_metrics()])
+def analysis_apart(published: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 3 or 4 as printed: `task`, `method`, `metric`, then a column a language or pair of languages."""
+    rows = published[published["table"] == number]
+    keys = ["task", "method", "metric"]
+    wide = rows.pivot(index=keys, columns="language", values="value")
+    wide = wide.reindex(pd.MultiIndex.from_frame(rows[keys].drop_duplicates()))[list(dict.fromkeys(rows["language"]))]
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def languages_apart(published: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
@@ -426,16 +466,3 @@ def languages_apart(published: pd.DataFrame, task: str, metric: str) -> pd.DataF
     wide = rows.pivot(index=["method", "run"], columns="language", values="value")
     present = [language for language in (*TASKS[task].languages, "avg") if language in wide]
     return wide[present].reset_index().rename_axis(columns=None)
-
-
-def _task_metrics() -> Iterator[tuple[str, str]]:
-    return ((task, metric) for task in TASKS for metric in TASKS[task].metrics)
-
-
-def _apart_table(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    spread = rows["std"].map(lambda std: "" if pd.isna(std) else f" ({std:.1f})")
-    cells = rows.assign(column=rows["task"] + " " + rows["metric"], cell=rows["value"].map("{:.1f}".format) + spread)
-    models = cells[["model", "method"]].drop_duplicates()
-    wide = cells.pivot(index=["model", "method"], columns="column", values="cell").fillna("")
-    wide = wide.reindex(pd.MultiIndex.from_frame(models))[[column for column in order if column in wide]]
-    return wide.reset_index().rename_axis(columns=None)

@@ -1,6 +1,6 @@
 """The paper's tables as plain frames, and as CSV and LaTeX files under plain names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.step import written
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
@@ -248,20 +249,34 @@ def _task_name(task: str) -> str:
 
 # What a grid may have or not: removed where an earlier one left it, since a stale table misleads.
 BESIDE = "beside_the_paper"
+REPRESENTATIONS = {
+    "table_3_before_and_after": (
+        {"before_after": "before and after"},
+        "Cosine similarity of a text's representation before and after tuning (\\%) by language. Mean over seeds, with"
+        " the standard deviation in parentheses.",
+    ),
+    "table_4_translations": (
+        {"translation": "translations", "non_translation": "other pairs", "relative_difference": "relative difference"},
+        "Cosine similarity of translations of English texts and of all other pairs (\\%), and by how many percent the"
+        " first is above the second. Mean over seeds, with the standard deviation in parentheses.",
+    ),
+}
 
 
 def write_tables(
     scores: pd.DataFrame,
     runs: pd.DataFrame,
     folder: Path,
+    alignment: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
     comparable: Iterable[tuple[str, str]] = (),
 ) -> list[Path]:
     """Write every table as CSV and as LaTeX and return the files, each written to a temporary name, then renamed.
 
-    A table of a task that has no scores is not written, and removed if an earlier grid left it. With the paper's
-    figures (`published.read_published`) comes their audit and, for the (encoder, task) pairs of `comparable`, ours
-    beside the paper's.
+    A table of a task that has no scores, or of an analysis that was not made, is not written, and removed if an earlier
+    grid left it. `alignment`: the rows of `results/alignment.csv`. With the paper's figures
+    (`published.read_published`) comes their audit and, for the (encoder, task) pairs of `comparable`, ours beside the
+    paper's.
     """
     check_scores(scores)
     check_runs(runs)
@@ -269,6 +284,7 @@ def write_tables(
         "table_1_averages": _table_1(headline_averages(scores, runs)),
         "table_2_transfer_gaps": _table_2(headline_gaps(scores, runs)),
         **{_task_name(task): _table_of_task(scores, task) for task in tasks_of(scores.dropna(subset="value"))},
+        **(_representations(alignment) if alignment is not None else {}),
         "prompt_lengths": _lengths(prompt_lengths(scores, runs)),
         "learning_rate_search": _search(learning_rate_search(runs)),
         "cost": _cost(cost(runs)),
@@ -277,9 +293,9 @@ def write_tables(
     if published is not None:
         tables["published_audit"] = _audit(audit(published))
         if pairs:
-            tables[BESIDE] = _beside(beside(published, scores, runs, pairs))
+            tables[BESIDE] = _beside(beside(published, scores, runs, pairs, alignment))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in {*map(_task_name, TASKS), BESIDE} - tables.keys():
+    for name in {*map(_task_name, TASKS), *REPRESENTATIONS, BESIDE} - tables.keys():
         for suffix in (".csv", ".tex"):
             (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     files = []
@@ -311,6 +327,33 @@ def _table_2(frame: pd.DataFrame) -> TableFile:
 def _table_of_task(scores: pd.DataFrame, task: str) -> TableFile:
     frame = language_scores(scores, task)
     return TableFile(frame, latex.languages_latex(frame, task, f"{task}-by-language"))
+
+
+def representations(alignment: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Measures of `results/alignment.csv` over the seeds, one row an arm, training task, measure and language.
+
+    Columns: `encoder`, `task` (that it was trained on; empty for the untuned encoder), `method`, `prompt_length`,
+    `arm`, `measure`, `language`, `mean`, `std` (a sample's; NaN with one seed) and `seeds`. Values are in percent.
+    """
+    compared_with_itself = (alignment["method"] == UNTUNED) & (alignment["measure"] == "before_after")
+    rows = alignment[alignment["measure"].isin(list(measures)) & ~compared_with_itself]
+    keys = ["encoder", "task", "method", "prompt_length", "measure", "language"]
+    table = rows.groupby(keys, as_index=False, sort=False).agg(
+        mean=("value", "mean"), std=("value", "std"), seeds=("value", "count")
+    )
+    table.insert(4, "arm", arm_names(table))
+    parts = [in_table_order(table[table["task"] == task]) for task in ("", *TASKS)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _representations(alignment: pd.DataFrame) -> dict[str, TableFile]:
+    """Tables 3 and 4, if the measures are there."""
+    tables = {}
+    for name, (measures, caption) in REPRESENTATIONS.items():
+        frame = representations(alignment, list(measures))
+        if not frame.empty:
+            tables[name] = TableFile(frame, latex.representations_latex(frame, measures, caption, name))
+    return tables
 
 
 def _lengths(frame: pd.DataFrame) -> TableFile:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.names import UNTUNED
 
 NOTHING = "–"
 METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "exact match"}
@@ -44,6 +45,8 @@ def read_languages(path: Path) -> dict[str, dict[str, str]]:
 
 def method_title(method: str) -> str:
     """A method as readers call it; one that the catalogue does not know keeps its name."""
+    if method == UNTUNED:
+        return "Untuned encoder"
     return METHODS[method].title if method in METHODS else method.replace("_", " ")
 
 

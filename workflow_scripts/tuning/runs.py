@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
+from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.step import write_json, written
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
@@ -58,7 +59,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         return score(settings["kind"], validation_rows, predictions), loss
 
     checkpoints.mkdir(parents=True, exist_ok=True)
-    key = key_of(settings, list(runs), encoder["files"], tokens.record, validation_tokens.record)
+    metrics_code = fingerprint(METRICS)
+    key = key_of(settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record)
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
     with contextlib.nullcontext() if settings["compile"] else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
@@ -79,6 +81,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             "metric": metric,
             "validation": value,
             "majority": majority,
+            "metrics_code": metrics_code,
             **told(outcome, trained, metric, value, majority),
             "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
             "encoder_parameters": encoder["parameters"],

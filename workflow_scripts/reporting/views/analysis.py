@@ -150,7 +150,7 @@ def _table(alignment: pd.DataFrame, measures: list[str], names: Names, prefix: s
             values = model[model["measure"] == measure].groupby("language")["value"].agg(["mean", "std", "size"])
             if values.empty:
                 continue
-            label = names.arm(method, int(length), encoder) if task else "Untuned encoder"
+            label = names.arm(method, int(length), encoder)
             where = f"trained on {TASKS[task].title}" if task in TASKS else task
             first = arm_cell(method, label, where)
             if body:
