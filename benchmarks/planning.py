@@ -38,7 +38,6 @@ class Place:
         configuration = yaml.safe_load((ROOT / "configs/paper.yaml").read_text(encoding="utf-8"))
         (encoder,) = configuration["encoders"].values()
         configuration["encoders"] = {encoder_name(number): encoder for number in range(encoders)}
-        configuration["corpora"]["path"] = "/data/xtreme"
         (folder / "paper.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
 
     def measured(self, *words: str) -> tuple[str, dict[str, float]]:

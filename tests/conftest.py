@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,11 @@ def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
     outcome = workplace.run()
     assert outcome.returncode == 0, outcome.stdout
     return workplace
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The seconds that would have been waited, one after the other."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited

@@ -15,7 +15,7 @@ from snakemake_runs import ROOT
 from test_methods import VARIANTS as NEW_VARIANTS
 from test_prompts import assert_close, batch_of, inputs_of
 from test_tuning import built, equal, tune
-from tiny import PADDING, POSITIONS, VOCABULARY, random_tokens
+from tiny import SIZES, SPECIAL, random_tokens
 from tiny import settings as tiny_settings
 from transformers import (
     AutoModel,
@@ -38,18 +38,6 @@ from workflow_scripts.tuning.model import build, restore
 from workflow_scripts.tuning.predict import logits
 
 CPU = torch.device("cpu")
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": POSITIONS,
-    "pad_token_id": PADDING,
-    "initializer_range": 0.2,
-}
-SPECIAL = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}
-
 # What the published config.json of each encoder says beyond its sizes.
 ENCODERS: dict[str, PreTrainedConfig] = {
     "XLM-R base and large": XLMRobertaConfig(**SIZES, type_vocab_size=1, layer_norm_eps=1e-5),

@@ -1,6 +1,5 @@
 """UD-POS from Universal Dependencies: each of XTREME's rules by hand, the real PUD sets, fetching and its failures."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -402,13 +401,6 @@ def server(release, monkeypatch) -> Iterator[HubServer]:
             server.plain[f"/ud/{repository}/r2.5/{name}"] = CONTENT[name].encode()
             server.plain[f"/ud/{repository}/r2.5/README.md"] = READMES[treebank].encode()
         yield server
-
-
-@pytest.fixture
-def waits(monkeypatch) -> list[float]:
-    waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    return waited
 
 
 def fetched(server: HubServer, folder: Path) -> dict:

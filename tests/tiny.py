@@ -34,7 +34,7 @@ PADDING = 1
 POSITIONS = 60
 LABELS = {"sentence_pair": ["yes", "no", "maybe"], "tagging": ["NOUN", "VERB", "X", "PUNCT"], "question_answering": []}
 
-_SIZES: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -44,27 +44,27 @@ _SIZES: dict[str, Any] = {
     "pad_token_id": PADDING,
     "initializer_range": 0.2,
 }
-_MODERN = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}
+SPECIAL = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}
 
 # Two of ModernBERT's three layers look at the four neighbours on each side only.
 CONFIGURATIONS: dict[str, PreTrainedConfig] = {
-    "bert": BertConfig(**_SIZES),
-    "roberta": RobertaConfig(**_SIZES),
-    "xlm-roberta": XLMRobertaConfig(**_SIZES),
-    "xlm-roberta-xl": XLMRobertaXLConfig(**_SIZES),
-    "camembert": CamembertConfig(**_SIZES),
-    "electra": ElectraConfig(**_SIZES, embedding_size=24),
-    "modernbert": ModernBertConfig(**_SIZES, **_MODERN, local_attention=8),
+    "bert": BertConfig(**SIZES),
+    "roberta": RobertaConfig(**SIZES),
+    "xlm-roberta": XLMRobertaConfig(**SIZES),
+    "xlm-roberta-xl": XLMRobertaXLConfig(**SIZES),
+    "camembert": CamembertConfig(**SIZES),
+    "electra": ElectraConfig(**SIZES, embedding_size=24),
+    "modernbert": ModernBertConfig(**SIZES, **SPECIAL, local_attention=8),
     "distilbert": DistilBertConfig(
-        **{key: _SIZES[key] for key in ("vocab_size", "max_position_embeddings", "pad_token_id", "initializer_range")},
+        **{key: SIZES[key] for key in ("vocab_size", "max_position_embeddings", "pad_token_id", "initializer_range")},
         dim=32,
         n_layers=3,
         n_heads=4,
         hidden_dim=48,
     ),
-    "deberta-v2": DebertaV2Config(**_SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
-    "albert": AlbertConfig(**_SIZES, embedding_size=24),
-    "mpnet": MPNetConfig(**_SIZES),
+    "deberta-v2": DebertaV2Config(**SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+    "albert": AlbertConfig(**SIZES, embedding_size=24),
+    "mpnet": MPNetConfig(**SIZES),
 }
 
 
