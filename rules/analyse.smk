@@ -12,6 +12,7 @@ PROJECTED = list(GRID.analysed_models(seeds=1))
 rule represent:
     input:
         encoder=PATHS.encoder("{encoder}"),
+        selected=winner_of_model,
         weights=run_file("weights.safetensors"),
         record=run_file("run.json"),
         tokens=lambda wildcards: [
@@ -44,6 +45,7 @@ rule represent:
 
 rule align:
     input:
+        selected=winner_of_model,
         vectors=lambda wildcards: vectors_of(wildcards.encoder, wildcards.model),
         untuned=lambda wildcards: vectors_of(wildcards.encoder, UNTUNED),
     output:
@@ -65,7 +67,8 @@ rule align:
 
 rule project:
     input:
-        lambda wildcards: vectors_of(wildcards.encoder, wildcards.model),
+        selected=winner_of_model,
+        vectors=lambda wildcards: vectors_of(wildcards.encoder, wildcards.model),
     output:
         points=PATHS.analysis("{encoder}", "{model}", "points.csv"),
         boundaries=PATHS.analysis("{encoder}", "{model}", "boundaries.csv"),
@@ -80,7 +83,7 @@ rule project:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_projection(CONFIGURATION)),
     shell:
-        "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input:q} --points {output.points:q}"
+        "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input.vectors:q} --points {output.points:q}"
         " --boundaries {output.boundaries:q} --log {log:q}"
 
 

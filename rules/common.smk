@@ -42,6 +42,14 @@ def pinned_repository(wildcards):
     return [PATHS.repository(repository)] if repository else []
 
 
+def winner_of_model(wildcards):
+    """The `winner` of the model that is analysed; none of the untuned encoder."""
+    if wildcards.model == UNTUNED:
+        return []
+    task, arm, _ = parse_model(wildcards.model)
+    return checkpoints.select.get(encoder=wildcards.encoder, task=task, arm=arm).output[0]
+
+
 def run_file(file):
     """A file of the run that is analysed; none of the untuned encoder."""
 

@@ -171,6 +171,24 @@ def test_halves_agree_where_vectors_tell_the_label_and_not_where_they_tell_nothi
     assert boundaries.split_half_angle(random_vectors(400, 50), labels) > 60
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-7], ids=["exactly", "but for rounding"])
+def test_a_model_that_gives_every_text_the_same_vector_has_a_picture_of_one_point_and_no_boundary(rounding):
+    """A learning rate that is too high leaves such models, and the grid must go on."""
+    chance = np.random.default_rng(0)
+    vectors = {
+        language: np.float32(3) * (1 + np.float32(rounding) * chance.random((40, 8), dtype=np.float32))
+        for language in ("en", "de")
+    }
+    labels = {language: np.tile(["0", "1"], 20) for language in vectors}
+    picture = projection.plane(np.concatenate(list(vectors.values())))
+    assert picture.shape == (80, 2) and not picture.any()
+    assert projection.boundary(picture[:40], labels["en"]) is None
+    assert boundaries.transfer_accuracy(vectors, labels)["de"] == pytest.approx(50, abs=20)
+    if not rounding:
+        assert boundaries.boundary_angles(vectors, labels) == {}
+        assert boundaries.split_half_angle(vectors["en"], labels["en"]) is None
+
+
 def test_one_label_has_no_boundary():
     vectors, labels = {"en": random_vectors(), "xx": random_vectors(seed=3)}, np.array(["1"] * 40)
     same = dict.fromkeys(vectors, labels)

@@ -3,10 +3,11 @@
 Each expected list is exact. `SUMS` is what sums up the whole grid, and runs after any edit that changes a number.
 """
 
+import json
 from pathlib import Path
 
 import pytest
-from snakemake_runs import Workplace, jobs, replaced
+from snakemake_runs import Workplace, jobs, jobs_of, replaced
 
 SUMS = ("collect", "compare", "exemplify", "render", "all")
 
@@ -155,6 +156,20 @@ def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_
         "score tiny/pawsx/prompt_tuning-2/{13,42}",
         *ALL_VECTORS,
         *SUMS,
+    )
+
+
+def test_where_the_winner_stays_a_learning_rate_that_is_added_trains_no_seed_again(grid, tmp_path):
+    """Run for real. Of equal candidates the smaller wins: one that is a little larger than the winner cannot."""
+    copy = grid.copied(tmp_path / "searched on")
+    selected = copy.folder / "results/tiny/pawsx/prompt_tuning-2/selected.json"
+    winner = selected.read_bytes()
+    larger = json.loads(winner)["learning_rate"] * (1 + 1e-7)
+    outcome = copy.run({"tasks.pawsx.methods.prompt_tuning.learning_rates": [1e-3, 1e-2, larger]})
+    assert outcome.returncode == 0, outcome.stdout
+    assert selected.read_bytes() == winner
+    assert jobs_of(outcome.stdout) == jobs(
+        f"search tiny/pawsx/prompt_tuning-2/{larger}", "select tiny/pawsx/prompt_tuning-2", "gather", *SUMS
     )
 
 

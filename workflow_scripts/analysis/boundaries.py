@@ -24,7 +24,7 @@ def english_scale(english: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def normal(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The vector that the boundary of two labels is perpendicular to: (width,)."""
+    """The vector that the boundary of two labels is perpendicular to: (width,); zeros where all samples are equal."""
     return _fitted(vectors, labels).coef_[0]
 
 
@@ -48,7 +48,7 @@ def boundary_angles(vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray
         vectors: by language, English first: (samples, width).
         labels: by language, (samples,).
 
-    A language without two labels is left out.
+    A language without two labels, or whose vectors are all the same, is left out.
     """
     english, *others = vectors
     if not folds(labels[english]):
@@ -58,11 +58,14 @@ def boundary_angles(vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray
         for language, values in vectors.items()
         if folds(labels[language])
     }
-    return {language: angle(normals[english], normals[language]) for language in others if language in normals}
+    directed = {language: vector for language, vector in normals.items() if vector.any()}
+    if english not in directed:
+        return {}
+    return {language: angle(directed[english], directed[language]) for language in others if language in directed}
 
 
 def split_half_angle(vectors: np.ndarray, labels: np.ndarray) -> float | None:
-    """The angle between the boundaries of two halves of one language's samples, in degrees; None without two labels.
+    """The angle between the boundaries of two halves of one language's samples, in degrees; None without boundaries.
 
     What angles between languages are to be held against: near 90 the vectors tell nothing about the label, and a
     boundary has no direction of its own. The languages' angle can be the smaller one, since their boundaries come from
@@ -75,7 +78,7 @@ def split_half_angle(vectors: np.ndarray, labels: np.ndarray) -> float | None:
     scaled = english_scale(vectors, vectors)
     halves = next(StratifiedKFold(2).split(scaled, labels))
     first, second = (normal(scaled[half], labels[half]) for half in halves)
-    return angle(first, second)
+    return angle(first, second) if first.any() and second.any() else None
 
 
 def transfer_accuracy(vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, float]:
