@@ -6,7 +6,7 @@ The same encoder (the bundled one), rows (pairs of 25 to 85 tokens, as PAWS-X ha
 dropout and schedule for all: the paper's settings for PAWS-X. The contestants, for each of the two methods:
 
 * usual: the Hugging Face Trainer, float32, padded to the maximum length; PEFT's prefix tuning for prompts
-* best_flags: the same with bfloat16, batches of like lengths and fused AdamW
+* best_flags: the same with bfloat16 where that is faster here, batches of like lengths and fused AdamW
 * ours: the step `train` of this workflow
 
 `search_together` is a search of six learning rates in one pass over the encoder, against one after the other.
@@ -24,6 +24,10 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from workflow_scripts.tuning.device import find_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
@@ -45,7 +49,6 @@ SETTINGS: dict[str, Any] = {
     "gradient_clipping": 1.0,
     "dropout": 0.1,
     "keep": "last",
-    "precision": "bfloat16",
     "sentence_vector": "pooler",
     "compile": False,
 }
@@ -57,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, default=ROOT / "results/benchmark.json", help="the file to write")
     result.add_argument("--rows", type=int, default=960, help="training rows; default: 960, 30 batches")
     result.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant; default: all cores")
+    precisions = ("auto", "bfloat16", "float32")
+    result.add_argument(
+        "--precision", choices=precisions, default="auto", help="of ours and best_flags; default: the faster one here"
+    )
     result.add_argument("--only", choices=["ours"], help="leave the peers out, and write no file")
     return result
 
@@ -64,12 +71,14 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run every contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
-    result: dict[str, Any] = {"threads": arguments.threads, "rows": arguments.rows}
+    precision = find_precision(arguments.precision, torch.device("cpu"))
+    print(f"Matrix products in {precision}", flush=True)
+    result: dict[str, Any] = {"threads": arguments.threads, "rows": arguments.rows, "precision": precision}
     with tempfile.TemporaryDirectory(prefix="crossprompt-bench-") as name:
         folder = Path(name)
         prepare(folder, arguments.rows)
         for method, learning_rate in METHODS.items():
-            settings = settings_of(method, arguments.threads)
+            settings = settings_of(method, arguments.threads, precision)
             contestants = {"ours": ours(folder, settings, learning_rate)}
             tell(method, "ours", contestants["ours"])
             for recipe in RECIPES if arguments.only is None else ():
@@ -82,7 +91,8 @@ def main() -> None:
                 if recipe != "ours"
             } | {name: mine[name] for name in ("examples_per_second", "peak_memory_mb")}
             result[method]["contestants"] = contestants
-        result["search_together"] = together(folder, arguments.threads, result["prompt_tuning"])
+        settings = settings_of("prompt_tuning", arguments.threads, precision)
+        result["search_together"] = together(folder, settings, result["prompt_tuning"])
         result["prediction"] = measured(
             "benchmarks.prediction", "--folder", folder, "--threads", arguments.threads, threads=arguments.threads
         )
@@ -92,11 +102,11 @@ def main() -> None:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def settings_of(method: str, threads: int) -> dict[str, Any]:
+def settings_of(method: str, threads: int, precision: str) -> dict[str, Any]:
     """As the step `train` takes them."""
     prompts = {"prompt_length": 16, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
     # The peers leave three steps of warm-up out; ours counts them, so it runs longer.
-    return {**SETTINGS, "method": method, "epochs": 3, "threads": threads, **prompts}
+    return {**SETTINGS, "method": method, "precision": precision, "epochs": 3, "threads": threads, **prompts}
 
 
 def prepare(folder: Path, count: int) -> None:
@@ -147,12 +157,12 @@ def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[s
     }
 
 
-def together(folder: Path, threads: int, alone: dict[str, Any]) -> dict[str, Any]:
+def together(folder: Path, settings: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
     """The paper's six learning rates in one pass: examples a second of all candidates, and memory."""
-    settings = settings_of("prompt_tuning", threads) | {"epochs": 1}
+    settings = settings | {"epochs": 1}
     record = folder / "search/six.json"
     words = [*on_english(folder, settings), "--learning-rates", SIX, "--record", record]
-    start("workflow_scripts.search", *words, threads=threads)
+    start("workflow_scripts.search", *words, threads=settings["threads"])
     run = json.loads(next(record.parent.glob("lr-*/run.json")).read_text())
     found = {name: run[name] for name in ("together", "examples_per_second", "peak_memory_mb")}
     tell("search", "six at once", found)

@@ -6,7 +6,8 @@ prints one line of JSON: `examples_per_second` (steps alone, the first three lef
 of the last ten steps). The recipes:
 
 * usual: float32, every text padded to the maximum length
-* best_flags: bfloat16 autocast, batches of like lengths padded to the longest of each, fused AdamW
+* best_flags: bfloat16 autocast where the settings say so, batches of like lengths padded to the longest of each, fused
+  AdamW
 """
 
 import argparse
@@ -96,7 +97,7 @@ def main() -> None:
                 weight_decay=0.0,
                 max_grad_norm=settings["gradient_clipping"],
                 lr_scheduler_type="linear",
-                bf16=best,
+                bf16=best and settings["precision"] == "bfloat16",
                 optim="adamw_torch_fused" if best else "adamw_torch",
                 train_sampling_strategy="group_by_length" if best else "random",
                 save_strategy="no",

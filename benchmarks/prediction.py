@@ -42,7 +42,7 @@ def main() -> None:
     settings = read_json(run / "run.json")["settings"]
     model = restore(arguments.folder / "encoder", settings, load_file(run / "weights.safetensors"))
     plain = AutoModel.from_pretrained(arguments.folder / "encoder", attn_implementation="sdpa").eval()
-    plain = plain.to(torch.bfloat16)  # the fastest that the library offers
+    plain = plain.to(getattr(torch, settings["precision"]))
 
     def ours() -> None:
         logits(model, tokens, settings, device)

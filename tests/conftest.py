@@ -90,3 +90,11 @@ def waits(monkeypatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    """A tiny random encoder of each architecture, by its name."""
+    from tiny import CONFIGURATIONS, save_encoder
+
+    return {name: save_encoder(tmp_path_factory.mktemp(name), name) for name in CONFIGURATIONS}

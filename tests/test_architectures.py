@@ -107,7 +107,7 @@ def test_an_encoder_is_loaded_as_the_library_loads_it(folders, name):
     batch = batch_of("tagging", "bert" if name == "mBERT" else name)
     shown = batch["attention_mask"].bool()
     plain = AutoModel.from_pretrained(folders[name], attn_implementation="eager").eval()
-    model = build(folders[name], tiny_settings(method="linear_probe"), touched=None).eval()
+    model = build(folders[name], tiny_settings(kind="tagging", method="linear_probe"), touched=None).eval()
     ours, theirs = model.encoder(**inputs_of(batch)), plain(**inputs_of(batch))
     assert_close(ours.last_hidden_state[shown], theirs.last_hidden_state[shown], 2e-5)
     with_pooler = name in ("mBERT", "multilingual-e5")

@@ -18,7 +18,7 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_prompts import LENGTH, as_peft_stores, assert_close, batch_of, inputs_of, prompted, real
 from test_tuning import built, equal, rows_for, train_together, tune, tuned
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, in_memory, random_columns, random_tokens, save_encoder
+from tiny import LABELS, PADDING, VOCABULARY, in_memory, random_columns, random_tokens
 from tiny import settings as tiny_settings
 from transformers import AutoModel
 from transformers.models.xlm_roberta import modeling_xlm_roberta
@@ -48,12 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 SHARING = [name for name, changes in VARIANTS.items() if METHODS[changes["method"]].freezes]
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory) -> dict[str, Path]:
-    """A tiny random encoder of each architecture."""
-    return {name: save_encoder(tmp_path_factory.mktemp(name), name) for name in CONFIGURATIONS}
 
 
 def plain(folder: Path) -> torch.nn.Module:

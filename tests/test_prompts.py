@@ -15,7 +15,7 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, random_tokens, save_encoder, settings
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, random_tokens, settings
 from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
@@ -49,12 +49,6 @@ PEFT_TASKS = {
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory) -> dict[str, Path]:
-    """A tiny random encoder of each architecture."""
-    return {name: save_encoder(tmp_path_factory.mktemp(name), name) for name in CONFIGURATIONS}
 
 
 def batch_of(kind: str, name: str = "bert") -> dict[str, torch.Tensor]:
@@ -252,7 +246,7 @@ def assert_equal_to_library(folder: Path, name: str, attention: str) -> None:
 
 def test_the_bundled_encoder_gives_what_the_library_gives(bundled_encoder):
     plain = AutoModel.from_pretrained(bundled_encoder, attn_implementation="sdpa").eval()
-    model = build(bundled_encoder, settings(method="fine_tuning"), touched=torch.arange(100)).eval()
+    model = build(bundled_encoder, settings(kind="tagging", method="fine_tuning"), touched=torch.arange(100)).eval()
     ids = torch.tensor([[0, 47958, 38260, 5, 2, 2, 6, 22888, 2], [0, 83, 6957, 2, 1, 1, 1, 1, 1]])
     inputs = {"input_ids": ids, "attention_mask": (ids != 1).long()}
     with torch.inference_mode():

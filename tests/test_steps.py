@@ -244,6 +244,7 @@ def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     assert set(record["versions"]) >= {"torch", "transformers", "numpy"}
     assert isinstance(record["problem"], str)
     assert record["device"]
+    assert record["precision"] == "float32"
 
 
 def test_the_log_of_a_run_has_a_loss_and_a_learning_rate_by_step(workplace):

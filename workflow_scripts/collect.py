@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
@@ -136,6 +138,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "trained_on": trained_on(grid, paths),
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "git_commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -148,6 +151,16 @@ def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
     return sum(read_json(Path(record))["metrics_code"] != now for _, _, record in grid.seed_runs(paths, "run.json"))
 
 
+def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
+    """How many of the models that scores come from were trained on which device, and in which precision."""
+    records = [read_json(Path(record)) for _, _, record in grid.seed_runs(paths, "run.json")]
+    found = Counter((record["device"], record["precision"]) for record in records)
+    return [
+        {"device": device, "precision": precision, "models": found[device, precision]}
+        for device, precision in sorted(found)
+    ]
+
+
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
     """Rows, checksum and origin (files, hashes, licences) of one corpus file."""
     return {
@@ -158,15 +171,6 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
         "sha256": sha256(path),
         "origin": read_origin(path),
     }
-
-
-def processor() -> str:
-    """The processor's name, as well as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:

@@ -40,8 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     read_encoder(arguments.encoder)
     device = find_device()
-    model, settings = load_run(arguments.encoder.parent, arguments.run)
-    model.to(device)
+    model, settings = load_run(arguments.encoder.parent, arguments.run, device)
     record = {}
     for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])

@@ -39,19 +39,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Represent and write."""
-    from workflow_scripts.tuning.device import find_device
+    from workflow_scripts.tuning.device import find_device, find_precision
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.representations import first_token_vectors, untuned_model
 
     read_encoder(arguments.encoder)
     settings = arguments.settings
+    device = find_device()
     texts = {name: settings[name] for name in ("task", "max_length")}
     if arguments.weights:
-        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, **texts)
+        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, device, **texts)
     else:
-        model, of_model = untuned_model(arguments.encoder.parent, settings["precision"]), settings
-    device = find_device()
-    model.to(device)
+        of_model = {**settings, "precision": find_precision(settings["precision"], device)}
+        model = untuned_model(arguments.encoder.parent, of_model["precision"]).to(device)
     wanted = candidates((row["id"] for row in read_rows(arguments.english, settings["kind"])), settings["samples"])
     record = {}
     for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):

@@ -34,7 +34,7 @@ from workflow_scripts.reporting.views.trade_offs import cost_plots, legend, leng
 from workflow_scripts.reporting.views.training import cost_table, lengths_table, search_table
 from workflow_scripts.reporting.wording import Names, read_languages, readable_date
 
-PROVENANCE = ("configuration", "encoders", "corpora", "versions", "machine", "git_commit", "date")
+PROVENANCE = ("configuration", "encoders", "corpora", "versions", "trained_on", "machine", "git_commit", "date")
 
 
 def render(inputs: Inputs, template_folder: Path) -> str:

@@ -16,9 +16,11 @@ from workflow_scripts.experiment.step import read_json
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.encoder import load_encoder, positions_available
+from workflow_scripts.tuning.first_token import compute_first_token_alone
+from workflow_scripts.tuning.prompts import Prompts
 
 
 class TunedModel(nn.Module):
@@ -43,6 +45,11 @@ class TunedModel(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits: (batch, outputs) for a task on texts, (batch, tokens, outputs) for a task on tokens."""
         return forward_together([self], batch)[0]
+
+    def reads_first_token_alone(self) -> bool:
+        """Whether the last states of all other tokens are of no use; prompts that are words would come first."""
+        no_words = self.prompts is None or isinstance(self.prompts, Prompts)
+        return self.level == "sequence" and self.sentence_vector != "mean" and no_words
 
     def read(self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits of an encoder's last states (batch, tokens, width) and what its pooler made of them (batch, width)."""
@@ -93,7 +100,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
         inputs = first.prompts.place([model.prompts for model in models], inputs, first.encoder)
     output = first.encoder(**inputs)
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
-    if before := states.shape[1] - batch["input_ids"].shape[1]:
+    if (before := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts that went through the layers as words do: the head and the pooler read the text.
         states = states[:, before:]
         pooled = None if pooled is None else first.encoder.pooler(states)
@@ -146,6 +153,8 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
     encoder.requires_grad_(False)
     model = _add_head(encoder, settings, touched)
     replace_dropout(model)
+    if model.reads_first_token_alone():
+        compute_first_token_alone(encoder)
     if settings["precision"] == "bfloat16":
         use_bfloat16(encoder)
     if settings["compile"]:
@@ -206,12 +215,13 @@ def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Ten
     return model
 
 
-def load_run(folder: Path, run: Path, **changes: Any) -> tuple[TunedModel, dict[str, Any]]:
-    """The model of a run's folder, and its settings with some of them changed.
+def load_run(folder: Path, run: Path, device: torch.device, **changes: Any) -> tuple[TunedModel, dict[str, Any]]:
+    """The model of a run's folder on a device, and its settings with some of them changed.
 
     Args:
         folder: the encoder's folder.
         run: holds `weights.safetensors` and `run.json`.
+        device: an automatic precision is that of this device, which need not be the one that trained.
         changes: settings other than the run's, where the model is to read other texts than those it was tuned on.
 
     Raises UserError when a file is missing, damaged or of another model.
@@ -220,9 +230,10 @@ def load_run(folder: Path, run: Path, **changes: Any) -> tuple[TunedModel, dict[
     from safetensors.torch import load_file
 
     settings = {**read_json(run / "run.json")["settings"], **changes}
+    settings["precision"] = find_precision(settings["precision"], device)
     weights = run / "weights.safetensors"
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
-    return restore(folder, settings, tensors), settings
+    return restore(folder, settings, tensors).to(device), settings

@@ -11,6 +11,7 @@ from torch import nn
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention
 from workflow_scripts.tuning.encoder import load_encoder
+from workflow_scripts.tuning.first_token import compute_first_token_alone
 from workflow_scripts.tuning.model import TunedModel, use_bfloat16
 from workflow_scripts.tuning.predict import logits
 
@@ -23,6 +24,7 @@ def untuned_model(folder: Path, precision: str) -> TunedModel:
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
     if precision == "bfloat16":
         use_bfloat16(encoder)
+    compute_first_token_alone(encoder)
     return TunedModel(encoder, nn.Identity(), "sequence", "first_token")
 
 

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +21,11 @@ from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
+from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.step import write_json, written
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
-from workflow_scripts.tuning.device import find_device, memory_peak
+from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
@@ -44,11 +44,11 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     Returns the record of each run, as `run.json` holds it.
     """
-    settings: dict[str, Any] = arguments.settings
+    device = find_device()
+    settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
     validation_rows = read_rows(arguments.validation_rows, settings["kind"])
     encoder = read_encoder(arguments.encoder)
-    device = find_device()
     touched = touched_by(tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs))
     for model in models:
@@ -60,7 +60,10 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     checkpoints.mkdir(parents=True, exist_ok=True)
     metrics_code = fingerprint(METRICS)
-    key = key_of(settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record)
+    # The settings as given: what was begun on one machine goes on in the precision of another.
+    key = key_of(
+        arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
+    )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
     with contextlib.nullcontext() if settings["compile"] else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
@@ -76,7 +79,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             metrics = outcome.epochs[outcome.best_epoch - 1].metrics
         metric, value = next(iter(metrics.items()))
         records[run] = {
-            "settings": settings,
+            "settings": arguments.settings,
+            "precision": settings["precision"],
             "learning_rate": rate,
             "metric": metric,
             "validation": value,
@@ -86,7 +90,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
             "encoder_parameters": encoder["parameters"],
             "peak_memory_mb": memory_peak(device),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
             "threads": torch.get_num_threads(),
             "versions": {package: version(package) for package in ("torch", "transformers", "numpy")},
         }

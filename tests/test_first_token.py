@@ -1,0 +1,76 @@
+"""Where a text's vector is its first token's, the end of the last layer is computed for that token alone."""
+
+import pytest
+import torch
+from test_prompts import assert_close, batch_of, inputs_of
+from test_tuning import built as built_on
+from tiny import CONFIGURATIONS, random_tokens
+from tiny import settings as tiny_settings
+
+from workflow_scripts.tasks import kind_module
+from workflow_scripts.tuning import model as model_module
+
+# Their layers have another form; all tokens are computed.
+WHOLE = ("modernbert", "distilbert", "albert", "mpnet")
+
+
+def built(folder, settings):
+    return built_on(folder, settings, random_tokens(settings["kind"], 4))
+
+
+def states(model, batch):
+    return model.encoder(**inputs_of(batch)).last_hidden_state
+
+
+@pytest.mark.parametrize("vector", ["first_token", "pooler"])
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, name, method, vector):
+    if method == "prompt_tuning" and name in ("distilbert", "deberta-v2", "albert", "mpnet"):
+        pytest.skip("takes no prompts")
+    settings = tiny_settings(kind="sentence_pair", method=method, sentence_vector=vector, dropout=0.0)
+    batch, kind = batch_of("sentence_pair", name), kind_module("sentence_pair")
+    alone = built(encoders[name], settings)
+    monkeypatch.setattr(model_module, "compute_first_token_alone", lambda encoder: False)
+    whole = built(encoders[name], settings)
+    tokens = batch["input_ids"].shape[1]
+    assert states(whole, batch).shape[1] == tokens > 1
+    assert states(alone, batch).shape[1] == (tokens if name in WHOLE else 1)
+
+    ours, expected = alone(batch), whole(batch)
+    assert_close(ours, expected)
+    for logits in (ours, expected):
+        kind.loss(logits, batch).backward()
+    for (path, here), there in zip(alone.tuned_parameters().items(), whole.tuned_parameters().values(), strict=True):
+        if there.grad is not None and there.grad.any():
+            assert here.grad is not None, path
+            assert_close(here.grad, there.grad)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "tagging"},
+        {"kind": "question_answering"},
+        {"sentence_vector": "mean"},
+        {"method": "input_prompt_tuning"},
+    ],
+    ids=["tagging", "answers", "mean", "prompts as words"],
+)
+def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
+    settings = tiny_settings(**{"kind": "sentence_pair", "method": "linear_probe", **changes})
+    model = built(encoders["xlm-roberta"], settings)
+    batch = batch_of(settings["kind"], "xlm-roberta")
+    assert states(model, batch).shape[1] == batch["input_ids"].shape[1]
+
+
+def test_a_text_of_one_token_among_longer_ones_keeps_its_vector(encoders):
+    """The attention of the last layer still sees all tokens that are there, and no others."""
+    model = built(
+        encoders["xlm-roberta"], tiny_settings(kind="sentence_pair", method="linear_probe", dropout=0.0)
+    ).eval()
+    batch = batch_of("sentence_pair", "xlm-roberta")
+    batch["attention_mask"][0, 1:] = 0
+    single = {name: values[:1, :1] for name, values in inputs_of(batch).items()}
+    with torch.inference_mode():
+        assert_close(states(model, batch)[:1, 0], model.encoder(**single).last_hidden_state[:, 0])
