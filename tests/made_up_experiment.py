@@ -61,6 +61,8 @@ def make_run(task: str, method: str, length: int, seed: int, rate: float, stage:
         "selected": selected,
         "epochs": 30 if prompts else 2,
         "best_epoch": 21 if prompts else 2,
+        "keep": "best_metric",
+        "together": 3 if stage == "search" and prompts else 1,
         "metric": TASKS[task].metrics[0],
         "validation": HEIGHT[task] + length / 8 + seed / 10 - (0 if selected else 4),
         "majority": MAJORITY.get(task, float("nan")),
@@ -81,10 +83,8 @@ def make_runs(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2, 
         for method, length in arms:
             rates = (1e-2, 5e-3, 1e-3) if length else (5e-5, 2e-5)
             rows += [make_run(task, method, length, 1, rate, "search", rate == rates[1]) for rate in rates]
-            rows += [make_run(task, method, length, seed, rates[1], "seed", False) for seed in seeds[1:]]
-    runs = pd.DataFrame(rows)
-    runs.loc[runs["stage"] == "seed", "validation"] += 4
-    return runs
+            rows += [make_run(task, method, length, seed, rates[1], "seed", True) for seed in seeds]
+    return pd.DataFrame(rows)
 
 
 def make_provenance(**benchmark) -> dict:

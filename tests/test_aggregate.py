@@ -202,15 +202,15 @@ def test_several_lengths_without_validation_scores_leave_the_method_without_a_he
     assert headline_arms(scores, NO_RUNS) == {}
 
 
-def test_the_selected_search_run_counts_as_the_run_of_its_seed_once():
+def test_a_search_with_a_seed_that_the_grid_does_not_have_counts_for_nothing_but_the_choice():
     runs = runs_of(
-        trained(LONG, 1, 70.0, stage="search", learning_rate=1e-3),
-        trained(LONG, 1, 80.0, stage="search", learning_rate=5e-3, selected=True),
-        trained(LONG, 2, 82.0, learning_rate=5e-3),
+        trained(FINE, 13, 80.0, stage="search", learning_rate=5e-3, selected=True),
+        trained(FINE, 1, 81.0, learning_rate=5e-3, selected=True),
+        trained(FINE, 2, 82.0, learning_rate=5e-3, selected=True),
     )
-    assert final_runs(runs)["validation"].tolist() == [80.0, 82.0]
-    again = pd.concat([runs, runs_of(trained(LONG, 1, 80.5, learning_rate=5e-3))], ignore_index=True)
-    assert final_runs(again)["validation"].tolist() == [80.5, 82.0]
+    assert final_runs(runs)["validation"].tolist() == [81.0, 82.0]
+    scores = scores_of({(FINE, 1): {"en": 80, "de": 60}, (FINE, 2): {"en": 80, "de": 61}})
+    assert missing_cells(scores, runs).empty
 
 
 def test_missing_cells_name_the_seed_and_the_languages():

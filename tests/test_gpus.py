@@ -87,6 +87,8 @@ def test_gpus_that_the_user_leaves_out_are_not_taken(tmp_path):
     assert gpus.allowed(["GPU-a", "GPU-b", "GPU-c"], "2, GPU-a") == ["GPU-c", "GPU-a"]
     assert gpus.allowed(["GPU-a"], "") == []
     assert gpus.allowed(["GPU-a"], "5") == []
+    assert gpus.allowed(["GPU-a", "GPU-b"], "-1") == gpus.allowed([], "-1") == gpus.allowed([], "0") == []
+    assert gpus.allowed(["GPU-a", "GPU-b"], "1,-1,0") == ["GPU-b"], "as CUDA reads it"
 
 
 def test_a_machine_without_nvidias_tools_claims_nothing(tmp_path, monkeypatch):

@@ -184,7 +184,7 @@ def test_a_score_that_is_empty_counts_as_missing():
 
 def test_a_run_that_did_not_learn_stands_at_the_top_and_beside_the_finding():
     runs = make_runs()
-    stuck = (runs["task"] == "pawsx") & (runs["method"] == "fine_tuning") & (runs["stage"] == "seed")
+    stuck = (runs["task"] == "pawsx") & (runs["method"] == "fine_tuning") & (runs["seed"] > 1)
     runs.loc[stuck, "validation"] = MAJORITY["pawsx"]
     text = Page(rendered(runs=runs)).text
     assert "validation 55.6 is not above the majority class, 55.6" in text
@@ -325,6 +325,8 @@ def test_the_search_marks_a_winner_at_the_edge_and_a_best_epoch_that_is_the_last
     winner = search.query("task == 'xnli' and method == 'fine_tuning' and selected").iloc[0]
     assert winner["at_the_edge"]
     assert winner["last_epoch_best"]
+    write_tables(make_scores(), make_runs().assign(keep="last"), tmp_path)
+    assert not pd.read_csv(tmp_path / "learning_rate_search.csv")["last_epoch_best"].any(), "it was not chosen"
     assert not search.query("method == 'prompt_tuning'")["at_the_edge"].any()
 
 
@@ -334,6 +336,19 @@ def test_the_cost_gives_the_tuned_share_in_percent(tmp_path):
     assert cost.loc[("xnli", "fine_tuning"), "tuned_percent"] == pytest.approx(100)
     assert cost.loc[("xnli", "prompt_tuning-16"), "tuned_percent"] == pytest.approx(0.1260, abs=1e-4)
     assert cost.loc[("xnli", "prompt_tuning-16"), "runs"] == 3
+
+
+def test_memory_and_speed_of_a_model_are_not_those_of_several_trained_at_once(tmp_path):
+    runs = make_runs()
+    joint = (runs["method"] == "prompt_tuning") & (runs["stage"] == "seed") & (runs["seed"] == 1)
+    runs.loc[joint, ["together", "peak_memory_mb", "examples_per_second"]] = 3, 9000, 200.0
+    write_tables(make_scores(), runs, tmp_path)
+    measures = ["together", "peak_memory_mb", "examples_per_second"]
+    cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])[measures]
+    assert cost.loc[("xnli", "prompt_tuning-16")].tolist() == [1, 1240, 91.3]
+    write_tables(make_scores(seeds=[1]), runs[runs["seed"] == 1], tmp_path)
+    cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])[measures]
+    assert cost.loc[("xnli", "prompt_tuning-16")].tolist() == [3, 9000, 200.0]
 
 
 def test_files_round_trip_with_empty_problems_and_odd_names(tmp_path):

@@ -104,7 +104,7 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
     """What the report says of one training."""
     copied = (
-        "learning_rate best_epoch metric validation majority tuned_parameters encoder_parameters seconds"
+        "learning_rate best_epoch together metric validation majority tuned_parameters encoder_parameters seconds"
         " examples_per_second peak_memory_mb stored_bytes problem"
     ).split()
     return {
@@ -112,7 +112,8 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
         "seed": seed,
         "stage": stage,
         "selected": selected,
-        "epochs": len(record["epochs"]),
+        "epochs": record["settings"]["epochs"],
+        "keep": record["settings"]["keep"],
         **{name: record[name] for name in copied},
     }
 

@@ -52,6 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
             "asked": settings["samples"],
             "used": len(samples.ids),
             "languages": settings["languages"],
+            "kept": settings["disagreeing"] == "keep",
             "disagreeing": [{"id": identity, "labels": labels} for identity, labels in samples.disagreeing.items()],
             "missing": {language: count for language, count in samples.missing.items() if count},
         },

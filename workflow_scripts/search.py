@@ -34,7 +34,8 @@ def main(arguments: argparse.Namespace) -> None:
     folder = arguments.record.parent
     runs = {rate: folder / candidate_name(rate) for rate in arguments.learning_rates}
     told = ("learning_rate", "metric", "validation", "diverged", "problem")
-    records = tune(arguments, runs, checkpoints=folder)
+    # Not the folder of the whole search: other groups of candidates may be under way in theirs.
+    records = tune(arguments, runs, checkpoints=next(iter(runs.values())))
     write_json(arguments.record, [{name: record[name] for name in told} for record in records.values()])
 
 

@@ -31,6 +31,8 @@ RUN_COLUMNS = [
     "selected",
     "epochs",
     "best_epoch",
+    "keep",
+    "together",
     "metric",
     "validation",
     "majority",
@@ -227,12 +229,9 @@ def _gap_note(models: pd.DataFrame, others: list[str], with_gap: int) -> str:
 def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The training runs that the scores come from: one for each encoder, task, arm and seed.
 
-    The search run of the learning rate that won is not trained again for the seed that it used, so a selected
-    search row counts unless the same seed is there as a run of its own.
+    The search's winner has a row of its own as the run of a seed where the grid has the search's seed.
     """
-    candidates = runs[(runs["stage"] == "seed") | runs["selected"].astype(bool)]
-    seeds_first = candidates.sort_values("stage", key=lambda stage: stage != "seed", kind="stable")
-    return in_table_order(seeds_first.drop_duplicates(["task", *ARM, "seed"]), "seed")
+    return in_table_order(runs[runs["stage"] == "seed"], "seed")
 
 
 def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:

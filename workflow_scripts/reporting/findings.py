@@ -85,7 +85,7 @@ def findings(scores: pd.DataFrame, runs: pd.DataFrame, differences: pd.DataFrame
         replace(
             _finding(compared[key], scores, troubled, bool(tested), names)
             if key in compared
-            else _no_comparison(*key, scores, names),
+            else _no_comparison(*key, scores, bool(tested), names),
             verdicts=tested,
         )
         for key in every
@@ -98,19 +98,21 @@ def _task_title(task: str, encoder: str, names: Names) -> str:
     return f"{TASKS[task].title}, {encoder}" if names.several_encoders else TASKS[task].title
 
 
-def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, names: Names) -> Finding:
+def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, tested: bool, names: Names) -> Finding:
     methods = set(scores[(scores["encoder"] == encoder) & (scores["task"] == task)]["method"])
     both = methods >= {"fine_tuning", "prompt_tuning"}
     reason = (
         "fine-tuning and prompt tuning share no language in all of their seeds, or no validation score says which"
         " prompt length stands for prompt tuning"
         if both
-        else f"only {listed(sorted(method_title(method).lower() for method in methods))} was run"
+        else f"only {listed(sorted(method_title(method).lower() for method in methods))}"
+        f" {'was' if len(methods) == 1 else 'were'} run"
     )
+    what = "prompt tuning cannot be compared with fine-tuning" if tested else "there is nothing to compare"
     return Finding(
         title=_task_title(task, encoder, names),
         metric=metric_title(TASKS[task].metrics[0]),
-        sentence=f"On {TASKS[task].title} there is nothing to compare: {reason}.",
+        sentence=f"On {TASKS[task].title} {what}: {reason}.",
         cautions=(),
     )
 

@@ -79,8 +79,8 @@ def language_scores(scores: pd.DataFrame, task: str) -> pd.DataFrame:
 def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     """Every candidate of the search on the English validation set (the paper's appendix A.1), one row a candidate.
 
-    `last_epoch_best`: training longer might have helped. `at_the_edge`: the winner is the smallest or largest of
-    several candidates, so a better one may lie outside.
+    `last_epoch_best`: of several epochs, so training longer might have helped. `at_the_edge`: the winner is the
+    smallest or largest of several candidates, so a better one may lie outside.
     """
     search = runs[runs["stage"] == "search"]
     group = search.groupby(["task", *ARM])["learning_rate"]
@@ -88,7 +88,9 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     extreme = search["learning_rate"].isin([]) if search.empty else _is_extreme(search["learning_rate"], group)
     table = search.assign(
         arm=arm_names(search),
-        last_epoch_best=search["best_epoch"] == search["epochs"],
+        last_epoch_best=(
+            (search["keep"] != "last") & (search["epochs"] > 1) & (search["best_epoch"] == search["epochs"])
+        ),
         at_the_edge=search["selected"].astype(bool) & several & extreme,
     )
     columns = [
@@ -124,24 +126,28 @@ def _by_task(table: pd.DataFrame, *further: str) -> pd.DataFrame:
 def cost(runs: pd.DataFrame) -> pd.DataFrame:
     """What an arm costs, by encoder and task; the paper states the tuned share alone (section 4: 0.1 % to 0.3 %).
 
-    Over the runs that the scores come from: means, and for memory the most. `tuned_percent` is of the encoder's
+    Over the runs that the scores come from: means, and for memory the most. A search's winner that shared the encoder
+    with other candidates used memory and time for all of them: examples a second and memory are those of the runs that
+    shared it with the fewest (`together`; 1 is alone). `tuned_percent` is of the encoder's
     parameters. `search_seconds` is the time that all candidates of the learning-rate search took together, the
     winner included.
     """
     keys = ["task", *ARM]
-    table = (
-        final_runs(runs)
-        .groupby(keys, as_index=False)
-        .agg(
-            runs=("seed", "size"),
-            tuned_parameters=("tuned_parameters", "mean"),
-            encoder_parameters=("encoder_parameters", "mean"),
-            seconds=("seconds", "mean"),
-            examples_per_second=("examples_per_second", "mean"),
-            peak_memory_mb=("peak_memory_mb", "max"),
-            stored_bytes=("stored_bytes", "mean"),
-        )
+    final = final_runs(runs)
+    table = final.groupby(keys, as_index=False).agg(
+        runs=("seed", "size"),
+        tuned_parameters=("tuned_parameters", "mean"),
+        encoder_parameters=("encoder_parameters", "mean"),
+        seconds=("seconds", "mean"),
+        stored_bytes=("stored_bytes", "mean"),
     )
+    fewest = final[final["together"] == final.groupby(keys)["together"].transform("min")]
+    measured = fewest.groupby(keys, as_index=False).agg(
+        together=("together", "min"),
+        examples_per_second=("examples_per_second", "mean"),
+        peak_memory_mb=("peak_memory_mb", "max"),
+    )
+    table = table.merge(measured, on=keys)
     search = runs[runs["stage"] == "search"].groupby(keys, as_index=False).agg(search_seconds=("seconds", "sum"))
     table = table.merge(search, on=keys, how="left")
     table["tuned_percent"] = 100 * table["tuned_parameters"] / table["encoder_parameters"]
@@ -158,6 +164,7 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
         "encoder_parameters",
         "seconds",
         "search_seconds",
+        "together",
         "examples_per_second",
         "peak_memory_mb",
         "stored_bytes",

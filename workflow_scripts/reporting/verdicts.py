@@ -166,21 +166,22 @@ def answers(
         Answer(
             "At what cost?", tuple(_costs(runs, arms)) or ("Not known: there are no runs of two methods to compare.",)
         ),
-        Answer("Why?", tuple(_why(alignment)) or ("Not known: no representations were analysed.",)),
+        Answer("Why?", tuple(_why(alignment, arms)) or ("Not known: no representations were analysed.",)),
     ]
 
 
 def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
+    pairs = "comparisons by encoder, task and language" if names.several_encoders else "pairs of task and language"
     for (method, baseline), group in languages(differences).groupby(["method", "baseline"], sort=False):
         rows = group.to_dict("records")
         counts = Counter(direction(row) for row in rows)
         title, other = method_title(method), method_title(baseline).lower()
         if counts["open"] == len(rows):
-            yield f"{title} and {other}: no difference is shown in any of {len(rows)} pairs of task and language."
+            yield f"{title} and {other}: no difference is shown in any of {len(rows)} {pairs}."
             continue
         sentence = (
-            f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} pairs of task and"
-            f" language, worse in {counts['worse']}"
+            f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} {pairs}, worse in"
+            f" {counts['worse']}"
         )
         tested = [row for row in rows if row["significant"]]
         if tested:
@@ -188,14 +189,14 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
             sentence += (
                 f"; the largest difference is {signed_text(most['difference'])} points in"
                 f" {names.language(most['scope'])} on {TASKS[most['task']].title}"
+                + (f", {most['encoder']}" if names.several_encoders else "")
             )
         yield sentence + "."
 
 
 def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
     table = cost(runs)
-    headline = [arms.get((row.encoder, row.task, row.method)) == row.prompt_length for row in table.itertuples()]
-    table = table[pd.Series(headline, index=table.index, dtype=bool)]
+    table = table[_of_headline(table, arms)]
     baseline = table[table["method"] == "fine_tuning"]
     for method in dict.fromkeys(table["method"]):
         both = table[table["method"] == method].merge(baseline, on=["encoder", "task"], suffixes=("", "_baseline"))
@@ -212,6 +213,12 @@ def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
             f" {_times(ratio['seconds'])} the time to train and {_times(ratio['peak_memory_mb'])} the memory (medians"
             " over tasks)."
         )
+
+
+def _of_headline(table: pd.DataFrame, arms: dict) -> pd.Series:
+    """Which rows are of the prompt length that stands for their method (see `headline_arms`)."""
+    found = [arms.get((row.encoder, row.task, row.method)) == row.prompt_length for row in table.itertuples()]
+    return pd.Series(found, index=table.index, dtype=bool)
 
 
 def _percent(value: float) -> str:
@@ -242,9 +249,10 @@ WHY = (  # measure, what it says, the words for more and for less, unit
 )
 
 
-def _why(alignment: pd.DataFrame) -> Iterator[str]:
+def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
     """What tuning does to representations, the method against fine-tuning on the same tasks, English left out."""
     tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != SOURCE_LANGUAGE)]
+    tuned = tuned[_of_headline(tuned, arms)]
     key = ["encoder", "task"]
     for method in dict.fromkeys(tuned["method"]):
         rows = {name: tuned[tuned["method"] == name] for name in (method, "fine_tuning")}

@@ -48,14 +48,19 @@ def installed_gpus() -> list[str]:
 
 
 def allowed(gpus: Sequence[str], visible: str | None) -> list[str]:
-    """Those that CUDA_VISIBLE_DEVICES lets through, by number or identifier; all where it is not set."""
-    if visible is None:
+    """Those that CUDA_VISIBLE_DEVICES lets through, by number or identifier; all where it is not set.
+
+    As CUDA reads it: what comes after a number that is no GPU's, such as -1, does not count.
+    """
+    if visible is None or not gpus:
         return list(gpus)
     found = []
     for name in filter(None, (part.strip() for part in visible.split(","))):
+        if name.startswith("-") or (name.isdigit() and int(name) >= len(gpus)):
+            break
         if not name.isdigit():
             found.append(name)
-        elif int(name) < len(gpus):
+        else:
             found.append(gpus[int(name)])
     return found
 

@@ -102,11 +102,19 @@ class Candidate:
 
 @dataclass
 class Course:
-    """How far a training is: steps taken, seconds in them without validation, and features seen by each model."""
+    """How far a training is.
+
+    Attributes:
+        step: steps taken.
+        seconds: spent in them, without validation.
+        examples: features seen by each model.
+        portion: features that went through the encoder at once, where memory did not hold more; None before that.
+    """
 
     step: int = 0
     seconds: float = 0.0
     examples: int = 0
+    portion: int | None = None
 
 
 @dataclass
@@ -171,7 +179,8 @@ def train(
     steps = steps_an_epoch * settings["epochs"]
     course = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=course.step)
-    portion = Portion(settings["micro_batch_size"] or settings["batch_size"])
+    whole = settings["micro_batch_size"] or settings["batch_size"]
+    portion = Portion(course.portion or whole)
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
@@ -197,6 +206,7 @@ def train(
         factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
         active = running()
         losses = portion.fitted(gradient, chosen)
+        course.portion = portion.features if portion.features < whole else None
         course.step += 1
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
@@ -330,7 +340,7 @@ def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torc
                 put_back(candidate, parts, device)
         course = Course(**state["course"])
         torch.set_rng_state(tensors["random"])
-        if device.type == "cuda":
+        if device.type == "cuda" and "random_cuda" in tensors:  # not where a CPU began
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
         restore_dropout(state["dropout"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -356,6 +366,8 @@ def put_back(candidate: Candidate, parts: dict[str, torch.Tensor], device: torch
     """Give the model and its optimizer the values that were saved."""
     for name, parameter in candidate.model.tuned_parameters().items():
         parameter.copy_(parts[f"tuned/{name}"])
+        if f"step/{name}" not in parts:  # It has never had a gradient.
+            continue
         candidate.optimizer.state[parameter] = {
             part: parts[f"{part}/{name}"].to("cpu" if part == "step" and device.type == "cpu" else device)
             for part in ("step", "exp_avg", "exp_avg_sq")

@@ -285,7 +285,6 @@ def samples_note(samples: dict[str, Any], names: Names) -> list[str]:
         counts = listed([f"{names.language(code)} {count:,}" for code, count in missing.items()])
         notes.append(f"Left out because a language lacks their translation: {counts}.")
     if samples.get("disagreeing"):
-        notes.append(
-            f"{plural(len(samples['disagreeing']), 'text')} left out because its label differs between languages:"
-        )
+        what = "kept, each with its own label in every language" if samples.get("kept") else "left out"
+        notes.append(f"{plural(len(samples['disagreeing']), 'text')} whose label differs between languages, {what}:")
     return notes

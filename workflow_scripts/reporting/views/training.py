@@ -12,6 +12,8 @@ from workflow_scripts.reporting.wording import (
     bytes_text,
     count_text,
     duration_text,
+    listed,
+    method_title,
     rate_text,
     score_text,
 )
@@ -144,13 +146,18 @@ def cost_table(runs: pd.DataFrame, names: Names) -> Table:
                 )
             )
         bodies.append(tuple(rows))
+    most = table[table["together"] > 1].groupby("method")["together"].max()
+    shared = listed([f"{method_title(method).lower()} {count:.0f}" for method, count in most.items()])
+    together = (
+        f" Trained at once, so that rate and memory are of several models: {shared}." if shared else ""
+    )
     return Table(
         identifier="cost",
         title="Parameters, time, memory",
         paper="The paper’s section 4 gives the tuned share alone: 0.1\u00a0% to 0.3\u00a0%",
         caption=(
             "Means over the runs that the scores come from; for memory the most. Search is the time of all candidates"
-            " together."
+            f" together.{together}"
         ),
         columns=(
             Column("Task", "head"),
