@@ -24,9 +24,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
 
-run: .venv/ready-to-run ## run the workflow on config.yaml with every core, and say where the report lies
+run: .venv/ready-to-run ## run the workflow on config.yaml with every core
 	@$(IN_VENV) snakemake --cores all --rerun-incomplete --scheduler greedy --quiet rules reason host $(ARGS)
-	@if [ -e results/report.html ]; then echo "The report: $(CURDIR)/results/report.html"; fi
 
 plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)

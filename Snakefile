@@ -56,6 +56,12 @@ onstart:
         raise WorkflowError(str(error)) from None
 
 
+onsuccess:
+    report = Path(CONFIGURATION.results, "report.html")
+    if workflow.is_main_process and report.is_file():
+        print(f"The report: {report.absolute()}", file=sys.stderr)
+
+
 wildcard_constraints:
     encoder="|".join(map(str, CONFIGURATION.encoders)),
     task="|".join(CONFIGURATION.tasks),

@@ -163,7 +163,7 @@ def together(folder: Path, settings: dict[str, Any], alone: dict[str, Any]) -> d
     record = folder / "search/six.json"
     words = [*on_english(folder, settings), "--learning-rates", SIX, "--record", record]
     start("workflow_scripts.search", *words, threads=settings["threads"])
-    run = json.loads(next(record.parent.glob("lr-*/run.json")).read_text())
+    run = json.loads(next(record.parent.glob("six/lr-*/run.json")).read_text())
     found = {name: run[name] for name in ("together", "examples_per_second", "peak_memory_mb")}
     tell("search", "six at once", found)
     ratio = found["examples_per_second"] / alone["examples_per_second"]

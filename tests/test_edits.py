@@ -207,6 +207,12 @@ def test_the_epochs_of_one_task_train_that_task_alone(grid):
     assert grid.planned({"tasks.udpos.training": {"epochs": 2}}) == jobs(*UDPOS_MODELS, *SUMS)
 
 
+def test_which_vector_stands_for_a_text_concerns_no_task_on_tokens(grid):
+    of_pairs = grid.planned({"tasks.pawsx.training": {"sentence_vector": "mean"}})
+    assert grid.planned({"training.sentence_vector": "mean"}) == of_pairs
+    assert not [job for job in of_pairs if "udpos" in job]
+
+
 def test_the_length_of_one_tasks_texts_tokenises_and_trains_that_task_alone(grid):
     edit = {"tasks.udpos.max_length": 60}
     assert grid.planned(edit) == jobs("tokenise tiny/udpos/en/{train,validation,test}", *UDPOS_MODELS, *SUMS)

@@ -16,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from workflow_scripts import collect
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -55,6 +57,11 @@ def imported(source: str) -> set[str]:
             modules.add(node.module.split(".")[0])
     own = {"workflow_scripts", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}
     return modules - set(sys.stdlib_module_names) - own
+
+
+def test_the_versions_that_the_report_tells_are_of_packages_that_the_steps_have():
+    """With --sdm conda they run where Snakemake itself is not."""
+    assert {canonicalize_name(name) for name in collect.PACKAGES} <= steps_pins().keys()
 
 
 def assert_imports_are_pinned(files: Iterable[Path], pinned: set[str]) -> None:

@@ -310,10 +310,10 @@ def test_a_missing_package_is_named_and_how_to_install_it(package):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
 )
-def test_memory_that_holds_not_even_one_feature_is_told_with_the_key_that_helps(error):
+def test_memory_that_holds_not_even_one_feature_is_told_with_the_way_out(error):
     """A batch that does not fit goes through in halves by itself (test_memory.py); this is what is left."""
     line = explain(error)
-    assert line and line.startswith("there is not enough memory (") and "set training.micro_batch_size" in line
+    assert line and line.startswith("there is not enough memory (") and "fewer jobs at once (--cores)" in line
 
 
 # Safety

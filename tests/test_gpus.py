@@ -75,6 +75,12 @@ def test_in_a_schedulers_job_the_schedulers_choice_stands(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_several_gpus_that_a_scheduler_gave_each_job_takes_one(tmp_path):
+    """`snakemake --profile workstation` in an allocation of several."""
+    job = start(tmp_path, 0, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0,1")
+    assert job.communicate(timeout=60)[0].split()[0] == "GPU-a"
+
+
 def test_a_process_that_a_job_starts_shares_the_jobs_gpu(tmp_path):
     job = start(tmp_path, 0, CROSSPROMPT_GPU="GPU-b", CUDA_VISIBLE_DEVICES="GPU-b")
     assert job.communicate(timeout=60)[0].split()[0] == "GPU-b"

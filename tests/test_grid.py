@@ -72,7 +72,7 @@ def test_only_an_arm_with_several_learning_rates_is_searched(grid):
 
 def test_every_candidate_of_a_search_is_one_run(grid):
     assert [file for _, _, file in grid.search_runs(PATHS, "run.json")] == [
-        f"results/{encoder}/xnli/prompt_tuning-{length}/search/lr-{rate}/run.json"
+        f"results/{encoder}/xnli/prompt_tuning-{length}/search/{rate}/lr-{rate}/run.json"
         for encoder in ("small", "large")
         for length in (8, 16)
         for rate in ("0.001", "0.01")
@@ -187,7 +187,7 @@ def every_path(paths: Paths) -> list[str]:
         paths.corpus(task, "{language}", "{split}"),
         paths.tokens(encoder, task, "{language}", "{split}"),
         paths.search(encoder, task, arm, "{group}"),
-        paths.candidate(encoder, task, arm, 1e-3, "weights.safetensors"),
+        paths.candidate(encoder, task, arm, "{group}", 1e-3, "weights.safetensors"),
         paths.selected(encoder, task, arm),
         paths.run(encoder, task, arm, "{seed}", "weights.safetensors"),
         paths.predictions(encoder, task, arm, "{seed}", "{languages}"),

@@ -267,11 +267,11 @@ def search_record(workplace) -> Path:
 
 def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_record):
     folder = search_record.parent
-    assert sorted(path.name for path in folder.iterdir()) == ["0.01+0.0001.json", "lr-0.0001", "lr-0.01"]
+    assert sorted(path.name for path in folder.iterdir()) == ["0.01+0.0001", "0.01+0.0001.json"]
     records = json.loads(search_record.read_text())
     assert [record["learning_rate"] for record in records] == [0.01, 0.0001]
     for record in records:
-        run = json.loads((folder / f"lr-{record['learning_rate']}" / "run.json").read_text())
+        run = json.loads((folder / search_record.stem / f"lr-{record['learning_rate']}" / "run.json").read_text())
         assert record == {name: run[name] for name in record}
         assert run["together"] == 2
         assert run["settings"] == training_settings()
@@ -282,7 +282,7 @@ def test_a_search_of_one_candidate_is_the_training_of_that_learning_rate(workpla
     words = ["--learning-rates", "0.01", "--record", record]
     by_hand(import_module("workflow_scripts.search"), *on_english(workplace, "alone"), *words)
     found, expected = (
-        load_file(path / "weights.safetensors") for path in (record.parent / "lr-0.01", workplace / "searched")
+        load_file(path / "weights.safetensors") for path in (record.parent / "0.01/lr-0.01", workplace / "searched")
     )
     assert found.keys() == expected.keys()
     for name in expected:
@@ -292,7 +292,7 @@ def test_a_search_of_one_candidate_is_the_training_of_that_learning_rate(workpla
 def test_the_winner_of_a_search_is_linked_and_not_trained_again(workplace, search_record):
     by_hand(train, *training(workplace, "seed-7", 0.01), "--searches", search_record)
     for name in ("weights.safetensors", "run.json", "log.jsonl"):
-        origin = search_record.parent / "lr-0.01" / name
+        origin = search_record.parent / "0.01+0.0001/lr-0.01" / name
         assert (workplace / "seed-7" / name).stat().st_ino == origin.stat().st_ino
 
 

@@ -1,5 +1,6 @@
 """What training promises: what stays as it was, what moves and by which rule, and that two runs are one."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -759,6 +760,42 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
         assert equal(here.tensors, there.tensors)
         assert (here.lines, here.epochs) == (there.lines, there.epochs)
+
+
+def stopped_and_resumed(encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]) -> Trained:
+    """A training that gets SIGTERM at its third batch and goes on; `tried` gets the sizes of what was computed."""
+    tokens, loss = random_tokens("tagging", 40), tagging.loss
+
+    def watched_loss(logits, batch):
+        tried.append(len(logits))
+        if len(logits) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if len(tried) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(logits, batch)
+
+    monkeypatch.setattr(tagging, "loss", watched_loss)
+    for _ in range(2):
+        models = build_together(encoder, settings, None, 1)
+        checkpoint = Checkpoint(place, "key", every=60)
+        with contextlib.suppress(Interrupted):
+            trained = train(models, tokens, settings, [1e-2], nothing_to_validate, checkpoint, CPU)
+    return trained
+
+
+def test_a_training_that_goes_on_keeps_to_the_parts_that_the_memory_held(encoders, tmp_path, monkeypatch):
+    tried: list[int] = []
+    settings = tiny_settings(kind="tagging", epochs=2, batch_size=16)
+    assert stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried).course.step == 6
+    assert tried == [16, *[8] * 10]
+
+
+def test_a_parameter_that_never_has_a_gradient_does_not_keep_a_training_from_going_on(encoders, tmp_path, monkeypatch):
+    """Such as an adapter of the pooler, which no tag is read from."""
+    settings = tiny_settings(kind="tagging", method="lora", lora_targets=["query", "dense"], epochs=2, batch_size=8)
+    trained = stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried=[])
+    assert trained.course.step == 10
+    assert any("pooler" in name for name in trained.outcomes[0].tensors)
 
 
 # The compiler

@@ -28,10 +28,11 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.machine import processor
+from workflow_scripts.experiment.names import SNAKEMAKE
 from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
-PACKAGES = ("snakemake", "torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
 NAMES = {
     "mini": "crossprompt mini benchmark",
@@ -137,7 +138,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "encoders": encoders,
         "corpora": corpora,
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "trained_on": trained_on(grid, paths),
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},

@@ -1,12 +1,12 @@
 """Train candidates of the learning-rate search on the English training set, side by side.
 
-    encoder + English tokens ──> search/0.01+0.001.json   learning rate, validation and problem of each candidate
-                                 search/lr-0.01/          a run's files, as `train` writes them
-                                 search/lr-0.001/
+    encoder + English tokens ──> search/0.01+0.001.json       learning rate, validation and problem of each candidate
+                                 search/0.01+0.001/lr-0.01/   a run's files, as `train` writes them
+                                 search/0.01+0.001/lr-0.001/
 
 The candidates share every pass over the encoder, which their method leaves frozen. Each has its own prompts, head,
-optimizer and gradient clipping, and learns as it would alone. An interrupted search goes on from a checkpoint beside
-the record; SIGTERM saves one at once and ends with status 75.
+optimizer and gradient clipping, and learns as it would alone. An interrupted search goes on from a checkpoint in
+their folder; SIGTERM saves one at once and ends with status 75.
 
 Settings: the merged training settings of the runs, which `config.yaml` explains.
 """
@@ -14,7 +14,7 @@ Settings: the merged training settings of the runs, which `config.yaml` explains
 import argparse
 from pathlib import Path
 
-from workflow_scripts.experiment.names import candidate_name, parse_group
+from workflow_scripts.experiment.names import candidate_folder, parse_group
 from workflow_scripts.experiment.step import run, step_parser, write_json
 from workflow_scripts.experiment.training_step import english_arguments
 
@@ -31,11 +31,11 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, validate, write; the record last."""
     from workflow_scripts.tuning.runs import tune
 
-    folder = arguments.record.parent
-    runs = {rate: folder / candidate_name(rate) for rate in arguments.learning_rates}
+    record = arguments.record
+    runs = {rate: candidate_folder(record, rate) for rate in arguments.learning_rates}
     told = ("learning_rate", "metric", "validation", "diverged", "problem")
-    # Not the folder of the whole search: other groups of candidates may be under way in theirs.
-    records = tune(arguments, runs, checkpoints=next(iter(runs.values())))
+    # In the group's own folder: other groups of the same search may be under way in theirs.
+    records = tune(arguments, runs, checkpoints=record.parent / record.stem)
     write_json(arguments.record, [{name: record[name] for name in told} for record in records.values()])
 
 

@@ -22,7 +22,7 @@ import shutil
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import DROPPED, candidate_name
+from workflow_scripts.experiment.names import DROPPED, candidate_folder
 from workflow_scripts.experiment.step import read_json, run, step_parser, written
 from workflow_scripts.experiment.training_step import english_arguments
 
@@ -46,14 +46,14 @@ def main(arguments: argparse.Namespace) -> None:
     learning_rate = read_json(arguments.selected)["learning_rate"]
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
-            winner = search.parent / candidate_name(learning_rate)
+            winner = candidate_folder(search, learning_rate)
             dropped = arguments.settings["method"] in os.environ.get(DROPPED, "").split()
             if dropped and not (winner / WEIGHTS).is_file():
                 break  # They were dropped after an earlier run, and are needed again.
             check(winner, search)
             link(winner, arguments.run)
             if dropped:
-                drop_candidates(winner.parent)
+                drop_candidates(search.parent)
             return
     from workflow_scripts.tuning.runs import tune
 
@@ -96,7 +96,7 @@ def link(origin: Path, run: Path) -> None:
 
 def drop_candidates(search: Path) -> None:
     """Delete the weights of a search: the winner's have a second name, and nothing needs the others'."""
-    for weights in search.glob(f"*/{WEIGHTS}"):
+    for weights in search.glob(f"*/*/{WEIGHTS}"):
         weights.unlink()
         logger.info("dropped %s", weights)
 

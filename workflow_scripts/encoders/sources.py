@@ -24,12 +24,10 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
-# Each tokenizer is complete with one of these sets of files; the rest only adds settings.
+# Each tokenizer is complete with one of these sets of files; the rest only adds settings. A SentencePiece model alone
+# would need packages that are not installed to become a tokenizer.json.
 TOKENIZERS = (
     ("tokenizer.json",),
-    ("sentencepiece.bpe.model",),
-    ("spiece.model",),
-    ("spm.model",),
     ("vocab.txt",),
     ("vocab.json", "merges.txt"),
 )
@@ -120,8 +118,11 @@ def download(repository: str, revision: str) -> Path:
     The configuration comes first, so that a repository with its own code is refused before its weights are loaded.
     Raises UserError.
     """
+    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    from workflow_scripts.corpora.download import patiently
 
     weights = [WEIGHTS, INDEX, "model-*.safetensors"]
     try:
@@ -129,8 +130,13 @@ def download(repository: str, revision: str) -> Path:
         read_config(snapshot)
         # The commit and not the revision: a branch may move between the two calls.
         commit = snapshot.name
-        snapshot_download(repository, revision=commit, allow_patterns=["config.json", *TOKENIZER_FILES, *weights])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        wanted = ["config.json", *TOKENIZER_FILES, *weights]
+        patiently(
+            lambda: snapshot_download(repository, revision=commit, allow_patterns=wanted),
+            repository,
+            client_retries=True,
+        )
+    except (httpx2.HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{repository} at revision {revision!r} cannot be fetched from the Hugging Face Hub ({reason}): check the"

@@ -6,11 +6,12 @@ refused before the first rule runs, each in one line that names the key, what wa
 
 import contextlib
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
@@ -44,6 +45,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(ge=1)]
 Limit = Annotated[Positive | None, BeforeValidator(_number)]
 Text = Annotated[str, Field(min_length=1)]
+Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder; ~ is the home folder
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -63,7 +65,7 @@ class FolderEncoder(Strict):
     """A Hugging Face checkpoint folder on this machine."""
 
     source: Literal["folder"]
-    path: Text
+    path: Place
 
 
 class HubEncoder(Strict):
@@ -96,14 +98,14 @@ class XtremeCorpora(Strict):
     """A folder as XTREME's download scripts make it."""
 
     source: Literal["xtreme"]
-    path: Text
+    path: Place
     limits: RowLimits = RowLimits()
 
 
 class UniversalDependencies(Strict):
     """Where the treebanks of UD-POS are: in a folder with release 2.5, or on a server of their repositories."""
 
-    path: Text | None = None
+    path: Place | None = None
     url: Text | None = None
 
 
@@ -157,7 +159,7 @@ class Training(Strict):
 class MethodSection(Training):
     """How models are tuned by one method; `module` is the Python file of a method that is the user's own."""
 
-    module: Text | None = None
+    module: Place | None = None
 
 
 class TaskSection(Strict):
@@ -197,8 +199,8 @@ class Analysis(Strict):
 class Configuration(Strict):
     """The whole configuration."""
 
-    resources: Text = "resources"
-    results: Text = "results"
+    resources: Place = "resources"
+    results: Place = "results"
     keep_weights: Truth = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]

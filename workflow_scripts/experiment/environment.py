@@ -1,12 +1,13 @@
 """The environment of every step's process."""
 
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import DROPPED
+from workflow_scripts.experiment.names import DROPPED, SNAKEMAKE
 
 
 def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
@@ -16,6 +17,7 @@ def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
     go online; the others switch the hub off themselves.
     """
     os.environ[DROPPED] = " ".join(dropped)
+    os.environ[SNAKEMAKE] = importlib.metadata.version("snakemake")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -33,8 +33,7 @@ def explain(error: BaseException, path: Path | None = None) -> str | None:
     if number == errno.ENOMEM or isinstance(error, MemoryError) or any(words in text for words in OF_MEMORY):
         return (
             f"there is not enough memory ({text.splitlines()[0][:120] if text else type(error).__name__}): run fewer"
-            " jobs at once (--cores), or let a batch go through in parts, with the same result: set"
-            f" training.micro_batch_size to a part of training.batch_size; {AGAIN}"
+            f" jobs at once (--cores) or take a machine with more, {AGAIN}"
         )
     if number in LOCKED or any(os.strerror(code) in text for code in LOCKED):
         reason = next((os.strerror(code) for code in LOCKED if code == number or os.strerror(code) in text), text)

@@ -6,10 +6,11 @@ part of the path of everything that comes out of it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS
 from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.names import UNTUNED, candidate_name, group_name, model_name
+from workflow_scripts.experiment.names import UNTUNED, candidate_folder, group_name, model_name
 from workflow_scripts.experiment.repositories import PARTS
 
 SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
@@ -122,8 +123,9 @@ class Grid:
         """Every candidate of every search: the arm, the learning rate and a file of the run."""
         for arm in self.arms():
             if self.is_searched(arm):
-                for rate in self.learning_rates(arm):
-                    yield arm, rate, paths.candidate(arm.encoder, arm.task, arm.name, rate, file)
+                for group in self.search_groups(arm):
+                    for rate in group:
+                        yield arm, rate, paths.candidate(arm.encoder, arm.task, arm.name, group_name(group), rate, file)
 
     def searches(self, arm: Arm, paths: "Paths") -> list[str]:
         """The record of every group of candidates of an arm."""
@@ -190,9 +192,9 @@ class Paths:
         """The record of candidates that were trained together, written last."""
         return f"{self.arm(encoder, task, arm)}/search/{group}.json"
 
-    def candidate(self, encoder: str, task: str, arm: str, learning_rate: float, file: str) -> str:
-        """A file of one candidate of the search, beside the record of its group."""
-        return f"{self.arm(encoder, task, arm)}/search/{candidate_name(learning_rate)}/{file}"
+    def candidate(self, encoder: str, task: str, arm: str, group: str, learning_rate: float, file: str) -> str:
+        """A file of one candidate of the search; see `names.candidate_folder`."""
+        return str(candidate_folder(Path(self.search(encoder, task, arm, group)), learning_rate) / file)
 
     def selected(self, encoder: str, task: str, arm: str) -> str:
         """The learning rate that won the search."""

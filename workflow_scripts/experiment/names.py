@@ -5,6 +5,8 @@ from pathlib import Path
 # The environment variable with the methods whose weights are dropped after their predictions. It is no setting of a
 # job: whether weights are kept changes no result, so it must rerun nothing.
 DROPPED = "CROSSPROMPT_DROPPED"
+# That with the version of Snakemake, which steps that run in an environment of their own do not have.
+SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 
 
 def learning_rate_name(learning_rate: float) -> str:
@@ -12,9 +14,12 @@ def learning_rate_name(learning_rate: float) -> str:
     return repr(float(learning_rate))
 
 
-def candidate_name(learning_rate: float) -> str:
-    """The folder of a candidate of the search: `lr-0.001`."""
-    return f"lr-{learning_rate_name(learning_rate)}"
+def candidate_folder(record: Path, learning_rate: float) -> Path:
+    """The run `search/0.001+0.0005/lr-0.001` of a candidate, from the record `search/0.001+0.0005.json` of its group.
+
+    The group is a part of it: the same learning rate may have been a candidate of another group, at other settings.
+    """
+    return record.parent / record.stem / f"lr-{learning_rate_name(learning_rate)}"
 
 
 def group_name(learning_rates: list[float]) -> str:

@@ -111,6 +111,8 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         del training[key]
     if training["schedule"] != "exponential":
         del training["decay"]
+    if TASKS[arm.task].kind != "sentence_pair":
+        training["sentence_vector"] = "first_token"  # No vector stands for a text: an edit of the key changes nothing.
     module = configuration.methods[arm.method].module
     if module is not None:
         training["module"] = module

@@ -28,10 +28,11 @@ POLL_SECONDS = 1.0
 def claim_gpu() -> None:
     """Make one GPU the only one that this process sees; call it before CUDA is used for the first time.
 
-    Does nothing in a scheduler's job, on a machine without `nvidia-smi`, or where a GPU is held already. Waits while
-    other jobs hold every GPU.
+    Does nothing in a scheduler's job that has a GPU of its own, on a machine without `nvidia-smi`, or where a GPU is
+    held already. Waits while other jobs hold every GPU.
     """
-    if OWN in os.environ or any(name in os.environ for name in SCHEDULED):
+    several = "," in os.environ.get(VISIBLE, "")
+    if OWN in os.environ or (any(name in os.environ for name in SCHEDULED) and not several):
         return
     gpus = allowed(installed_gpus(), os.environ.get(VISIBLE))
     if gpus:

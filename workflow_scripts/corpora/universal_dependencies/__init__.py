@@ -12,17 +12,19 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from workflow_scripts.corpora.download import fetch_file, git_blob_sha1
+from workflow_scripts.corpora.download import fetch_file, git_blob_sha1, patiently, reason
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.corpora.shared import checked
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.step import written
 
 logger = logging.getLogger(__name__)
 
@@ -168,15 +170,25 @@ def licence(file: File, settings: Mapping[str, Any]) -> str:
 def _fetch_readme(repository: str, folder: Path) -> None:
     """Fetch the README of a treebank, unless it is there."""
     from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
 
     if any((folder / name).is_file() for name in READMES):
         return
+
+    def asked(name: str) -> bytes | None:
+        answer = get_session().get(f"{repository}/{name}", follow_redirects=True)
+        if answer.status_code == httpx2.codes.NOT_FOUND:
+            return None
+        hf_raise_for_status(answer)
+        return answer.content
+
     for name in READMES:
         try:
-            answer = get_session().get(f"{repository}/{name}", follow_redirects=True)
+            content = patiently(partial(asked, name), f"{folder.name}/{name}", client_retries=False)
         except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-            logger.warning("%s: no README (%s): its licence stays unnamed", folder.name, type(error).__name__)
+            logger.warning("%s: no README (%s): its licence stays unnamed", folder.name, reason(error))
             return
-        if answer.status_code == 200:
-            (folder / name).write_bytes(answer.content)
+        if content is not None:
+            with written(folder / name) as temporary:
+                temporary.write_bytes(content)
             return

@@ -148,9 +148,7 @@ def cost_table(runs: pd.DataFrame, names: Names) -> Table:
         bodies.append(tuple(rows))
     most = table[table["together"] > 1].groupby("method")["together"].max()
     shared = listed([f"{method_title(method).lower()} {count:.0f}" for method, count in most.items()])
-    together = (
-        f" Trained at once, so that rate and memory are of several models: {shared}." if shared else ""
-    )
+    together = f" Trained at once, so that rate and memory are of several models: {shared}." if shared else ""
     return Table(
         identifier="cost",
         title="Parameters, time, memory",
