@@ -28,20 +28,27 @@ def find_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = product_seconds(torch.bfloat16) < product_seconds(torch.float32)
+        seconds = product_seconds()
+        fast = seconds["bfloat16"] < seconds["float32"]
     return "bfloat16" if fast else "float32"
 
 
-def product_seconds(dtype: torch.dtype) -> float:
-    """The time of a matrix product of an encoder's size on the CPU, the best of some."""
-    states, matrix = torch.ones(256, 256, dtype=dtype), torch.ones(1024, 256, dtype=dtype)
-    product = torch.empty(256, 1024, dtype=dtype)
-    seconds = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        torch.mm(states, matrix.t(), out=product)
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
+def product_seconds(rounds: int = 20) -> dict[str, float]:
+    """The time of a matrix product of an encoder's size on the CPU, in either precision.
+
+    The best of some rounds, in turns: what else the machine does then slows both, and the choice is the same each time.
+    """
+    best = dict.fromkeys(("bfloat16", "float32"), float("inf"))
+    operands = {}
+    for name in best:
+        dtype = getattr(torch, name)
+        operands[name] = torch.ones(256, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
+    for _ in range(rounds):
+        for name, (states, matrix) in operands.items():
+            begun = time.perf_counter()
+            torch.mm(states, matrix)
+            best[name] = min(best[name], time.perf_counter() - begun)
+    return best
 
 
 def seed_everything(seed: int) -> None:
