@@ -24,6 +24,7 @@ from made_up_experiment import (
     make_projections,
     make_provenance,
     make_runs,
+    make_samples,
     make_scores,
 )
 
@@ -33,7 +34,7 @@ from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.tables import problems, read_runs, read_scores, write_tables
-from workflow_scripts.reporting.views.analysis import analysis_tables, figure
+from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
 from workflow_scripts.reporting.wording import Names, bytes_text, duration_text, rate_text, readable_date
 
 EVIL = "<script>alert('x')</script>"
@@ -464,6 +465,33 @@ def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
     )
     none = with_differences(differences.assign(significant=False))
     assert "no difference is shown in any of 15 pairs of task and language" in none
+
+
+def test_of_several_encoders_the_largest_difference_names_its_own():
+    differences = make_differences(["xnli"])
+    larger = differences.assign(encoder="e5-large", difference=differences["difference"] + 1)
+    scores, runs = make_scores(["xnli"], [1]), make_runs(["xnli"], [1])
+    both = [pd.concat([table, table.assign(encoder="e5-large")], ignore_index=True) for table in (scores, runs)]
+    every = pd.concat([differences, larger], ignore_index=True)
+    text = Page(render(Inputs(*both, make_provenance(), every), TEMPLATES)).text
+    assert re.search(r"of 30 comparisons by encoder, task and language, .* points in Turkish on XNLI, e5-large\.", text)
+
+
+def test_without_prompt_tuning_the_other_methods_verdict_stands_uncontradicted():
+    scores, runs = (
+        table.replace({"method": {"prompt_tuning": "lora"}, "prompt_length": {16: 0}})
+        for table in (make_scores(["xnli"], arms=ARMS[::2]), make_runs(["xnli"], arms=ARMS[::2]))
+    )
+    differences = make_differences(["xnli"]).assign(method="lora", prompt_length=0)
+    text = Page(render(Inputs(scores, runs, make_provenance(), differences), TEMPLATES)).text
+    assert "LoRA transfers better" in text and "there is nothing to compare" not in text
+    assert "prompt tuning cannot be compared with fine-tuning: only fine-tuning and lora were run" in text
+
+
+@pytest.mark.parametrize(("kept", "what"), [(True, "kept, each with its own label"), (False, "left out")])
+def test_texts_whose_labels_disagree_are_called_what_became_of_them(kept, what):
+    (note,) = [note for note in samples_note(make_samples() | {"kept": kept}, Names({})) if "label differs" in note]
+    assert what in note
 
 
 def test_the_cost_is_told_as_multiples_of_fine_tunings():
