@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_programs()), reason=f"no SLURM here: {', '.join(missing_programs())}"),
 ]
 
-PATIENCE = 150.0  # seconds for anything that is waited for
+PATIENCE = 400.0  # seconds for anything that is waited for; a training alone takes one to three minutes
 LONG = "results/tiny/pawsx/prompt_tuning-2/seed-13"  # a training of about a minute, which is disturbed
 LOG = "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log"
 TABLE = "results/scores.csv"
