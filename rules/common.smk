@@ -21,7 +21,11 @@ def winner(wildcards):
     nothing. As a plain rule it would drag every seed run with it whenever the search grows. All that comes after it
     names it as an input, since Snakemake asks anew for the jobs that do and for no others.
     """
-    return checkpoints.select.get(encoder=wildcards.encoder, task=wildcards.task, arm=wildcards.arm).output[0]
+    return winner_of(wildcards.encoder, wildcards.task, wildcards.arm)
+
+
+def winner_of(encoder, task, arm):
+    return checkpoints.select.get(encoder=encoder, task=task, arm=arm).output[0]
 
 
 def winning_search(wildcards):
@@ -47,7 +51,7 @@ def winner_of_model(wildcards):
     if wildcards.model == UNTUNED:
         return []
     task, arm, _ = parse_model(wildcards.model)
-    return checkpoints.select.get(encoder=wildcards.encoder, task=task, arm=arm).output[0]
+    return winner_of(wildcards.encoder, task, arm)
 
 
 def run_file(file):

@@ -401,7 +401,7 @@ def test_predictions_do_not_depend_on_the_batches(encoders, monkeypatch, kind, m
     model = built(encoders["xlm-roberta"], settings, in_memory(columns))
     with torch.no_grad():
         for parameter in model.head.parameters():
-            parameter.copy_(torch.randn_like(parameter))  # so that not all texts get the same label
+            parameter.copy_(0.5 * torch.randn_like(parameter))  # so that not all texts get the same label
     order = np.random.default_rng(1).permutation(90)
     permuted = {name: [values[index] for index in order] for name, values in columns.items()}
 
@@ -415,8 +415,7 @@ def test_predictions_do_not_depend_on_the_batches(encoders, monkeypatch, kind, m
         assert list(found.items()) == list(expected.items())
         again = logits(model, in_memory(permuted), settings, CPU)
         for index, feature in zip(order, again, strict=True):
-            largest = np.abs(values[index]).max()  # what a logit near 0 was rounded beside
-            np.testing.assert_allclose(feature, values[index], rtol=0, atol=1e-5 * largest)
+            np.testing.assert_allclose(feature, values[index], rtol=1e-5, atol=1e-5)
 
 
 def test_an_automatic_precision_is_the_one_whose_products_are_faster(monkeypatch):

@@ -31,11 +31,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, validate, write; the record last."""
     from workflow_scripts.tuning.runs import tune
 
-    record = arguments.record
-    runs = {rate: candidate_folder(record, rate) for rate in arguments.learning_rates}
+    runs = {rate: candidate_folder(arguments.record, rate) for rate in arguments.learning_rates}
     told = ("learning_rate", "metric", "validation", "diverged", "problem")
     # In the group's own folder: other groups of the same search may be under way in theirs.
-    records = tune(arguments, runs, checkpoints=record.parent / record.stem)
+    records = tune(arguments, runs, checkpoints=next(iter(runs.values())).parent)
     write_json(arguments.record, [{name: record[name] for name in told} for record in records.values()])
 
 

@@ -128,9 +128,8 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
 
     Over the runs that the scores come from: means, and for memory the most. A search's winner that shared the encoder
     with other candidates used memory and time for all of them: examples a second and memory are those of the runs that
-    shared it with the fewest (`together`; 1 is alone). `tuned_percent` is of the encoder's
-    parameters. `search_seconds` is the time that all candidates of the learning-rate search took together, the
-    winner included.
+    shared it with the fewest (`together`; 1 is alone). `tuned_percent` is of the encoder's parameters. `search_seconds`
+    is the time that all candidates of the learning-rate search took together, the winner included.
     """
     keys = ["task", *ARM]
     final = final_runs(runs)

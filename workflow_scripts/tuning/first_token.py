@@ -9,18 +9,16 @@ import torch
 from torch import nn
 
 
-def compute_first_token_alone(encoder: Any) -> bool:
-    """Let an encoder's last states be those of the first token: (batch, 1, width). Whether its architecture allows it.
+def compute_first_token_alone(encoder: Any) -> None:
+    """Let an encoder's last states be those of the first token, (batch, 1, width), where its architecture allows it.
 
     BERT and its kin (RoBERTa, XLM-R, XLM-R XL, DeBERTa) have a module in every layer where the attention's result meets
     the layer's input; all that follows works on each token by itself. Others are left as they are.
     """
     layers = getattr(getattr(encoder, "encoder", None), "layer", None)
     meeting = getattr(getattr(layers[-1], "attention", None), "output", None) if layers else None
-    if meeting is None or list(inspect.signature(meeting.forward).parameters) != ["hidden_states", "input_tensor"]:
-        return False
-    meeting.register_forward_pre_hook(first_token)
-    return True
+    if meeting is not None and list(inspect.signature(meeting.forward).parameters) == ["hidden_states", "input_tensor"]:
+        meeting.register_forward_pre_hook(first_token)
 
 
 def first_token(module: nn.Module, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -108,7 +108,7 @@ class Course:
         step: steps taken.
         seconds: spent in them, without validation.
         examples: features seen by each model.
-        portion: features that went through the encoder at once, where memory did not hold more; None before that.
+        portion: features that went through the encoder at once in the last step; None before the first.
     """
 
     step: int = 0
@@ -179,8 +179,7 @@ def train(
     steps = steps_an_epoch * settings["epochs"]
     course = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=course.step)
-    whole = settings["micro_batch_size"] or settings["batch_size"]
-    portion = Portion(course.portion or whole)
+    portion = Portion(course.portion or settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
@@ -206,7 +205,7 @@ def train(
         factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
         active = running()
         losses = portion.fitted(gradient, chosen)
-        course.portion = portion.features if portion.features < whole else None
+        course.portion = portion.features
         course.step += 1
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
