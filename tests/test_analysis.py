@@ -559,6 +559,7 @@ def test_a_finished_grid_has_the_analyses_of_all_its_models(finished_grid: Workp
         "languages": ["en", "de"],
         "disagreeing": [],
         "missing": {},
+        "kept": False,
     }
 
 

@@ -4,10 +4,12 @@ import json
 import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workflow_scripts import exemplify
 from workflow_scripts.corpora.schema import write_predictions, write_rows
+from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
 from workflow_scripts.evaluation.examples import CONTEXT, EXAMPLES, disagree, examples, excerpt
 from workflow_scripts.experiment.errors import UserError
 
@@ -230,14 +232,15 @@ def write_tables(arms: list[str]) -> None:
     scores = [f"tiny,xnli,{arm},{seed},en,accuracy,50" for arm in arms for seed in (42, 13)]
     header = "encoder,task,method,prompt_length,seed,language,metric,value"
     Path("scores.csv").write_text("\n".join([header, *scores]) + "\n")
-    columns = (
-        "encoder,task,method,prompt_length,seed,learning_rate,stage,selected,epochs,best_epoch,metric,validation,majority,"
-        "tuned_parameters,encoder_parameters,seconds,examples_per_second,peak_memory_mb,stored_bytes,problem"
-    )
+    names = ("encoder", "task", "method", "prompt_length")
     runs = [
-        f"tiny,xnli,{arm},42,0.1,seed,True,1,1,accuracy,{50 + place},33,1,1,1,1,1,1," for place, arm in enumerate(arms)
+        dict.fromkeys(RUN_COLUMNS, 1)
+        | dict(zip(names, f"tiny,xnli,{arm}".split(","), strict=True))
+        | {"seed": 42, "stage": "seed", "selected": True, "metric": "accuracy"}
+        | {"validation": 50 + place, "problem": None}
+        for place, arm in enumerate(arms)
     ]
-    Path("runs.csv").write_text("\n".join([columns, *runs]) + "\n")
+    pd.DataFrame(runs, columns=RUN_COLUMNS).to_csv("runs.csv", index=False)
 
 
 def written(configuration: dict) -> list[dict]:
