@@ -322,9 +322,9 @@ CONTENT = {
 }
 READMES = {"UD_Some-A": "# Summary\n\nLicense: CC BY-SA 4.0\nGenre: news\n", "UD_Some-B": "License: CC BY-NC-SA 3.0\n"}
 EXPECTED = [
-    {"id": "1", "tokens": ["früher"], "tags": ["ADV"]},
-    {"id": "2", "tokens": ["ja"], "tags": ["INTJ"]},
-    {"id": "3", "tokens": ["später", "."], "tags": ["ADV", "PUNCT"]},
+    {"id": "xx-1", "tokens": ["früher"], "tags": ["ADV"]},
+    {"id": "xx-2", "tokens": ["ja"], "tags": ["INTJ"]},
+    {"id": "xx-3", "tokens": ["später", "."], "tags": ["ADV", "PUNCT"]},
 ]
 
 

@@ -87,6 +87,17 @@ def test_parallel_test_sets_have_the_same_ids_in_the_same_order(xtreme_folder, t
     assert all(other == ids[0] for other in ids)
 
 
+@pytest.mark.parametrize("task", ["udpos", "tydiqa"])
+def test_texts_that_are_no_translations_share_no_id(xtreme_folder, task):
+    """What has one id in two languages counts as one draw in averages over languages and in their tests."""
+    ids = [
+        row["id"]
+        for language in xtreme.languages(xtreme_folder, task)
+        for row in read(xtreme_folder, task, language, "test")
+    ]
+    assert len(set(ids)) == len(ids)
+
+
 def test_xnli_is_parallel_row_by_row(xtreme_folder):
     labels = {
         tuple(row["label"] for row in read(xtreme_folder, "xnli", language, "test"))
@@ -191,8 +202,8 @@ def test_rows_with_the_placeholder_stay_in_the_pawsx_test_set_as_xtreme_scores_t
 def test_sentences_are_parted_by_blank_lines_however_many(write):
     folder = write("udpos/test-en.tsv", "\nThe\tDET\r\ncat\tNOUN\r\n\r\n \n\nGo\tVERB\n!\tPUNCT")
     assert read(folder, "udpos", "en", "test") == [
-        {"id": "1", "tokens": ["The", "cat"], "tags": ["DET", "NOUN"]},
-        {"id": "2", "tokens": ["Go", "!"], "tags": ["VERB", "PUNCT"]},
+        {"id": "en-1", "tokens": ["The", "cat"], "tags": ["DET", "NOUN"]},
+        {"id": "en-2", "tokens": ["Go", "!"], "tags": ["VERB", "PUNCT"]},
     ]
 
 

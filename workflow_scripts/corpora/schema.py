@@ -6,7 +6,8 @@ A row is a plain dictionary:
 * tagging: `id`, `tokens`, `tags`
 * question answering: `id`, `context`, `question`, `answers` {`text`, `start`}; `start` counts code points
 
-Ids are strings, unique within a file; in a parallel corpus the same id is the same sentence in all languages.
+Ids are strings, unique within a file. Rows of two languages have the same id where they are translations of each other,
+and only there: averages over languages count such rows as one draw.
 """
 
 import json

@@ -69,8 +69,9 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
             that of any greater limit; of validation and test the first rows, so that parallel sets stay parallel.
         whole: True if train keeps the rows that are otherwise held out for validation; optional.
 
-    Ids are the row's number (sentence pairs), the sentence's number (tagging) or the question's id, each from the
-    whole file, so that they are the same in all languages of a parallel corpus, whatever is dropped or limited.
+    Ids are the row's number (sentence pairs), the language and the sentence's number (tagging, which is not parallel) or
+    the question's id, each from the whole file, so that they are the same in all languages of a parallel corpus,
+    whatever is dropped or limited.
 
     Raises UserError, naming file and line or question, if the file is missing, empty or not in its format, or if the
     task cannot use a row of it.
@@ -82,7 +83,7 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
         if task == "pawsx" and split == "train":
             read = without_placeholders(read, str(path))
     elif kind == "tagging":
-        read = _tagged_sentences(path)
+        read = _tagged_sentences(path, settings["language"])
     else:
         read = questions_of_split(_squad_questions(path), task, split, settings.get("whole", False))
     return checked(read, settings, str(path))
@@ -168,14 +169,14 @@ def _sentence_pairs(path: Path) -> Iterator[tuple[Row, str]]:
         yield {"id": str(number), "text_a": _unquoted(text_a), "text_b": _unquoted(text_b), "label": label}, where
 
 
-def _tagged_sentences(path: Path) -> Iterator[tuple[Row, str]]:
+def _tagged_sentences(path: Path, language: str) -> Iterator[tuple[Row, str]]:
     parts = groupby(_lines(path), key=lambda numbered: bool(numbered[0].strip()))
     sentences = (list(part) for has_words, part in parts if has_words)
     for sentence_number, sentence in enumerate(sentences, 1):
         words = [_columns(line, ("token", "tag"), f"{path}, line {number}") for line, number in sentence]
         where = f"{path}, lines {sentence[0][1]} to {sentence[-1][1]}"
         tokens, tags = [token for token, _ in words], [tag.strip() for _, tag in words]
-        yield {"id": str(sentence_number), "tokens": tokens, "tags": tags}, where
+        yield {"id": f"{language}-{sentence_number}", "tokens": tokens, "tags": tags}, where
 
 
 def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:

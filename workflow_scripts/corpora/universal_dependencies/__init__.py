@@ -84,7 +84,7 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     the releases, or else `url`, where the repositories of the treebanks are served at their tags; `downloads`, the
     folder that keeps what is fetched from there.
 
-    Ids are the sentence's number, counted over the joined files.
+    Ids are the language and the sentence's number, counted over the joined files, such as `de-17`.
 
     Raises UserError if a file is missing, cannot be fetched, is not the one that XTREME was made from, or is malformed.
     """
@@ -101,7 +101,7 @@ def _sentences(settings: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
             raise UserError(f"{file.name}: kept {len(kept)} sentences, XTREME {file.sentences}: report this defect")
         for tokens, tags, where in kept:
             number += 1
-            yield {"id": str(number), "tokens": tokens, "tags": tags}, where
+            yield {"id": f"{settings['language']}-{number}", "tokens": tokens, "tags": tags}, where
 
 
 def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
