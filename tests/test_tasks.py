@@ -185,6 +185,14 @@ def gold_tags(columns: Columns) -> list[np.ndarray]:
     return [np.eye(len(TAGS))[np.maximum(labels, 0)] for labels in columns["labels"]]
 
 
+def in_running_text(words: list[str], tokenizer: Any, name: str) -> list[list[int]]:
+    """The subwords of each word; byte-level BPE counts the space before a word as a part of it."""
+    first, *others = words
+    return [
+        plain_ids(tokenizer, text) for text in (first, *(f" {word}" if name == "bytes" else word for word in others))
+    ]
+
+
 def sentence(*tokens: str, identity: str = "s-1") -> dict[str, Any]:
     return {"id": identity, "tokens": list(tokens), "tags": ["NOUN"] * len(tokens)}
 
@@ -199,13 +207,22 @@ def test_each_word_has_exactly_one_label_at_its_first_subword(tokenizers, name, 
     start, *_, end = tokenizer("a")["input_ids"]
     for row, ids, labels, words in zip(rows, *(columns[key] for key in ("input_ids", "labels", "word")), strict=True):
         expected = [start]
+        subwords = in_running_text(row["tokens"], tokenizer, name)
         for position, (label, word) in enumerate(zip(labels, words, strict=True)):
             assert (label == IGNORED) == (word == -1)
             if word >= 0:
                 assert position == len(expected)
                 assert TAGS[label] == row["tags"][word]
-                expected += plain_ids(tokenizer, row["tokens"][word])
+                expected += subwords[word]
         assert ids == [*expected, end]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_words_are_read_as_in_a_running_text(tokenizers, name):
+    """The subwords of the sentence are those of its words with a space between them."""
+    words = "The museum in the old town opens on Monday".split()
+    (ids,) = tokenise_sentences([sentence(*words)], tokenizers[name])["input_ids"]
+    assert ids == tokenizers[name](" ".join(words))["input_ids"]
 
 
 def test_the_labelled_subword_can_be_the_first_that_shows_something(tokenizers):
@@ -266,7 +283,7 @@ def test_a_word_that_is_too_long_is_refused_by_its_sentence(tokenizers, name):
 
 def test_a_word_of_exactly_the_room_fits(tokenizers):
     tokenizer, word = tokenizers["bytes"], "x7" * 20
-    length = len(plain_ids(tokenizer, word)) + 2
+    length = len(plain_ids(tokenizer, f" {word}")) + 2
     columns = tokenise_sentences([sentence("a", word, "b")], tokenizer, max_length=length)
     assert columns["word"][1] == [-1, 1, *[-1] * (length - 2)]
     with pytest.raises(UserError, match="s-1"):

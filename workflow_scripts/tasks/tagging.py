@@ -37,6 +37,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     """
     labels = {label: index for index, label in enumerate(settings["labels"])}
     before, after = _around(tokenizer)
+    space = _before_word(tokenizer)
     room = settings["max_length"] - len(before) - len(after)
     # The pieces that show nothing: a bare word-start marker.
     invisible = (
@@ -47,7 +48,8 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
     for number, row in enumerate(rows):
         # Each word by itself, as XTREME does: a tokenizer without a marker for word starts still keeps words apart.
-        pieces = tokenizer(row["tokens"], add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        texts = [space * (place > 0) + word for place, word in enumerate(row["tokens"])]
+        pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         # A word of characters that the tokenizer drops (a lone zero-width mark) still needs a place for its tag.
         pieces = [ids or [tokenizer.unk_token_id] for ids in pieces]
         for words in _windows([len(ids) for ids in pieces], room):
@@ -75,6 +77,16 @@ def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     full = tokenizer("a")["input_ids"]
     start = next(place for place in range(len(full)) if full[place : place + len(plain)] == plain)
     return full[:start], full[start + len(plain) :]
+
+
+def _before_word(tokenizer: Any) -> str:
+    """What a word needs before it to be the word of a running text: a space where that is a part of the word's subword.
+
+    XLM-R's tokenizer marks the start of a lone word and BERT's marks none; byte-level BPE and Gemma's, which is
+    mmBERT's, take a word without a space for the rest of the word before.
+    """
+    first, second, running = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b", "a b"))
+    return "" if running == first + second else " "
 
 
 def _windows(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
