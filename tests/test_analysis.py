@@ -17,7 +17,15 @@ from tiny import settings as tiny_settings
 
 from workflow_scripts import align, gather, project, represent, tokenise, train
 from workflow_scripts.analysis import alignment, boundaries, projection
-from workflow_scripts.analysis.samples import Vectors, candidates, join, read_vectors, shuffled, write_vectors
+from workflow_scripts.analysis.samples import (
+    Vectors,
+    candidates,
+    join,
+    read_records,
+    read_vectors,
+    shuffled,
+    write_vectors,
+)
 from workflow_scripts.corpora import mini
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
@@ -272,14 +280,16 @@ def test_candidates_depend_on_the_english_ids_alone_and_more_of_them_keep_those_
 
 
 def test_vectors_are_read_back_and_damaged_ones_end_in_one_line(tmp_path):
-    file = tmp_path / "de/vectors.safetensors"
+    file = tmp_path / "vectors/de/de.safetensors"
     vectors = Vectors(["4", "ü"], ["1", "0"], random_vectors(2).astype(np.float32), {"3": "1"})
     write_vectors(file, vectors)
     read = read_vectors(file)
     assert (read.ids, read.labels, read.untranslated) == (vectors.ids, vectors.labels, vectors.untranslated)
     assert np.array_equal(read.values, vectors.values)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"vectors\.safetensors cannot be read .*: delete .* and run again$"):
+    with pytest.raises(
+        UserError, match=r"/de/de\.safetensors cannot be read .*: delete .*/vectors/de\.json and run again$"
+    ):
         read_vectors(file)
     save_file({"vectors": FOUND["de"].values}, file)
     with pytest.raises(UserError, match="cannot be read"):
@@ -331,7 +341,8 @@ def representing(
 
 
 def vectors_of(folder: Path, name: str, language: str) -> Vectors:
-    return read_vectors(folder / "vectors-of" / name / language / "vectors.safetensors")
+    (file,) = (folder / "vectors-of" / name / "vectors").glob(f"*/{language}.safetensors")
+    return read_vectors(file)
 
 
 def library_vectors(encoder: Any, folder: Path, language: str) -> dict[str, np.ndarray]:
@@ -357,6 +368,18 @@ def test_an_untuned_vector_is_the_librarys_last_state_of_the_first_token(place, 
     assert len(found.ids) == 24
     for identity, vector in zip(found.ids, found.values, strict=True):
         np.testing.assert_allclose(vector, expected[identity], atol=1e-5)
+
+
+def test_an_edit_that_was_taken_back_finds_the_vectors_of_before_the_edit(place):
+    """Snakemake sees a record that did not change and runs nothing: what it tells of must not have changed either."""
+    record = representing(place, "untuned", "en+de", name="edited")
+    before = read_records([record], COMPARED)
+    representing(place, "untuned", "en", name="edited", samples=3)
+    after = read_records([record], COMPARED)
+    assert len(after.ids) == 20 and after.ids == before.ids
+    (record.parent / "en+de/de.safetensors").write_bytes((record.parent / "en/en.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"en\+de/de.safetensors is not the file that .*en\+de.json tells of: delete"):
+        read_records([record], COMPARED)
 
 
 def test_a_fine_tuned_vector_is_the_librarys_with_the_runs_weights(place):

@@ -223,7 +223,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
                 (run / f"predictions/{record}.json").write_text("{}")
                 # Only of the first seed do the methods disagree.
                 found = {row["id"]: guess if seed == 42 else "neutral" for row in rows}
-                write_predictions(run / language / "predictions.parquet", found)
+                write_predictions(run / f"predictions/{record}/{language}.parquet", found)
     write_tables(["fine_tuning,0", "prompt_tuning,2", "prompt_tuning,4"])
     return tmp_path
 
@@ -264,7 +264,7 @@ def test_a_grid_with_one_method_gives_an_empty_list(workplace):
 
 
 def test_a_row_without_a_prediction_is_named_with_its_file(workplace):
-    file = Path("results/tiny/xnli/prompt_tuning-4/seed-42/de/predictions.parquet")
+    file = Path("results/tiny/xnli/prompt_tuning-4/seed-42/predictions/en+de/de.parquet")
     write_predictions(file, {"0": "neutral", "1": "neutral"})
-    with pytest.raises(UserError, match=r"prompt_tuning-4/seed-42/de/predictions.parquet has no prediction of row '2'"):
+    with pytest.raises(UserError, match=r"seed-42/predictions/en\+de/de.parquet has no prediction of row '2'"):
         written(CONFIGURATION)

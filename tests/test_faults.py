@@ -248,9 +248,9 @@ TOKENS = "resources/tokens/tiny/pawsx/de/test"
         (f"{ARM}/search/0.001.json", [], f"{ARM}/search/0.001.json"),
         (f"{ARM}/seed-42/predictions/de.json", [], f"{ARM}/seed-42/predictions/de.json"),
         (
-            f"{ARM}/seed-42/de/predictions.parquet",
+            f"{ARM}/seed-42/predictions/de/de.parquet",
             [f"{ARM}/seed-42/scores.csv"],
-            f"{ARM}/seed-42/de/predictions.parquet",
+            f"{ARM}/seed-42/predictions/de/de.parquet",
         ),
         (f"{ARM}/seed-13/scores.csv", [], f"{ARM}/seed-13/scores.csv"),
     ],

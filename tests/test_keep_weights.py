@@ -54,11 +54,14 @@ def test_another_language_needs_the_weights_and_another_seed_only_its_own(grid):
     assert trained == jobs("train tiny/pawsx/prompt_tuning-2/7", "train_and_drop tiny/pawsx/fine_tuning/7")
 
 
-def test_the_searchs_winner_is_trained_again_where_it_is_needed_again(grid, tmp_path):
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_searchs_winner_is_trained_again_where_it_is_needed_again(grid, tmp_path, kept):
+    """Whether weights are to be kept from now on or not."""
     copy = grid.copied(tmp_path / "work")
     before = (copy.folder / "results/scores.csv").read_text()
-    outcome = copy.run({"tasks.pawsx.languages": ["en", "de"]})
+    outcome = copy.run({"tasks.pawsx.languages": ["en", "de"]} | ({"keep_weights": True} if kept else {}))
     assert outcome.returncode == 0, outcome.stdout
-    assert weights(copy) == weights(grid)
+    kept_now = [f"fine_tuning/seed-{seed}/weights.safetensors" for seed in (13, 42)] if kept else []
+    assert weights(copy) == sorted([*weights(grid), *kept_now])
     after = (copy.folder / "results/scores.csv").read_text()
     assert set(before.splitlines()) < set(after.splitlines())

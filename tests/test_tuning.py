@@ -809,3 +809,10 @@ def test_a_compiled_encoder_gives_the_same_logits(encoders):
         values.append(logits(model, tokens, tiny_settings(kind="tagging"), CPU))
     for plain, fast in zip(*values, strict=True):
         np.testing.assert_allclose(plain, fast, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_killed_process_had_half_written_of_a_checkpoint_is_deleted(tmp_path):
+    half = tmp_path / "..checkpoint-key.safetensors.4711"  # the name that a write of its begins with
+    half.write_bytes(b"half of 7 GB")
+    assert Checkpoint(tmp_path, "key", every=60).load() is None
+    assert not half.exists()

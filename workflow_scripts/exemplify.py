@@ -1,7 +1,7 @@
 """Choose examples of predictions: test rows on which the tuning methods disagree.
 
     scores.csv, runs.csv             ──> the arm that stands for each method
-    predictions.parquet + gold rows  ──> examples.json   inputs, gold and each arm's prediction, by task and language
+    predictions + gold rows          ──> examples.json   inputs, gold and each arm's prediction, by task and language
 
 Settings: `configuration`, the whole of it; predictions and rows are found by the grid's own paths, below the working
 folder. Of several seeds the first of the configuration is shown.

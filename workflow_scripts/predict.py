@@ -1,7 +1,7 @@
 """Apply a tuned model to the test sets of some languages, with no further training.
 
-    encoder + weights + tokens + corpus rows ──> en/predictions.parquet   id, prediction (JSON)
-                                                 predictions/en+de.json   checksum by language
+    encoder + weights + tokens + corpus rows ──> predictions/en+de/en.parquet   id, prediction (JSON)
+                                                 predictions/en+de.json         checksum by language
 
 The prediction is a label, a list of tags or the text of an answer. It needs no tokenizer. What the model is, is read
 from the run's own record.

@@ -1,7 +1,7 @@
 """Take the vectors of parallel texts from a tuned model, or from the encoder before any tuning.
 
-    encoder + weights + tokens + corpus rows ──> en/vectors.safetensors   vectors (rows, width), ids, labels
-                                                 vectors/en+de.json       checksum by language
+    encoder + weights + tokens + corpus rows ──> vectors/en+de/en.safetensors   vectors (rows, width), ids, labels
+                                                 vectors/en+de.json             checksum by language
 
 A vector is that of the first token after the last layer. It needs no tokenizer. Which rows are taken depends on the
 English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (as many are compared at most),

@@ -1,7 +1,7 @@
 """Score the predictions of one tuned model in every language.
 
-    predictions.parquet + gold rows, by language ──> scores.csv      language, metric, value (percent)
-                                                     units.parquet   language, metric, unit, numerator, denominator
+    predictions + gold rows, by language ──> scores.csv      language, metric, value (percent)
+                                             units.parquet   language, metric, unit, numerator, denominator
 
 A score is 100 * sum(numerator) / sum(denominator) over its units, the test examples: what `compare` needs.
 
@@ -10,7 +10,6 @@ Settings: `kind`, `languages`, in the order of the test sets.
 
 import argparse
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
@@ -18,7 +17,7 @@ from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, written
+from workflow_scripts.experiment.step import recorded_files, run, step_parser, written
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Score every language and write the two tables."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
-    files = {language: file for record in arguments.predictions for language, file in files_of(record)}
+    files: dict[str, Path] = {}
+    for record in arguments.predictions:
+        files |= recorded_files(record, predictions_file)
     units = {}
     with (
         written(arguments.scores) as temporary,
@@ -51,17 +52,6 @@ def main(arguments: argparse.Namespace) -> None:
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
             units[language] = contributions(kind, rows, predictions)
     write_units(arguments.units, units)
-
-
-def files_of(record: Path) -> Iterator[tuple[str, Path]]:
-    """The predictions of a record by language. Raises UserError for a file that is not the one of the record."""
-    for language, checksum in read_json(record).items():
-        file = predictions_file(record, language)
-        if not file.is_file() or sha256(file) != checksum:
-            raise UserError(
-                f"{file} is not the file that {record} tells of: delete {record} and run the workflow again"
-            )
-        yield language, file
 
 
 if __name__ == "__main__":

@@ -47,12 +47,11 @@ def main(arguments: argparse.Namespace) -> None:
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
             winner = candidate_folder(search, learning_rate)
-            dropped = arguments.settings["method"] in os.environ.get(DROPPED, "").split()
-            if dropped and not (winner / WEIGHTS).is_file():
+            if not (winner / WEIGHTS).is_file():
                 break  # They were dropped after an earlier run, and are needed again.
             check(winner, search)
             link(winner, arguments.run)
-            if dropped:
+            if arguments.settings["method"] in os.environ.get(DROPPED, "").split():
                 drop_candidates(search.parent)
             return
     from workflow_scripts.tuning.runs import tune

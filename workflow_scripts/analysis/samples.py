@@ -17,7 +17,7 @@ import numpy as np
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import vectors_file
-from workflow_scripts.experiment.step import read_json, written
+from workflow_scripts.experiment.step import recorded_files, written
 
 # More candidates than samples: of PAWS-X's 2,000 pairs 58 lack a translation in German, Spanish or Chinese, and every
 # further language loses some.
@@ -91,7 +91,7 @@ def read_vectors(path: Path) -> Vectors:
             described = {name: json.loads(metadata[name]) for name in DESCRIPTION}
             return Vectors(values=file.get_tensor("vectors"), **described)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete {path.parents[1]} and run again") from error
+        raise UserError(f"{path} cannot be read ({error}): delete {path.parent}.json and run again") from error
 
 
 def read_records(records: Sequence[Path], settings: Mapping[str, Any]) -> Samples:
@@ -99,7 +99,9 @@ def read_records(records: Sequence[Path], settings: Mapping[str, Any]) -> Sample
 
     Settings: `languages` (English first), `samples`, `disagreeing`.
     """
-    files = {language: vectors_file(record, language) for record in records for language in read_json(record)}
+    files: dict[str, Path] = {}
+    for record in records:
+        files |= recorded_files(record, vectors_file)
     found = {language: read_vectors(files[language]) for language in settings["languages"]}
     return join(found, settings["samples"], keep=settings["disagreeing"] == "keep")
 

@@ -69,9 +69,9 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
             that of any greater limit; of validation and test the first rows, so that parallel sets stay parallel.
         whole: True if train keeps the rows that are otherwise held out for validation; optional.
 
-    Ids are the row's number (sentence pairs), the language and the sentence's number (tagging, which is not parallel) or
-    the question's id, each from the whole file, so that they are the same in all languages of a parallel corpus,
-    whatever is dropped or limited.
+    Ids are the row's number (sentence pairs), the language and the sentence's number (tagging, whose texts are no
+    translations) or the question's id, each from the whole file, so that they are the same in all languages of a
+    parallel corpus, whatever is dropped or limited.
 
     Raises UserError, naming file and line or question, if the file is missing, empty or not in its format, or if the
     task cannot use a row of it.

@@ -56,11 +56,15 @@ def parse_model(name: str) -> tuple[str, str, str]:
     return task, arm, seed.removeprefix("seed-")
 
 
+# A job that writes for several languages has a record, `en+de.json`, and a folder of that name beside it. The languages
+# are a part of it, as in `candidate_folder`: an edit that was taken back finds what the earlier job wrote.
+
+
 def vectors_file(record: Path, language: str) -> Path:
-    """The vectors of one language, from the record `vectors/en+de.json` of the job that wrote them."""
-    return record.parent.parent / language / "vectors.safetensors"
+    """The vectors `vectors/en+de/de.safetensors` of one language, from their record `vectors/en+de.json`."""
+    return record.parent / record.stem / f"{language}.safetensors"
 
 
 def predictions_file(record: Path, language: str) -> Path:
-    """The predictions in one language, from the record `predictions/en+de.json` of the job that wrote them."""
-    return record.parent.parent / language / "predictions.parquet"
+    """The predictions `predictions/en+de/de.parquet` in one language, from their record `predictions/en+de.json`."""
+    return record.parent / record.stem / f"{language}.parquet"

@@ -113,6 +113,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def recorded_files(record: Path, file: Callable[[Path, str], Path]) -> dict[str, Path]:
+    """By language, the files of a record that holds the checksum of each.
+
+    `file` is `names.predictions_file` or `names.vectors_file`. Raises UserError for one that is not the record's.
+    """
+    files = {language: file(record, language) for language in read_json(record)}
+    for language, checksum in read_json(record).items():
+        if not files[language].is_file() or sha256(files[language]) != checksum:
+            raise UserError(
+                f"{files[language]} is not the file that {record} tells of: delete {record} and run the workflow again"
+            )
+    return files
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs: sorted keys, indented, Unicode as it is."""
     with written(path) as temporary:

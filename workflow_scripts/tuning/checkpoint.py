@@ -51,8 +51,11 @@ class Checkpoint:
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
         """The tensors and the state that were saved; None when there are none that can be used.
 
-        An unreadable or foreign file is put aside with a warning.
+        An unreadable or foreign file is put aside with a warning. What a process that was killed had half written is
+        deleted: it is as large as a checkpoint, and nobody else would.
         """
+        for half in self.path.parent.glob("..checkpoint-*"):
+            half.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         try:
