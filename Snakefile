@@ -27,7 +27,7 @@ from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.step import read_json
-from workflow_scripts.experiment.working_folder import cancel_jobs, clear_locks_of_the_dead
+from workflow_scripts.experiment.working_folder import be_the_only_one, cancel_jobs, clear_locks_of_the_dead
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -51,6 +51,7 @@ if workflow.is_main_process:
 
 onstart:
     try:
+        be_the_only_one(Path(".snakemake"))
         cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -1,5 +1,6 @@
 """A Snakemake that was killed leaves nothing that a person has to take away."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -32,6 +33,34 @@ def queue(tmp_path, monkeypatch) -> Path:
 def test_only_this_folders_jobs_of_snakemake_are_taken_for_left_over(queue, tmp_path):
     assert jobs_of(queue) == ["7", "8"]
     assert jobs_of(tmp_path) == []
+
+
+def test_a_second_snakemake_is_refused_though_it_writes_other_files(tmp_path, tiny_encoder):
+    """Snakemake's own lock lets it pass: the two grids share no file."""
+    words = {}
+    for task in ("pawsx", "xnli"):
+        configuration = tmp_path / f"{task}.yaml"
+        configuration.write_text(
+            f"encoders: {{{task}: {{source: folder, path: {tiny_encoder}}}}}\nmethods: {{fine_tuning: {{}}}}\n"
+            f"resources: {task}\nresults: {task}\ncorpora: {{source: mini}}\n"
+            f"tasks: {{{task}: {{languages: [en, de]}}}}\n"
+        )
+        words[task] = [SNAKEMAKE, "--cores", "1", "--directory", str(tmp_path / "work"), "--until", "fetch_corpus"]
+        words[task] += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configuration)]
+    first = subprocess.Popen(words["pawsx"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not list(tmp_path.glob("work/pawsx/corpora/pawsx/*/*.parquet")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.run(words["xnli"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    planned = subprocess.run([*words["xnli"], "--dry-run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first.send_signal(signal.SIGCONT)
+    told = first.communicate()[0].decode()
+    assert first.returncode == 0, told
+    assert second.returncode == 1
+    assert f"another Snakemake is at work in {tmp_path / 'work'}: wait for its end" in second.stdout
+    assert planned.returncode == 0, planned.stdout
+    assert not list(tmp_path.glob("work/xnli/*"))
 
 
 def test_after_kill_9_the_same_command_goes_on_with_no_word_about_a_lock(tmp_path, tiny_encoder):

@@ -33,13 +33,34 @@ def clear_locks_of_the_dead(memory: Path) -> None:
         memory: the folder `.snakemake` in the working folder.
     """
     with contextlib.suppress(OSError):
-        memory.mkdir(exist_ok=True)
-        # Open until the process ends, and not handed to the jobs that it starts.
-        lock = os.open(memory / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        lock = _opened(memory / "alive.lock")
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(memory / "locks", ignore_errors=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def be_the_only_one(memory: Path) -> None:
+    """From here on no other Snakemake runs jobs in the working folder. Raises UserError where one does.
+
+    Snakemake itself refuses a second one where both write the same files. But jobs in SLURM's queue are told apart by
+    their folder alone: a second one with another grid would take the first one's for left over.
+    """
+    with contextlib.suppress(OSError):
+        lock = _opened(memory / "running.lock")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another Snakemake is at work in {memory.absolute().parent}: wait for its end, or give this one a"
+                " folder of its own with --directory"
+            ) from None
+
+
+def _opened(file: Path) -> int:
+    """A file to lock: open until the process ends, and not handed to the jobs that it starts."""
+    file.parent.mkdir(exist_ok=True)
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
 def cancel_jobs(folder: Path) -> None:
