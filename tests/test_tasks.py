@@ -430,6 +430,17 @@ def test_a_window_without_the_whole_answer_points_to_the_first_token(tokenizers,
     assert min(seen.values()) > 0
 
 
+@pytest.mark.parametrize(
+    ("context", "answer", "begin"),
+    [(" Rome is old", " Rome", 0), ("It is Rome ", "Rome ", 6), ("It is Rome\u200b", "Rome\u200b", 6)],
+)
+def test_an_answer_reaches_over_characters_at_the_contexts_edge_that_are_no_token(tokenizers, context, answer, begin):
+    row = {"id": "q", "context": context, "question": "Which?", "answers": {"text": [answer], "start": [begin]}}
+    columns = tokenise_questions([row], tokenizers["unigram"])
+    predictions = question_answering.decode(gold_spans(columns), in_memory(columns), [row], [])
+    assert predictions == {"q": "Rome"}
+
+
 def test_a_test_set_is_tokenised_without_its_answers(tokenizers):
     rows = rows_of("xquad", "zh", 5)
     columns = tokenise_questions(rows, tokenizers["unigram"], split="test")

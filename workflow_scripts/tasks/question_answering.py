@@ -6,7 +6,7 @@ a token covers, -1 outside of the context) and, for training and validation, `st
 tokens; 0, the first token, where the window does not hold the answer).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,18 +66,27 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
         columns["offset_start"].append(starts)
         columns["offset_end"].append(ends)
     if settings["split"] != "test":
-        spans = [
-            _span(rows[number]["answers"], starts, ends)
-            for number, starts, ends in zip(columns["row"], columns["offset_start"], columns["offset_end"], strict=True)
-        ]
+        windows = list(zip(columns["row"], columns["offset_start"], columns["offset_end"], strict=True))
+        covered: dict[int, set[tuple[int, int]]] = {}
+        for number, starts, ends in windows:
+            covered.setdefault(number, set()).update(zip(starts, ends, strict=True))
+        answers = {number: _answer(rows[number]["answers"], tokens) for number, tokens in covered.items()}
+        spans = [_span(*answers[number], starts, ends) for number, starts, ends in windows]
         columns |= {"start": [first for first, _ in spans], "end": [last for _, last in spans]}
     return columns
 
 
-def _span(answers: dict[str, list[Any]], starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
-    """The tokens that cover the first gold answer, or (0, 0) where the window does not hold all of it."""
+def _answer(answers: dict[str, list[Any]], tokens: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Where the first gold answer begins and ends, without characters at its edges that no token covers, as a space."""
     begin = answers["start"][0]
     stop = begin + len(answers["text"][0])
+    covering = [(start, end) for start, end in tokens if begin < end and 0 <= start < min(end, stop)]
+    first, last = min((start for start, _ in covering), default=begin), max((end for _, end in covering), default=stop)
+    return max(begin, first), min(stop, last)
+
+
+def _span(begin: int, stop: int, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+    """The tokens that cover the answer, or (0, 0) where the window does not hold all of it."""
     inside = [position for position, start in enumerate(starts) if start >= 0 and ends[position] > start]
     covering = [position for position in inside if ends[position] > begin and starts[position] < stop]
     if not covering or starts[inside[0]] > begin or ends[inside[-1]] < stop:

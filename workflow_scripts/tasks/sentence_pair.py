@@ -1,4 +1,4 @@
-"""Sentence pairs (XNLI, PAWS-X): one label for two texts, read off the first token's vector.
+"""Sentence pairs (XNLI, PAWS-X): one label for two texts, read off one vector of both (`sentence_vector`).
 
 Adds the column `label` (int32).
 """

@@ -9,7 +9,7 @@ HEAD_STD = 0.02  # the deviation that BERT's and RoBERTa's linear layers are ini
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer initialised as BERT's: N(0, 0.02), no bias."""
+    """A linear layer initialised as BERT's: N(0, 0.02), the bias at 0."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=HEAD_STD)
     nn.init.zeros_(layer.bias)

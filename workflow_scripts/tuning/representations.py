@@ -19,7 +19,8 @@ from workflow_scripts.tuning.predict import logits
 def untuned_model(folder: Path, precision: str) -> TunedModel:
     """The encoder as it was before any tuning: no prompts, and no head but one that changes nothing.
 
-    `precision` is that of the models it is compared with: bfloat16 or float32.
+    `precision`, bfloat16 or float32, is that of `training`, with which the models that it is compared with are tuned
+    unless a task or a method has its own.
     """
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
     if precision == "bfloat16":
