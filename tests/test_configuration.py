@@ -209,6 +209,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"search": 13}, f"search: found 13; {SECTION}"),
     # out of range
     ({"seeds": [-1]}, "seeds.0: found -1; input should be greater than or equal to 0"),
+    ({"seeds": [2**32]}, "seeds.0: found 4294967296; input should be less than 4294967296"),
+    ({"search.seed": 2**32}, "search.seed: found 4294967296; input should be less than 4294967296"),
     ({"threads": 0}, "threads: found 0; input should be greater than or equal to 1"),
     ({"training.dropout": 1}, "training.dropout: found 1; input should be less than 1"),
     ({"training.weight_decay": -0.1}, "training.weight_decay: found -0.1; input should be greater than or equal to 0"),

@@ -44,6 +44,7 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(ge=1)]
 Limit = Annotated[Positive | None, BeforeValidator(_number)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder; ~ is the home folder
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -178,7 +179,7 @@ class TaskSection(Strict):
 class Search(Strict):
     """The learning-rate search on the English validation set."""
 
-    seed: Annotated[Whole, Field(ge=0)] = 13
+    seed: Seed = 13
     together: Positive = 1
 
 
@@ -205,7 +206,7 @@ class Configuration(Strict):
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
-    seeds: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] = [13, 42]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [13, 42]
     search: Search = Search()
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
