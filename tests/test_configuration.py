@@ -288,6 +288,13 @@ def test_what_is_left_out_takes_the_defaults():
     assert found.tasks["xnli"].validation == "own"
 
 
+@pytest.mark.parametrize("text", ["grids/one", "grids/one/", "./grids/one", "grids//one/.", "grids/two/../one"])
+def test_a_folder_is_the_same_however_it_is_written(text):
+    """Snakemake would look for the metadata of its files, and so for edits of the settings, elsewhere."""
+    found = load({**SMALL, "resources": text, "results": text})
+    assert found.resources == found.results == "grids/one"
+
+
 # The four sections that say how a model is tuned
 
 

@@ -47,6 +47,8 @@ Limit = Annotated[Positive | None, BeforeValidator(_number)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder; ~ is the home folder
+# Written in one way: Snakemake takes `results/` and `./results` for other places than `results`, and warns of them.
+Folder = Annotated[Place, AfterValidator(os.path.normpath)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -200,8 +202,8 @@ class Analysis(Strict):
 class Configuration(Strict):
     """The whole configuration."""
 
-    resources: Place = "resources"
-    results: Place = "results"
+    resources: Folder = "resources"
+    results: Folder = "results"
     keep_weights: Truth = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
