@@ -248,6 +248,22 @@ def test_a_wrong_value_is_refused_in_one_line(edit, line):
     assert refusal(edited(QUICK_START, edit)) == f"configuration: {line}"
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"import math\ndef head(level)\n    pass\n", ", line 2: expected ':'"),
+        (b"def head(level):\npass\n", ", line 2: expected an indented block after function definition on line 1"),
+        ("größe = 1\n".encode("latin-1"), ": 'utf-8' codec can't decode byte 0xf6 in position 2: invalid start byte"),
+    ],
+    ids=["syntax", "indentation", "coding"],
+)
+def test_a_method_of_ones_own_that_is_not_python_is_refused_in_one_line(content, complaint, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_bytes(content)
+    line = refusal(edited(SMALL, {"methods.mine.module": str(file)}))
+    assert line == f"configuration: methods.mine.module: {file}{complaint}"
+
+
 @pytest.mark.parametrize("section", ["encoders", "corpora", "methods", "tasks"])
 def test_a_section_without_a_default_is_required(section):
     assert refusal({key: value for key, value in SMALL.items() if key != section}) == (

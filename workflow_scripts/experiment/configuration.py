@@ -4,6 +4,7 @@
 refused before the first rule runs, each in one line that names the key, what was found and what is allowed.
 """
 
+import ast
 import contextlib
 import difflib
 import os
@@ -258,6 +259,8 @@ class Configuration(Strict):
                 raise ValueError(f"methods: {name!r} may have small letters and underscores alone")
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
                 raise ValueError(f"{where}: found {section.module!r}; it must be a Python file that exists")
+            else:
+                _refuse_unreadable(section.module, where)
 
     def method(self, name: str) -> Method:
         """What the catalogue says of a method; of the user's own, that it is trained by itself and has no prompts."""
@@ -379,6 +382,16 @@ def _refuse_unknown(found: Any, known: Any, key: str) -> None:
     for name in found:
         if name not in known:
             raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
+
+
+def _refuse_unreadable(module: str, key: str) -> None:
+    """A module that is not Python ends here in one line, and not where its code is hashed or imported."""
+    try:
+        ast.parse(Path(module).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(f"{key}: {module}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # not UTF-8, or with a null byte
+        raise ValueError(f"{key}: {module}: {error}") from None
 
 
 def _refuse_repeated(values: list[Any], key: str) -> None:
