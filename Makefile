@@ -25,7 +25,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 run: .venv/ready-to-run ## run the workflow on config.yaml with every core
-	@$(IN_VENV) snakemake --cores all --rerun-incomplete --scheduler greedy --quiet rules reason host $(ARGS)
+	@$(IN_VENV) snakemake --cores all --quiet rules reason host $(ARGS)
 
 plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)

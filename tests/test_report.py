@@ -28,13 +28,16 @@ from made_up_experiment import (
     make_scores,
 )
 
+from workflow_scripts.evaluation.aggregate import by_language
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
 from workflow_scripts.reporting.inputs import Inputs
+from workflow_scripts.reporting.latex import languages_latex
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.tables import problems, read_runs, read_scores, write_tables
 from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
+from workflow_scripts.reporting.views.scores import language_tables
 from workflow_scripts.reporting.wording import Names, bytes_text, duration_text, rate_text, readable_date
 
 EVIL = "<script>alert('x')</script>"
@@ -227,6 +230,22 @@ def test_two_encoders_have_a_finding_each():
     text = Page(rendered(scores, runs)).text
     assert "XNLI, multilingual-e5-small" in text
     assert "XNLI, xlm-r" in text
+
+
+def test_the_best_of_a_column_is_marked_for_each_encoder_by_itself_as_in_latex():
+    better = make_scores(tasks=["xnli"]).assign(encoder="xlm-r", value=lambda rows: rows["value"] + 2)
+    without_rivals = better[better["method"] == "fine_tuning"].assign(encoder="xlm-v")
+    scores = pd.concat([make_scores(tasks=["xnli"]), better, without_rivals], ignore_index=True)
+    runs = make_runs(tasks=["xnli"])
+    (table,) = language_tables(scores, runs, "xnli", Names(languages={}, several_encoders=True))
+    best = [sum("best" in cell.marks for cell in body[0].cells) for body in table.bodies]
+    columns = len(table.columns) - 1
+    assert sum(best[:3]) == sum(best[3:6]) == columns
+    assert best[6:] == [0]
+    of_metric = by_language(scores, "xnli")["accuracy"].assign(metric="accuracy")
+    assert languages_latex(of_metric, "xnli", "a").count(r"\textbf") == 2 * columns
+    assert "for each encoder by itself" in Page(rendered(scores, runs)).text
+    assert "for each encoder by itself" not in Page(rendered()).text
 
 
 def test_languages_in_their_own_script_say_their_language_and_direction():

@@ -301,6 +301,31 @@ def test_json_that_is_not_squads_is_refused_by_what_is_missing(write, content, c
         read(folder, "xquad", "en", "test")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"data": null}', r"xquad\.en\.json: .*'data' is not a list"),
+        ('{"data": [{"paragraphs": {}}]}', r"xquad\.en\.json: .*'paragraphs' is not a list"),
+        (squad({}, context=None), r"xquad\.en\.json: .*'context' is not a text"),
+        (squad({"id": "q7", "question": None}), "question q7: .*'question' is not a text"),
+        (squad({"id": "q7", "answers": None}), "question q7: .*'answers' is not a list"),
+        (squad({"id": "q7", "answers": [{"text": 7, "answer_start": 0}]}), "question q7: .*'text' is not a text"),
+        (
+            squad({"id": "q7", "answers": [{"text": "Rome", "answer_start": "0"}]}),
+            "question q7: .*'answer_start' is not a number",
+        ),
+        (
+            squad({"id": "q7", "answers": [{"text": "Rome", "answer_start": 0}, {"answer_start": 0}]}),
+            "question q7: .*'text' is missing",
+        ),
+    ],
+)
+def test_a_field_of_another_type_is_named_by_file_and_question(write, content, complaint):
+    folder = write("xquad/xquad.en.json", content)
+    with pytest.raises(UserError, match=complaint):
+        read(folder, "xquad", "en", "test")
+
+
 def test_a_question_that_is_there_twice_is_kept_once(write):
     folder = write("xquad/xquad.en.json", squad({"id": "1"}, {"id": "2"}, {"id": "1"}))
     assert [row["id"] for row in read(folder, "xquad", "en", "test")] == ["1", "2"]

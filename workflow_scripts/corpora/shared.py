@@ -9,7 +9,7 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from workflow_scripts.corpora.schema import Row, check_row
 from workflow_scripts.experiment.errors import UserError
@@ -20,6 +20,9 @@ STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled f
 PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
 HELD_OUT_PERCENT = 10
 SAMPLE_SEED = 0
+TYPES: dict[type, str] = {list: "list", str: "text", int: "number"}  # of the fields in SQuAD's format
+
+Value = TypeVar("Value")
 
 
 def checked(read: Iterable[tuple[Row, str]], settings: Mapping[str, Any], where: str) -> list[Row]:
@@ -86,21 +89,23 @@ def is_held_out(article: str) -> bool:
     return int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT
 
 
-def field_of(record: Any, name: str, where: str) -> Any:
-    """A field of a record in SQuAD's format. Raises UserError where there is none."""
+def field_of(record: Any, name: str, kind: type[Value], where: str) -> Value:
+    """A field of a record in SQuAD's format. Raises UserError where there is none, or one of another type."""
     if not isinstance(record, dict) or name not in record:
         raise UserError(f"{where}: not in the format of SQuAD 1.1, {name!r} is missing")
-    return record[name]
+    value = record[name]
+    if not isinstance(value, kind):
+        raise UserError(f"{where}: not in the format of SQuAD 1.1, {name!r} is not a {TYPES[kind]}")
+    return value
 
 
 def gold_answers(context: str, answers: list[dict[str, Any]], where: str) -> dict[str, list[Any]]:
     """The gold answers, each text and start once, in their order."""
-    if not any(field_of(answer, "text", where) for answer in answers):
+    texts = [field_of(answer, "text", str, where) for answer in answers]
+    if not any(texts):
         raise UserError(f"{where}: no gold answer ({STRIPPED})")
-    spans = {
-        (answer["text"], _start(context, answer["text"], field_of(answer, "answer_start", where), where)): None
-        for answer in answers
-    }
+    stated = [field_of(answer, "answer_start", int, where) for answer in answers]
+    spans = {(text, _start(context, text, start, where)): None for text, start in zip(texts, stated, strict=True)}
     return {"text": [text for text, _ in spans], "start": [start for _, start in spans]}
 
 

@@ -189,16 +189,16 @@ def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
         document = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}): fetch it again") from error
-    for article in field_of(document, "data", str(path)):
-        for paragraph in field_of(article, "paragraphs", str(path)):
-            context = field_of(paragraph, "context", str(path))
-            for question in field_of(paragraph, "qas", str(path)):
-                question_id = str(field_of(question, "id", str(path)))
+    for article in field_of(document, "data", list, str(path)):
+        for paragraph in field_of(article, "paragraphs", list, str(path)):
+            context = field_of(paragraph, "context", str, str(path))
+            for question in field_of(paragraph, "qas", list, str(path)):
+                question_id = str(field_of(question, "id", object, str(path)))
                 where = f"{path}, question {question_id}"
                 row = {
                     "id": question_id,
                     "context": context,
-                    "question": field_of(question, "question", where),
-                    "answers": gold_answers(context, field_of(question, "answers", where), where),
+                    "question": field_of(question, "question", str, where),
+                    "answers": gold_answers(context, field_of(question, "answers", list, where), where),
                 }
                 yield row, where, article.get("title") or context

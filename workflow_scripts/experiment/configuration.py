@@ -4,6 +4,7 @@
 refused before the first rule runs, each in one line that names the key, what was found and what is allowed.
 """
 
+import ast
 import contextlib
 import difflib
 import os
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import REVISIONS
 
 
@@ -44,9 +46,14 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(ge=1)]
 Limit = Annotated[Positive | None, BeforeValidator(_number)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder; ~ is the home folder
+# Written in one way: Snakemake takes `results/` and `./results` for other places than `results`, and warns of them.
+Folder = Annotated[Place, AfterValidator(os.path.normpath)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+FILES = (".csv", ".html", ".json")  # how the names of files end that lie beside the encoders' folders
 
 
 class Strict(BaseModel):
@@ -178,7 +185,7 @@ class TaskSection(Strict):
 class Search(Strict):
     """The learning-rate search on the English validation set."""
 
-    seed: Annotated[Whole, Field(ge=0)] = 13
+    seed: Seed = 13
     together: Positive = 1
 
 
@@ -199,13 +206,13 @@ class Analysis(Strict):
 class Configuration(Strict):
     """The whole configuration."""
 
-    resources: Place = "resources"
-    results: Place = "results"
+    resources: Folder = "resources"
+    results: Folder = "results"
     keep_weights: Truth = True
     threads: Positive = 1
     encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
-    seeds: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=1)] = [13, 42]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [13, 42]
     search: Search = Search()
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
@@ -222,6 +229,9 @@ class Configuration(Strict):
             _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
         if "tables" in self.encoders:
             raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
+        for encoder in self.encoders:
+            if encoder.endswith(FILES):
+                raise ValueError(f"encoders: {encoder!r} could be a file of results beside the encoders; take another")
         for task, section in self.tasks.items():
             known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
             _refuse_unknown(section.languages, known, f"tasks.{task}.languages")
@@ -251,10 +261,14 @@ class Configuration(Strict):
                 _refuse_unknown([name], METHODS, "methods")
             elif name in METHODS:
                 raise ValueError(f"{where}: {name} is a method of this workflow; choose another name")
+            elif name == UNTUNED:
+                raise ValueError(f"methods: {name!r} is the encoder before any tuning; choose another name")
             elif not re.fullmatch("[a-z_]+", name):
                 raise ValueError(f"methods: {name!r} may have small letters and underscores alone")
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
                 raise ValueError(f"{where}: found {section.module!r}; it must be a Python file that exists")
+            else:
+                _refuse_unreadable(section.module, where)
 
     def method(self, name: str) -> Method:
         """What the catalogue says of a method; of the user's own, that it is trained by itself and has no prompts."""
@@ -376,6 +390,16 @@ def _refuse_unknown(found: Any, known: Any, key: str) -> None:
     for name in found:
         if name not in known:
             raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
+
+
+def _refuse_unreadable(module: str, key: str) -> None:
+    """A module that is not Python ends here in one line, and not where its code is hashed or imported."""
+    try:
+        ast.parse(Path(module).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(f"{key}: {module}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # not UTF-8, or with a null byte
+        raise ValueError(f"{key}: {module}: {error}") from None
 
 
 def _refuse_repeated(values: list[Any], key: str) -> None:

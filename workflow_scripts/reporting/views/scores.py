@@ -175,18 +175,19 @@ def _language_table(
     languages = languages_of(table)
     groups = list(table.groupby(ARM, sort=False))
     means = pd.DataFrame([models[[*languages, "avg"]].mean() for _, models in groups]).round(1)
-    several = len(groups) > 1
+    by_encoder = means.groupby([encoder for (encoder, _, _), _ in groups])
+    winners = {encoder: own.max() for encoder, own in by_encoder if len(own) > 1}
     shade = _shading(table[languages], majority)
     incomplete = bool((table["languages"] < len(languages)).any())
 
-    def score_cells(scores: pd.Series, index: int | None, count: int) -> list[Cell]:
+    def score_cells(scores: pd.Series, best: pd.Series | None, count: int) -> list[Cell]:
         cells = []
         for language in [*languages, "avg"]:
             number = scores[language]
             marks = []
             if pd.isna(number):
                 marks.append("missing")
-            elif index is not None and several and round(number, 1) == means[language].max():
+            elif best is not None and round(number, 1) == best[language]:
                 marks.append("best")
             if language == "avg":
                 marks.append("average")
@@ -205,11 +206,12 @@ def _language_table(
         return cells
 
     bodies = []
-    for index, ((encoder, method, length), models) in enumerate(groups):
+    for (encoder, method, length), models in groups:
         fewest = int(models["languages"].min())
         label = names.arm(method, length, encoder)
         first = arm_cell(method, label, "mean" if len(models) > 1 else f"seed {models['seed'].iloc[0]}")
-        rows = [Row((first, *score_cells(models[[*languages, "avg"]].mean(), index, fewest)), kind="mean")]
+        cells = score_cells(models[[*languages, "avg"]].mean(), winners.get(encoder), fewest)
+        rows = [Row((first, *cells), kind="mean")]
         if len(models) > 1:
             spread = models[[*languages, "avg"]].std(ddof=1)
             cells = [Cell(NOTHING if pd.isna(value) else f"{value:.1f}") for value in spread]
