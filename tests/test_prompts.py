@@ -15,7 +15,7 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, random_tokens, settings
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, of_type, random_tokens, settings
 from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
@@ -41,6 +41,9 @@ KINDS = tuple(LABELS)
 WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
 TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl")
 REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
+# Types of the library beyond those of `tiny`; of the refused, the modules have the names and indices of BERT's.
+ALSO_TAKING_PROMPTS = ("bert-generation", "data2vec-text", "ernie", "eurobert", "roberta-prelayernorm")
+ALSO_REFUSED = ("rembert", "roformer", "megatron-bert")
 PEFT_TASKS = {
     "sentence_pair": ("SEQ_CLS", AutoModelForSequenceClassification),
     "tagging": ("TOKEN_CLS", AutoModelForTokenClassification),
@@ -159,6 +162,22 @@ def test_the_prompts_of_every_layer_matter(encoders, name):
     model = prompted(encoders[name], "tagging")
     model(batch_of("tagging", name)).square().mean().backward()
     assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("name", [*TAKING_PROMPTS, *ALSO_TAKING_PROMPTS])
+def test_an_architecture_that_is_accepted_reads_the_prompts_of_every_layer(name):
+    encoder = of_type(name)
+    prompts = Prompts(encoder, LENGTH, std=0.5, dropout=0.0)
+    batch = batch_of("tagging", name)
+    states = encoder(**Prompts.place([prompts], inputs_of(batch), encoder)).last_hidden_state
+    (states[batch["attention_mask"].bool()][:, 0]).sum().backward()  # normalised states have a sum that is fixed
+    assert prompts.vectors.grad is not None and (prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ALSO_REFUSED)
+def test_an_architecture_whose_layers_would_not_read_prompts_is_refused_by_name(name):
+    with pytest.raises(UserError, match=f"{name}.*cannot take prompts.*leave prompt_tuning out"):
+        Prompts(of_type(name), LENGTH, std=0.5, dropout=0.0)
 
 
 def modernbert_with_prompts(

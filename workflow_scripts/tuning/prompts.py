@@ -122,10 +122,11 @@ def attention_modules(encoder: Any) -> list[nn.Module]:
         for module in encoder.modules()
         if "Attention" in type(module).__name__ and getattr(module, "layer_idx", None) is not None
     }
-    layers = encoder.config.num_hidden_layers
-    if sorted(found) != list(range(layers)):
+    # Modules of the right name and index may still compute attention by themselves, and would never read a prompt.
+    whole = sorted(found) == list(range(encoder.config.num_hidden_layers))
+    if not (whole and encoder.is_backend_compatible()):
         raise UserError(
-            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: {len(found)} of {layers} layers"
-            " go through the attention interface of transformers; use another encoder or leave prompt_tuning out"
+            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: not all layers go through"
+            " the attention interface of transformers; use another encoder or leave prompt_tuning out"
         )
     return [found[index] for index in sorted(found)]
