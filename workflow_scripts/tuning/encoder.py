@@ -46,13 +46,26 @@ def load_encoder(
     weights = _read_weights(folder)
     prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
     weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
-    if missing:
-        # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
-        logger.info("%s: names differ from the architecture's; converted by transformers", folder)
-        model = architecture.from_pretrained(folder, config=config, **options)
-    elif unexpected:
-        logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+    if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
+        unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
+        if unexpected:
+            logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+        return model.float()
+    # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
+    logger.info("%s: names or shapes differ from the architecture's; converted by transformers", folder)
+    model, left = architecture.from_pretrained(
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    # What it cannot convert it makes up at random, differently in every process.
+    faults = dict.fromkeys(left["missing_keys"], "is missing")
+    for name, found, wanted in left["mismatched_keys"]:
+        faults[name] = f"has the shape {list(found)} in place of {list(wanted)}"
+    if faults:
+        name = min(faults)
+        raise UserError(
+            f"{folder}: the weights are not those of config.json: {name} {faults[name]}; write the checkpoint again"
+            " with AutoModel's save_pretrained, delete this folder and run the workflow again"
+        )
     return model.float()
 
 
