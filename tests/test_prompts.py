@@ -27,10 +27,11 @@ from transformers.models.modernbert import modeling_modernbert
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning.attention import PlainAttention, attend
+from workflow_scripts.tuning.attention import NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
+from workflow_scripts.tuning.encoder import load_encoder
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -414,14 +415,18 @@ def test_an_option_that_would_change_the_result_is_refused_by_name():
         attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
 
 
-def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_path):
-    folder = tmp_path / "refused"
-    shutil.copytree(encoders["albert"], folder)
+def without_numbers(folder: Path) -> Path:
+    """An encoder's folder whose weights keep their names and shapes, but no number can be read from them."""
     weights = folder / "model.safetensors"
     header = int.from_bytes(weights.read_bytes()[:8], "little")
     data = bytearray(weights.read_bytes())
-    data[8 + header :] = b"\xff" * (len(data) - 8 - header)  # names and shapes, but no number
+    data[8 + header :] = b"\xff" * (len(data) - 8 - header)
     weights.write_bytes(bytes(data))
+    return folder
+
+
+def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_path):
+    folder = without_numbers(shutil.copytree(encoders["albert"], tmp_path / "refused"))
     with pytest.raises(UserError, match="cannot take prompts"):
         build(folder, settings(), touched=None)
 
@@ -440,3 +445,39 @@ def test_a_prediction_imports_no_compiler(encoders):
     words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(settings())]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+# Decoders
+
+ALIKE = {"head_dim": 8, "num_key_value_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("qwen3", ALIKE), ("gemma3_text", ALIKE), ("bert", {"is_decoder": True})]
+)
+def test_a_decoder_is_refused_by_name_before_its_weights_are_read(tmp_path, name, changes):
+    of_type(name, **changes).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"{name}.*with causal attention are decoders") as refusal:
+        load_encoder(without_numbers(tmp_path), NAME)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("eurobert", {}),
+        ("gemma3_text", ALIKE | {"use_bidirectional_attention": True, "sliding_window": 8}),
+        ("qwen3", ALIKE | {"is_causal": False}),
+    ],
+)
+def test_an_encoder_made_of_a_decoders_layers_gives_what_the_library_gives(tmp_path, name, changes):
+    """With padding and without, where the library leaves more to its own attention."""
+    of_type(name, **changes).save_pretrained(tmp_path)
+    batch = inputs_of(batch_of("tagging", name))
+    whole = {column: values[batch["attention_mask"].all(1)] for column, values in batch.items()}
+    plain = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    encoder = load_encoder(tmp_path, NAME).eval()
+    for inputs in (batch, whole):
+        shown = inputs["attention_mask"].bool()
+        ours, theirs = encoder(**inputs).last_hidden_state, plain(**inputs).last_hidden_state
+        assert_close(ours[shown], theirs[shown], 2e-5)

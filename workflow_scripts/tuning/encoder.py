@@ -25,7 +25,7 @@ def load_encoder(
         dropout: replaces every dropout probability of the checkpoint's configuration, as in the paper's code.
         check: is shown the architecture before any weight is read, and may raise.
 
-    Raises UserError when the folder lacks a file or the weights do not fit the configuration.
+    Raises UserError when the folder lacks a file, holds a decoder, or its weights do not fit the configuration.
     """
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -41,6 +41,7 @@ def load_encoder(
     architecture, options = _architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
         model = architecture(config, **options)
+    _refuse_causal(model)
     if check is not None:
         check(model)
     weights = _read_weights(folder)
@@ -67,6 +68,20 @@ def load_encoder(
             " with AutoModel's save_pretrained, delete this folder and run the workflow again"
         )
     return model.float()
+
+
+def _refuse_causal(model: Any) -> None:
+    """Raises UserError for a decoder: where no token is padding, transformers lets the attention hide the later ones.
+
+    Ours hides none, so that a text's vectors would hang on the padding beside it. A configuration with `is_causal:
+    false` makes the library hide none either, whatever its modules say.
+    """
+    causal = any(getattr(module, "is_causal", False) for module in model.modules())
+    if causal and getattr(model.config, "is_causal", True):
+        raise UserError(
+            f"models of the type {model.config.model_type!r} with causal attention are decoders, whose tokens see none"
+            " that follow: use a bidirectional encoder"
+        )
 
 
 def _weight_names(folder: Path) -> list[str]:
