@@ -194,7 +194,9 @@ def use_bfloat16(encoder: Any) -> None:
             for parameter in module.parameters(recurse=False):
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(torch.bfloat16)
-    encoder.embeddings.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+    # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
+    first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
+    first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
 
 def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:
