@@ -17,21 +17,24 @@ from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
 from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, of_type, random_tokens, settings
 from transformers import (
+    CONFIG_MAPPING,
     AutoModel,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     XLMRobertaConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.modernbert import modeling_modernbert
 
+from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning.attention import NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
-from workflow_scripts.tuning.encoder import load_encoder
+from workflow_scripts.tuning.encoder import first_position, load_encoder, position_ids
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -237,6 +240,25 @@ def test_padding_changes_nothing(encoders, name):
     for number, length in enumerate(batch["attention_mask"].sum(1).tolist()):
         alone = {column: values[number : number + 1, :length] for column, values in batch.items()}
         assert_close(padded[number : number + 1, :length], model(alone))
+
+
+@pytest.mark.parametrize("name", [*TAKING_PROMPTS, *ALSO_TAKING_PROMPTS])
+def test_after_no_prompt_positions_are_those_of_the_library(name):
+    encoder, batch = of_type(name), batch_of("tagging", name)
+    shown = batch["attention_mask"].bool()
+    inputs = inputs_of(batch)
+    ours = encoder(**inputs, position_ids=position_ids(encoder, inputs["attention_mask"], after=0)).last_hidden_state
+    assert_close(ours[shown], encoder(**inputs).last_hidden_state[shown])
+
+
+# Funnel's type has two models, with no positions that are looked up in either.
+@pytest.mark.parametrize("name", sorted({*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *AFTER_PADDING} - {"funnel"}))
+def test_the_types_that_count_positions_from_the_padding_are_those_of_the_library(name):
+    """A manifest is written from the configuration alone; the position table of the model itself says it, too."""
+    config = CONFIG_MAPPING[name](vocab_size=VOCABULARY, pad_token_id=PADDING)
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(config)
+    assert first_position(encoder) == (PADDING + 1 if starts_after_padding(name) else 0)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

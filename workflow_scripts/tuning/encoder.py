@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -121,15 +120,20 @@ def _architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]
     return architecture, {"add_pooling_layer": with_pooler} if takes else {}
 
 
-def positions_available(config: Any) -> int:
+def first_position(encoder: Any) -> int:
+    """The position of a text's first token: RoBERTa and its kin begin after the padding token's id, others with 0."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def positions_available(encoder: Any) -> int:
     """How many tokens the encoder has positions for."""
-    positions: int = config.max_position_embeddings
-    return positions - config.pad_token_id - 1 if starts_after_padding(config.model_type) else positions
+    return int(encoder.config.max_position_embeddings) - first_position(encoder)
 
 
-def position_ids(config: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
+def position_ids(encoder: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
     """Position ids for texts that come after `after` prompt positions. attention_mask and result: (batch, tokens)."""
-    if starts_after_padding(config.model_type):
-        counted = (attention_mask.cumsum(1) + after) * attention_mask
-        return counted + config.pad_token_id
+    if first := first_position(encoder):
+        return (attention_mask.cumsum(1) + after) * attention_mask + first - 1
     return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

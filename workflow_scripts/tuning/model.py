@@ -143,7 +143,7 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
     Raises UserError when the texts and the prompts need more positions than the encoder has.
     """
     encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
-    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder.config)
+    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
     if needed > available:
         raise UserError(
             f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"

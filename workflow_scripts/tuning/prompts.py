@@ -67,7 +67,7 @@ class Prompts(nn.Module):
         together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
         for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
             module.prompt = (keys, values)
-        after = position_ids(encoder.config, inputs["attention_mask"], together.shape[4])
+        after = position_ids(encoder, inputs["attention_mask"], together.shape[4])
         return inputs | {"position_ids": after}
 
 
