@@ -4,6 +4,7 @@ The README's table of encoders says what is here. Checkpoints are written as on 
 that the encoder's tensors have a prefix, and for mBERT with the names that the first BERTs had.
 """
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,41 @@ def test_no_pooler_is_made_up_for_an_old_checkpoint_without_one(tmp_path):
     AutoModelForMaskedLM.from_config(ENCODERS["mBERT"]).save_pretrained(tmp_path)
     with_old_names(tmp_path, {})
     assert build(tmp_path, tiny_settings(method="linear_probe"), touched=None).encoder.pooler is None
+
+
+def lost(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All but the last layer's."""
+    return {name: tensor for name, tensor in tensors.items() if "layer.2." not in name}
+
+
+def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As a sentence encoder's own format names them."""
+    return {f"0.auto_model.{name}": tensor for name, tensor in tensors.items()}
+
+
+def grown(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """With ten word vectors more than config.json says."""
+    words = "embeddings.word_embeddings.weight"
+    return tensors | {words: torch.cat((tensors[words], torch.zeros(10, 32)))}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lost, "encoder.layer.2.attention.output.LayerNorm.bias is missing"),
+        (renamed, "embeddings.LayerNorm.bias is missing"),
+        (grown, r"embeddings.word_embeddings.weight has the shape \[90, 32\] in place of \[80, 32\]"),
+    ],
+)
+def test_no_weights_are_made_up_for_a_checkpoint_that_lacks_some(encoders, tmp_path, change, named):
+    folder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
+    weights = folder / "model.safetensors"
+    save_file(change(load_file(weights)), weights, metadata={"format": "pt"})
+    with pytest.raises(
+        UserError, match=rf"weights are not those of config.json: {named}; .*save_pretrained"
+    ) as refusal:
+        build(folder, tiny_settings(method="linear_probe"), touched=None)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(("name", "variant"), POSSIBLE)

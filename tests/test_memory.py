@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from workflow_scripts.experiment.faults import explain
 from workflow_scripts.tuning.memory import Portion, is_out_of_memory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,6 +104,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
     with pytest.raises(RuntimeError, match="mat1"):
         Portion(8).fitted(work, np.arange(8))
+
+
+def test_every_text_of_a_lack_of_memory_is_recognised_and_told():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
-    assert is_out_of_memory(caught.value)
+    for error in (
+        caught.value,
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ):
+        assert is_out_of_memory(error)
+        told = explain(error)
+        assert told and told.startswith("there is not enough memory (") and "\n" not in told

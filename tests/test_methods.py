@@ -18,7 +18,7 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_prompts import LENGTH, as_peft_stores, assert_close, batch_of, inputs_of, prompted, real
 from test_tuning import built, equal, rows_for, train_together, tune, tuned
-from tiny import LABELS, PADDING, VOCABULARY, in_memory, random_columns, random_tokens
+from tiny import LABELS, PADDING, VOCABULARY, in_memory, of_type, random_columns, random_tokens
 from tiny import settings as tiny_settings
 from transformers import AutoModel
 from transformers.models.xlm_roberta import modeling_xlm_roberta
@@ -165,6 +165,48 @@ def test_in_bfloat16_the_logits_stay_near_float32(encoders, name, method):
     exact, rough = values("float32"), values("bfloat16")
     assert not torch.equal(exact, rough)
     assert ((rough - exact).std() / exact.std()).item() < 0.05
+
+
+# Encoders made of a decoder's layers: their first states are the word vectors, which Gemma's embedding scales.
+WORDS_FIRST: dict[str, dict[str, Any]] = {
+    "eurobert": {},
+    "gemma3_text": {"head_dim": 8, "num_key_value_heads": 4, "use_bidirectional_attention": True},
+}
+
+
+@pytest.mark.parametrize("variant", ["fine_tuning", "prompt_tuning", "lora", "input_prompt_tuning", "linear_probe"])
+@pytest.mark.parametrize("name", WORDS_FIRST)
+def test_an_encoder_whose_first_states_are_word_vectors_is_tuned_in_either_precision(tmp_path, name, variant):
+    of_type(name, **WORDS_FIRST[name]).save_pretrained(tmp_path)
+    tokens = random_tokens("tagging", 40)
+
+    def values(precision: str) -> torch.Tensor:
+        made = tiny_settings(kind="tagging", method=variant, precision=precision)
+        model = built(tmp_path, made, tokens)
+        before = {key: value.clone() for key, value in model.tuned_tensors().items()}
+        untuned = torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+        outcome = tune(model, tokens, made)
+        assert not outcome.problem
+        assert any(not torch.equal(value, before[key]) for key, value in outcome.tensors.items())
+        return untuned
+
+    exact, rough = values("float32"), values("bfloat16")
+    assert not torch.equal(exact, rough)
+    assert ((rough - exact).std() / exact.std()).item() < 0.05
+
+
+@pytest.mark.parametrize("name", WORDS_FIRST)
+def test_fine_tuning_and_prompts_at_the_input_begin_with_the_librarys_word_vectors(tmp_path, name):
+    of_type(name, **WORDS_FIRST[name]).save_pretrained(tmp_path)
+    touched = torch.arange(5, 70)
+    batch = batch_of("tagging", name)
+    shown = batch["attention_mask"].bool()
+    model = build(tmp_path, tiny_settings(kind="tagging", method="fine_tuning"), touched).eval()
+    expected = plain(tmp_path)(**inputs_of(batch)).last_hidden_state
+    assert_close(model.encoder(**inputs_of(batch)).last_hidden_state[shown], expected[shown])
+    prompts = build(tmp_path, tiny_settings(method="input_prompt_tuning"), touched).prompts
+    words = plain(tmp_path).get_input_embeddings()(touched)
+    assert all((words == vector).all(1).any() for vector in prompts.vectors)
 
 
 def test_an_encoder_without_biases_is_refused_by_name(encoders):

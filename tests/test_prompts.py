@@ -15,22 +15,26 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, random_tokens, settings
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, of_type, random_tokens, settings
 from transformers import (
+    CONFIG_MAPPING,
     AutoModel,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     XLMRobertaConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.modernbert import modeling_modernbert
 
+from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning.attention import PlainAttention, attend
+from workflow_scripts.tuning.attention import NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
+from workflow_scripts.tuning.encoder import first_position, load_encoder, position_ids
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -41,6 +45,9 @@ KINDS = tuple(LABELS)
 WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
 TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl")
 REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
+# Types of the library beyond those of `tiny`; of the refused, the modules have the names and indices of BERT's.
+ALSO_TAKING_PROMPTS = ("bert-generation", "data2vec-text", "ernie", "eurobert", "roberta-prelayernorm")
+ALSO_REFUSED = ("rembert", "roformer", "megatron-bert")
 PEFT_TASKS = {
     "sentence_pair": ("SEQ_CLS", AutoModelForSequenceClassification),
     "tagging": ("TOKEN_CLS", AutoModelForTokenClassification),
@@ -161,6 +168,22 @@ def test_the_prompts_of_every_layer_matter(encoders, name):
     assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
 
 
+@pytest.mark.parametrize("name", [*TAKING_PROMPTS, *ALSO_TAKING_PROMPTS])
+def test_an_architecture_that_is_accepted_reads_the_prompts_of_every_layer(name):
+    encoder = of_type(name)
+    prompts = Prompts(encoder, LENGTH, std=0.5, dropout=0.0)
+    batch = batch_of("tagging", name)
+    states = encoder(**Prompts.place([prompts], inputs_of(batch), encoder)).last_hidden_state
+    (states[batch["attention_mask"].bool()][:, 0]).sum().backward()  # normalised states have a sum that is fixed
+    assert prompts.vectors.grad is not None and (prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ALSO_REFUSED)
+def test_an_architecture_whose_layers_would_not_read_prompts_is_refused_by_name(name):
+    with pytest.raises(UserError, match=f"{name}.*cannot take prompts.*leave prompt_tuning out"):
+        Prompts(of_type(name), LENGTH, std=0.5, dropout=0.0)
+
+
 def modernbert_with_prompts(
     folder: Path, batch: dict[str, torch.Tensor], vectors: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> torch.Tensor:
@@ -217,6 +240,25 @@ def test_padding_changes_nothing(encoders, name):
     for number, length in enumerate(batch["attention_mask"].sum(1).tolist()):
         alone = {column: values[number : number + 1, :length] for column, values in batch.items()}
         assert_close(padded[number : number + 1, :length], model(alone))
+
+
+@pytest.mark.parametrize("name", [*TAKING_PROMPTS, *ALSO_TAKING_PROMPTS])
+def test_after_no_prompt_positions_are_those_of_the_library(name):
+    encoder, batch = of_type(name), batch_of("tagging", name)
+    shown = batch["attention_mask"].bool()
+    inputs = inputs_of(batch)
+    ours = encoder(**inputs, position_ids=position_ids(encoder, inputs["attention_mask"], after=0)).last_hidden_state
+    assert_close(ours[shown], encoder(**inputs).last_hidden_state[shown])
+
+
+# Funnel's type has two models, with no positions that are looked up in either.
+@pytest.mark.parametrize("name", sorted({*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *AFTER_PADDING} - {"funnel"}))
+def test_the_types_that_count_positions_from_the_padding_are_those_of_the_library(name):
+    """A manifest is written from the configuration alone; the position table of the model itself says it, too."""
+    config = CONFIG_MAPPING[name](vocab_size=VOCABULARY, pad_token_id=PADDING)
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(config)
+    assert first_position(encoder) == (PADDING + 1 if starts_after_padding(name) else 0)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -395,14 +437,18 @@ def test_an_option_that_would_change_the_result_is_refused_by_name():
         attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
 
 
-def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_path):
-    folder = tmp_path / "refused"
-    shutil.copytree(encoders["albert"], folder)
+def without_numbers(folder: Path) -> Path:
+    """An encoder's folder whose weights keep their names and shapes, but no number can be read from them."""
     weights = folder / "model.safetensors"
     header = int.from_bytes(weights.read_bytes()[:8], "little")
     data = bytearray(weights.read_bytes())
-    data[8 + header :] = b"\xff" * (len(data) - 8 - header)  # names and shapes, but no number
+    data[8 + header :] = b"\xff" * (len(data) - 8 - header)
     weights.write_bytes(bytes(data))
+    return folder
+
+
+def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_path):
+    folder = without_numbers(shutil.copytree(encoders["albert"], tmp_path / "refused"))
     with pytest.raises(UserError, match="cannot take prompts"):
         build(folder, settings(), touched=None)
 
@@ -421,3 +467,39 @@ def test_a_prediction_imports_no_compiler(encoders):
     words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(settings())]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+# Decoders
+
+ALIKE = {"head_dim": 8, "num_key_value_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("qwen3", ALIKE), ("gemma3_text", ALIKE), ("bert", {"is_decoder": True})]
+)
+def test_a_decoder_is_refused_by_name_before_its_weights_are_read(tmp_path, name, changes):
+    of_type(name, **changes).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"{name}.*with causal attention are decoders") as refusal:
+        load_encoder(without_numbers(tmp_path), NAME)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("eurobert", {}),
+        ("gemma3_text", ALIKE | {"use_bidirectional_attention": True, "sliding_window": 8}),
+        ("qwen3", ALIKE | {"is_causal": False}),
+    ],
+)
+def test_an_encoder_made_of_a_decoders_layers_gives_what_the_library_gives(tmp_path, name, changes):
+    """With padding and without, where the library leaves more to its own attention."""
+    of_type(name, **changes).save_pretrained(tmp_path)
+    batch = inputs_of(batch_of("tagging", name))
+    whole = {column: values[batch["attention_mask"].all(1)] for column, values in batch.items()}
+    plain = AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    encoder = load_encoder(tmp_path, NAME).eval()
+    for inputs in (batch, whole):
+        shown = inputs["attention_mask"].bool()
+        ours, theirs = encoder(**inputs).last_hidden_state, plain(**inputs).last_hidden_state
+        assert_close(ours[shown], theirs[shown], 2e-5)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import write_json
+from workflow_scripts.experiment.step import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")
@@ -408,3 +409,15 @@ def test_tokenising_refuses_texts_longer_than_the_encoders_positions(workplace):
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: tasks.xnli.max_length: 161 tokens, but encoder tiny has 160 positions")
     assert tokens_file(workplace, "en", "test").read_bytes() == before
+
+
+def test_tokenising_refuses_ids_that_the_encoder_has_no_vectors_for(workplace, tmp_path):
+    encoder = shutil.copytree(workplace / "encoder", tmp_path / "encoder")
+    write_json(encoder / MANIFEST, read_json(encoder / MANIFEST) | {"vocabulary": 20})
+    words = [str(word) for word in tokenising(workplace, "en", "test")]
+    ended = run("tokenise", *words, "--encoder", encoder / MANIFEST)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert re.match(
+        r"error: encoder tiny: its tokenizer gives the token id \d+, but its vocabulary has 20 rows: ", line
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     AlbertConfig,
     AutoModel,
     BertConfig,
@@ -28,6 +29,7 @@ from transformers import (
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.step import write_json
 from workflow_scripts.tasks.tokens import Columns, Ragged, Tokens
+from workflow_scripts.tuning import attention
 
 VOCABULARY = 80
 PADDING = 1
@@ -66,6 +68,13 @@ CONFIGURATIONS: dict[str, PreTrainedConfig] = {
     "albert": AlbertConfig(**SIZES, embedding_size=24),
     "mpnet": MPNetConfig(**SIZES),
 }
+
+
+def of_type(model_type: str, **changes: Any) -> Any:
+    """A random encoder of any type that the library holds, with our attention."""
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[model_type](**SIZES | SPECIAL | changes)
+    return AutoModel.from_config(config, attn_implementation=attention.NAME).eval()
 
 
 def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:

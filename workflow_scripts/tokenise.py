@@ -47,6 +47,12 @@ def main(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.encoder.parent} holds no tokenizer.json: word and answer positions need one")
     rows = read_rows(arguments.rows, settings["kind"])
     columns = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
+    largest = max(max(ids, default=0) for ids in columns["input_ids"])
+    if largest >= encoder["vocabulary"]:
+        raise UserError(
+            f"encoder {encoder['name']}: its tokenizer gives the token id {largest}, but its vocabulary has"
+            f" {encoder['vocabulary']} rows: name an encoder whose tokenizer and weights belong together"
+        )
     full = sum(len(ids) >= settings["max_length"] for ids in columns["input_ids"])
     write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full})
     logger.info("%d rows, %d features, %d of them at max_length", len(rows), len(columns["row"]), full)

@@ -183,10 +183,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = _read_object(path)
     if "auto_map" in config:
-        raise UserError(
-            f"{path} has 'auto_map': the model needs Python code from its repository (trust_remote_code), which is"
-            " never run here; choose an encoder whose architecture transformers itself holds"
-        )
+        # Here alone: it takes a second. Of a type that it holds, transformers runs its own code.
+        from transformers import CONFIG_MAPPING
+
+        if str(config.get("model_type")) not in CONFIG_MAPPING:
+            raise UserError(
+                f"{path} has 'auto_map': the model needs Python code from its repository (trust_remote_code), which is"
+                " never run here; choose an encoder whose architecture transformers itself holds"
+            )
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{path} has no model_type: it is not the configuration of a transformers model")
     return config

@@ -16,8 +16,15 @@ from types import TracebackType
 AGAIN = "then run the workflow again: it goes on from what is there"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
-# PyTorch's allocators raise a RuntimeError each; the words are theirs, of Arrow and of the system.
-OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory", "not enough memory", "malloc of size")
+# PyTorch's allocators raise a RuntimeError each; the words are theirs, of CUDA's libraries, of Arrow and of the system.
+OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Cannot allocate memory",
+    "not enough memory",
+    "malloc of size",
+)
 
 
 def explain(error: BaseException, path: Path | None = None) -> str | None:

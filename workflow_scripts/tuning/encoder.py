@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ def load_encoder(
         dropout: replaces every dropout probability of the checkpoint's configuration, as in the paper's code.
         check: is shown the architecture before any weight is read, and may raise.
 
-    Raises UserError when the folder lacks a file or the weights do not fit the configuration.
+    Raises UserError when the folder lacks a file, holds a decoder, or its weights do not fit the configuration.
     """
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -41,19 +40,47 @@ def load_encoder(
     architecture, options = _architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
         model = architecture(config, **options)
+    _refuse_causal(model)
     if check is not None:
         check(model)
     weights = _read_weights(folder)
     prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
     weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
-    if missing:
-        # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
-        logger.info("%s: names differ from the architecture's; converted by transformers", folder)
-        model = architecture.from_pretrained(folder, config=config, **options)
-    elif unexpected:
-        logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+    if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
+        unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
+        if unexpected:
+            logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+        return model.float()
+    # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
+    logger.info("%s: names or shapes differ from the architecture's; converted by transformers", folder)
+    model, left = architecture.from_pretrained(
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    # What it cannot convert it makes up at random, differently in every process.
+    faults = dict.fromkeys(left["missing_keys"], "is missing")
+    for name, found, wanted in left["mismatched_keys"]:
+        faults[name] = f"has the shape {list(found)} in place of {list(wanted)}"
+    if faults:
+        name = min(faults)
+        raise UserError(
+            f"{folder}: the weights are not those of config.json: {name} {faults[name]}; write the checkpoint again"
+            " with AutoModel's save_pretrained, delete this folder and run the workflow again"
+        )
     return model.float()
+
+
+def _refuse_causal(model: Any) -> None:
+    """Raises UserError for a decoder: where no token is padding, transformers lets the attention hide the later ones.
+
+    Ours hides none, so that a text's vectors would hang on the padding beside it. A configuration with `is_causal:
+    false` makes the library hide none either, whatever its modules say.
+    """
+    causal = any(getattr(module, "is_causal", False) for module in model.modules())
+    if causal and getattr(model.config, "is_causal", True):
+        raise UserError(
+            f"models of the type {model.config.model_type!r} with causal attention are decoders, whose tokens see none"
+            " that follow: use a bidirectional encoder"
+        )
 
 
 def _weight_names(folder: Path) -> list[str]:
@@ -93,15 +120,20 @@ def _architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]
     return architecture, {"add_pooling_layer": with_pooler} if takes else {}
 
 
-def positions_available(config: Any) -> int:
+def first_position(encoder: Any) -> int:
+    """The position of a text's first token: RoBERTa and its kin begin after the padding token's id, others with 0."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def positions_available(encoder: Any) -> int:
     """How many tokens the encoder has positions for."""
-    positions: int = config.max_position_embeddings
-    return positions - config.pad_token_id - 1 if starts_after_padding(config.model_type) else positions
+    return int(encoder.config.max_position_embeddings) - first_position(encoder)
 
 
-def position_ids(config: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
+def position_ids(encoder: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
     """Position ids for texts that come after `after` prompt positions. attention_mask and result: (batch, tokens)."""
-    if starts_after_padding(config.model_type):
-        counted = (attention_mask.cumsum(1) + after) * attention_mask
-        return counted + config.pad_token_id
+    if first := first_position(encoder):
+        return (attention_mask.cumsum(1) + after) * attention_mask + first - 1
     return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from workflow_scripts.experiment.faults import OF_MEMORY
+
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -45,5 +47,5 @@ class Portion:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error tells of a GPU's or this machine's memory; PyTorch has no type of its own for the latter."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    """Whether an error tells of a GPU's or this machine's memory; PyTorch has a type for its GPU allocator alone."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OF_MEMORY)

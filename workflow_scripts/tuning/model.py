@@ -143,7 +143,7 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
     Raises UserError when the texts and the prompts need more positions than the encoder has.
     """
     encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
-    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder.config)
+    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
     if needed > available:
         raise UserError(
             f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"
@@ -194,7 +194,9 @@ def use_bfloat16(encoder: Any) -> None:
             for parameter in module.parameters(recurse=False):
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(torch.bfloat16)
-    encoder.embeddings.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+    # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
+    first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
+    first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
 
 def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:

@@ -67,7 +67,7 @@ class Prompts(nn.Module):
         together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
         for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
             module.prompt = (keys, values)
-        after = position_ids(encoder.config, inputs["attention_mask"], together.shape[4])
+        after = position_ids(encoder, inputs["attention_mask"], together.shape[4])
         return inputs | {"position_ids": after}
 
 
@@ -122,10 +122,11 @@ def attention_modules(encoder: Any) -> list[nn.Module]:
         for module in encoder.modules()
         if "Attention" in type(module).__name__ and getattr(module, "layer_idx", None) is not None
     }
-    layers = encoder.config.num_hidden_layers
-    if sorted(found) != list(range(layers)):
+    # Modules of the right name and index may still compute attention by themselves, and would never read a prompt.
+    whole = sorted(found) == list(range(encoder.config.num_hidden_layers))
+    if not (whole and encoder.is_backend_compatible()):
         raise UserError(
-            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: {len(found)} of {layers} layers"
-            " go through the attention interface of transformers; use another encoder or leave prompt_tuning out"
+            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: not all layers go through"
+            " the attention interface of transformers; use another encoder or leave prompt_tuning out"
         )
     return [found[index] for index in sorted(found)]

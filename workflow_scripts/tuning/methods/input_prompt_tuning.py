@@ -26,9 +26,12 @@ class InputPrompts(nn.Module):
 
     def __init__(self, encoder: Any, length: int, vocabulary: torch.Tensor | None) -> None:
         super().__init__()
-        table = encoder.get_input_embeddings().weight.detach()
-        drawn = torch.randint(len(table if vocabulary is None else vocabulary), (length,))
-        self.vectors = nn.Parameter(table[drawn if vocabulary is None else vocabulary[drawn]].clone())
+        words = encoder.get_input_embeddings()
+        drawn = torch.randint(len(words.weight if vocabulary is None else vocabulary), (length,))
+        with torch.no_grad():
+            # `forward` is not hooked: in bfloat16 a call may round, and Gemma's scales what stands in the table.
+            vectors = words.forward(drawn if vocabulary is None else vocabulary[drawn])
+        self.vectors = nn.Parameter(vectors.clone())
 
     @staticmethod
     def place(prompts: "Sequence[InputPrompts]", inputs: Batch, encoder: Any) -> Batch:
