@@ -341,6 +341,15 @@ def test_positions_leave_out_those_that_xlm_r_never_uses():
     assert sources.usable_positions(config | {"model_type": "bert"}, Path("x")) == 514
 
 
+def test_what_a_killed_process_had_copied_of_an_encoder_is_deleted_and_another_encoders_stays(checkpoint, tmp_path):
+    left = [tmp_path / name / "model.safetensors" for name in (".mine.4711", ".mine.4711.old", ".mine.v2.4711")]
+    for file in left:
+        file.parent.mkdir()
+        file.write_bytes(b"2 GB")
+    sources.fetch("mine", {"source": "folder", "path": str(checkpoint)}, tmp_path / "mine")
+    assert [file.exists() for file in left] == [False, False, True]
+
+
 def test_fetching_again_replaces_the_folder_and_writes_the_same_bytes(checkpoint):
     target = fetch_folder(checkpoint)
     first = {path.name: path.read_bytes() for path in target.iterdir()}

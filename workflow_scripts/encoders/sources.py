@@ -8,6 +8,7 @@ modelling code. The manifest depends on the encoder's content alone, so fetching
 import json
 import math
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterable
@@ -60,8 +61,11 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Raises UserError if the source is missing, incomplete, damaged or would run code.
     """
+    # What a process that was killed has left of this encoder is as large as the encoder.
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if re.fullmatch(r"\d+(\.old)?", left.name.removeprefix(f".{folder.name}.")):
+            shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         with naming(folder):
             temporary.mkdir(parents=True)
@@ -105,7 +109,6 @@ def _link_or_copy(origin: Path, target: Path) -> None:
 def _replace(folder: Path, temporary: Path) -> None:
     """Give `temporary` the name `folder`. A folder cannot be renamed over a full one: the old one moves aside first."""
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
