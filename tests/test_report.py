@@ -31,6 +31,7 @@ from made_up_experiment import (
 from workflow_scripts.evaluation.aggregate import by_language
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.latex import languages_latex
@@ -494,6 +495,17 @@ def test_of_several_encoders_the_largest_difference_names_its_own():
     every = pd.concat([differences, larger], ignore_index=True)
     text = Page(render(Inputs(*both, make_provenance(), every), TEMPLATES)).text
     assert re.search(r"of 30 comparisons by encoder, task and language, .* points in Turkish on XNLI, e5-large\.", text)
+
+
+def test_what_is_printed_as_the_same_is_not_called_more_or_less():
+    rows = [("fine_tuning", 0, "linear_accuracy", 77.4), ("prompt_tuning", 2, "linear_accuracy", 76.6)]
+    rows += [("fine_tuning", 0, "boundary_angle", 15.0), ("prompt_tuning", 2, "boundary_angle", 26.0)]
+    columns = ["encoder", "task", "language", "method", "prompt_length", "measure", "value"]
+    alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns)
+    arms = {("tiny", "pawsx", "fine_tuning"): 0, ("tiny", "pawsx", "prompt_tuning"): 2}
+    (sentence,) = verdicts._why(alignment, arms)
+    assert "English representations is as good on the others: 77" in sentence
+    assert "turned farther away from English’s: 26° against 15°" in sentence
 
 
 def test_without_prompt_tuning_the_other_methods_verdict_stands_uncontradicted():

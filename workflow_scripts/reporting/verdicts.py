@@ -231,22 +231,37 @@ def _times(value: float) -> str:
     )
 
 
-WHY = (  # measure, what it says, the words for more and for less, unit
+WHY = (  # measure, what it says, the words for more, less and as much, unit
     (
         "before_after",
         "the representations stay {} the untuned encoder’s: cosine",
-        ("closer to", "less close to"),
+        ("closer to", "less close to", "as close to"),
         "\u00a0%",
     ),
-    ("relative_difference", "translations stand out {} from other pairs of texts: by", ("more", "less"), "\u00a0%"),
+    (
+        "relative_difference",
+        "translations stand out {} from other pairs of texts: by",
+        ("more", "less", "as much"),
+        "\u00a0%",
+    ),
     (
         "boundary_angle",
         "the languages’ decision boundaries are turned {} away from English’s:",
-        ("farther", "less far"),
+        ("farther", "less far", "as far"),
         "°",
     ),
-    ("linear_accuracy", "a classifier of English representations is {} on the others:", ("better", "worse"), "\u00a0%"),
+    (
+        "linear_accuracy",
+        "a classifier of English representations is {} on the others:",
+        ("better", "worse", "as good"),
+        "\u00a0%",
+    ),
 )
+
+
+def _word(words: tuple[str, str, str], value: float, other: float) -> str:
+    """The word for more, less or as much, of the values as they are printed."""
+    return words[2] if f"{value:.0f}" == f"{other:.0f}" else words[0] if value > other else words[1]
 
 
 def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
@@ -261,7 +276,7 @@ def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
             continue
         ours, theirs = (rows[name].merge(both).groupby("measure")["value"].mean() for name in rows)
         parts = [
-            f"{said.format(words[0] if ours[measure] > theirs[measure] else words[1])}"
+            f"{said.format(_word(words, ours[measure], theirs[measure]))}"
             f" {ours[measure]:.0f}{unit} against {theirs[measure]:.0f}{unit}"
             for measure, said, words, unit in WHY
             if measure in ours and measure in theirs
