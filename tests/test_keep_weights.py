@@ -54,6 +54,7 @@ def test_another_language_needs_the_weights_and_another_seed_only_its_own(grid):
     assert trained == jobs("train tiny/pawsx/prompt_tuning-2/7", "train_and_drop tiny/pawsx/fine_tuning/7")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_searchs_winner_is_trained_again_where_it_is_needed_again(grid, tmp_path, kept):
     """Whether weights are to be kept from now on or not."""
