@@ -33,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Score every language and write the two tables."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
-    files: dict[str, Path] = {}
-    for record in arguments.predictions:
-        files |= recorded_files(record, predictions_file)
+    files = recorded_files(arguments.predictions, predictions_file)
     units = {}
     with (
         written(arguments.scores) as temporary,

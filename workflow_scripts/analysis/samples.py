@@ -99,9 +99,7 @@ def read_records(records: Sequence[Path], settings: Mapping[str, Any]) -> Sample
 
     Settings: `languages` (English first), `samples`, `disagreeing`.
     """
-    files: dict[str, Path] = {}
-    for record in records:
-        files |= recorded_files(record, vectors_file)
+    files = recorded_files(records, vectors_file)
     found = {language: read_vectors(files[language]) for language in settings["languages"]}
     return join(found, settings["samples"], keep=settings["disagreeing"] == "keep")
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def recorded_files(record: Path, file: Callable[[Path, str], Path]) -> dict[str, Path]:
-    """By language, the files of a record that holds the checksum of each.
+def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]) -> dict[str, Path]:
+    """By language, the files of records that hold the checksum of each.
 
-    `file` is `names.predictions_file` or `names.vectors_file`. Raises UserError for one that is not the record's.
+    `file_of` is `names.predictions_file` or `names.vectors_file`. Raises UserError for a file that is not its record's.
     """
-    files = {language: file(record, language) for language in read_json(record)}
-    for language, checksum in read_json(record).items():
-        if not files[language].is_file() or sha256(files[language]) != checksum:
-            raise UserError(
-                f"{files[language]} is not the file that {record} tells of: delete {record} and run the workflow again"
-            )
+    files = {}
+    for record in records:
+        for language, checksum in read_json(record).items():
+            file = file_of(record, language)
+            if not file.is_file() or sha256(file) != checksum:
+                raise UserError(
+                    f"{file} is not the file that {record} tells of: delete {record} and run the workflow again"
+                )
+            files[language] = file
     return files
 
 
