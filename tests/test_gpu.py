@@ -1,0 +1,237 @@
+"""What is promised on a GPU, on a real one: `make test MARKED=gpu`. Without one these tests are skipped."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import LABELS, PADDING, random_tokens, save_encoder
+from tiny import settings as tiny_settings
+
+from workflow_scripts.experiment.errors import Interrupted
+from workflow_scripts.tasks import kind_module, tagging
+from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.tuning import gpus, loop
+from workflow_scripts.tuning.batches import collate
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.device import find_precision, memory_peak
+from workflow_scripts.tuning.loop import Trained, train
+from workflow_scripts.tuning.model import TunedModel, build_together
+from workflow_scripts.tuning.predict import logits
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+ROOT = Path(__file__).resolve().parent.parent
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CHECKPOINT = ".checkpoint-key.safetensors"
+KINDS = tuple(LABELS)
+METHODS = ("fine_tuning", "prompt_tuning", "input_prompt_tuning", "linear_probe", "bitfit", "lora")
+TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "modernbert")
+
+
+def touched_by(tokens: Tokens) -> torch.Tensor:
+    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
+
+
+def built(folder: Path, settings: dict[str, Any], tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
+    return [model.to(device) for model in build_together(folder, settings, touched_by(tokens), count)]
+
+
+def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    return {"accuracy": 50.0}, 1.0
+
+
+def trained(
+    folder: Path, settings: dict[str, Any], tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
+) -> Trained:
+    """A training from the start, or from the checkpoint in the place."""
+    models = built(folder, settings, tokens, device, len(rates))
+    return train(models, tokens, settings, rates, nothing_to_validate, Checkpoint(place, "key", every=1e9), device)
+
+
+def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> None:
+    for here, there in zip(found.outcomes, expected.outcomes, strict=True):
+        assert here.tensors.keys() == there.tensors.keys()
+        for name, tensor in there.tensors.items():
+            torch.testing.assert_close(here.tensors[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TAKING_PROMPTS)
+def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
+    """There they are those of PEFT, tests/test_prompts.py."""
+    tokens, module = random_tokens(kind, 6), kind_module(kind)
+    found = []
+    for device in (CPU, GPU):
+        (model,) = built(encoders[name], tiny_settings(kind=kind, prompt_std=1.0), tokens, device)
+        batch = collate(tokens, np.arange(6), PADDING, module.TARGETS, device)
+        values = model.eval()(batch)
+        module.loss(values, batch).backward()
+        if kind != "sentence_pair":
+            values = values[batch["attention_mask"].bool()]
+        found.append((values.detach().cpu(), model.prompts.vectors.grad.cpu()))
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+def test_a_training_takes_the_course_that_it_takes_on_a_cpu(encoders, tmp_path, name, method):
+    if (name, method) == ("modernbert", "bitfit"):
+        pytest.skip("ModernBERT has no biases")
+    settings, tokens = tiny_settings(kind="tagging", method=method, epochs=3), random_tokens("tagging", 80)
+    outcomes = []
+    for device in (CPU, GPU):
+        outcomes.append(trained(encoders[name], settings, tokens, tmp_path, device, rates=[1e-3]).outcomes[0])
+        (tmp_path / CHECKPOINT).unlink()
+    for here, there in zip(outcomes[0].epochs, outcomes[1].epochs, strict=True):
+        assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
+        assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
+
+
+@contextlib.contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method, kind, precision):
+    """But for every tenth, when the loss is written down: between them the GPU always has work in its queue."""
+    if (name, method) == ("modernbert", "bitfit"):
+        pytest.skip("ModernBERT has no biases")
+    settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
+    tokens = random_tokens(kind, 64)
+    steps, fitted = [], loop.Portion.fitted
+
+    def watched(portion, work, chosen):
+        with waiting_is_an_error():
+            steps.append(fitted(portion, work, chosen))
+        return steps[-1]
+
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def watched_clip(*arguments):
+        with waiting_is_an_error():
+            return clip(*arguments)
+
+    monkeypatch.setattr(loop.Portion, "fitted", watched)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched_clip)
+    assert trained(encoders[name], settings, tokens, tmp_path, GPU).course.step == 8 == len(steps)
+
+
+def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path):
+    settings, tokens, rates = tiny_settings(kind="tagging"), random_tokens("tagging", 40), [1e-2, 1e-3, 1e-4]
+    together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, rates)
+    (tmp_path / CHECKPOINT).unlink()
+    for outcome, rate in zip(together.outcomes, rates, strict=True):
+        alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [rate])
+        (tmp_path / CHECKPOINT).unlink()
+        assert_same_weights(Trained([outcome], together.course), alone, 1e-4)
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp_path, monkeypatch, method):
+    """Dropout on: the GPU's random numbers go on where they were, too."""
+    settings = tiny_settings(kind="tagging", method=method, epochs=3, dropout=0.1)
+    tokens, loss, calls = random_tokens("tagging", 40), tagging.loss, []
+
+    def watched_loss(*arguments):
+        calls.append(None)
+        if len(calls) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(*arguments)
+
+    monkeypatch.setattr(tagging, "loss", watched_loss)
+    with pytest.raises(Interrupted, match="saved after step 8 of 15"):
+        trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
+    resumed = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
+    (tmp_path / CHECKPOINT).unlink()
+    whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
+    assert resumed.course.step == whole.course.step == 15
+    assert_same_weights(resumed, whole, 1e-5)
+
+
+def test_a_batch_that_the_gpu_does_not_hold_goes_through_in_parts_to_the_same_weights(encoders, tmp_path, caplog):
+    settings, tokens = tiny_settings(kind="tagging", batch_size=2048, epochs=1), random_tokens("tagging", 4096)
+    whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
+    (tmp_path / CHECKPOINT).unlink()
+    peak, total = 2**20 * memory_peak(GPU), torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
+    try:
+        parts = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "out of memory with 2048 features at once, 1024 from now on" in caplog.text
+    assert parts.course.portion and parts.course.portion < 2048 == whole.course.portion
+    assert_same_weights(parts, whole, 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_those_of_a_cpu(encoders, kind):
+    tokens, values = random_tokens(kind, 200), []
+    for device in (CPU, GPU):
+        (model,) = built(encoders["xlm-roberta"], tiny_settings(kind=kind), tokens, device)
+        values.append(logits(model, tokens, tiny_settings(kind=kind), device))
+    for here, there in zip(*values, strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+def test_a_compiled_encoder_is_trained_to_the_same_losses(encoders, tmp_path, method):
+    tokens, losses = random_tokens("tagging", 80), []
+    for compiled in (False, True):
+        settings = tiny_settings(kind="tagging", method=method, compile=compiled, epochs=1)
+        outcome = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
+        (tmp_path / CHECKPOINT).unlink()
+        losses.append(outcome.epochs[0].training_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_what_is_faster_on_this_gpu_is_the_automatic_precision():
+    has = torch.cuda.get_device_capability(GPU) >= (8, 0)
+    assert find_precision("auto", GPU) == ("bfloat16" if has else "float32")
+
+
+def test_a_job_waits_for_the_gpu_that_another_holds(tmp_path):
+    """Two processes on a machine whose only GPU is the first of those that `nvidia-smi` names."""
+    program = (
+        "import sys, time; from workflow_scripts.tuning.device import find_device; device = find_device();"
+        " import torch; torch.ones(1, device=device); begun = time.monotonic(); time.sleep(2);"
+        " print(torch.cuda.device_count(), begun, time.monotonic())"
+    )
+    alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULED, gpus.OWN)}
+    alone |= {gpus.VISIBLE: gpus.installed_gpus()[0], "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", program], env=alone, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = sorted((job.communicate(timeout=120)[0].split() for job in jobs), key=lambda words: float(words[1]))
+    assert [words[0] for words in said] == ["1", "1"]
+    assert float(said[1][1]) >= float(said[0][2])
+
+
+def test_the_memory_that_is_reported_is_the_gpus(tmp_path):
+    folder = save_encoder(tmp_path, "xlm-roberta")
+    tokens = random_tokens("tagging", 8)
+    (model,) = built(folder, tiny_settings(kind="tagging"), tokens, GPU)
+    logits(model, tokens, tiny_settings(kind="tagging"), GPU)
+    before = memory_peak(GPU)
+    torch.empty(100 * 2**20, dtype=torch.uint8, device=GPU)
+    assert before < memory_peak(GPU) <= before + 110
