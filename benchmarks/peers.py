@@ -12,7 +12,6 @@ of the last ten steps). The recipes:
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -46,7 +45,10 @@ def main() -> None:
         TrainingArguments,
     )
 
+    from workflow_scripts.tuning.device import find_device, memory_peak
+
     arguments = parser().parse_args()
+    device = find_device()
     settings: dict[str, Any] = arguments.settings
     best = arguments.recipe == "best_flags"
     torch.set_num_threads(settings["threads"])
@@ -90,7 +92,7 @@ def main() -> None:
             model=model,
             args=TrainingArguments(
                 output_dir=folder,
-                use_cpu=not torch.cuda.is_available(),
+                use_cpu=device.type == "cpu",
                 num_train_epochs=settings["epochs"],
                 per_device_train_batch_size=batch_size,
                 learning_rate=arguments.learning_rate,
@@ -119,7 +121,7 @@ def main() -> None:
     steps = trainer.state.global_step - WARM_UP
     result = {
         "examples_per_second": round(steps * batch_size / (clock.ended - clock.begun), 2),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+        "peak_memory_mb": memory_peak(device),
         "loss": clock.losses[-1],
     }
     print(json.dumps(result))

@@ -25,24 +25,21 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure in turns and print the best of each."""
     import torch
-    from safetensors.torch import load_file
     from transformers import AutoModel
 
-    from workflow_scripts.experiment.step import read_json
     from workflow_scripts.tasks.tokens import read_tokens
     from workflow_scripts.tuning.batches import collate, prediction_batches
-    from workflow_scripts.tuning.model import restore
+    from workflow_scripts.tuning.device import find_device
+    from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import BATCH_SIZE, logits
 
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    device = torch.device("cpu")
+    device = find_device()
     tokens = read_tokens(arguments.folder / "train/tokens.json")
-    run = arguments.folder / "run-prompt_tuning"
-    settings = read_json(run / "run.json")["settings"]
-    model = restore(arguments.folder / "encoder", settings, load_file(run / "weights.safetensors"))
+    model, settings = load_run(arguments.folder / "encoder", arguments.folder / "run-prompt_tuning", device)
     plain = AutoModel.from_pretrained(arguments.folder / "encoder", attn_implementation="sdpa").eval()
-    plain = plain.to(getattr(torch, settings["precision"]))
+    plain = plain.to(device, getattr(torch, settings["precision"]))
 
     def ours() -> None:
         logits(model, tokens, settings, device)
@@ -50,7 +47,7 @@ def main() -> None:
     @torch.inference_mode()
     def theirs() -> None:
         for chosen in prediction_batches(tokens.ragged("input_ids").lengths(), BATCH_SIZE):
-            plain(**collate(tokens, chosen, 1, {}, device))
+            plain(**collate(tokens, chosen, 1, {}, device)).last_hidden_state[:, 0].cpu()
 
     def speed(predict: Callable[[], None]) -> float:
         begun = time.perf_counter()

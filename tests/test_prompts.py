@@ -469,6 +469,15 @@ def test_a_prediction_imports_no_compiler(encoders):
     assert ended.returncode == 0, ended.stderr
 
 
+def test_where_torchvision_is_installed_it_gets_the_compiler_that_it_needs(tmp_path):
+    """transformers imports it where it finds it."""
+    (tmp_path / "torchvision.py").write_text("from torch._dynamo.utils import is_compile_supported\n")
+    code = "from workflow_scripts.tuning.lean import without_compiler\nwith without_compiler(): import torchvision\n"
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{tmp_path}"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 # Decoders
 
 ALIKE = {"head_dim": 8, "num_key_value_heads": 4}

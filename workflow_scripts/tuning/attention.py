@@ -20,6 +20,8 @@ with without_compiler():
     from transformers.modeling_utils import AttentionInterface
 
 NAME = "crossprompt"
+ROOM = "prompt_length"  # the attribute of an encoder's configuration with the length of its layers' prompts
+ALIGNED = 8  # elements, at multiples of which the rows of a mask begin
 HIDDEN = -1e30  # added to the product with a hidden token; its weight is exactly 0
 
 # What an architecture may hand to its attention besides the mask without changing the result.
@@ -56,7 +58,7 @@ def attend(
             size).
         query: (batch, heads, tokens, head size).
         key, value: (batch, key heads, tokens, head size); a key head may serve several heads.
-        attention_mask: added to the products: (batch, 1, tokens or 1, tokens); None where nothing is hidden.
+        attention_mask: of `additive_mask`; None where nothing is hidden.
         scaling: factor on the products; one over the root of the head size by default.
         dropout: probability with which an attention weight is dropped.
 
@@ -70,8 +72,8 @@ def attend(
     if prompt is not None:
         prompt_key, prompt_value = (part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in prompt)
         key, value = torch.cat((prompt_key, key), dim=2), torch.cat((prompt_value, value), dim=2)
-        if attention_mask is not None:
-            attention_mask = nn.functional.pad(attention_mask, (prompt_key.shape[2], 0))
+    if attention_mask is not None:  # It has room for a prompt, which not every layer needs to have.
+        attention_mask = attention_mask[..., -key.shape[2] :]
     if key.shape[1] != query.shape[1]:
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
@@ -144,18 +146,32 @@ class PlainAttention(torch.autograd.Function):
         return of_query, of_key, of_value, None, None
 
 
-def additive_mask(mask_function: Any = bidirectional_mask_function, **arguments: Any) -> torch.Tensor | None:
+def additive_mask(
+    mask_function: Any = bidirectional_mask_function,
+    config: Any = None,
+    dtype: torch.dtype = torch.float32,
+    allow_is_bidirectional_skip: bool = False,
+    device: torch.device | str = "cpu",
+    **arguments: Any,
+) -> torch.Tensor | None:
     """What `attend` adds to the products: 0 where a query may look, a large negative number elsewhere.
 
     A plain padding mask is the same for every query and kept as one row; an encoder with local attention has its own
-    mask function and gets a row for each query.
+    mask function and gets a row for each query. Once for all layers, there is room for their prompts at the left, and
+    rows begin where PyTorch's attention wants them: (batch, 1, tokens or 1, room + tokens).
     """
-    allowed = sdpa_mask(mask_function=mask_function, **arguments)
+    # Whether nothing is hidden is asked on a CPU alone: a GPU would have to wait for the answer.
+    skip = allow_is_bidirectional_skip and torch.device(device).type == "cpu"
+    allowed = sdpa_mask(mask_function=mask_function, allow_is_bidirectional_skip=skip, device=device, **arguments)
     if allowed is None:
         return None
     if mask_function is bidirectional_mask_function:
         allowed = allowed[:, :, :1]
-    return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, HIDDEN)
+    room = getattr(config, ROOM, 0)
+    tokens = room + allowed.shape[-1]
+    mask = torch.zeros(*allowed.shape[:-1], -(-tokens // ALIGNED) * ALIGNED, dtype=dtype, device=allowed.device)
+    mask[..., room:tokens].masked_fill_(~allowed, HIDDEN)
+    return mask[..., :tokens]
 
 
 AttentionInterface.register(NAME, attend)

@@ -6,6 +6,7 @@ optimizer of PyTorch tells it of every step. That alone imports 1,100 modules: 1
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -38,8 +39,11 @@ class _Deferred:
 
 @contextlib.contextmanager
 def without_compiler() -> Iterator[None]:
-    """In the block an import of the compiler gives a stand-in; after it, or where it is there already, the real one."""
-    if COMPILER in sys.modules:
+    """In the block an import of the compiler gives a stand-in; after it, or where it is there already, the real one.
+
+    So it does where torchvision is installed, which transformers imports then and which needs the compiler itself.
+    """
+    if COMPILER in sys.modules or importlib.util.find_spec("torchvision"):
         yield
         return
     compiler, operator = _StandIn(COMPILER), _StandIn(OPERATOR)

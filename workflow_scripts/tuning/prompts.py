@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.tuning.attention import ROOM
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.dropout import drop
 from workflow_scripts.tuning.encoder import position_ids
@@ -48,6 +49,7 @@ class Prompts(nn.Module):
         self.dropout = dropout
         # A plain list: the modules belong to the encoder.
         self.layers: list[Any] = layers
+        setattr(config, ROOM, length)
 
     def of_texts(self, texts: int) -> torch.Tensor:
         """(layers, 2, texts, key heads, length, head size), freshly dropped out in training."""

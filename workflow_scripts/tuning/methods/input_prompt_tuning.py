@@ -38,7 +38,7 @@ class InputPrompts(nn.Module):
         """The encoder's inputs with embeddings (batch, length + tokens, width) in the place of ids; see `Prompts`."""
         words = encoder.get_input_embeddings()(inputs["input_ids"])
         texts, length = len(words) // len(prompts), len(prompts[0].vectors)
-        before = torch.cat([one.vectors.expand(texts, -1, -1) for one in prompts])
+        before = torch.cat([one.vectors.expand(texts, -1, -1) for one in prompts]).to(words.dtype)
         placed = {"inputs_embeds": torch.cat((before, words), dim=1)}
         for name, filler in (("attention_mask", 1), ("token_type_ids", 0)):
             if name in inputs:
