@@ -89,7 +89,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     """Some steps of one method on one task."""
     import torch
 
-    from workflow_scripts.tuning import loop
+    from workflow_scripts.tuning import gradients, loop
     from workflow_scripts.tuning.checkpoint import Checkpoint
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
     from workflow_scripts.tuning.model import build_together
@@ -109,7 +109,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = full_texts(kind, labels, batch * arguments.steps, length)
     models = [model.to(device) for model in build_together(arguments.folder, settings, touched_by(tokens), 1)]
     ended: list[float] = []
-    collate = loop.collate
+    collate = gradients.collate
 
     def note_time() -> None:
         if device.type == "cuda":
@@ -124,7 +124,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
         note_time()
         return {"none": 0.0}, 0.0
 
-    loop.collate = clocked  # type: ignore[assignment]
+    gradients.collate = clocked  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as name:
         checkpoint = Checkpoint(Path(name), "rehearsal", every=1e9)
         checkpoint.save = lambda *_: None  # type: ignore[method-assign]

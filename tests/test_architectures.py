@@ -32,7 +32,7 @@ from transformers import (
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.step import write_json
-from workflow_scripts.tuning import loop
+from workflow_scripts.tuning import gradients, loop
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.loop import train
 from workflow_scripts.tuning.model import build, restore
@@ -174,7 +174,7 @@ def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_pa
     assert set(moved) == {key for key in expected.tensors if not key.endswith(".touched")}
 
     def train_on(model: Any, stop_after: int) -> loop.Trained:
-        steps, collate = [], loop.collate
+        steps, collate = [], gradients.collate
 
         def counted(*arguments: Any) -> Any:
             steps.append(1)
@@ -183,7 +183,7 @@ def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_pa
             return collate(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "collate", counted)
+            patch.setattr(gradients, "collate", counted)
             validate = lambda model: ({"accuracy": 50.0}, 1.0)  # noqa: E731
             return train([model], tokens, made, [1e-2], validate, Checkpoint(tmp_path, "key", every=60), CPU)
 

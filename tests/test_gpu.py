@@ -18,13 +18,14 @@ from tiny import settings as tiny_settings
 from workflow_scripts.experiment.errors import Interrupted
 from workflow_scripts.tasks import kind_module, tagging
 from workflow_scripts.tasks.tokens import Tokens
-from workflow_scripts.tuning import gpus, loop
+from workflow_scripts.tuning import gpus, gradients, loop
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
 from workflow_scripts.tuning.loop import Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
+from workflow_scripts.tuning.recording import Recorder
 
 pytestmark = [
     pytest.mark.gpu,
@@ -63,6 +64,11 @@ def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> 
         assert here.tensors.keys() == there.tensors.keys()
         for name, tensor in there.tensors.items():
             torch.testing.assert_close(here.tensors[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
+
+
+def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings start kernel by kernel from now on."""
+    monkeypatch.setattr(gradients, "Recorder", lambda device: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,6 +123,7 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
         pytest.skip("ModernBERT has no biases")
     settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
     tokens = random_tokens(kind, 64)
+    unrecorded(monkeypatch)
     steps, fitted = [], loop.Portion.fitted
 
     def watched(portion, work, chosen):
@@ -170,21 +177,92 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
 
 
-def test_a_batch_that_the_gpu_does_not_hold_goes_through_in_parts_to_the_same_weights(encoders, tmp_path, caplog):
-    settings, tokens = tiny_settings(kind="tagging", batch_size=2048, epochs=1), random_tokens("tagging", 4096)
-    torch.cuda.reset_peak_memory_stats(GPU)
-    whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
-    (tmp_path / CHECKPOINT).unlink()
+@pytest.mark.parametrize("share", [0.7, 1.2], ids=["not the batch", "not the batch and its recording"])
+def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders, tmp_path, monkeypatch, caplog, share):
+    settings, tokens = tiny_settings(kind="tagging", batch_size=2048, epochs=3), random_tokens("tagging", 4096)
+    with monkeypatch.context() as patch:
+        unrecorded(patch)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(GPU)
+        whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
+        (tmp_path / CHECKPOINT).unlink()
     peak, total = 2**20 * memory_peak(GPU), torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
+    torch.cuda.set_per_process_memory_fraction(share * peak / total)
     try:
         parts = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert "out of memory with 2048 features at once, 1024 from now on" in caplog.text
-    assert parts.course.portion and parts.course.portion < 2048 == whole.course.portion
+    if share < 1:
+        assert "out of memory with 2048 features at once, 1024 from now on" in caplog.text
+        assert parts.course.portion and parts.course.portion < 2048 == whole.course.portion
     assert_same_weights(parts, whole, 1e-4)
+
+
+# Recordings
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
+    encoders, tmp_path, monkeypatch, name, kind, method
+):
+    if (name, method) == ("modernbert", "bitfit"):
+        pytest.skip("ModernBERT has no biases")
+    settings = tiny_settings(kind=kind, method=method, epochs=4)
+    tokens, made = random_tokens(kind, 80), []
+
+    def kept(device: torch.device) -> Recorder:
+        made.append(Recorder(device))
+        return made[-1]
+
+    monkeypatch.setattr(gradients, "Recorder", kept)
+    recorded = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
+    (tmp_path / CHECKPOINT).unlink()
+    assert made[0].records and 2 <= len(made[0].recordings) <= 3
+    unrecorded(monkeypatch)
+    plain = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
+    for here, there in zip(recorded.epochs, plain.epochs, strict=True):
+        assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
+        assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
+
+
+def test_a_candidate_that_diverges_leaves_the_recorded_others_as_they_would_be(encoders, tmp_path):
+    settings, tokens = tiny_settings(kind="tagging", epochs=4), random_tokens("tagging", 80)
+    together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e30, 1e-2])
+    (tmp_path / CHECKPOINT).unlink()
+    alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-2])
+    assert together.outcomes[0].diverged
+    assert_same_weights(Trained(together.outcomes[1:], alone.course), alone, 1e-4)
+
+
+def test_each_replay_draws_dropout_masks_of_its_own():
+    recorder, ones = Recorder(GPU), {"ones": torch.ones(100_000, device=GPU)}
+    drawn = [recorder.do(lambda batch: torch.nn.functional.dropout(batch["ones"], 0.5), ones, "work") for _ in range(5)]
+    assert len(recorder.recordings) == 1
+    for number, mask in enumerate(drawn):
+        assert mask.count_nonzero().item() == pytest.approx(50_000, abs=1_000)
+        assert not any(torch.equal(mask, other) for other in drawn[:number])
+
+
+def test_a_replay_reads_the_batch_that_it_is_given():
+    recorder = Recorder(GPU)
+    batches = [{"values": torch.arange(4, device=GPU) + number} for number in range(4)]
+    results = [recorder.do(lambda batch: batch["values"] * 2, batch, "work") for batch in batches]
+    assert len(recorder.recordings) == 1
+    assert [result.tolist() for result in results] == [[2 * (at + number) for at in range(4)] for number in range(4)]
+
+
+def test_work_that_cannot_be_recorded_is_done_all_the_same(caplog):
+    recorder, batch = Recorder(GPU), {"values": torch.arange(4, device=GPU)}
+    results = [recorder.do(lambda batch: batch["values"] * int(batch["values"][1]), batch, "work") for _ in range(4)]
+    assert [result.tolist() for result in results] == [[0, 1, 2, 3]] * 4
+    assert caplog.text.count("since they cannot be recorded") == 1
+    torch.rand(3, device=GPU)
+
+
+# Predictions
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,7 +29,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning import loop
+from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.loop import Trained, train
@@ -478,7 +478,7 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, varia
 def test_a_training_that_was_stopped_ends_with_the_same_bytes(encoders, tmp_path, monkeypatch, variant):
     made = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16", **VARIANTS[variant])
     tokens, steps = random_tokens("tagging", 40), []
-    line = loop.collate
+    line = gradients.collate
 
     def counted(*arguments: Any) -> Any:
         steps.append(1)
@@ -491,7 +491,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(encoders, tmp_path
         validate = lambda model: ({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())  # noqa: E731
         return train(models, tokens, made, [1e-2], validate, Checkpoint(folder, "key", every=60), CPU)
 
-    monkeypatch.setattr(loop, "collate", counted)
+    monkeypatch.setattr(gradients, "collate", counted)
     with pytest.raises(Interrupted, match="saved after step 8 of 15"):
         trained(tmp_path)
     found, expected = trained(tmp_path).outcomes[0], trained(tmp_path / "another").outcomes[0]

@@ -148,6 +148,6 @@ def test_ragged_rows_are_padded_at_the_right():
     ragged = Ragged(np.array([1, 2, 3, 4, 5, 6], dtype=np.int32), np.array([0, 3, 3, 4, 6]))
     assert len(ragged) == 4
     assert ragged.lengths().tolist() == [3, 0, 1, 2]
-    padded = ragged.padded([3, 0, 2], filler=-7)
+    padded = ragged.padded([3, 0, 2], filler=-7, length=4)
     assert padded.dtype == np.int64
-    assert padded.tolist() == [[5, 6, -7], [1, 2, 3], [4, -7, -7]]
+    assert padded.tolist() == [[5, 6, -7, -7], [1, 2, 3, -7], [4, -7, -7, -7]]

@@ -39,10 +39,10 @@ class Ragged:
         """The length of each row."""
         return np.diff(self.starts)
 
-    def padded(self, indices: Sequence[int] | np.ndarray, filler: int) -> np.ndarray:
-        """The chosen rows as an int64 array (rows, longest), filled up at the right."""
+    def padded(self, indices: Sequence[int] | np.ndarray, filler: int, length: int) -> np.ndarray:
+        """The chosen rows as an int64 array (rows, length), filled up at the right."""
         rows = [self[index] for index in indices]
-        result = np.full((len(rows), max(map(len, rows))), filler, dtype=np.int64)
+        result = np.full((len(rows), length), filler, dtype=np.int64)
         for target, row in zip(result, rows, strict=True):
             target[: len(row)] = row
         return result

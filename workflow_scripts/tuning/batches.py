@@ -15,25 +15,32 @@ BLOCK = 50
 
 
 def collate(
-    tokens: Tokens, chosen: np.ndarray, padding_id: int, targets: dict[str, int | None], device: torch.device
+    tokens: Tokens,
+    chosen: np.ndarray,
+    padding_id: int,
+    targets: dict[str, int | None],
+    device: torch.device,
+    length: int | None = None,
 ) -> Batch:
-    """The chosen features as tensors (batch, longest), filled up at the right.
+    """The chosen features as tensors (batch, length), filled up at the right.
 
-    `targets` are the columns that the loss reads, with the filler of those that are lists.
+    `targets` are the columns that the loss reads, with the filler of those that are lists; `length` is that of the
+    longest feature, or more.
     """
     token_ids = tokens.ragged("input_ids")
     lengths = token_ids.lengths()[chosen]
+    length = length or int(lengths.max())
     arrays = {
-        "input_ids": token_ids.padded(chosen, padding_id),
-        "attention_mask": (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64),
+        "input_ids": token_ids.padded(chosen, padding_id, length),
+        "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int64),
     }
     if "token_type_ids" in tokens.columns:
-        arrays["token_type_ids"] = tokens.ragged("token_type_ids").padded(chosen, 0)
+        arrays["token_type_ids"] = tokens.ragged("token_type_ids").padded(chosen, 0, length)
     for name, filler in targets.items():
         column = tokens.columns[name]
         if isinstance(column, Ragged):
             assert filler is not None, name
-            arrays[name] = column.padded(chosen, filler)
+            arrays[name] = column.padded(chosen, filler, length)
         else:
             arrays[name] = column[chosen].astype(np.int64)
     return {name: _to_device(array, device) for name, array in arrays.items()}

@@ -14,8 +14,6 @@ from workflow_scripts.tuning.gpus import claim_gpu
 def find_device() -> torch.device:
     """The GPU that the scheduler gave to this job, or one that no other job holds; the CPU where there is none."""
     claim_gpu()
-    # cuDNN plans its attention anew for every shape: 0.8 ms each way and layer on an H200, most of a step's time.
-    torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

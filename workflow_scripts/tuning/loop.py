@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
-from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
-from workflow_scripts.tuning.batches import collate, training_batches
+from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
+from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.memory import Portion
-from workflow_scripts.tuning.model import TunedModel, forward_together
-from workflow_scripts.tuning.predict import lower_precision, padding_id
+from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -169,7 +168,6 @@ def train(
 
     Raises Interrupted after SIGTERM, with the state saved.
     """
-    kind = kind_module(settings["kind"])
     candidates = [
         Candidate(model, rate, optimizer_of(model, rate, settings, device), Outcome())
         for model, rate in zip(models, learning_rates, strict=True)
@@ -179,32 +177,18 @@ def train(
     steps = steps_an_epoch * settings["epochs"]
     course = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=course.step)
+    gradients = Gradients(tokens, settings, device)
     portion = Portion(course.portion or settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
 
-    def gradient(parts: list[np.ndarray]) -> torch.Tensor:
-        """Leave the gradient of a batch in the parameters; its losses (models,)."""
-        batches = [collate(tokens, part, padding_id(models[0]), kind.TARGETS, device) for part in parts]
-        counts = [kind.counted(batch) for batch in batches] if len(batches) > 1 else [1]
-        active = running()
-        losses = torch.zeros(len(active), device=device)
-        for candidate in active:  # what an attempt has left that the memory did not hold
-            candidate.optimizer.zero_grad(set_to_none=True)
-        for batch, count in zip(batches, counts, strict=True):
-            with lower_precision(device, settings["precision"]):
-                logits = forward_together([candidate.model for candidate in active], batch)
-                part = torch.stack([kind.loss(values, batch) for values in logits]) * (count / sum(counts))
-            part.sum().backward()
-            losses += part.detach()
-        return losses
-
     def take_step(chosen: np.ndarray, epoch: int) -> None:
         """One step of every candidate that is still running."""
         factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
         active = running()
-        losses = portion.fitted(gradient, chosen)
+        sharing, optimizers = [one.model for one in active], [one.optimizer for one in active]
+        losses = portion.fitted(lambda parts: gradients.of(sharing, optimizers, parts), chosen)
         course.portion = portion.features
         course.step += 1
         course.examples += len(chosen)
@@ -214,7 +198,7 @@ def train(
             group["lr"] = candidate.learning_rate * factor
             norm = torch.nn.utils.clip_grad_norm_(group["params"], settings["gradient_clipping"])
             candidate.optimizer.step()
-            candidate.optimizer.zero_grad(set_to_none=True)
+            gradients.release(candidate.optimizer)
             candidate.outcome.losses.append(loss)
             candidate.outcome.norms.append(norm.detach())
         if shown:

@@ -1,0 +1,80 @@
+"""The gradient of a batch, left in the parameters of the models that share it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from workflow_scripts.tasks import kind_module
+from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.tuning.batches import Batch, collate
+from workflow_scripts.tuning.model import TunedModel, forward_together
+from workflow_scripts.tuning.predict import lower_precision, padding_id
+from workflow_scripts.tuning.recording import Recorder
+
+STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
+
+
+class Gradients:
+    """Computes losses and their gradients.
+
+    On a GPU the work is recorded, unless the encoder is compiled or the method is the user's own: that may decide in
+    Python what to do next.
+
+    Args:
+        tokens: the training features.
+        settings: the merged settings of the run.
+        device: where the models are.
+    """
+
+    def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device) -> None:
+        self.tokens = tokens
+        self.settings = settings
+        self.device = device
+        self.kind = kind_module(settings["kind"])
+        recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
+        self.recorder = Recorder(device) if recordable else None
+
+    def of(
+        self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
+    ) -> torch.Tensor:
+        """The losses (models,) of a batch whose features go through the encoder in parts."""
+        batches = [self._collated(models[0], part) for part in parts]
+        if len(batches) > 1:
+            counts = [self.kind.counted(batch) for batch in batches]
+            shares = [count / sum(counts) for count in counts]
+            self._clear(optimizers)
+            losses = [self._add(models, batch, share) for batch, share in zip(batches, shares, strict=True)]
+            return torch.stack(losses).sum(0)
+
+        def whole(batch: Batch) -> torch.Tensor:
+            self._clear(optimizers)
+            return self._add(models, batch)
+
+        if self.recorder is None:
+            return whole(batches[0])
+        return self.recorder.do(whole, batches[0], kind=tuple(map(id, models)))
+
+    def release(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the memory of used gradients back, but for that which a recording writes to."""
+        if self.recorder is None:
+            self._clear([optimizer])
+
+    def _clear(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=self.recorder is None)
+
+    def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
+        length = int(self.tokens.ragged("input_ids").lengths()[features].max())
+        if self.recorder is not None:
+            length = max(length, min(-(-length // STEP) * STEP, self.settings["max_length"]))
+        return collate(self.tokens, features, padding_id(model), self.kind.TARGETS, self.device, length)
+
+    def _add(self, models: Sequence[TunedModel], batch: Batch, share: float = 1.0) -> torch.Tensor:
+        """Add the gradient of a share of the losses; that share of them (models,)."""
+        with lower_precision(self.device, self.settings["precision"]):
+            logits = forward_together(models, batch)
+            losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * share
+        losses.sum().backward()
+        return losses.detach()
