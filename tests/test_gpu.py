@@ -16,7 +16,7 @@ from tiny import LABELS, PADDING, random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
 from workflow_scripts.experiment.errors import Interrupted
-from workflow_scripts.tasks import kind_module, tagging
+from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import gpus, gradients, loop
 from workflow_scripts.tuning.batches import collate
@@ -156,15 +156,15 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path
 def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp_path, monkeypatch, method):
     """Dropout on: the GPU's random numbers go on where they were, too."""
     settings = tiny_settings(kind="tagging", method=method, epochs=3, dropout=0.1)
-    tokens, loss, calls = random_tokens("tagging", 40), tagging.loss, []
+    tokens, collate, calls = random_tokens("tagging", 40), gradients.collate, []
 
-    def watched_loss(*arguments):
+    def counted(*arguments):
         calls.append(None)
         if len(calls) == 8:
             os.kill(os.getpid(), signal.SIGTERM)
-        return loss(*arguments)
+        return collate(*arguments)
 
-    monkeypatch.setattr(tagging, "loss", watched_loss)
+    monkeypatch.setattr(gradients, "collate", counted)
     with pytest.raises(Interrupted, match="saved after step 8 of 15"):
         trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     resumed = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])

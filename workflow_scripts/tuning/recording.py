@@ -86,12 +86,15 @@ class Recorder:
     def _record(self, work: Work, batch: Batch, key: Hashable) -> None:
         """Record the work, or none from now on where it cannot be recorded."""
         batch = {name: tensor.clone() for name, tensor in batch.items()}
-        graph = torch.cuda.CUDAGraph()
+        graph, generator = torch.cuda.CUDAGraph(), torch.cuda.default_generators[self.stream.device.index]
+        random = generator.clone_state()
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 result = work(batch)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
+            # The generator would go on believing that it is recorded.
+            generator.graphsafe_set_state(random)
         else:
             self.recordings[key] = Recording(graph, batch, result)
             return
