@@ -1,5 +1,6 @@
 """A tuned model: an encoder, what a method adds to it or frees in it, and a head."""
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Sequence
@@ -100,9 +101,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
         inputs = first.prompts.place([model.prompts for model in models], inputs, first.encoder)
-    device = batch["input_ids"].device.type
-    autocast = torch.is_autocast_enabled(device) and not getattr(first.encoder, WHOLE, False)
-    with torch.autocast(device, enabled=autocast):
+    whole = getattr(first.encoder, WHOLE, False)
+    with torch.autocast(batch["input_ids"].device.type, enabled=False) if whole else contextlib.nullcontext():
         output = first.encoder(**inputs)
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (before := states.shape[1] - batch["input_ids"].shape[1]) > 0:
