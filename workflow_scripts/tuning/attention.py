@@ -40,7 +40,8 @@ HARMLESS = {
     "deterministic",
 }
 
-# cuDNN plans its attention for each new shape: 0.8 ms each way and layer on an H200, most of a step while lengths are new.
+# cuDNN plans its attention for each new shape: 0.8 ms each way and layer on an H200, most of a step while lengths are
+# new.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
 
