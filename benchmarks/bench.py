@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
 RECIPES = ("usual", "best_flags")
 LABELS = ["0", "1"]
+LOGGED = 10  # steps between two losses of the peers
 SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "e5-small",
@@ -74,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run every contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
+    if arguments.rows < LOGGED * SETTINGS["batch_size"]:
+        sys.exit(f"--rows must be {LOGGED * SETTINGS['batch_size']} or more: the Trainer tells a loss every {LOGGED} steps")
     device = find_device()
     precision = find_precision(arguments.precision, device)
     result: dict[str, Any] = {
