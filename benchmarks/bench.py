@@ -75,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run every contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
-    if arguments.rows < LOGGED * SETTINGS["batch_size"]:
-        sys.exit(f"--rows must be {LOGGED * SETTINGS['batch_size']} or more: the Trainer tells a loss every {LOGGED} steps")
+    if arguments.rows < (fewest := LOGGED * SETTINGS["batch_size"]):
+        sys.exit(f"--rows must be {fewest} or more: the Trainer tells a loss every {LOGGED} steps")
     device = find_device()
     precision = find_precision(arguments.precision, device)
     result: dict[str, Any] = {
