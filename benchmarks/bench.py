@@ -26,16 +26,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from workflow_scripts.experiment.machine import processor
-from workflow_scripts.tuning.device import find_device, find_precision
+from benchmarks.peers import LOGGED
+from workflow_scripts.tuning.device import device_name, find_device, find_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
 RECIPES = ("usual", "best_flags")
 LABELS = ["0", "1"]
-LOGGED = 10  # steps between two losses of the peers
 SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "e5-small",
@@ -80,7 +77,7 @@ def main() -> None:
     device = find_device()
     precision = find_precision(arguments.precision, device)
     result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "device": device_name(device),
         "threads": arguments.threads,
         "rows": arguments.rows,
         "precision": precision,

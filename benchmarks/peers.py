@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 WARM_UP = 3  # steps
+LOGGED = 10  # steps between two losses
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,7 +105,7 @@ def main() -> None:
                 train_sampling_strategy="group_by_length" if best else "random",
                 save_strategy="no",
                 report_to="none",
-                logging_steps=10,
+                logging_steps=LOGGED,
                 disable_tqdm=True,
                 seed=settings["seed"],
             ),

@@ -26,6 +26,7 @@ from workflow_scripts.tuning.loop import Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.recording import Recorder
+from workflow_scripts.tuning.runs import touched_by
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,14 +34,11 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parent.parent
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-CHECKPOINT = ".checkpoint-key.safetensors"
 KINDS = tuple(LABELS)
 METHODS = ("fine_tuning", "prompt_tuning", "input_prompt_tuning", "linear_probe", "bitfit", "lora")
+TUNED = [(name, method) for name in ("xlm-roberta", "modernbert") for method in METHODS]
+TUNED.remove(("modernbert", "bitfit"))  # It has no biases.
 TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "modernbert")
-
-
-def touched_by(tokens: Tokens) -> torch.Tensor:
-    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
 
 
 def built(folder: Path, settings: dict[str, Any], tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
@@ -54,9 +52,11 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
 def trained(
     folder: Path, settings: dict[str, Any], tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
 ) -> Trained:
-    """A training from the start, or from the checkpoint in the place."""
-    models = built(folder, settings, tokens, device, len(rates))
-    return train(models, tokens, settings, rates, nothing_to_validate, Checkpoint(place, "key", every=1e9), device)
+    """A training from the start, or from the checkpoint that a stopped one has left in the place."""
+    models, checkpoint = built(folder, settings, tokens, device, len(rates)), Checkpoint(place, "key", every=1e9)
+    outcome = train(models, tokens, settings, rates, nothing_to_validate, checkpoint, device)
+    checkpoint.remove()
+    return outcome
 
 
 def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> None:
@@ -89,16 +89,12 @@ def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+@pytest.mark.parametrize(("name", "method"), TUNED)
 def test_a_training_takes_the_course_that_it_takes_on_a_cpu(encoders, tmp_path, name, method):
-    if (name, method) == ("modernbert", "bitfit"):
-        pytest.skip("ModernBERT has no biases")
     settings, tokens = tiny_settings(kind="tagging", method=method, epochs=3), random_tokens("tagging", 80)
     outcomes = []
     for device in (CPU, GPU):
         outcomes.append(trained(encoders[name], settings, tokens, tmp_path, device, rates=[1e-3]).outcomes[0])
-        (tmp_path / CHECKPOINT).unlink()
     for here, there in zip(outcomes[0].epochs, outcomes[1].epochs, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
@@ -115,12 +111,9 @@ def waiting_is_an_error() -> Iterator[None]:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+@pytest.mark.parametrize(("name", "method"), TUNED)
 def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method, kind, precision):
     """But for every tenth, when the loss is written down: between them the GPU always has work in its queue."""
-    if (name, method) == ("modernbert", "bitfit"):
-        pytest.skip("ModernBERT has no biases")
     settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
     tokens = random_tokens(kind, 64)
     unrecorded(monkeypatch)
@@ -145,10 +138,8 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
 def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path):
     settings, tokens, rates = tiny_settings(kind="tagging"), random_tokens("tagging", 40), [1e-2, 1e-3, 1e-4]
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, rates)
-    (tmp_path / CHECKPOINT).unlink()
     for outcome, rate in zip(together.outcomes, rates, strict=True):
         alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [rate])
-        (tmp_path / CHECKPOINT).unlink()
         assert_same_weights(Trained([outcome], together.course), alone, 1e-4)
 
 
@@ -168,7 +159,6 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
     with pytest.raises(Interrupted, match="saved after step 8 of 15"):
         trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     resumed = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
-    (tmp_path / CHECKPOINT).unlink()
     whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     assert resumed.course.step == whole.course.step == 15
     # Not bit for bit: a GPU adds up in an order of its own each time.
@@ -185,7 +175,6 @@ def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(GPU)
         whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
-        (tmp_path / CHECKPOINT).unlink()
     peak, total = 2**20 * memory_peak(GPU), torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(share * peak / total)
@@ -202,14 +191,11 @@ def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders
 # Recordings
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert"])
+@pytest.mark.parametrize(("name", "method"), TUNED)
 def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
     encoders, tmp_path, monkeypatch, name, kind, method
 ):
-    if (name, method) == ("modernbert", "bitfit"):
-        pytest.skip("ModernBERT has no biases")
     settings = tiny_settings(kind=kind, method=method, epochs=4)
     tokens, made = random_tokens(kind, 80), []
 
@@ -219,7 +205,6 @@ def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
 
     monkeypatch.setattr(gradients, "Recorder", kept)
     recorded = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
-    (tmp_path / CHECKPOINT).unlink()
     assert made[0].records and 2 <= len(made[0].recordings) <= 3
     unrecorded(monkeypatch)
     plain = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
@@ -231,7 +216,6 @@ def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
 def test_a_candidate_that_diverges_leaves_the_recorded_others_as_they_would_be(encoders, tmp_path):
     settings, tokens = tiny_settings(kind="tagging", epochs=4), random_tokens("tagging", 80)
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e30, 1e-2])
-    (tmp_path / CHECKPOINT).unlink()
     alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-2])
     assert together.outcomes[0].diverged
     assert_same_weights(Trained(together.outcomes[1:], alone.course), alone, 1e-4)
@@ -281,7 +265,6 @@ def test_a_compiled_encoder_is_trained_to_the_same_losses(encoders, tmp_path, me
     for compiled in (False, True):
         settings = tiny_settings(kind="tagging", method=method, compile=compiled, epochs=1)
         outcome = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
-        (tmp_path / CHECKPOINT).unlink()
         losses.append(outcome.epochs[0].training_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 

@@ -32,14 +32,11 @@ from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, le
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.runs import touched_by
 
 CPU = torch.device("cpu")
 KINDS = tuple(LABELS)
 METHODS = ("fine_tuning", "prompt_tuning")
-
-
-def touched_by(tokens: Tokens) -> torch.Tensor:
-    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
 
 
 def built(folder: Path, settings: dict[str, Any], tokens: Tokens) -> TunedModel:

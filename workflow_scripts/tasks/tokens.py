@@ -35,9 +35,9 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.starts[index] : self.starts[index + 1]]
 
-    def lengths(self) -> np.ndarray:
-        """The length of each row."""
-        return np.diff(self.starts)
+    def lengths(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """The length of each row, or of the chosen ones."""
+        return np.diff(self.starts) if indices is None else self.starts[indices + 1] - self.starts[indices]
 
     def padded(self, indices: Sequence[int] | np.ndarray, filler: int, length: int) -> np.ndarray:
         """The chosen rows as an int64 array (rows, length), filled up at the right."""

@@ -28,7 +28,7 @@ def collate(
     longest feature, or more.
     """
     token_ids = tokens.ragged("input_ids")
-    lengths = token_ids.lengths()[chosen]
+    lengths = token_ids.lengths(chosen)
     length = length or int(lengths.max())
     arrays = {
         "input_ids": token_ids.padded(chosen, padding_id, length),

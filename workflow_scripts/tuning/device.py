@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 
+from workflow_scripts.experiment.machine import processor
 from workflow_scripts.tuning.dropout import seed_dropout
 from workflow_scripts.tuning.gpus import claim_gpu
 
@@ -15,6 +16,11 @@ def find_device() -> torch.device:
     """The GPU that the scheduler gave to this job, or one that no other job holds; the CPU where there is none."""
     claim_gpu()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called: the GPU, or the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def find_precision(wanted: str, device: torch.device) -> str:

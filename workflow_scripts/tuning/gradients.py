@@ -66,8 +66,9 @@ class Gradients:
             optimizer.zero_grad(set_to_none=self.recorder is None)
 
     def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
-        length = int(self.tokens.ragged("input_ids").lengths()[features].max())
+        length = None
         if self.recorder is not None:
+            length = int(self.tokens.ragged("input_ids").lengths(features).max())
             length = max(length, min(-(-length // STEP) * STEP, self.settings["max_length"]))
         return collate(self.tokens, features, padding_id(model), self.kind.TARGETS, self.device, length)
 

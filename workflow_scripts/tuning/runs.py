@@ -21,11 +21,10 @@ from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
-from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.step import write_json, written
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
-from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
+from workflow_scripts.tuning.device import device_name, find_device, find_precision, memory_peak
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
@@ -90,7 +89,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
             "encoder_parameters": encoder["parameters"],
             "peak_memory_mb": memory_peak(device),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
             "versions": {package: version(package) for package in ("torch", "transformers", "numpy")},
         }
