@@ -93,7 +93,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     from workflow_scripts.tuning.checkpoint import Checkpoint
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
     from workflow_scripts.tuning.model import build_together
-    from workflow_scripts.tuning.runs import touched_by
+    from workflow_scripts.tuning.embedding import ids_in
 
     torch.set_num_threads(arguments.threads)
     device, task, method = find_device(), arguments.task, arguments.method
@@ -107,7 +107,8 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     if method == "prompt_tuning":
         settings |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}
     tokens = full_texts(kind, labels, batch * arguments.steps, length)
-    models = [model.to(device) for model in build_together(arguments.folder, settings, touched_by(tokens), 1)]
+    ids = ids_in(tokens)
+    models = [model.to(device) for model in build_together(arguments.folder, settings, ids, 1, ids)]
     ended: list[float] = []
     collate = gradients.collate
 

@@ -403,8 +403,8 @@ def test_a_fine_tuned_vector_is_the_librarys_with_the_runs_weights(place):
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
     """Prompts, their shifted positions and all."""
-    model, run = load_run(place / "encoder", place / method, CPU)
     tokens = read_tokens(place / "de-test/tokens.json")
+    model, run = load_run(place / "encoder", place / method, CPU, [tokens])
     vectors = first_token_vectors(model, tokens, run, CPU)
     with torch.no_grad():
         expected = model.eval().head(torch.from_numpy(vectors)).numpy()
@@ -415,8 +415,8 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
 
 
 def test_vectors_do_not_depend_on_the_other_texts_or_their_order(place):
-    model, run = load_run(place / "encoder", place / "prompt_tuning", CPU)
     tokens = read_tokens(place / "de-test/tokens.json")
+    model, run = load_run(place / "encoder", place / "prompt_tuning", CPU, [tokens])
     whole = first_token_vectors(model, tokens, run, CPU)
     order = np.random.default_rng(0).permutation(ROWS)
     np.testing.assert_allclose(first_token_vectors(model, tokens.chosen(order), run, CPU), whole[order], atol=1e-5)

@@ -16,7 +16,7 @@ from snakemake_runs import ROOT
 from test_methods import VARIANTS as NEW_VARIANTS
 from test_prompts import assert_close, batch_of, inputs_of
 from test_tuning import built, equal, tune
-from tiny import SIZES, SPECIAL, random_tokens
+from tiny import PADDING, SIZES, SPECIAL, VOCABULARY, random_tokens
 from tiny import settings as tiny_settings
 from transformers import (
     AutoModel,
@@ -34,6 +34,7 @@ from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.step import write_json
 from workflow_scripts.tuning import gradients, loop
 from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.loop import train
 from workflow_scripts.tuning.model import build, restore
 from workflow_scripts.tuning.predict import logits
@@ -116,6 +117,26 @@ def test_an_encoder_is_loaded_as_the_library_loads_it(folders, name):
     assert (getattr(model.encoder, "pooler", None) is not None) == with_pooler
     if with_pooler:
         assert_close(ours.pooler_output, theirs.pooler_output)
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "fine_tuning", "input_prompt_tuning"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_rows_of_a_texts_words_give_the_states_of_the_whole_table(folders, name, method):
+    batch = batch_of("tagging", "bert" if name == "mBERT" else name)
+    settings = tiny_settings(kind="tagging", method=method)
+    ids = batch["input_ids"].unique()
+    logits = []
+    for kept in (None, ids):
+        seed_everything(1)
+        model = build(folders[name], settings, touched=ids[1:4], ids=kept).eval()
+        logits.append(model(batch))
+    assert torch.equal(*logits)
+    words = model.encoder.get_input_embeddings()
+    table = words.words if method == "fine_tuning" else words
+    assert len(ids) <= len(table.weight) <= len(ids) + 1  # the padding's besides
+    absent = min(set(range(VOCABULARY)) - set(ids.tolist()) - {PADDING})
+    with pytest.raises(IndexError):
+        model({**batch, "input_ids": torch.full_like(batch["input_ids"], absent)})
 
 
 def test_no_pooler_is_made_up_for_an_old_checkpoint_without_one(tmp_path):

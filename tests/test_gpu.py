@@ -26,7 +26,7 @@ from workflow_scripts.tuning.loop import Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.recording import Recorder
-from workflow_scripts.tuning.runs import touched_by
+from workflow_scripts.tuning.embedding import ids_in
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,7 +42,7 @@ TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra",
 
 
 def built(folder: Path, settings: dict[str, Any], tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
-    return [model.to(device) for model in build_together(folder, settings, touched_by(tokens), count)]
+    return [model.to(device) for model in build_together(folder, settings, ids_in(tokens), count)]
 
 
 def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:

@@ -32,7 +32,7 @@ from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, le
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
-from workflow_scripts.tuning.runs import touched_by
+from workflow_scripts.tuning.embedding import ids_in
 
 CPU = torch.device("cpu")
 KINDS = tuple(LABELS)
@@ -42,7 +42,7 @@ METHODS = ("fine_tuning", "prompt_tuning")
 def built(folder: Path, settings: dict[str, Any], tokens: Tokens) -> TunedModel:
     """The model as the step `train` begins with it."""
     seed_everything(settings["seed"])
-    return build(folder, settings, touched_by(tokens))
+    return build(folder, settings, ids_in(tokens))
 
 
 def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
@@ -127,7 +127,7 @@ def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, 
         rest = {key: value for key, value in model.tuned_parameters().items() if id(value) not in words}
         return word_vectors(model), rest
 
-    few, few_rest = after_training(touched_by(tokens))
+    few, few_rest = after_training(ids_in(tokens))
     all_, all_rest = after_training(None)
     torch.testing.assert_close(few, all_, rtol=0, atol=1e-6)
     assert few_rest.keys() == all_rest.keys()
@@ -136,9 +136,21 @@ def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, 
     moved = (few != table).any(1)
     assert not moved[PADDING]
     expected = torch.zeros(VOCABULARY, dtype=torch.bool)
-    expected[touched_by(tokens)] = True
+    expected[ids_in(tokens)] = True
     expected[PADDING] = False
     assert torch.equal(moved, expected)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning", "input_prompt_tuning"])
+def test_a_job_that_keeps_the_rows_of_its_texts_trains_to_the_same_bits(encoders, method, weight_decay):
+    settings = tiny_settings(method=method, epochs=1, weight_decay=weight_decay, prompt_length=4)
+    tokens = random_tokens("sentence_pair", 20)
+    found = []
+    for ids in (None, ids_in(tokens)):
+        (model,) = build_together(encoders["xlm-roberta"], settings, ids_in(tokens), 1, ids)
+        found.append(tune(model, tokens, settings).tensors)
+    assert equal(*found)
 
 
 def test_with_weight_decay_the_whole_table_is_trained(encoders):
@@ -149,7 +161,7 @@ def test_with_weight_decay_the_whole_table_is_trained(encoders):
     before = word_vectors(model).clone()
     tune(model, tokens, settings)
     after = word_vectors(model)
-    untouched = sorted(set(range(VOCABULARY)) - set(touched_by(tokens).tolist()) - {PADDING})
+    untouched = sorted(set(range(VOCABULARY)) - set(ids_in(tokens).tolist()) - {PADDING})
     assert (after[untouched].abs() < before[untouched].abs()).all()
 
 

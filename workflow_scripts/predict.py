@@ -40,12 +40,13 @@ def main(arguments: argparse.Namespace) -> None:
 
     read_encoder(arguments.encoder)
     device = find_device()
-    model, settings = load_run(arguments.encoder.parent, arguments.run, device)
+    texts = [read_tokens(file) for file in arguments.tokens]
+    model, settings = load_run(arguments.encoder.parent, arguments.run, device, texts)
     record = {}
-    for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
+    for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
         file = predictions_file(arguments.record, language)
-        write_predictions(file, predict(model, read_tokens(tokens_file), rows, settings, device))
+        write_predictions(file, predict(model, tokens, rows, settings, device))
         record[language] = sha256(file)
         logger.info("%s: %d predictions", language, len(rows))
     write_json(arguments.record, record)

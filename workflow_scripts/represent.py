@@ -46,17 +46,17 @@ def main(arguments: argparse.Namespace) -> None:
     read_encoder(arguments.encoder)
     settings = arguments.settings
     device = find_device()
-    texts = {name: settings[name] for name in ("task", "max_length")}
+    texts = [read_tokens(file) for file in arguments.tokens]
     if arguments.weights:
-        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, device, **texts)
+        read = {name: settings[name] for name in ("task", "max_length")}
+        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, device, texts, **read)
     else:
         of_model = {**settings, "precision": find_precision(settings["precision"], device)}
-        model = untuned_model(arguments.encoder.parent, of_model["precision"]).to(device)
+        model = untuned_model(arguments.encoder.parent, of_model["precision"], texts).to(device)
     wanted = candidates((row["id"] for row in read_rows(arguments.english, settings["kind"])), settings["samples"])
     record = {}
-    for language, tokens_file, rows_file in zip(arguments.languages, arguments.tokens, arguments.rows, strict=True):
+    for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
-        tokens = read_tokens(tokens_file)
         features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
         labels, untranslated = by_translation([row for row in rows if row["id"] in wanted], settings["untranslated"])
         if not labels:

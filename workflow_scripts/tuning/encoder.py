@@ -43,10 +43,13 @@ def load_encoder(
     _refuse_causal(model)
     if check is not None:
         check(model)
-    weights = _read_weights(folder)
     prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
-    weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
+        words = model.get_input_embeddings().weight
+        (table,) = [name for name, parameter in model.named_parameters() if parameter is words]
+        # Mapped apart from the rest, so that its pages leave the memory when `keep_rows` lets go of it.
+        weights[table] = _read_weights(folder, prefix)[table]
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
@@ -94,11 +97,15 @@ def _weight_names(folder: Path) -> list[str]:
     return [name for found in _of_each_file(folder, names) for name in found]
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint's tensors, memory-mapped."""
+def _read_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors by their names without the prefix, memory-mapped."""
     from safetensors.torch import load_file
 
-    return {name: tensor for found in _of_each_file(folder, load_file) for name, tensor in found.items()}
+    return {
+        name.removeprefix(prefix): tensor
+        for found in _of_each_file(folder, load_file)
+        for name, tensor in found.items()
+    }
 
 
 def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
@@ -130,6 +137,11 @@ def first_position(encoder: Any) -> int:
 def positions_available(encoder: Any) -> int:
     """How many tokens the encoder has positions for."""
     return int(encoder.config.max_position_embeddings) - first_position(encoder)
+
+
+def padding_id(encoder: Any) -> int:
+    """The id that fills up short texts; the attention mask hides it."""
+    return int(encoder.config.pad_token_id or 0)
 
 
 def position_ids(encoder: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:

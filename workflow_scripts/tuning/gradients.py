@@ -9,8 +9,9 @@ import torch
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate
+from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.model import TunedModel, forward_together
-from workflow_scripts.tuning.predict import lower_precision, padding_id
+from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
 STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
@@ -70,7 +71,7 @@ class Gradients:
         if self.recorder is not None:
             length = int(self.tokens.ragged("input_ids").lengths(features).max())
             length = max(length, min(-(-length // STEP) * STEP, self.settings["max_length"]))
-        return collate(self.tokens, features, padding_id(model), self.kind.TARGETS, self.device, length)
+        return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, self.device, length)
 
     def _add(self, models: Sequence[TunedModel], batch: Batch, share: float = 1.0) -> torch.Tensor:
         """Add the gradient of a share of the losses; that share of them (models,)."""

@@ -15,10 +15,12 @@ from torch.nn.utils import parametrize
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import read_json
 from workflow_scripts.tasks import kind_module
+from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
+from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import load_encoder, positions_available
 from workflow_scripts.tuning.first_token import compute_first_token_alone
 from workflow_scripts.tuning.prompts import Prompts
@@ -137,13 +139,16 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
     return module
 
 
-def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+def build(
+    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, ids: torch.Tensor | None = None
+) -> TunedModel:
     """The model at the start of training.
 
     Args:
         folder: the encoder's folder.
         settings: the merged settings of the run.
         touched: the vocabulary ids in the training data, ascending; None trains every row of the embeddings.
+        ids: the vocabulary ids in all texts that the model will read; None keeps every row of the embeddings.
 
     Raises UserError when the texts and the prompts need more positions than the encoder has.
     """
@@ -157,6 +162,8 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
         )
     encoder.requires_grad_(False)
     model = _add_head(encoder, settings, touched)
+    if ids is not None and not settings.get("module"):  # A user's own method may read the table itself.
+        keep_rows(encoder, ids)
     replace_dropout(model)
     if model.reads_first_token_alone():
         compute_first_token_alone(encoder)
@@ -168,11 +175,11 @@ def build(folder: Path, settings: dict[str, Any], touched: torch.Tensor | None) 
 
 
 def build_together(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int
+    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
 ) -> list[TunedModel]:
     """`count` models at the start of training, all with the settings' seed; a frozen encoder is loaded once for all."""
     seed_everything(settings["seed"])
-    models = [build(folder, settings, touched)]
+    models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
         seed_everything(settings["seed"])
         models.append(_add_head(models[0].encoder, settings, touched))
@@ -191,19 +198,20 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
 def use_bfloat16(encoder: Any) -> None:
     """Keep what is frozen in bfloat16, which autocast would convert in every step, and so the states between layers.
 
-    Embeddings stay as they are, memory-mapped. An encoder of which nothing is tuned then needs no autocast, whose
+    Embeddings stay in float32. An encoder of which nothing is tuned then needs no autocast, whose
     conversions around every normalisation were a quarter of the kernels of a step on a GPU. Else only frozen matrices
     are converted: what is tuned stays in float32, a bias beside one of them too.
     """
     # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
     first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
     whole = not any(parameter.requires_grad for parameter in encoder.parameters())
-    kept = set(first.modules())
+    kept, words = set(first.modules()), encoder.get_input_embeddings()
     for module in encoder.modules():
-        if module not in kept and (whole or isinstance(module, nn.Linear)):
-            for parameter in module.parameters(recurse=False):
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data.to(torch.bfloat16)
+        converted = module not in kept and (whole or isinstance(module, nn.Linear))
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad and (converted or module is not words):
+                # What stays as it is, is copied too: one view of the mapped checkpoint would hold on to all its pages.
+                parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
     setattr(encoder, WHOLE, whole)
     first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
@@ -222,11 +230,13 @@ def compile_layers(encoder: Any) -> None:
         module.compile(dynamic=True)
 
 
-def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TunedModel:
-    """The model as a run stored it. Raises UserError when the tensors are not those of such a run."""
+def restore(
+    folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
+) -> TunedModel:
+    """The model as a run stored it, for texts with some vocabulary ids, or with any. Raises UserError when the tensors are not those of such a run."""
     touched = next((tensor for name, tensor in tensors.items() if name.endswith(".touched")), None)
     try:
-        model = build(folder, settings, touched)
+        model = build(folder, settings, touched, ids)
     except IndexError as error:
         raise UserError(f"the stored weights are of an encoder with a larger vocabulary ({error})") from error
     for _, module, name in reparameterised(model):
@@ -240,13 +250,16 @@ def restore(folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Ten
     return model
 
 
-def load_run(folder: Path, run: Path, device: torch.device, **changes: Any) -> tuple[TunedModel, dict[str, Any]]:
+def load_run(
+    folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
+) -> tuple[TunedModel, dict[str, Any]]:
     """The model of a run's folder on a device, and its settings with some of them changed.
 
     Args:
         folder: the encoder's folder.
         run: holds `weights.safetensors` and `run.json`.
         device: an automatic precision is that of this device, which need not be the one that trained.
+        texts: all that the model will read.
         changes: settings other than the run's, where the model is to read other texts than those it was tuned on.
 
     Raises UserError when a file is missing, damaged or of another model.
@@ -261,4 +274,4 @@ def load_run(folder: Path, run: Path, device: torch.device, **changes: Any) -> t
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
-    return restore(folder, settings, tensors).to(device), settings
+    return restore(folder, settings, tensors, ids_in(*texts)).to(device), settings

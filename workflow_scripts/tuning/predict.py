@@ -11,6 +11,7 @@ from workflow_scripts.corpora.schema import Row
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate, prediction_batches
+from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.memory import Portion
 from workflow_scripts.tuning.model import TunedModel
 
@@ -43,7 +44,7 @@ def logits(
     portion = Portion(BATCH_SIZE)
 
     def forward(parts: list[np.ndarray]) -> list[tuple[torch.Tensor, Batch]]:
-        batches = [collate(tokens, part, padding_id(model), targets, device) for part in parts]
+        batches = [collate(tokens, part, padding_id(model.encoder), targets, device) for part in parts]
         with lower_precision(device, settings["precision"]):
             return [(model(batch).float(), batch) for batch in batches]
 
@@ -81,8 +82,3 @@ def evaluate(
 
     values = logits(model, tokens, settings, device, each_batch=add_loss)
     return kind.decode(values, tokens, rows, settings["labels"]), total / count
-
-
-def padding_id(model: TunedModel) -> int:
-    """The id that fills up short texts; the attention mask hides it."""
-    return int(model.encoder.config.pad_token_id or 0)

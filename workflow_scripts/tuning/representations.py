@@ -1,6 +1,6 @@
 """Representations: the vector of a text's first token after the encoder's last layer (paper, section 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,21 @@ from torch import nn
 
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention
+from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import load_encoder
 from workflow_scripts.tuning.first_token import compute_first_token_alone
 from workflow_scripts.tuning.model import TunedModel, use_bfloat16
 from workflow_scripts.tuning.predict import logits
 
 
-def untuned_model(folder: Path, precision: str) -> TunedModel:
+def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> TunedModel:
     """The encoder as it was before any tuning: no prompts, and no head but one that changes nothing.
 
     `precision`, bfloat16 or float32, is that of `training`, with which the models that it is compared with are tuned
-    unless a task or a method has its own.
+    unless a task or a method has its own; `texts` are all that it will read.
     """
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
+    keep_rows(encoder, ids_in(*texts))
     if precision == "bfloat16":
         use_bfloat16(encoder)
     compute_first_token_alone(encoder)

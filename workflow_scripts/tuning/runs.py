@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -22,9 +21,10 @@ from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.step import write_json, written
-from workflow_scripts.tasks.tokens import Tokens, read_tokens
+from workflow_scripts.tasks.tokens import read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, memory_peak
+from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
@@ -48,8 +48,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
     validation_rows = read_rows(arguments.validation_rows, settings["kind"])
     encoder = read_encoder(arguments.encoder)
-    touched = touched_by(tokens)
-    models = build_together(arguments.encoder.parent, settings, touched, len(runs))
+    touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
+    models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
     for model in models:
         model.to(device)
 
@@ -71,7 +71,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
             # Diverged in the first epoch: the weights of the start stand for the run, so that the grid goes on.
-            (start,) = build_together(arguments.encoder.parent, settings, touched, 1)
+            (start,) = build_together(arguments.encoder.parent, settings, touched, 1, ids)
             outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
             metrics, _ = validate(start.to(device))
         else:
@@ -126,8 +126,3 @@ def write(run: Path, outcome: Outcome, record: dict[str, Any]) -> None:
         save_file(outcome.tensors, temporary)
     record["stored_bytes"] = (run / "weights.safetensors").stat().st_size
     write_json(run / "run.json", record)
-
-
-def touched_by(tokens: Tokens) -> torch.Tensor:
-    """The vocabulary ids in the training data, ascending."""
-    return torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))

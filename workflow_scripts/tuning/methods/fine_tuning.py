@@ -32,5 +32,4 @@ def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) 
     words = model.encoder.get_input_embeddings()
     # A subclass does more than look up: Gemma's scales what it finds.
     if touched is not None and settings["weight_decay"] == 0 and type(words) is nn.Embedding:
-        words.requires_grad_(False)
-        model.encoder.set_input_embeddings(TouchedEmbedding(words.weight.data, touched, words.padding_idx))
+        model.encoder.set_input_embeddings(TouchedEmbedding(words, touched))
