@@ -92,8 +92,8 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     from workflow_scripts.tuning import gradients, loop
     from workflow_scripts.tuning.checkpoint import Checkpoint
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
-    from workflow_scripts.tuning.model import build_together
     from workflow_scripts.tuning.embedding import ids_in
+    from workflow_scripts.tuning.model import build_together
 
     torch.set_num_threads(arguments.threads)
     device, task, method = find_device(), arguments.task, arguments.method

@@ -22,11 +22,11 @@ from workflow_scripts.tuning import gpus, gradients, loop
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
+from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.loop import Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.recording import Recorder
-from workflow_scripts.tuning.embedding import ids_in
 
 pytestmark = [
     pytest.mark.gpu,

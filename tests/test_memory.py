@@ -27,7 +27,7 @@ from workflow_scripts.tuning.model import build_together
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 folder = Path(sys.argv[1])
 room = int(sys.argv[2])
-chosen = settings(kind="tagging", batch_size=4096, epochs=1, precision="float32")
+chosen = settings(kind="tagging", batch_size=4096, epochs=1, precision="float32", micro_batch_size=4096)
 tokens = random_tokens("tagging", 4096, longest=50)
 models = build_together(folder / "encoder", chosen, None, 1)
 device = torch.device("cpu")

@@ -23,16 +23,16 @@ from transformers import AutoConfig, AutoModel
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.tasks import tagging
 from workflow_scripts.tasks.tokens import Tokens
-from workflow_scripts.tuning import device
+from workflow_scripts.tuning import device, gradients
 from workflow_scripts.tuning.batches import prediction_batches, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.dropout import Dropout, drop, dropout_state, restore_dropout, seed_dropout
+from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, learning_rate_factor, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
-from workflow_scripts.tuning.embedding import ids_in
 
 CPU = torch.device("cpu")
 KINDS = tuple(LABELS)
@@ -727,6 +727,43 @@ def test_batches_in_parts_give_the_weights_of_whole_batches(encoders, kind, coun
         for here, there in zip(whole.epochs, parts.epochs, strict=True):
             assert here.training_loss == pytest.approx(there.training_loss, abs=1e-5)
             assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning"])
+def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(encoders, monkeypatch, method, kind):
+    """With the weights of whole batches; where the encoder is tuned each part would cost a sum of its gradients."""
+    tokens = random_tokens(kind, 40)
+    count = 2 if method == "prompt_tuning" else 1
+    sizes: list[tuple[int, int]] = []
+    forward = gradients.forward_together
+
+    def watched(models, batch):
+        sizes.append(tuple(batch["input_ids"].shape))
+        return forward(models, batch)
+
+    def after(limit: int, **changes: Any) -> list[Outcome]:
+        sizes.clear()
+        monkeypatch.setattr(gradients, "FROZEN_TOKENS", limit)
+        settings = tiny_settings(kind=kind, method=method, epochs=1, **changes)
+        models = build_together(encoders["bert"], settings, None, count)
+        return train_together(models, tokens, settings, [1e-2, 1e-3][:count]).outcomes
+
+    monkeypatch.setattr(gradients, "forward_together", watched)
+    whole, batches = after(10**6), len(sizes)
+    parts = after(100)
+    assert sum(rows for rows, _ in sizes) == len(tokens)
+    if method == "fine_tuning":
+        assert len(sizes) == batches
+    else:
+        assert len(sizes) > batches
+        assert all(rows == 1 or count * rows * (length - 3) <= 100 for rows, length in sizes)  # 3 fill it up, at most
+        assert all(length % gradients.FROZEN_STEP == 0 for _, length in sizes)
+    for one, other in zip(whole, parts, strict=True):
+        assert_same_weights(other, one, kind)
+    if method == "prompt_tuning":
+        after(100, micro_batch_size=1000)
+        assert len(sizes) == batches  # a setting says how many
 
 
 # Interruption; tests/test_interruption.py kills whole processes

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tuning.dropout import clear_marked, mark_dropped
+from workflow_scripts.tuning.dropout import mark_dropped
 from workflow_scripts.tuning.lean import without_compiler
 
 with without_compiler():
@@ -142,7 +142,7 @@ class PlainAttention(torch.autograd.Function):
             return None, None, of_value, None, None
         of_weights = torch.matmul(gradient, value.transpose(2, 3))
         if ctx.dropout:
-            clear_marked(of_weights, weights)
+            torch.ops.aten.threshold_backward.grad_input(of_weights, weights, 0, grad_input=of_weights)
             weights = weights.abs()
         of_products = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         of_query = torch.matmul(of_products, key) if needs_query else None

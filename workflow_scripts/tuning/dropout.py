@@ -1,10 +1,11 @@
 """Dropout whose masks are drawn fast on a CPU.
 
 PyTorch draws a Bernoulli variable an element; that was a third of a prompt-tuning step. Here a 64-bit word of NumPy's
-SFC64 generator gives four elements, each kept if its 16 bits are at or above the threshold. The probability is a
-multiple of 1/65,536, which is exact to 8e-6 of any p. A GPU draws its masks fast by itself.
+SFC64 generator gives four elements, each dropped if its 16 bits, or 15 of them, are below the threshold. The
+probability is a multiple of 1/32,768, which is exact to 1.6e-5 of any p. A GPU draws its masks fast by itself.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,67 +16,69 @@ from torch import nn
 # their number.
 STREAMS = 4
 THREADED = 100_000  # elements from which on threads are worth their start
-_bits = [np.random.SFC64(stream) for stream in range(STREAMS)]
+_streams = [np.random.Generator(np.random.SFC64(stream)) for stream in range(STREAMS)]
 _pool = ThreadPoolExecutor(STREAMS)
 
 
 def seed_dropout(seed: int) -> None:
     """Start the sequence of masks anew."""
-    global _bits
-    _bits = [np.random.SFC64(child) for child in np.random.SeedSequence(seed).spawn(STREAMS)]
+    global _streams
+    _streams = [np.random.Generator(np.random.SFC64(child)) for child in np.random.SeedSequence(seed).spawn(STREAMS)]
 
 
 def dropout_state() -> list[list[int]]:
     """Where the sequence of masks stands; give it to `restore_dropout` to go on from there."""
-    return [[int(word) for word in bits.state["state"]["state"]] for bits in _bits]
+    return [[int(word) for word in stream.bit_generator.state["state"]["state"]] for stream in _streams]
 
 
 def restore_dropout(states: list[list[int]]) -> None:
     """Go on with the sequence of masks where `dropout_state` was taken."""
-    for bits, state in zip(_bits, states, strict=True):
+    for stream, state in zip(_streams, states, strict=True):
+        bits = stream.bit_generator
         bits.state = {**bits.state, "state": {"state": np.array(state, dtype=np.uint64)}}
 
 
-def _drawn(count: int, probability: float, factor: np.ndarray) -> torch.Tensor:
-    """`count` integers of the factor's type: 0 with the probability, else the factor. (count,)"""
-    threshold = round(probability * 65536)
+def _drawn(count: int, integers: torch.dtype, write: Callable[[np.ndarray, np.ndarray], None]) -> torch.Tensor:
+    """`count` integers of a type, as `write` makes them of as many random 16-bit words. (count,)"""
     part = -(-count // STREAMS)
-    drawn = np.empty(STREAMS * part, dtype=factor.dtype)
+    drawn = torch.empty(STREAMS * part, dtype=integers)
+    parts = np.split(drawn.numpy(), STREAMS)
 
     def draw(stream: int) -> None:
-        words = _bits[stream].random_raw((part + 3) // 4).view(np.uint16)[:part]
-        # One pass, where a boolean mask would be converted twice in every step.
-        np.multiply(words >= threshold, factor, out=drawn[stream * part : (stream + 1) * part])
+        words = _streams[stream].integers(0, 2**64 - 1, (part + 3) // 4, dtype=np.uint64, endpoint=True)
+        write(words.view(np.uint16)[:part], parts[stream])
 
     if torch.get_num_threads() > 1 and count > THREADED:
         list(_pool.map(draw, range(STREAMS)))
     else:
         for stream in range(STREAMS):
             draw(stream)
-    return torch.from_numpy(drawn[:count])
+    return drawn[:count]
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of the shape and type: 0 with the probability, else 1 / (1 - probability)."""
     factor = torch.tensor(1 / (1 - probability), dtype=dtype)
-    bits = factor.view(_INTEGERS[factor.element_size()]).numpy()
-    return _drawn(shape.numel(), probability, bits).view(dtype).view(shape)
+    integers = _INTEGERS[factor.element_size()]
+    threshold, bits = round(probability * 2**16), factor.view(integers).numpy()
+
+    def write(words: np.ndarray, drawn: np.ndarray) -> None:
+        # One pass, where a boolean mask would be converted twice in every step.
+        np.multiply(words >= threshold, bits, out=drawn)
+
+    return _drawn(shape.numel(), integers, write).view(dtype).view(shape)
 
 
 def mark_dropped(values: torch.Tensor, probability: float) -> None:
     """Give each element of a tensor without negative values a minus sign with the probability, in place."""
-    integers = _INTEGERS[values.element_size()]
-    sign = torch.tensor(torch.iinfo(integers).min, dtype=integers).numpy()
-    signs = _drawn(values.numel(), 1 - probability, sign)
-    values.view(integers).bitwise_xor_(signs.view(values.shape))
+    threshold = round(probability * 2**15)
 
+    def write(words: np.ndarray, drawn: np.ndarray) -> None:
+        np.right_shift(words, 1, out=words)
+        np.subtract(words.view(np.int16), threshold, out=drawn)
 
-def clear_marked(values: torch.Tensor, marked: torch.Tensor) -> None:
-    """Set to 0, in place, what has a minus sign in `marked`, a tensor of the same shape and type."""
-    integers = _INTEGERS[values.element_size()]
-    # All bits of a word set where the sign is not: an arithmetic shift repeats the sign.
-    keep = (marked.view(integers) >> (8 * values.element_size() - 1)).bitwise_not_()
-    values.view(integers).bitwise_and_(keep)
+    below = _drawn(values.numel(), _INTEGERS[values.element_size()], write)
+    torch.copysign(values, below.view(values.dtype).view(values.shape), out=values)  # of which the sign alone is read
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -30,7 +30,7 @@ class KeptEmbedding(nn.Embedding):
 
     def __init__(self, words: nn.Embedding, ids: torch.Tensor) -> None:
         rows = words.weight.detach()[ids]
-        super().__init__(*rows.shape, _weight=rows, _freeze=True)
+        super().__init__(len(rows), words.embedding_dim, _weight=rows, _freeze=True)
         self.place: torch.Tensor
         self.register_buffer("place", places(ids, words.num_embeddings), persistent=False)
 

@@ -139,6 +139,11 @@ def positions_available(encoder: Any) -> int:
     return int(encoder.config.max_position_embeddings) - first_position(encoder)
 
 
+def is_frozen(encoder: Any) -> bool:
+    """Whether none of its parameters is trained."""
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
 def padding_id(encoder: Any) -> int:
     """The id that fills up short texts; the attention mask hides it."""
     return int(encoder.config.pad_token_id or 0)

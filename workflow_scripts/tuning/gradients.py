@@ -14,7 +14,12 @@ from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
-STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
+RECORDED_STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
+
+# With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
+# gradients. On a CPU, which parts of this size keep busy, a batch so goes through in parts.
+FROZEN_TOKENS = 1536
+FROZEN_STEP = 4  # tokens, as above: oneDNN compiles the products of each shape, and keeps some 6 MiB of them
 
 
 class Gradients:
@@ -27,20 +32,25 @@ class Gradients:
         tokens: the training features.
         settings: the merged settings of the run.
         device: where the models are.
+        frozen: whether the models' encoder is.
     """
 
-    def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device, frozen: bool) -> None:
         self.tokens = tokens
         self.settings = settings
         self.device = device
         self.kind = kind_module(settings["kind"])
+        self.in_parts = frozen and device.type == "cpu" and settings["micro_batch_size"] is None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
         self.recorder = Recorder(device) if recordable else None
+        self.step = RECORDED_STEP if recordable else FROZEN_STEP if self.in_parts else 1
 
     def of(
         self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
     ) -> torch.Tensor:
-        """The losses (models,) of a batch whose features go through the encoder in parts."""
+        """The losses (models,) of a batch whose features go through the encoder in parts, or in smaller ones."""
+        if self.in_parts:
+            parts = [smaller for part in parts for smaller in self._split(part, FROZEN_TOKENS // len(models))]
         batches = [self._collated(models[0], part) for part in parts]
         if len(batches) > 1:
             counts = [self.kind.counted(batch) for batch in batches]
@@ -66,11 +76,17 @@ class Gradients:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=self.recorder is None)
 
+    def _longest(self, features: np.ndarray) -> int:
+        return int(self.tokens.ragged("input_ids").lengths(features).max())
+
+    def _split(self, features: np.ndarray, tokens: int) -> list[np.ndarray]:
+        """Equal parts of at most so many tokens, or of one feature."""
+        parts = -(-len(features) * self._longest(features) // tokens)
+        return np.array_split(features, min(parts, len(features)))
+
     def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
-        length = None
-        if self.recorder is not None:
-            length = int(self.tokens.ragged("input_ids").lengths(features).max())
-            length = max(length, min(-(-length // STEP) * STEP, self.settings["max_length"]))
+        length = self._longest(features)
+        length = max(length, min(-(-length // self.step) * self.step, self.settings["max_length"]))
         return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, self.device, length)
 
     def _add(self, models: Sequence[TunedModel], batch: Batch, share: float = 1.0) -> torch.Tensor:

@@ -15,6 +15,7 @@ from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
+from workflow_scripts.tuning.encoder import is_frozen
 from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.memory import Portion
 from workflow_scripts.tuning.model import TunedModel
@@ -177,7 +178,7 @@ def train(
     steps = steps_an_epoch * settings["epochs"]
     course = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=course.step)
-    gradients = Gradients(tokens, settings, device)
+    gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
     portion = Portion(course.portion or settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:

@@ -21,7 +21,7 @@ from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
-from workflow_scripts.tuning.encoder import load_encoder, positions_available
+from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
 from workflow_scripts.tuning.first_token import compute_first_token_alone
 from workflow_scripts.tuning.prompts import Prompts
 
@@ -204,7 +204,7 @@ def use_bfloat16(encoder: Any) -> None:
     """
     # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
     first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
-    whole = not any(parameter.requires_grad for parameter in encoder.parameters())
+    whole = is_frozen(encoder)
     kept, words = set(first.modules()), encoder.get_input_embeddings()
     for module in encoder.modules():
         converted = module not in kept and (whole or isinstance(module, nn.Linear))
@@ -233,7 +233,10 @@ def compile_layers(encoder: Any) -> None:
 def restore(
     folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
 ) -> TunedModel:
-    """The model as a run stored it, for texts with some vocabulary ids, or with any. Raises UserError when the tensors are not those of such a run."""
+    """The model as a run stored it, for texts with the given vocabulary ids or, without them, with any.
+
+    Raises UserError when the tensors are not those of such a run.
+    """
     touched = next((tensor for name, tensor in tensors.items() if name.endswith(".touched")), None)
     try:
         model = build(folder, settings, touched, ids)
