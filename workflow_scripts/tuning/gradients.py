@@ -17,8 +17,8 @@ from workflow_scripts.tuning.recording import Recorder
 RECORDED_STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
-# gradients. On a CPU, which parts of this size keep busy, a batch so goes through in parts.
-FROZEN_TOKENS = 1536
+# gradients. On a CPU, which parts of this size keep busy, a batch therefore goes through in parts.
+FROZEN_TOKENS = 1024
 FROZEN_STEP = 4  # tokens, as above: oneDNN compiles the products of each shape, and keeps some 6 MiB of them
 
 
@@ -80,8 +80,9 @@ class Gradients:
         return int(self.tokens.ragged("input_ids").lengths(features).max())
 
     def _split(self, features: np.ndarray, tokens: int) -> list[np.ndarray]:
-        """Equal parts of at most so many tokens, or of one feature."""
-        parts = -(-len(features) * self._longest(features) // tokens)
+        """Halves, quarters or so on, of at most so many tokens or of one feature: few sizes, few shapes."""
+        needed = -(-len(features) * self._longest(features) // tokens)
+        parts = 1 << (needed - 1).bit_length()
         return np.array_split(features, min(parts, len(features)))
 
     def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
