@@ -89,10 +89,11 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     """Some steps of one method on one task."""
     import torch
 
-    from workflow_scripts.tuning import gradients, loop
+    from workflow_scripts.tuning import loop
     from workflow_scripts.tuning.checkpoint import Checkpoint
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
     from workflow_scripts.tuning.embedding import ids_in
+    from workflow_scripts.tuning.gradients import Gradients
     from workflow_scripts.tuning.model import build_together
 
     torch.set_num_threads(arguments.threads)
@@ -110,22 +111,22 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     ids = ids_in(tokens)
     models = [model.to(device) for model in build_together(arguments.folder, settings, ids, 1, ids)]
     ended: list[float] = []
-    collate = gradients.collate
+    gradient = Gradients.of
 
     def note_time() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         ended.append(time.perf_counter())
 
-    def clocked(*batch: Any) -> Any:
+    def clocked(*arguments: Any) -> Any:
         note_time()
-        return collate(*batch)
+        return gradient(*arguments)
 
     def validate(model: Any) -> tuple[dict[str, float], float]:
         note_time()
         return {"none": 0.0}, 0.0
 
-    gradients.collate = clocked  # type: ignore[assignment]
+    Gradients.of = clocked  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as name:
         checkpoint = Checkpoint(Path(name), "rehearsal", every=1e9)
         checkpoint.save = lambda *_: None  # type: ignore[method-assign]
