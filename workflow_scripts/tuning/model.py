@@ -198,18 +198,18 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
 def use_bfloat16(encoder: Any) -> None:
     """Keep what is frozen in bfloat16, which autocast would convert in every step, and so the states between layers.
 
-    Embeddings stay in float32. An encoder of which nothing is tuned then needs no autocast, whose
-    conversions around every normalisation were a quarter of the kernels of a step on a GPU. Else only frozen matrices
-    are converted: what is tuned stays in float32, a bias beside one of them too.
+    Embeddings stay in float32. An encoder of which nothing is tuned then needs no autocast, whose conversions around
+    every normalisation were a quarter of the kernels of a step on a GPU. Else only frozen matrices are converted: what
+    is tuned stays in float32, a bias beside one of them too.
     """
     # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
     first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
     whole = is_frozen(encoder)
-    kept, words = set(first.modules()), encoder.get_input_embeddings()
+    kept, words = set(first.modules()), set(encoder.get_input_embeddings().modules())
     for module in encoder.modules():
         converted = module not in kept and (whole or isinstance(module, nn.Linear))
         for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad and (converted or module is not words):
+            if not parameter.requires_grad and (converted or module not in words):
                 # What stays as it is, is copied too: one view of the mapped checkpoint would hold on to all its pages.
                 parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
     setattr(encoder, WHOLE, whole)
