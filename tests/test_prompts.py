@@ -30,7 +30,7 @@ from transformers.models.modernbert import modeling_modernbert
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning.attention import NAME, PlainAttention, attend
+from workflow_scripts.tuning.attention import HIDDEN, NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
@@ -384,17 +384,27 @@ def heads_of(tensors: int, heads: int = 4, tokens: int = 7, dtype: torch.dtype =
     return [torch.randn(3, heads, tokens, 8, dtype=dtype).requires_grad_() for _ in range(tensors)]
 
 
+def hide_some(rows: int) -> torch.Tensor:
+    """(texts, 1, rows, keys): of each text the last keys, of each row other ones; the first key is never hidden."""
+    first_hidden = 4 + torch.arange(3)[:, None] - torch.arange(rows) % 3
+    return (torch.arange(7) >= first_hidden[..., None])[:, None]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype):
+@pytest.mark.parametrize("rows", [None, 1, 7], ids=["no_mask", "one_row", "a_row_for_each_query"])
+@pytest.mark.parametrize("scaling", [1, 0.35])
+def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, rows, scaling):
     """With dropout: the masks are drawn again from the same state, and multiplied in by autograd."""
     query, key, value = heads_of(3, dtype=dtype)
+    hidden = None if rows is None else torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)
     state = dropout_state()
-    ours = PlainAttention.apply(query, key, value, None, 0.3)
+    ours = PlainAttention.apply(query, key, value, hidden, scaling, 0.3)
     restore_dropout(state)
     marks = torch.ones(3, 4, 7, 7, dtype=dtype)
     mark_dropped(marks, 0.3)
     kept = (marks > 0).to(dtype) / 0.7
-    theirs = ((query @ key.transpose(2, 3)).softmax(-1) * kept) @ value
+    products = query @ key.transpose(2, 3) * scaling
+    theirs = ((products if hidden is None else products + hidden).softmax(-1) * kept) @ value
     tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
     assert 0 < (marks < 0).float().mean() < 1
     assert_close(ours, theirs, tolerance)
@@ -413,7 +423,7 @@ def test_a_weight_is_dropped_with_the_probability_and_the_mean_is_kept():
     assert (marks < 0).float().mean().item() == pytest.approx(0.1, abs=0.002)  # four standard errors
     query, key = (torch.zeros(1, 1, 200_000 // 100, 8), torch.zeros(1, 1, 100, 8))
     value = torch.ones(1, 1, 100, 8)
-    found = PlainAttention.apply(query, key, value, None, 0.1)
+    found = PlainAttention.apply(query, key, value, None, 1, 0.1)
     assert found.mean().item() == pytest.approx(1, abs=0.003)
     assert found.std() > 0.01
 

@@ -85,8 +85,7 @@ def attend(
         # PyTorch's fused CPU attention is slow backwards: it took 61 % of a training step, plain products half of that.
         type_ = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
         mask = None if attention_mask is None else attention_mask.to(type_)
-        query, key, value = (query * scaling).to(type_), key.to(type_), value.to(type_)
-        result = PlainAttention.apply(query, key, value, mask, dropout)
+        result = PlainAttention.apply(query.to(type_), key.to(type_), value.to(type_), mask, scaling, dropout)
     else:
         result = nn.functional.scaled_dot_product_attention(
             query,
@@ -100,10 +99,11 @@ def attend(
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(query key^T + mask) value with dropout, of which only the weights are kept for the way back.
+    """softmax(scaling query key^T + mask) value with dropout, of which only the weights are kept for the way back.
 
     What autograd would keep is three matrices of a weight for each pair of tokens: the weights, their dropout mask and
     their product. A weight is never negative, so its sign can tell that it was dropped, and one matrix is enough.
+    Factors and the mask are left to the products, which take them in passing.
     """
 
     @staticmethod
@@ -113,41 +113,49 @@ class PlainAttention(torch.autograd.Function):
         key: torch.Tensor,
         value: torch.Tensor,
         mask: torch.Tensor | None,
+        scaling: float,
         dropout: float,
     ) -> torch.Tensor:
-        """query, scaled: (batch, heads, tokens, head size); key, value: with prompts. As query."""
-        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        weights = torch.matmul(query, key.transpose(2, 3))
+        """query: (batch, heads, tokens, head size); key, value: with prompts. As query."""
+        shape = query.shape
         if mask is not None:
-            weights += mask
-        weights = weights.softmax(-1)
-        ctx.dropout = dropout
-        if not dropout:
-            ctx.save_for_backward(query, key, value, weights)
-            return torch.matmul(weights, value)
-        mark_dropped(weights, dropout)
+            mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
+        query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+        weights = _product(query, key.transpose(1, 2), scaling, mask).softmax(-1)
+        if dropout:
+            mark_dropped(weights, dropout)
         ctx.save_for_backward(query, key, value, weights)
-        return torch.matmul(weights.relu(), value).div_(1 - dropout)
+        ctx.shape, ctx.scaling, ctx.dropout = shape, scaling, dropout
+        return _product(weights.relu() if dropout else weights, value, 1 / (1 - dropout)).view(shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of query, key and value, each where it is needed."""
         query, key, value, weights = ctx.saved_tensors
         needs_query, needs_key, *_ = ctx.needs_input_grad
-        gradient = gradients[0].to(value.dtype).contiguous()
-        if ctx.dropout:
-            gradient = gradient / (1 - ctx.dropout)
-        of_value = torch.matmul((weights.relu() if ctx.dropout else weights).transpose(2, 3), gradient)
+        gradient, factor = gradients[0].to(value.dtype).flatten(0, 1), 1 / (1 - ctx.dropout)
+
+        def of_heads(result: torch.Tensor) -> torch.Tensor:
+            return result.unflatten(0, ctx.shape[:2])
+
+        of_value = of_heads(_product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor))
         if not (needs_query or needs_key):
-            return None, None, of_value, None, None
-        of_weights = torch.matmul(gradient, value.transpose(2, 3))
+            return None, None, of_value, None, None, None
+        of_weights = _product(gradient, value.transpose(1, 2), factor)
         if ctx.dropout:
             torch.ops.aten.threshold_backward.grad_input(of_weights, weights, 0, grad_input=of_weights)
             weights = weights.abs()
         of_products = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_query = torch.matmul(of_products, key) if needs_query else None
-        of_key = torch.matmul(of_products.transpose(2, 3), query) if needs_key else None
-        return of_query, of_key, of_value, None, None
+        of_query = of_heads(_product(of_products, key, ctx.scaling)) if needs_query else None
+        of_key = of_heads(_product(of_products.transpose(1, 2), query, ctx.scaling)) if needs_key else None
+        return of_query, of_key, of_value, None, None, None
+
+
+def _product(one: torch.Tensor, other: torch.Tensor, factor: float, added: torch.Tensor | None = None) -> torch.Tensor:
+    """factor (one other) + added, matrix by matrix; added: (matrices, rows or 1, columns)."""
+    if added is None:
+        return torch.baddbmm(one.new_empty(()), one, other, beta=0, alpha=factor)
+    return torch.baddbmm(added, one, other, alpha=factor)
 
 
 def additive_mask(
