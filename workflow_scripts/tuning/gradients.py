@@ -18,7 +18,7 @@ RECORDED_STEP = 8  # tokens, at multiples of which recorded batches end, so that
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of this size keep busy, a batch therefore goes through in parts.
-FROZEN_TOKENS = 1024
+FROZEN_TOKENS = 1280
 FROZEN_STEP = 4  # tokens, as above: oneDNN compiles the products of each shape, and keeps some 6 MiB of them
 
 
