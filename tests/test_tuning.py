@@ -744,7 +744,7 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
 
     def after(limit: int, **changes: Any) -> list[Outcome]:
         sizes.clear()
-        monkeypatch.setattr(gradients, "FROZEN_TOKENS", limit)
+        monkeypatch.setitem(gradients.FROZEN_TOKENS, "float32", limit)
         settings = tiny_settings(kind=kind, method=method, epochs=1, **changes)
         models = build_together(encoders["bert"], settings, None, count)
         return train_together(models, tokens, settings, [1e-2, 1e-3][:count]).outcomes
