@@ -12,8 +12,11 @@ from tiny import settings as tiny_settings
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.model import build
 
-# IA3's idea on the last states alone: they are multiplied by a trained vector.
+# IA3's idea on the last states alone: they are multiplied by a trained vector. PyTorch's profiler needs its compiler,
+# which our own methods do without.
 TOY = '''"""A trained factor for each number of the encoder's last normalisation; all else is frozen."""
+
+from torch.profiler import ProfilerActivity, profile
 
 from workflow_scripts.tuning.heads import LinearHead
 
@@ -33,8 +36,15 @@ def check(encoder):
 
 
 def prepare(model, settings, touched):
-    """Free the factors."""
+    """Free the factors, and have each pass profiled for a moment."""
     model.encoder.encoder.layer[-1].output.LayerNorm.weight.requires_grad_(True)
+    model.head.register_forward_pre_hook(profiled)
+
+
+def profiled(module, inputs):
+    """Start the profiler and stop it."""
+    with profile(activities=[ProfilerActivity.CPU]):
+        pass
 '''
 
 

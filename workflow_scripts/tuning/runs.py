@@ -64,7 +64,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
     )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
-    with contextlib.nullcontext() if settings["compile"] else without_compiler():
+    # A user's own method may use what needs the compiler: PyTorch's profiler, its transformations of functions.
+    with contextlib.nullcontext() if settings["compile"] or settings.get("module") else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
     majority = majority_baseline(settings["kind"], validation_rows)
     records = {}
