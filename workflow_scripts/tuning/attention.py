@@ -13,9 +13,9 @@ from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.dropout import mark_dropped
-from workflow_scripts.tuning.lean import without_compiler
+from workflow_scripts.tuning.lean import without_compiler, without_extras
 
-with without_compiler():
+with without_compiler(), without_extras():
     from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
     from transformers.modeling_utils import AttentionInterface
 
