@@ -8,6 +8,7 @@ null for those of the query and the value, the paper's choice).
 from typing import Any
 
 import torch
+import torch.distributed.tensor  # PEFT asks for a class of it, and leaves its import to others
 from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
