@@ -116,7 +116,7 @@ class PlainAttention(torch.autograd.Function):
         scaling: float,
         dropout: float,
     ) -> torch.Tensor:
-        """query: (batch, heads, tokens, head size); key, value: with prompts. As query."""
+        """query: (batch, heads, tokens, head size); key, value: with prompts; mask: of `additive_mask`. As query."""
         shape = query.shape
         if mask is not None:
             mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)

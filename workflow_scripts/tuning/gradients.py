@@ -42,7 +42,6 @@ class Gradients:
         self.device = device
         self.kind = kind_module(settings["kind"])
         self.in_parts = frozen and device.type == "cpu" and settings["micro_batch_size"] is None
-        self.frozen_tokens = FROZEN_TOKENS[settings["precision"]]
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
         self.recorder = Recorder(device) if recordable else None
         self.step = RECORDED_STEP if recordable else FROZEN_STEP if self.in_parts else 1
@@ -52,7 +51,8 @@ class Gradients:
     ) -> torch.Tensor:
         """The losses (models,) of a batch whose features go through the encoder in parts, or in smaller ones."""
         if self.in_parts:
-            parts = [smaller for part in parts for smaller in self._split(part, self.frozen_tokens // len(models))]
+            tokens = FROZEN_TOKENS[self.settings["precision"]] // len(models)
+            parts = [smaller for part in parts for smaller in self._split(part, tokens)]
         batches = [self._collated(models[0], part) for part in parts]
         if len(batches) > 1:
             counts = [self.kind.counted(batch) for batch in batches]
