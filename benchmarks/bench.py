@@ -193,7 +193,6 @@ def measured(module: str, *words: Any, threads: int) -> dict[str, Any]:
 def start(module: str, *words: Any, threads: int) -> str:
     """Run a module in a process of its own; what it printed."""
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

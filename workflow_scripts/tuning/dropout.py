@@ -48,7 +48,7 @@ def _drawn(count: int, integers: torch.dtype, write: Callable[[np.ndarray, np.nd
     parts = np.split(drawn.numpy(), STREAMS)
 
     def draw(stream: int) -> None:
-        words = _streams[stream].integers(0, 2**64 - 1, (part + 3) // 4, dtype=np.uint64, endpoint=True)
+        words = _streams[stream].bit_generator.random_raw((part + 3) // 4)
         write(words.view(np.uint16)[:part], parts[stream])
 
     if torch.get_num_threads() >= FEWEST and count > THREADED:

@@ -19,7 +19,7 @@ RECORDED_STEP = 8  # tokens, at multiples of which recorded batches end, so that
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of these sizes keep busy, a batch therefore goes through in parts: with them prompt
 # tuning takes less than half of fine-tuning's memory.
-FROZEN_TOKENS = {"bfloat16": 1536, "float32": 896}
+FROZEN_TOKENS = {"bfloat16": 1280, "float32": 896}
 FROZEN_STEP = 4  # tokens, as above: oneDNN compiles the products of each shape, and keeps some 6 MiB of them
 
 

@@ -23,6 +23,7 @@ from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
 from workflow_scripts.tuning.first_token import compute_first_token_alone
+from workflow_scripts.tuning.packed import pack_frozen
 from workflow_scripts.tuning.prompts import Prompts
 
 WHOLE = "wholly_bfloat16"  # the attribute of an encoder that computes in bfloat16 without autocast
@@ -171,6 +172,8 @@ def build(
         use_bfloat16(encoder)
     if settings["compile"]:
         compile_layers(encoder)
+    else:
+        pack_frozen(encoder)
     return model
 
 

@@ -1,0 +1,96 @@
+"""Frozen linear layers in bfloat16 on a CPU: PyTorch's own `nn.Linear` is what they are held against."""
+
+import copy
+
+import pytest
+import torch
+from tiny import settings
+from torch import nn
+
+from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.model import build
+from workflow_scripts.tuning.packed import PackedLinear, available, pack_frozen
+
+pytestmark = pytest.mark.skipif(not available(), reason="oneDNN has no bfloat16 products for this processor")
+
+
+def frozen_layer(inputs: int = 24, outputs: int = 40, bias: bool = True) -> nn.Linear:
+    seed_everything(1)
+    return nn.Linear(inputs, outputs, bias=bias).to(torch.bfloat16).requires_grad_(False)
+
+
+def packed(layer: nn.Linear) -> nn.Linear:
+    twin = copy.deepcopy(layer)
+    pack_frozen(twin)
+    assert type(twin) is PackedLinear
+    return twin
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("inputs", "outputs"), [(24, 40), (384, 384), (33, 7)])
+@pytest.mark.parametrize("texts", [1, 2, 300])
+def test_results_and_gradients_are_those_of_the_plain_layer_bit_for_bit(texts, inputs, outputs, bias):
+    layer = frozen_layer(inputs, outputs, bias)
+    states = torch.randn(texts, 5, inputs, dtype=torch.bfloat16)
+    slope = torch.randn(texts, 5, outputs, dtype=torch.bfloat16)
+    found = []
+    for each in (layer, packed(layer)):
+        leaf = states.clone().requires_grad_()
+        result = each(leaf)
+        result.backward(slope)
+        found.append((result.detach(), leaf.grad))
+    for plain, ours in zip(*found, strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_a_matrix_that_has_changed_is_packed_anew():
+    layer = frozen_layer()
+    ours, states = packed(layer), torch.randn(3, 24, dtype=torch.bfloat16)
+    before = ours(states)
+    for each in (layer, ours):
+        each.weight.mul_(2)
+    assert not torch.equal(ours(states), before)
+    assert torch.equal(ours(states), layer(states))
+    ours.load_state_dict(frozen_layer().state_dict())
+    assert torch.equal(ours(states), before)
+
+
+def test_what_a_prediction_has_packed_a_training_can_use():
+    ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        expected = ours(states).clone()
+    leaf = states.clone().requires_grad_()
+    result = ours(leaf)
+    result.sum().backward()
+    assert torch.equal(result, expected) and leaf.grad.isfinite().all()
+
+
+def test_a_layer_stays_the_module_that_it_was():
+    """With the hooks that a method has put on it."""
+    layer, seen = frozen_layer(), []
+    layer.register_forward_hook(lambda *_: seen.append(None))
+    pack_frozen(layer)
+    layer(torch.randn(3, 24, dtype=torch.bfloat16))
+    assert len(seen) == 1
+
+
+OWN = 3 * 6 + 1  # linear layers of the tiny BERT: six in each of its layers, and the pooler
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"method": "prompt_tuning"}, OWN),
+        ({"method": "linear_probe"}, OWN),
+        ({"method": "lora"}, OWN),  # and not the thin ones beside them
+        ({"method": "bitfit"}, 0),
+        ({"method": "fine_tuning"}, 1),  # the checkpoint's pooler, which its head does without
+        ({"method": "prompt_tuning", "precision": "float32"}, 0),
+        ({"method": "prompt_tuning", "compile": True}, 0),
+    ],
+)
+def test_what_is_trained_or_compiled_or_in_float32_is_left_plain(encoders, changes, expected):
+    model = build(encoders["bert"], settings(**{"precision": "bfloat16"} | changes), touched=None)
+    found = [layer for layer in model.modules() if isinstance(layer, PackedLinear)]
+    assert not any(parameter.requires_grad for layer in found for parameter in layer.parameters())
+    assert len(found) == expected
