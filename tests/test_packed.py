@@ -65,6 +65,12 @@ def test_what_a_prediction_has_packed_a_training_can_use():
     assert torch.equal(result, expected) and leaf.grad.isfinite().all()
 
 
+def test_a_layer_that_has_been_used_can_be_copied():
+    ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16)
+    expected = ours(states)
+    assert torch.equal(copy.deepcopy(ours)(states), expected)
+
+
 def test_a_layer_stays_the_module_that_it_was():
     """With the hooks that a method has put on it."""
     layer, seen = frozen_layer(), []

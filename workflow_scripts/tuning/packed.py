@@ -33,6 +33,10 @@ class PackedLinear(nn.Linear):
         product: torch.Tensor = PackedProduct.apply(states.to(self.weight.dtype), self)
         return product
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without what is packed, which PyTorch cannot copy. A copy packs anew."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("packed")}
+
 
 class PackedProduct(torch.autograd.Function):
     """states weight^T + bias, with a gradient for the states alone."""
