@@ -516,7 +516,7 @@ def test_without_prompt_tuning_the_other_methods_verdict_stands_uncontradicted()
     differences = make_differences(["xnli"]).assign(method="lora", prompt_length=0)
     text = Page(render(Inputs(scores, runs, make_provenance(), differences), TEMPLATES)).text
     assert "LoRA transfers better" in text and "there is nothing to compare" not in text
-    assert "prompt tuning cannot be compared with fine-tuning: only fine-tuning and lora were run" in text
+    assert "prompt tuning cannot be compared with fine-tuning: only fine-tuning and LoRA were run" in text
 
 
 @pytest.mark.parametrize(("kept", "what"), [(True, "kept, each with its own label"), (False, "left out")])

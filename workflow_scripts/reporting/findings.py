@@ -22,6 +22,7 @@ from workflow_scripts.reporting.wording import (
     Names,
     listed,
     method_title,
+    method_words,
     metric_title,
     plural,
     rate_text,
@@ -105,7 +106,7 @@ def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, tested: bool, 
         "fine-tuning and prompt tuning share no language in all of their seeds, or no validation score says which"
         " prompt length stands for prompt tuning"
         if both
-        else f"only {listed(sorted(method_title(method).lower() for method in methods))}"
+        else f"only {listed(sorted(map(method_words, methods), key=str.casefold))}"
         f" {'was' if len(methods) == 1 else 'were'} run"
     )
     what = "prompt tuning cannot be compared with fine-tuning" if tested else "there is nothing to compare"

@@ -20,7 +20,7 @@ from workflow_scripts.evaluation.aggregate import averages, headline_arms, trans
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS, TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
-from workflow_scripts.reporting.wording import listed, method_title, metric_title
+from workflow_scripts.reporting.wording import listed, method_words, metric_title
 
 MODEL = "XLM-R-large"  # the paper's own rows; table 1 also quotes others'
 FILE = "published.csv"
@@ -272,7 +272,7 @@ def _wrong(found: pd.DataFrame) -> pd.DataFrame:
 
 def _name(row: Any) -> str:
     metric = f" ({metric_title(row.metric)})" if len(TASKS[row.task].metrics) > 1 else ""
-    return f"{TASKS[row.task].title}{metric}, {method_title(row.method).lower()}"
+    return f"{TASKS[row.task].title}{metric}, {method_words(row.method)}"
 
 
 def _averages_in_words(found: pd.DataFrame) -> Iterator[str]:

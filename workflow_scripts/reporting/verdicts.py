@@ -19,6 +19,7 @@ from workflow_scripts.reporting.wording import (
     bytes_text,
     interval_text,
     method_title,
+    method_words,
     p_text,
     plural,
     score_text,
@@ -84,7 +85,7 @@ def gap_sentence(row: dict) -> str:
 
 
 def _pair(row: dict) -> str:
-    return f"{method_title(row['method']).lower()} and {method_title(row['baseline']).lower()}"
+    return f"{method_words(row['method'])} and {method_words(row['baseline'])}"
 
 
 def _size(row: dict) -> str:
@@ -107,7 +108,7 @@ def _open(row: dict) -> str:
 
 def _basis(row: dict, names: Names, baseline: str) -> str:
     arm = names.arm(row["method"], row["prompt_length"])
-    counted = f"{arm} against {method_title(baseline).lower()}, {plural(int(row['seeds']), 'seed')}"
+    counted = f"{arm} against {method_words(baseline)}, {plural(int(row['seeds']), 'seed')}"
     if pd.notna(row["units"]):
         counted += f", {row['units']:,.0f} test units"
     if row["seeds"] == 1:
@@ -126,7 +127,7 @@ def summary(differences: pd.DataFrame, names: Names) -> list[str]:
 
 def _summary(method: str, baseline: str, rows: list[dict], names: Names) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
-    title, other = method_title(method), method_title(baseline).lower()
+    title, other = method_title(method), method_words(baseline)
     many = "comparisons" if names.several_encoders else "tasks"
     if counts["open"] == total:
         return f"{title} and {other}: no difference is shown on {_all(total, many)}."
@@ -175,7 +176,7 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
     for (method, baseline), group in languages(differences).groupby(["method", "baseline"], sort=False):
         rows = group.to_dict("records")
         counts = Counter(direction(row) for row in rows)
-        title, other = method_title(method), method_title(baseline).lower()
+        title, other = method_title(method), method_words(baseline)
         if counts["open"] == len(rows):
             yield f"{title} and {other}: no difference is shown in any of {len(rows)} {pairs}."
             continue

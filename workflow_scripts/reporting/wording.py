@@ -50,6 +50,13 @@ def method_title(method: str) -> str:
     return METHODS[method].title if method in METHODS else method.replace("_", " ")
 
 
+def method_words(method: str) -> str:
+    """As `method_title`, within a sentence: names of their own, such as LoRA, stay as they are."""
+    title = method_title(method)
+    known = method == UNTUNED or method in METHODS
+    return title.lower() if known and title[1:].islower() else title
+
+
 def metric_title(metric: str) -> str:
     """A metric as readers call it."""
     return METRICS.get(metric, metric.replace("_", " "))

@@ -14,6 +14,7 @@ from workflow_scripts.reporting.wording import (
     Names,
     interval_text,
     method_title,
+    method_words,
     metric_title,
     p_text,
     signed_text,
@@ -83,7 +84,7 @@ def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
         made.append(
             _forest(
                 f"overview-{len(made) + 1}",
-                f"{method_title(method)} minus {method_title(baseline).lower()}{where}",
+                f"{method_title(method)} minus {method_words(baseline)}{where}",
                 "average over all languages, by task",
                 (method, baseline),
                 intervals,
@@ -113,8 +114,7 @@ def forests(differences: pd.DataFrame, names: Names) -> list[Forest]:
                 _forest(
                     f"forest-{len(made) + 1}",
                     f"{TASKS[task].title}{where}",
-                    f"{method_title(method)} minus {method_title(baseline).lower()},"
-                    f" {metric_title(rows['metric'].iloc[0])}",
+                    f"{method_title(method)} minus {method_words(baseline)}, {metric_title(rows['metric'].iloc[0])}",
                     (method, baseline),
                     intervals,
                     (axis, ticks),

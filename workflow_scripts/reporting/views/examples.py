@@ -7,7 +7,7 @@ from typing import Any
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.grid import parse_arm
 from workflow_scripts.reporting.views.table import method_class
-from workflow_scripts.reporting.wording import Names, listed, method_title, plural
+from workflow_scripts.reporting.wording import Names, listed, method_words, plural
 
 SHOWN = 5  # of a language: the page stays light, and results/examples.json has them all
 SEPARATOR = ", "  # between the words of a tagged sentence on which the methods disagree
@@ -145,5 +145,5 @@ def _counts(rows: list[dict[str, Any]]) -> str:
     for name, count in counts.items():
         arm = parse_arm("", "", name)
         length = f" (length {arm.prompt_length})" if arm.prompt_length else ""
-        best.append(f"{method_title(arm.method).lower()}{length} on {count:,}")
+        best.append(f"{method_words(arm.method)}{length} on {count:,}")
     return f"The methods disagree on {plural(total, 'test row')}; alone the best is {listed(best)}."

@@ -13,7 +13,7 @@ from workflow_scripts.reporting.wording import (
     count_text,
     duration_text,
     listed,
-    method_title,
+    method_words,
     rate_text,
     score_text,
 )
@@ -147,7 +147,7 @@ def cost_table(runs: pd.DataFrame, names: Names) -> Table:
             )
         bodies.append(tuple(rows))
     most = table[table["together"] > 1].groupby("method")["together"].max()
-    shared = listed([f"{method_title(method).lower()} {count:.0f}" for method, count in most.items()])
+    shared = listed([f"{method_words(method)} {count:.0f}" for method, count in most.items()])
     together = f" Trained at once, so that rate and memory are of several models: {shared}." if shared else ""
     return Table(
         identifier="cost",
