@@ -14,7 +14,7 @@ ROWS = 1024  # The order is chosen for a number of rows; products of any other n
 
 
 class PackedLinear(nn.Linear):
-    """A drop-in for an `nn.Linear` in bfloat16 of which nothing is trained: the same numbers.
+    """A drop-in for an `nn.Linear` in bfloat16 of which nothing is trained: the same sums, rounded once.
 
     The plain matrix stays, for the way back and for whoever reads it. On a GPU it is used alone.
     """
