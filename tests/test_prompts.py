@@ -417,6 +417,18 @@ def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, r
         assert_close(found, expected, tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_those_of_the_softmax_for_rows_of_any_length(dtype):
+    """Read off with a value that is the identity; one row after the other, as memory is used again."""
+    seed_everything(1)
+    for keys in (3, 12, 31, 32, 36, 45, 12):
+        query, key = (torch.randn(2, 3, tokens, keys, dtype=dtype) for tokens in (5, keys))
+        value = torch.eye(keys, dtype=dtype).expand(2, 3, -1, -1)
+        found = PlainAttention.apply(query, key, value, None, 0.3, 0.0)
+        exact = (0.3 * query.double() @ key.double().transpose(2, 3)).softmax(-1)
+        assert_close(found.double(), exact, 0.03 if dtype == torch.bfloat16 else 1e-5)
+
+
 def test_a_weight_is_dropped_with_the_probability_and_the_mean_is_kept():
     marks = torch.ones(400_000)
     mark_dropped(marks, 0.1)

@@ -121,7 +121,8 @@ class PlainAttention(torch.autograd.Function):
         if mask is not None:
             mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
         query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
-        weights = _product(query, key.transpose(1, 2), scaling, mask).softmax(-1)
+        products = _product(query, key.transpose(1, 2), scaling, mask)
+        weights = torch.softmax(products, -1, out=products)
         if dropout:
             mark_dropped(weights, dropout)
         ctx.save_for_backward(query, key, value, weights)
