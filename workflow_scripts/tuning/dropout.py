@@ -5,6 +5,7 @@ SFC64 generator gives four elements, each dropped if its 16 bits, or 15 of them,
 probability is a multiple of 1/32,768, which is exact to 1.6e-5 of any p. A GPU draws its masks fast by itself.
 """
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,57 +20,60 @@ THREADED = 100_000  # elements from which on threads are worth their start
 # And so many of PyTorch's threads: on two cores they fight with the one that waits for PyTorch's next work, and all
 # that is not a product took 10 % longer than with one after the other.
 FEWEST = 3
-_streams = [np.random.Generator(np.random.SFC64(stream)) for stream in range(STREAMS)]
+_streams = [np.random.SFC64(stream) for stream in range(STREAMS)]
 _pool = ThreadPoolExecutor(STREAMS)
 
 
 def seed_dropout(seed: int) -> None:
     """Start the sequence of masks anew."""
     global _streams
-    _streams = [np.random.Generator(np.random.SFC64(child)) for child in np.random.SeedSequence(seed).spawn(STREAMS)]
+    _streams = [np.random.SFC64(child) for child in np.random.SeedSequence(seed).spawn(STREAMS)]
 
 
 def dropout_state() -> list[list[int]]:
     """Where the sequence of masks stands; give it to `restore_dropout` to go on from there."""
-    return [[int(word) for word in stream.bit_generator.state["state"]["state"]] for stream in _streams]
+    return [[int(word) for word in stream.state["state"]["state"]] for stream in _streams]
 
 
 def restore_dropout(states: list[list[int]]) -> None:
     """Go on with the sequence of masks where `dropout_state` was taken."""
     for stream, state in zip(_streams, states, strict=True):
-        bits = stream.bit_generator
-        bits.state = {**bits.state, "state": {"state": np.array(state, dtype=np.uint64)}}
+        stream.state = {**stream.state, "state": {"state": np.array(state, dtype=np.uint64)}}
 
 
-def _drawn(count: int, integers: torch.dtype, write: Callable[[np.ndarray, np.ndarray], None]) -> torch.Tensor:
-    """`count` integers of a type, as `write` makes them of as many random 16-bit words. (count,)"""
+def _drawn(count: int, size: int, write: Callable[[np.ndarray, np.ndarray], None]) -> torch.Tensor:
+    """`count` integers of some bytes each, as `write` makes them of as many random 16-bit words. (count,)"""
     part = -(-count // STREAMS)
-    drawn = torch.empty(STREAMS * part, dtype=integers)
-    parts = np.split(drawn.numpy(), STREAMS)
+    drawn = np.empty(STREAMS * part, f"i{size}")
 
     def draw(stream: int) -> None:
-        words = _streams[stream].bit_generator.random_raw((part + 3) // 4)
-        write(words.view(np.uint16)[:part], parts[stream])
+        words = _streams[stream].random_raw((part + 3) // 4).view(np.uint16)
+        write(words[:part], drawn[stream * part : (stream + 1) * part])
 
     if torch.get_num_threads() >= FEWEST and count > THREADED:
         list(_pool.map(draw, range(STREAMS)))
     else:
         for stream in range(STREAMS):
             draw(stream)
-    return drawn[:count]
+    return torch.from_numpy(drawn[:count])
+
+
+@functools.cache
+def _bits(number: float, dtype: torch.dtype) -> np.ndarray:
+    """A number of the type as the integer of its bytes, of no dimension."""
+    factor = torch.tensor(number, dtype=dtype)
+    return factor.view(getattr(torch, f"int{8 * factor.element_size()}")).numpy()
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of the shape and type: 0 with the probability, else 1 / (1 - probability)."""
-    factor = torch.tensor(1 / (1 - probability), dtype=dtype)
-    integers = _INTEGERS[factor.element_size()]
-    threshold, bits = round(probability * 2**16), factor.view(integers).numpy()
+    threshold, bits = round(probability * 2**16), _bits(1 / (1 - probability), dtype)
 
     def write(words: np.ndarray, drawn: np.ndarray) -> None:
         # One pass, where a boolean mask would be converted twice in every step.
         np.multiply(words >= threshold, bits, out=drawn)
 
-    return _drawn(shape.numel(), integers, write).view(dtype).view(shape)
+    return _drawn(shape.numel(), dtype.itemsize, write).view(dtype).view(shape)
 
 
 def mark_dropped(values: torch.Tensor, probability: float) -> None:
@@ -80,11 +84,8 @@ def mark_dropped(values: torch.Tensor, probability: float) -> None:
         np.right_shift(words, 1, out=words)
         np.subtract(words.view(np.int16), threshold, out=drawn)
 
-    below = _drawn(values.numel(), _INTEGERS[values.element_size()], write)
+    below = _drawn(values.numel(), values.element_size(), write)
     torch.copysign(values, below.view(values.dtype).view(values.shape), out=values)  # of which the sign alone is read
-
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def drop(values: torch.Tensor, probability: float) -> torch.Tensor:

@@ -24,13 +24,14 @@ class PackedLinear(nn.Linear):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features)"""
-        if states.device.type != "cpu":
+        if not states.is_cpu:
             return super().forward(states)
-        found = self.weight.data_ptr(), self.weight._version
+        weight = self.weight
+        found = weight.data_ptr(), weight._version
         if found != self.packed_from:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), ROWS)
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
             self.packed_from = found
-        product: torch.Tensor = PackedProduct.apply(states.to(self.weight.dtype), self)
+        product: torch.Tensor = PackedProduct.apply(states.to(weight.dtype), self)
         return product
 
     def __getstate__(self) -> dict[str, Any]:
