@@ -419,7 +419,7 @@ def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, r
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_those_of_the_softmax_for_rows_of_any_length(dtype):
-    """Read off with a value that is the identity; one row after the other, as memory is used again."""
+    """Read off with a value that is the identity."""
     seed_everything(1)
     for keys in (3, 12, 31, 32, 36, 45, 12):
         query, key = (torch.randn(2, 3, tokens, keys, dtype=dtype) for tokens in (5, keys))

@@ -139,9 +139,9 @@ def positions_available(encoder: Any) -> int:
     return int(encoder.config.max_position_embeddings) - first_position(encoder)
 
 
-def is_frozen(encoder: Any) -> bool:
-    """Whether none of its parameters is trained."""
-    return not any(parameter.requires_grad for parameter in encoder.parameters())
+def is_frozen(module: Any) -> bool:
+    """Whether none of the parameters of an encoder, or of a part of one, is trained."""
+    return not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def padding_id(encoder: Any) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from workflow_scripts.tuning.encoder import is_frozen
+
 ROWS = 1024  # The order is chosen for a number of rows; products of any other number take it too.
 
 
@@ -67,6 +69,5 @@ def pack_frozen(model: nn.Module) -> None:
     if not available():
         return
     for layer in model.modules():
-        frozen = not any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
-        if type(layer) is nn.Linear and frozen and layer.weight.dtype == torch.bfloat16:
+        if type(layer) is nn.Linear and is_frozen(layer) and layer.weight.dtype == torch.bfloat16:
             layer.__class__ = PackedLinear
