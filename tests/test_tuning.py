@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, in_memory, random_columns, random_tokens
@@ -27,7 +30,15 @@ from workflow_scripts.tuning import device, gradients
 from workflow_scripts.tuning.batches import prediction_batches, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.dropout import Dropout, drop, dropout_state, restore_dropout, seed_dropout
+from workflow_scripts.tuning.dropout import (
+    ZEROS,
+    Dropout,
+    drop,
+    dropout_state,
+    random_words,
+    restore_dropout,
+    seed_dropout,
+)
 from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, learning_rate_factor, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
@@ -218,13 +229,24 @@ def test_the_same_seed_gives_the_same_masks_and_another_seed_others():
 
 def test_the_sequence_of_masks_goes_on_from_where_it_was_saved():
     seed_dropout(6)
-    drop(torch.ones(17), 0.5)  # not a multiple of the four elements that a word gives
+    drop(torch.ones(17), 0.5)
     state = dropout_state()
     expected = [drop(torch.ones(501), 0.5) for _ in range(3)]
     seed_dropout(7)
     for _ in range(2):  # a state can be restored more than once
         restore_dropout(state)
         assert all(torch.equal(drop(torch.ones(501), 0.5), mask) for mask in expected)
+
+
+def test_random_numbers_are_the_key_stream_of_the_counter_mode():
+    """NIST SP 800-38D: a stream's number, then a counter of four bytes that begins at 2; over more than one piece."""
+    seed_dropout(3)
+    drop(torch.ones(5), 0.5)
+    count = len(ZEROS) + 3
+    key = np.random.SeedSequence(3).generate_state(4).tobytes()
+    first = (1).to_bytes(12, "little") + (2).to_bytes(4, "big")
+    stream = Cipher(AES(key), CTR(first)).encryptor().update(bytes(2 * count))
+    assert torch.equal(random_words(count), torch.from_numpy(np.frombuffer(stream, np.int16).copy()))
 
 
 @pytest.mark.parametrize("ours", [True, False])
