@@ -35,6 +35,7 @@ from workflow_scripts.tuning.dropout import (
     Dropout,
     drop,
     dropout_state,
+    mark_dropped,
     random_words,
     restore_dropout,
     seed_dropout,
@@ -877,6 +878,31 @@ def test_a_compiled_encoder_gives_the_same_logits(encoders):
         values.append(logits(model, tokens, tiny_settings(kind="tagging"), CPU))
     for plain, fast in zip(*values, strict=True):
         np.testing.assert_allclose(plain, fast, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_encoder_is_trained_with_other_masks_in_every_step(encoders):
+    tokens, settings = random_tokens("tagging", 8), tiny_settings(kind="tagging", dropout=0.1, compile=True)
+    models = build_together(encoders["bert"], settings, None, 1)
+    models[0].train()
+    optimizer = torch.optim.SGD(models[0].tuned_parameters().values(), lr=0.0)
+    computed = gradients.Gradients(tokens, settings, CPU, frozen=True)
+    losses = [computed.of(models, [optimizer], [np.arange(8)]).item() for _ in range(4)]
+    assert len(set(losses)) == 4
+    assert all(parameter.grad is not None for parameter in models[0].tuned_parameters().values())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiled_draw_drops_the_same_share(dtype):
+    def draw(values: torch.Tensor) -> torch.Tensor:
+        marked = values.clone()
+        mark_dropped(marked, 0.1)
+        return torch.stack([drop(values, 0.1), 1 + marked])
+
+    dropped = torch.compile(draw)(torch.ones(200_000, dtype=dtype)) == 0
+    error = math.sqrt(0.1 * 0.9 / dropped.shape[1])
+    np.testing.assert_allclose(dropped.float().mean(1), 0.1, atol=4 * error)
 
 
 def test_what_a_killed_process_had_half_written_of_a_checkpoint_is_deleted(tmp_path):

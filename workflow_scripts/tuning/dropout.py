@@ -4,7 +4,7 @@ PyTorch draws a Bernoulli variable an element; that was a third of a prompt-tuni
 the key stream of AES in counter mode (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), for which
 processors have instructions: 0.1 ns a byte, where NumPy's fastest generator takes 0.25. Two bytes decide about an
 element. The probability is a multiple of 1/32,768, which is exact to 1.6e-5 of any p. A GPU draws its masks fast by
-itself.
+itself, and so does what PyTorch's compiler makes of its own dropout.
 """
 
 import functools
@@ -81,15 +81,18 @@ def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> to
 
 def mark_dropped(values: torch.Tensor, probability: float) -> None:
     """Give each element of a tensor without negative values a minus sign with the probability, in place."""
-    signs = _negative(values.numel(), probability, values.dtype)
-    torch.copysign(values, signs.view(values.dtype).view(values.shape), out=values)  # of which the sign alone is read
+    if torch.compiler.is_compiling():
+        signs = torch.rand_like(values, dtype=torch.float32) - probability
+    else:
+        signs = _negative(values.numel(), probability, values.dtype).view(values.dtype).view(values.shape)
+    torch.copysign(values, signs, out=values)  # of which the sign alone is read
 
 
 def drop(values: torch.Tensor, probability: float) -> torch.Tensor:
     """Zero each element with the probability and scale the rest by 1 / (1 - probability)."""
     if probability == 0:
         return values
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
         return nn.functional.dropout(values, probability)
     return values * scaled_mask(values.shape, probability, values.dtype)
 
