@@ -48,7 +48,8 @@ def _key(seed: int) -> AES:
 def random_words(count: int) -> torch.Tensor:
     """`count` integers of 16 bits, each as likely as any other. (count,)"""
     global _masks
-    words = torch.empty(count, dtype=torch.int16)
+    # PyTorch's own, aligned memory tears the heap: 30 MiB more at the peak of a training.
+    words = torch.from_numpy(np.empty(count, np.int16))
     # GCM is the counter mode that OpenSSL has for the widest registers; what it signs besides is not asked for.
     stream = Cipher(_key(_seed), GCM(_masks.to_bytes(NUMBER, "little"))).encryptor()
     written = words.numpy().view(np.uint8)
