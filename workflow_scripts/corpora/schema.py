@@ -117,6 +117,8 @@ def read_predictions(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        # The file by itself: `read_table` would import Arrow's datasets, and with them pandas.
+        with pq.ParquetFile(path) as file:
+            return file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
