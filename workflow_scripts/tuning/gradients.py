@@ -14,13 +14,14 @@ from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
-RECORDED_STEP = 8  # tokens, at multiples of which recorded batches end, so that few shapes have to be recorded
+# Tokens, at multiples of which batches end where each shape costs: a GPU records its step, and of every shape's products
+# oneDNN keeps some 6 MiB, which in prompt tuning would add up to more than its models.
+STEP = 8
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of these sizes keep busy, a batch therefore goes through in parts: with them prompt
 # tuning takes less than half of fine-tuning's memory.
-FROZEN_TOKENS = {"bfloat16": 1280, "float32": 896}
-FROZEN_STEP = 4  # tokens, as above: oneDNN compiles the products of each shape, and keeps some 6 MiB of them
+FROZEN_TOKENS = {"bfloat16": 1536, "float32": 896}
 
 
 class Gradients:
@@ -44,7 +45,7 @@ class Gradients:
         self.in_parts = frozen and device.type == "cpu" and settings["micro_batch_size"] is None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
         self.recorder = Recorder(device) if recordable else None
-        self.step = RECORDED_STEP if recordable else FROZEN_STEP if self.in_parts else 1
+        self.step = STEP if recordable or self.in_parts else 1
 
     def of(
         self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
