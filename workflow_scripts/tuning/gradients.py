@@ -14,8 +14,8 @@ from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
-# Tokens, at multiples of which batches end where each shape costs: a GPU records its step, and of every shape's products
-# oneDNN keeps some 6 MiB, which in prompt tuning would add up to more than its models.
+# Tokens, at multiples of which batches end where each shape costs: on a GPU its step is recorded, and on a CPU oneDNN
+# keeps some 6 MiB of its products, which in prompt tuning would add up to more than the model.
 STEP = 8
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
