@@ -323,7 +323,7 @@ def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
 
 
 def test_a_training_imports_no_compiler_unless_it_compiles_and_no_pandas(workplace):
-    """They would cost every job 1.8 s and 100 MiB; see tuning/lean.py."""
+    """They would cost every job 1.6 s; see tuning/lean.py."""
     code = (
         "import sys; from workflow_scripts import train\n"
         "train.main(train.parser().parse_args(sys.argv[1:]))\n"

@@ -49,28 +49,34 @@ def random_words(count: int) -> torch.Tensor:
     """`count` integers of 16 bits, each as likely as any other. (count,)"""
     global _masks
     # PyTorch's own, aligned memory tears the heap: 30 MiB more at the peak of a training.
-    words = torch.from_numpy(np.empty(count, np.int16))
+    words = np.empty(count, np.int16)
     # GCM is the counter mode that OpenSSL has for the widest registers; what it signs besides is not asked for.
     stream = Cipher(_key(_seed), GCM(_masks.to_bytes(NUMBER, "little"))).encryptor()
-    written = words.numpy().view(np.uint8)
+    written = words.view(np.uint8)
     for start in range(0, len(written), len(ZEROS)):
         piece = written[start : start + len(ZEROS)].data
         stream.update_into(ZEROS[: len(piece)], piece)
     _masks += 1
-    return words
+    return torch.from_numpy(words)
+
+
+def _integer(dtype: torch.dtype) -> torch.dtype:
+    """The type of integers as wide as a type."""
+    found: torch.dtype = getattr(torch, f"int{8 * dtype.itemsize}")
+    return found
 
 
 def _negative(count: int, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """`count` integers as wide as the type, negative with the probability. (count,)"""
     # Half the range, so that the difference fits.
     words = random_words(count).bitwise_right_shift_(1).sub_(round(probability * 2**15) - 2**14)
-    return words.to(getattr(torch, f"int{8 * dtype.itemsize}"))
+    return words.to(_integer(dtype))
 
 
 @functools.cache
 def _bits(number: float, dtype: torch.dtype) -> int:
     """A number of the type as the integer of its bytes."""
-    return int(torch.tensor(number, dtype=dtype).view(getattr(torch, f"int{8 * dtype.itemsize}")))
+    return int(torch.tensor(number, dtype=dtype).view(_integer(dtype)))
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
