@@ -118,3 +118,17 @@ def test_every_text_of_a_lack_of_memory_is_recognised_and_told():
         assert is_out_of_memory(error)
         told = explain(error)
         assert told and told.startswith("there is not enough memory (") and "\n" not in told
+
+
+def test_the_memory_of_a_job_is_its_own_and_not_that_of_the_process_that_started_it():
+    asks = (
+        "import torch; from workflow_scripts.tuning.device import memory_peak; print(memory_peak(torch.device('cpu')))"
+    )
+    starts = f"""
+import subprocess, sys
+held = bytes(1) * (2 << 30)
+child = subprocess.run([sys.executable, "-c", {asks!r}], capture_output=True, text=True, check=True)
+print(child.stdout)
+"""
+    outcome = subprocess.run([sys.executable, "-c", starts], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 50 < float(outcome.stdout) < 1000
