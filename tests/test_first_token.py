@@ -8,6 +8,7 @@ from tiny import CONFIGURATIONS, random_tokens
 from tiny import settings as tiny_settings
 
 from workflow_scripts.tasks import kind_module
+from workflow_scripts.tuning import attention as attention_module
 from workflow_scripts.tuning import model as model_module
 
 # Their layers have another form; all tokens are computed.
@@ -45,6 +46,24 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
         if there.grad is not None and there.grad.any():
             assert here.grad is not None, path
             assert_close(here.grad, there.grad)
+
+
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta"])
+def test_in_the_last_layer_the_first_token_alone_attends(encoders, monkeypatch, name):
+    attended, plain = [], attention_module.PlainAttention
+
+    class Attention(plain):
+        @staticmethod
+        def forward(ctx, query, *others):
+            attended.append(query.shape[2])
+            return plain.forward(ctx, query, *others)
+
+    monkeypatch.setattr(attention_module, "PlainAttention", Attention)
+    settings = tiny_settings(kind="sentence_pair", method="prompt_tuning")
+    batch = batch_of("sentence_pair", name)
+    built(encoders[name], settings)(batch)
+    tokens = batch["input_ids"].shape[1]
+    assert attended == [tokens] * (len(attended) - 1) + [1]
 
 
 @pytest.mark.parametrize(

@@ -120,15 +120,49 @@ def test_every_text_of_a_lack_of_memory_is_recognised_and_told():
         assert told and told.startswith("there is not enough memory (") and "\n" not in told
 
 
+def printed_by(script: str) -> float:
+    """The number that a Python script of a process of its own prints."""
+    outcome = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(outcome.stdout)
+
+
+PEAK = """
+import torch
+from workflow_scripts.tuning.device import memory_peak
+print(memory_peak(torch.device("cpu")))
+"""
+
+
 def test_the_memory_of_a_job_is_its_own_and_not_that_of_the_process_that_started_it():
-    asks = (
-        "import torch; from workflow_scripts.tuning.device import memory_peak; print(memory_peak(torch.device('cpu')))"
-    )
-    starts = f"""
+    from_a_large_one = f"""
 import subprocess, sys
 held = bytes(1) * (2 << 30)
-child = subprocess.run([sys.executable, "-c", {asks!r}], capture_output=True, text=True, check=True)
-print(child.stdout)
+subprocess.run([sys.executable, "-c", {PEAK!r}], check=True)
 """
-    outcome = subprocess.run([sys.executable, "-c", starts], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 50 < float(outcome.stdout) < 1000
+    assert 50 < printed_by(from_a_large_one) < 1000
+
+
+FAULTS = """
+import ctypes, resource
+from workflow_scripts.tuning.device import keep_freed_memory
+
+{called}
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+libc.free.argtypes = (ctypes.c_void_p,)
+for _ in range(4):  # the first ones to grow
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    batch = [libc.malloc(2**22) for _ in range(50)]
+    for block in batch:
+        libc.memset(block, 1, 2**22)
+    for block in reversed(batch):
+        libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
+def test_a_batch_finds_the_memory_that_the_one_before_has_left():
+    assert printed_by(FAULTS.format(called="keep_freed_memory()")) < 1000
+    assert printed_by(FAULTS.format(called="")) > 10_000, "this machine's C library keeps it by itself"

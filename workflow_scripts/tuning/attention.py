@@ -21,7 +21,9 @@ with without_compiler(), without_extras():
 
 NAME = "crossprompt"
 ROOM = "prompt_length"  # the attribute of an encoder's configuration with the length of its layers' prompts
+FIRST = "first_query_alone"  # the attribute of an attention module of which only the first token's result is read
 ALIGNED = 8  # elements, at multiples of which the rows of a mask begin
+WHOLE_ROW = 32  # numbers of bfloat16, at multiples of which PyTorch's softmax is not slowed down by the rest of a row
 HIDDEN = -1e30  # added to the product with a hidden token; its weight is exactly 0
 
 # What an architecture may hand to its attention besides the mask without changing the result.
@@ -66,8 +68,9 @@ def attend(
         scaling: factor on the products; one over the root of the head size by default.
         dropout: probability with which an attention weight is dropped.
 
-    Returns (batch, tokens, heads, head size), and None in the place of the weights. Raises UserError where the
-    architecture asks for something else that would change the result.
+    Returns (batch, tokens, heads, head size), and None in the place of the weights; the first token's result in the
+    place of every token's where that alone is read. Raises UserError where the architecture asks for something else
+    that would change the result.
     """
     unknown = [name for name, option in options.items() if option is not None and name not in HARMLESS]
     if unknown:
@@ -78,6 +81,10 @@ def attend(
         key, value = torch.cat((prompt_key, key), dim=2), torch.cat((prompt_value, value), dim=2)
     if attention_mask is not None:  # It has room for a prompt, which not every layer needs to have.
         attention_mask = attention_mask[..., -key.shape[2] :]
+    tokens = query.shape[2]
+    if getattr(module, FIRST, False):
+        query = query[:, :, :1]
+        attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
     if key.shape[1] != query.shape[1]:
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
@@ -95,7 +102,7 @@ def attend(
             dropout_p=dropout,
             scale=scaling,
         )
-    return result.transpose(1, 2), None
+    return result.transpose(1, 2).expand(-1, tokens, -1, -1), None
 
 
 class PlainAttention(torch.autograd.Function):
@@ -122,7 +129,7 @@ class PlainAttention(torch.autograd.Function):
             mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
         query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
         products = _product(query, key.transpose(1, 2), scaling, mask)
-        weights = torch.softmax(products, -1, out=products)
+        weights = _softmax(products)
         if dropout:
             mark_dropped(weights, dropout)
         ctx.save_for_backward(query, key, value, weights)
@@ -150,6 +157,13 @@ class PlainAttention(torch.autograd.Function):
         of_query = of_heads(_product(of_products, key, ctx.scaling)) if needs_query else None
         of_key = of_heads(_product(of_products.transpose(1, 2), query, ctx.scaling)) if needs_key else None
         return of_query, of_key, of_value, None, None, None
+
+
+def _softmax(products: torch.Tensor) -> torch.Tensor:
+    """Of the last dimension, in place."""
+    if products.dtype == torch.bfloat16 and products.shape[-1] % WHOLE_ROW:
+        return products.copy_(torch.softmax(products, -1, dtype=torch.float32))
+    return torch.softmax(products, -1, out=products)
 
 
 def _product(one: torch.Tensor, other: torch.Tensor, factor: float, added: torch.Tensor | None = None) -> torch.Tensor:

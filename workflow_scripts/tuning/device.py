@@ -1,5 +1,6 @@
 """The device that a step computes on, its random numbers and its memory."""
 
+import ctypes
 import re
 import resource
 import sys
@@ -12,6 +13,8 @@ import torch
 from workflow_scripts.experiment.machine import processor
 from workflow_scripts.tuning.dropout import seed_dropout
 from workflow_scripts.tuning.gpus import claim_gpu
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def find_device() -> torch.device:
@@ -64,6 +67,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     seed_dropout(seed)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc hold on to what is freed, for the next batch, which takes as much again.
+
+    Else it gives the end of the heap back whenever that is large, and every page comes anew at 2 to 7 us: a tenth of
+    the time of fine-tuning. The peak stays. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the greatest that it takes
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def memory_peak(device: torch.device) -> float:

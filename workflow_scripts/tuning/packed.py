@@ -18,10 +18,11 @@ ROWS = 1024  # The order is chosen for a number of rows; products of any other n
 class PackedLinear(nn.Linear):
     """A drop-in for an `nn.Linear` in bfloat16 of which nothing is trained: the same sums, rounded once.
 
-    The plain matrix stays, for the way back and for whoever reads it. On a GPU it is used alone.
+    The plain matrix stays, for whoever reads it. On a GPU it is used alone.
     """
 
-    packed: torch.Tensor | None = None
+    packed: torch.Tensor | None = None  # for the product with the states
+    packed_back: torch.Tensor | None = None  # for that with their gradients
     packed_from: tuple[int, int] | None = None  # where the matrix lay that was packed, and its version
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -31,8 +32,7 @@ class PackedLinear(nn.Linear):
         weight = self.weight
         found = weight.data_ptr(), weight._version
         if found != self.packed_from:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-            self.packed_from = found
+            self.packed, self.packed_back, self.packed_from = _pack(weight), None, found
         product: torch.Tensor = PackedProduct.apply(states.to(weight.dtype), self)
         return product
 
@@ -48,12 +48,27 @@ class PackedProduct(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, layer: PackedLinear) -> Any:
         """states: (..., in_features); (..., out_features)."""
         ctx.layer = layer
-        return torch.ops.mkldnn._linear_pointwise(states, layer.packed, layer.bias, "none", [], "")
+        return _product(states, layer.packed, layer.bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Of the states."""
-        return gradients[0] @ ctx.layer.weight, None
+        layer = ctx.layer
+        if layer.packed_back is None:
+            layer.packed_back = _pack(layer.weight.t())
+        return _product(gradients[0], layer.packed_back, None), None
+
+
+def _pack(matrix: torch.Tensor) -> torch.Tensor:
+    """A matrix (outputs, inputs) in the order of oneDNN."""
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.detach(), ROWS)
+    return packed
+
+
+def _product(states: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+    """states (..., inputs) matrix^T + bias: (..., outputs)."""
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+    return result
 
 
 def available() -> bool:

@@ -23,7 +23,7 @@ from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.step import write_json, written
 from workflow_scripts.tasks.tokens import read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
-from workflow_scripts.tuning.device import device_name, find_device, find_precision, memory_peak
+from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
@@ -43,6 +43,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     Returns the record of each run, as `run.json` holds it.
     """
+    keep_freed_memory()
     device = find_device()
     settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
