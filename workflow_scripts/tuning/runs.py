@@ -25,6 +25,7 @@ from workflow_scripts.tasks.tokens import read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
+from workflow_scripts.tuning.encoder import is_frozen
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, Trained, train
 from workflow_scripts.tuning.model import TunedModel, build_together
@@ -43,7 +44,6 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     Returns the record of each run, as `run.json` holds it.
     """
-    keep_freed_memory()
     device = find_device()
     settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
     tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
@@ -53,6 +53,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
     for model in models:
         model.to(device)
+    if not is_frozen(models[0].encoder):  # The parts of one are small: it would gain nothing, and cost 50 MiB.
+        keep_freed_memory()
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
         predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
