@@ -53,7 +53,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
     for model in models:
         model.to(device)
-    if not is_frozen(models[0].encoder):  # The parts of one are small: it would gain nothing, and cost memory.
+    if not is_frozen(models[0].encoder):  # Through a frozen one go small parts, which gain nothing and cost memory.
         keep_freed_memory()
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
