@@ -51,13 +51,27 @@ def test_results_and_gradients_are_exact_but_for_one_rounding(texts, inputs, out
         assert_rounded(found, exact)
 
 
-def test_a_matrix_that_has_changed_is_packed_anew():
-    ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16)
-    before = ours(states)
-    ours.weight.mul_(2)
-    assert_rounded(ours(states), nn.functional.linear(states.double(), ours.weight.double(), ours.bias.double()))
-    ours.load_state_dict(frozen_layer().state_dict())
-    assert torch.equal(ours(states), before)
+def test_a_layer_that_has_been_used_holds_its_matrix_once_for_each_way():
+    layer = frozen_layer()
+    ours, plain = packed(layer), layer.weight.clone()
+    assert ours.weight.data_ptr() == dict(ours.named_parameters())["weight"].data_ptr()
+    ours(torch.randn(3, 24, dtype=torch.bfloat16))
+    assert set(dict(ours.named_parameters())) == {"bias"}
+    assert torch.equal(ours.weight, plain) and torch.equal(ours.state_dict()["weight"], plain)
+    assert torch.equal(ours.state_dict()["bias"], layer.bias)
+
+
+def test_a_matrix_that_is_loaded_takes_the_place_of_the_packed_one():
+    ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16, requires_grad=True)
+    ours(states).sum().backward()
+    other = {"weight": torch.randn(40, 24), "bias": torch.randn(40)}
+    ours.load_state_dict(other)
+    states.grad = None
+    result = ours(states)
+    result.sum().backward()
+    weight, bias = (tensor.to(torch.bfloat16).double() for tensor in other.values())
+    assert_rounded(result, nn.functional.linear(states.double(), weight, bias))
+    assert_rounded(states.grad, weight.sum(0).expand(3, -1))
 
 
 def test_what_a_prediction_has_packed_a_training_can_use():

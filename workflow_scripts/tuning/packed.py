@@ -2,8 +2,8 @@
 
 In every pass oneDNN copies the matrix into an order of its own, and forwards PyTorch writes the bias to where the
 product is added to it. Here the matrix is put into that order once for either way, and the bias is added while the
-product is written. Of multilingual-e5-small, with 32 pairs on two cores, that takes 42 MiB for each way; forwards it is
-54 ms less a step of prompt tuning (an Intel), and on the way back 6 to 9 of 270 ms (an AMD).
+product is written. Of multilingual-e5-small, with 32 pairs on two cores, that is 54 ms less a step of prompt tuning (an
+Intel), and on the way back 6 to 9 of 270 ms (an AMD), where it takes 42 MiB; forwards it takes the plain matrix's place.
 """
 
 from typing import Any
@@ -19,27 +19,50 @@ ROWS = 1024  # The order is chosen for a number of rows; products of any other n
 class PackedLinear(nn.Linear):
     """A drop-in for an `nn.Linear` in bfloat16 of which nothing is trained: the same sums, rounded once.
 
-    The plain matrix stays, for whoever reads it. On a GPU it is used alone.
+    With its first states on a CPU it lets go of the plain matrix; `weight` then unpacks it for whoever reads it. States
+    on a GPU before that are multiplied as ever.
     """
 
     packed: torch.Tensor | None = None  # for the product with the states
     packed_back: torch.Tensor | None = None  # for that with their gradients
-    packed_from: tuple[int, int] | None = None  # where the matrix lay that was packed, and its version
+
+    @property
+    def weight(self) -> torch.Tensor:  # type: ignore[override]
+        """The plain matrix. (out_features, in_features)"""
+        if self.packed is None:
+            return self._parameters["weight"]  # type: ignore[return-value]
+        plain: torch.Tensor = self.packed.to_dense()
+        return plain
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features)"""
         if not states.is_cpu:
             return super().forward(states)
-        weight = self.weight
-        found = weight.data_ptr(), weight._version
-        if found != self.packed_from:
-            self.packed, self.packed_back, self.packed_from = _pack(weight), None, found
-        product: torch.Tensor = PackedProduct.apply(states.to(weight.dtype), self)
+        if self.packed is None:
+            self.packed = _pack(self.weight)
+            del self._parameters["weight"]
+        product: torch.Tensor = PackedProduct.apply(states.to(self.packed.dtype), self)
         return product
 
+    def unpack(self) -> None:
+        """Go back to the plain matrix."""
+        self._parameters["weight"] = nn.Parameter(self.weight, requires_grad=False)
+        self.packed = self.packed_back = None
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"] = self.weight
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        if prefix + "weight" in state_dict:
+            self.unpack()
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def __getstate__(self) -> dict[str, Any]:
-        """For copies: without what is packed, which PyTorch cannot copy. A copy packs anew."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("packed")}
+        """For copies, which PyTorch cannot make of what is packed."""
+        plain = nn.Parameter(self.weight, requires_grad=False)
+        state = {name: value for name, value in vars(self).items() if not name.startswith("packed")}
+        return state | {"_parameters": {**self._parameters, "weight": plain}}
 
 
 class PackedProduct(torch.autograd.Function):
