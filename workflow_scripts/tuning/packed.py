@@ -3,7 +3,7 @@
 In every pass oneDNN copies the matrix into an order of its own, and forwards PyTorch writes the bias to where the
 product is added to it. Here the matrix is put into that order once for either way, and the bias is added while the
 product is written. Of multilingual-e5-small, with 32 pairs on two cores, that is 54 ms less a step of prompt tuning (an
-Intel), and on the way back 6 to 9 of 270 ms (an AMD). For the way back it takes 42 MiB; for the way there nothing, since
+Intel), and on the way back 6 to 9 of 270 ms (an AMD). For the way back it takes 42 MiB; for the way there nothing, as
 the plain matrix is let go of.
 """
 
