@@ -392,15 +392,18 @@ def hide_some(rows: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("rows", [None, 1, 7], ids=["no_mask", "one_row", "a_row_for_each_query"])
+@pytest.mark.parametrize("queries", [7, 1], ids=["all_tokens", "first_token"])
 @pytest.mark.parametrize("scaling", [1, 0.35])
-def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, rows, scaling):
+def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, rows, queries, scaling):
     """With dropout: the masks are drawn again from the same state, and multiplied in by autograd."""
     query, key, value = heads_of(3, dtype=dtype)
+    query = query[:, :, :queries].detach().requires_grad_()
     hidden = None if rows is None else torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)
+    hidden = hidden if hidden is None else hidden[:, :, :queries]
     state = dropout_state()
     ours = PlainAttention.apply(query, key, value, hidden, scaling, 0.3)
     restore_dropout(state)
-    marks = torch.ones(3, 4, 7, 7, dtype=dtype)
+    marks = torch.ones(3, 4, queries, 7, dtype=dtype)
     mark_dropped(marks, 0.3)
     kept = (marks > 0).to(dtype) / 0.7
     products = query @ key.transpose(2, 3) * scaling

@@ -168,6 +168,10 @@ def _softmax(products: torch.Tensor) -> torch.Tensor:
 
 def _product(one: torch.Tensor, other: torch.Tensor, factor: float, added: torch.Tensor | None = None) -> torch.Tensor:
     """factor (one other) + added, matrix by matrix; added: (matrices, rows or 1, columns)."""
+    if 1 in one.shape[1:] and one.dtype.itemsize < 4:
+        # Of a vector this takes as long, and oneDNN, which does the others, keeps half a MiB of each new shape.
+        wide = None if added is None else added.float()
+        return _product(one.float(), other.float(), factor, wide).to(one.dtype)
     if added is None:
         return torch.baddbmm(one.new_empty(()), one, other, beta=0, alpha=factor)
     return torch.baddbmm(added, one, other, alpha=factor)

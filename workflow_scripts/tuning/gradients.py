@@ -16,7 +16,7 @@ from workflow_scripts.tuning.recording import Recorder
 
 # Tokens, at multiples of which batches end where each shape costs: on a GPU its step is recorded, and on a CPU oneDNN
 # keeps some 6 MiB of its products, which in prompt tuning would add up to more than the model.
-STEP = 8
+STEP = {"cuda": 8, "cpu": 4}
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of these sizes keep busy, a batch therefore goes through in parts: with them prompt
@@ -45,7 +45,7 @@ class Gradients:
         self.in_parts = frozen and device.type == "cpu" and settings["micro_batch_size"] is None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
         self.recorder = Recorder(device) if recordable else None
-        self.step = STEP if recordable or self.in_parts else 1
+        self.step = STEP[device.type] if recordable or self.in_parts else 1
 
     def of(
         self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
