@@ -780,15 +780,22 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
         assert len(sizes) == batches
     else:
         assert len(sizes) > batches
-        step = gradients.STEP["cpu"]
-        filled = step - 1  # tokens, at most
+        filled = gradients.FINEST_STEP - 1  # tokens, at most
         assert all(rows == 1 or count * rows * (length - filled) <= 100 for rows, length in sizes)
-        assert all(length % step == 0 for _, length in sizes)
+        assert all(length % gradients.FINEST_STEP == 0 for _, length in sizes)
     for one, other in zip(whole, parts, strict=True):
         assert_same_weights(other, one, kind)
     if method == "prompt_tuning":
         after(100, micro_batch_size=1000)
         assert len(sizes) == batches  # a setting says how many
+
+
+def test_parts_on_a_cpu_have_few_lengths_and_little_is_filled_up():
+    lengths = range(1, 513)
+    ends = [-(-length // step) * step for length in lengths for step in [gradients.step_on_cpu(length)]]
+    assert all(0 <= end - length < max(4, length / 16) for length, end in zip(lengths, ends, strict=True))
+    assert len(set(ends)) == 32 + 16 + 16  # to 128, to 256 and to 512
+    assert ends == sorted(ends)
 
 
 # Interruption; tests/test_interruption.py kills whole processes

@@ -14,14 +14,23 @@ from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
-# Tokens, at multiples of which batches end where each shape costs: on a GPU its step is recorded, and on a CPU oneDNN
-# keeps some 6 MiB of its products, which in prompt tuning would add up to more than the model.
-STEP = {"cuda": 8, "cpu": 4}
+# Where each shape costs, batches end at few lengths: on a GPU a shape's step is recorded, and on a CPU oneDNN keeps
+# some 6 MiB of its products, which in prompt tuning would add up to more than the model.
+RECORDED_STEP = 8  # tokens, at multiples of which a recorded batch ends
+FINEST_STEP = 4  # the same for a part on a CPU, unless it is long
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of these sizes keep busy, a batch therefore goes through in parts: with them prompt
 # tuning takes less than half of fine-tuning's memory.
 FROZEN_TOKENS = {"bfloat16": 1536, "float32": 896}
+
+
+def step_on_cpu(length: int) -> int:
+    """Tokens, at multiples of which a part of such a length ends: long ones take no more shapes than short ones.
+
+    A power of two, a thirty-second to a sixteenth of the length: there are 16 ends between a length and its double.
+    """
+    return max(FINEST_STEP, 1 << max(length.bit_length() - 5, 0))
 
 
 class Gradients:
@@ -45,7 +54,6 @@ class Gradients:
         self.in_parts = frozen and device.type == "cpu" and settings["micro_batch_size"] is None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
         self.recorder = Recorder(device) if recordable else None
-        self.step = STEP[device.type] if recordable or self.in_parts else 1
 
     def of(
         self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
@@ -90,7 +98,8 @@ class Gradients:
 
     def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
         length = self._longest(features)
-        length = max(length, min(-(-length // self.step) * self.step, self.settings["max_length"]))
+        step = step_on_cpu(length) if self.in_parts else RECORDED_STEP if self.recorder else 1
+        length = max(length, min(-(-length // step) * step, self.settings["max_length"]))
         return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, self.device, length)
 
     def _add(self, models: Sequence[TunedModel], batch: Batch, share: float = 1.0) -> torch.Tensor:
