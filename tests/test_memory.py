@@ -1,5 +1,6 @@
 """A batch that the memory does not hold goes through the encoder in parts, with the same result."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.tuning.memory import Portion, is_out_of_memory
 
@@ -166,3 +168,27 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_batch_finds_the_memory_that_the_one_before_has_left():
     assert printed_by(FAULTS.format(called="keep_freed_memory()")) < 1000
     assert printed_by(FAULTS.format(called="")) > 10_000, "this machine's C library keeps it by itself"
+
+
+NEIGHBOURS = """
+import ctypes
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = (ctypes.c_void_p,)
+# The first ones fill what is left of the heap; those in the middle lie side by side.
+rows = [[libc.malloc(size) for size in (40_000, 1000, 40_000)] for _ in range(1000)]
+for block in rows[500]:
+    libc.free(block)
+print(libc.malloc(80_000) == rows[500][0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps small blocks aside")
+def test_in_a_step_a_small_block_does_not_keep_its_freed_neighbours_apart(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0"})
+    command = [sys.executable, "-c", NEIGHBOURS]
+    assert subprocess.check_output(command, env={}) == b"False\n", "this machine's C library keeps none by itself"
+    prepare(ROOT)
+    assert subprocess.check_output(command, env=os.environ) == b"True\n"
+    assert "glibc.malloc.mxfast=0" in os.environ["GLIBC_TUNABLES"], "the user's own stay"
