@@ -26,7 +26,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.environment import TUNABLES, WHOLE_HEAP
+from workflow_scripts.experiment.environment import TUNABLES, tunables
 from workflow_scripts.tuning.device import device_name, find_device, find_precision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,7 +199,7 @@ def start(module: str, *words: Any, threads: int) -> str:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if module.startswith("workflow_scripts."):  # a step, which the workflow starts like this
-        environment[TUNABLES] = WHOLE_HEAP
+        environment[TUNABLES] = tunables()
     ended = subprocess.run(
         [sys.executable, "-m", module, *map(str, words)], env=environment, cwd=ROOT, capture_output=True, text=True
     )

@@ -398,8 +398,9 @@ def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, r
     """With dropout: the masks are drawn again from the same state, and multiplied in by autograd."""
     query, key, value = heads_of(3, dtype=dtype)
     query = query[:, :, :queries].detach().requires_grad_()
-    hidden = None if rows is None else torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)
-    hidden = hidden if hidden is None else hidden[:, :, :queries]
+    hidden = None
+    if rows is not None:
+        hidden = torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)[:, :, :queries]
     state = dropout_state()
     ours = PlainAttention.apply(query, key, value, hidden, scaling, 0.3)
     restore_dropout(state)
