@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub'
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
+
+
+@pytest.fixture(autouse=True)
+def sigterm_ends_the_tests() -> Iterator[None]:
+    """A training that was asked to stop notes SIGTERM for the rest of its process, which may be that of the tests."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

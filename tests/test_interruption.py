@@ -94,6 +94,26 @@ def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed):
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
 
 
+def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(undisturbed):
+    """SLURM sends SIGTERM before the time is over and when it is, `scancel` sends one more: none may kill."""
+    place, method, _ = undisturbed
+    run = f"asked-again-{method}"
+    words = command(place, run, method)
+    process = start(words)
+    while not checkpoints(place / run):
+        assert process.poll() is None
+        time.sleep(0.02)
+    asked = 0
+    while process.poll() is None:
+        process.terminate()
+        asked += 1
+        time.sleep(0.0005)
+    assert process.returncode == 75 and asked > 2
+    assert process.communicate()[1].decode().count("interrupted: saved after step ") == 1
+    finish(words)
+    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+
+
 @pytest.mark.parametrize("content", ["unreadable", "foreign"])
 def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbed, content):
     place, method, _ = undisturbed

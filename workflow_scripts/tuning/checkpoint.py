@@ -92,7 +92,11 @@ class Checkpoint:
 
 
 class StopSignal:
-    """Notes SIGTERM, which SLURM sends before it takes a machine away, so that the loop can save and leave."""
+    """Notes SIGTERM, which SLURM sends before it takes a machine away, so that the loop can save and leave.
+
+    SLURM may send it twice: before the time is over, and when it is. Once it came it is noted to the end of the
+    process, which else would be killed on its way out.
+    """
 
     def __init__(self) -> None:
         self.received = False
@@ -103,7 +107,8 @@ class StopSignal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+        if not self.received:
+            signal.signal(signal.SIGTERM, self.before)
 
     @contextlib.contextmanager
     def at_once(self, saved: str) -> Iterator[None]:
@@ -118,5 +123,6 @@ class StopSignal:
 
     def _note(self, *_: object) -> None:
         self.received = True
-        if self.saved is not None:
-            raise Interrupted(self.saved)
+        saved, self.saved = self.saved, None
+        if saved is not None:
+            raise Interrupted(saved)
