@@ -17,11 +17,12 @@ from workflow_scripts.encoders.sources import fetch
 
 
 @pytest.fixture(autouse=True)
-def sigterm_ends_the_tests() -> Iterator[None]:
-    """A training that was asked to stop notes SIGTERM for the rest of its process, which may be that of the tests."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals_reach_the_tests() -> Iterator[None]:
+    """A training that was asked to stop notes signals for the rest of its process, which may be that of the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

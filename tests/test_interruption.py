@@ -78,15 +78,16 @@ def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undis
     assert not checkpoints(place / run)
 
 
-def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, number):
     place, method, _ = undisturbed
-    run = f"stopped-{method}"
+    run = f"stopped-{number.name}-{method}"
     words = command(place, run, method)
     process = start(words)
     while not checkpoints(place / run):
         assert process.poll() is None
         time.sleep(0.02)
-    process.terminate()
+    process.send_signal(number)
     said = process.communicate()[1].decode()
     assert process.returncode == 75
     assert said.startswith("interrupted: saved after step ")
@@ -133,3 +134,21 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbe
     assert "put aside" in finish(words)
     assert checkpoint.with_suffix(".unusable").exists()
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+
+
+STEP = """
+import os, signal, time
+from workflow_scripts.experiment.step import run, step_parser
+
+def main(arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+run(main, step_parser("A step without a state of its own."))
+"""
+
+
+def test_ctrl_c_ends_any_other_step_with_one_line():
+    process = start([sys.executable, "-c", STEP])
+    assert process.communicate(timeout=30)[1] == b"interrupted\n"
+    assert process.returncode == 130

@@ -6,7 +6,7 @@
 
 The candidates share every pass over the encoder, which their method leaves frozen. Each has its own prompts, head,
 optimizer and gradient clipping, and learns as it would alone, but for the masks of dropout. An interrupted search goes
-on from a checkpoint in their folder; SIGTERM saves one at once and ends with status 75.
+on from a checkpoint in their folder; SIGTERM and Ctrl-C save one at once and end with status 75.
 
 Settings: the merged training settings of the runs, which `config.yaml` explains.
 """

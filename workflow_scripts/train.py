@@ -6,7 +6,7 @@
 
 The learning rate is the search's winner (`--selected`). Where that one was trained with this run's seed, its files are
 linked and nothing is trained twice (`--searches`). A training that was interrupted goes on from the checkpoint in the
-run's folder; SIGTERM saves one at once and ends with status 75.
+run's folder; SIGTERM and Ctrl-C save one at once and end with status 75.
 
 Of methods that the environment variable CROSSPROMPT_DROPPED names (`keep_weights: false`) the search's weights are
 deleted once its winner is linked.

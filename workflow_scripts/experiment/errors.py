@@ -9,6 +9,6 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error)
-    """The step was asked to stop (SIGTERM) and has saved where it stood; it ends with a status of its own."""
+    """The step was asked to stop (SIGTERM, Ctrl-C) and has saved where it stood; it ends with a status of its own."""
 
     status = 75  # EX_TEMPFAIL of sysexits.h: try again

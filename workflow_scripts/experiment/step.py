@@ -32,7 +32,8 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Run a step from the command line: exit with status 0, or 1 after a line that starts with `error:`.
 
-    A step that was asked to stop and has saved its state exits with `Interrupted.status`.
+    A step that was asked to stop and has saved its state exits with `Interrupted.status`, one that Ctrl-C has ended
+    without a state with 130.
     """
     arguments = parser.parse_args()
     try:
@@ -44,6 +45,9 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     except Interrupted as interruption:
         logging.getLogger("crossprompt").warning("interrupted: %s", interruption)
         _leave(interruption.status)
+    except KeyboardInterrupt:
+        logging.getLogger("crossprompt").warning("interrupted")
+        _leave(130)  # what a shell says of a program that Ctrl-C has ended
     except Exception as error:
         message = explain(error)
         if message:

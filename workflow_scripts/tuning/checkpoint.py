@@ -92,23 +92,28 @@ class Checkpoint:
 
 
 class StopSignal:
-    """Notes SIGTERM, which SLURM sends before it takes a machine away, so that the loop can save and leave.
+    """Notes SIGTERM, which SLURM sends before it takes a machine away, and Ctrl-C: the loop can save and leave.
 
-    SLURM may send it twice: before the time is over, and when it is. Once it came it is noted to the end of the
+    SLURM may send it twice: before the time is over, and when it is. Once one came they are noted to the end of the
     process, which else would be killed on its way out.
     """
 
     def __init__(self) -> None:
         self.received = False
         self.saved: str | None = None  # what was saved, where the signal may raise
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        self.before = signal.signal(signal.SIGTERM, self._note)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A shell lets the jobs that it starts in the background ignore Ctrl-C.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self.before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self.received:
-            signal.signal(signal.SIGTERM, self.before)
+            for number, handler in self.before.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def at_once(self, saved: str) -> Iterator[None]:

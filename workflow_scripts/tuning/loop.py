@@ -167,7 +167,7 @@ def train(
         checkpoint: where the state is saved, at the end of an epoch and every few minutes.
         device: where the models are.
 
-    Raises Interrupted after SIGTERM, with the state saved.
+    Raises Interrupted after SIGTERM or Ctrl-C, with the state saved.
     """
     candidates = [
         Candidate(model, rate, optimizer_of(model, rate, settings, device), Outcome())
