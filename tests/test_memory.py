@@ -12,6 +12,7 @@ import torch
 from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.tuning.memory import Portion, is_out_of_memory
+from workflow_scripts.tuning.packed import available
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -192,3 +193,39 @@ def test_in_a_step_a_small_block_does_not_keep_its_freed_neighbours_apart(monkey
     prepare(ROOT)
     assert subprocess.check_output(command, env=os.environ) == b"True\n"
     assert "glibc.malloc.mxfast=0" in os.environ["GLIBC_TUNABLES"], "the user's own stay"
+
+
+KEPT = """
+import ctypes, re
+from pathlib import Path
+import torch
+from torch import nn
+from workflow_scripts.tuning.packed import pack_frozen
+
+layer = nn.Linear(64, 64).to(torch.bfloat16).requires_grad_(False)
+pack_frozen(layer)
+
+def resident():
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(re.search(r"VmRSS:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+def there_and_back(rows):
+    states = torch.ones(rows, 64, dtype=torch.bfloat16, requires_grad={back})
+    result = layer(states)
+    if {back}:
+        result.sum().backward()
+
+for rows in range(100, 110):
+    there_and_back(rows)
+before = resident()
+for rows in range(110, 170):
+    there_and_back(rows)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not available(), reason="it is oneDNN in bfloat16 that keeps something")
+def test_of_a_new_shape_the_way_back_of_a_frozen_layer_keeps_nothing_that_the_way_there_has_not_kept():
+    there = printed_by(KEPT.format(back=False))
+    assert there > 60 * 100, "oneDNN keeps nothing of a shape here"  # KiB
+    assert printed_by(KEPT.format(back=True)) < 1.3 * there

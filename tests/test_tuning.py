@@ -793,8 +793,8 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
 def test_parts_on_a_cpu_have_few_lengths_and_little_is_filled_up():
     lengths = range(1, 513)
     ends = [-(-length // step) * step for length in lengths for step in [gradients.step_on_cpu(length)]]
-    assert all(0 <= end - length < max(4, length / 16) for length, end in zip(lengths, ends, strict=True))
-    assert len(set(ends)) == 32 + 16 + 16  # to 128, to 256 and to 512
+    assert all(0 <= end - length < max(2, length / 16) for length, end in zip(lengths, ends, strict=True))
+    assert len(set(ends)) == 32 + 16 + 16 + 16  # to 64, 128, 256 and 512
     assert ends == sorted(ends)
 
 

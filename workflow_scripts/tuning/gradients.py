@@ -15,9 +15,9 @@ from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
 # Where each shape costs, batches end at few lengths: on a GPU a shape's step is recorded, and on a CPU oneDNN keeps
-# some 6 MiB of its products, which in prompt tuning would add up to more than the model.
+# some 4 MiB of its products, which in prompt tuning would add up to more than the model.
 RECORDED_STEP = 8  # tokens, at multiples of which a recorded batch ends
-FINEST_STEP = 4  # the same for a part on a CPU, unless it is long
+FINEST_STEP = 2  # the same for a part on a CPU, unless it is long
 
 # With a frozen encoder a training's memory is what it keeps for the way back, and a part costs no sum of the encoder's
 # gradients. On a CPU, which parts of these sizes keep busy, a batch therefore goes through in parts: with them prompt
