@@ -51,6 +51,15 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob(".checkpoint-*.safetensors"))
 
 
+def start_and_save(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """A training that has saved its state for the first time."""
+    process = start(words)
+    while not checkpoints(folder):
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
 @pytest.fixture(scope="module", params=["prompt_tuning", "fine_tuning"])
 def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
     """The place, the method, and the seconds of a training that nothing disturbed."""
@@ -83,10 +92,7 @@ def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, 
     place, method, _ = undisturbed
     run = f"stopped-{number.name}-{method}"
     words = command(place, run, method)
-    process = start(words)
-    while not checkpoints(place / run):
-        assert process.poll() is None
-        time.sleep(0.02)
+    process = start_and_save(words, place / run)
     process.send_signal(number)
     said = process.communicate()[1].decode()
     assert process.returncode == 75
@@ -100,10 +106,7 @@ def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(
     place, method, _ = undisturbed
     run = f"asked-again-{method}"
     words = command(place, run, method)
-    process = start(words)
-    while not checkpoints(place / run):
-        assert process.poll() is None
-        time.sleep(0.02)
+    process = start_and_save(words, place / run)
     asked = 0
     while process.poll() is None:
         process.terminate()
@@ -120,9 +123,7 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbe
     place, method, _ = undisturbed
     run = f"{content}-{method}"
     words = command(place, run, method)
-    process = start(words)
-    while not checkpoints(place / run):
-        time.sleep(0.02)
+    process = start_and_save(words, place / run)
     process.kill()
     process.wait()
     process.stderr.close()

@@ -94,8 +94,8 @@ class Checkpoint:
 class StopSignal:
     """Notes SIGTERM, which SLURM sends before it takes a machine away, and Ctrl-C: the loop can save and leave.
 
-    SLURM may send it twice: before the time is over, and when it is. Once one came they are noted to the end of the
-    process, which else would be killed on its way out.
+    SLURM may send three within milliseconds, a warning and what follows it. Once one came they are noted to the end of
+    the process, which else would be killed on its way out.
     """
 
     def __init__(self) -> None:
