@@ -49,7 +49,7 @@ lint: .venv/ready-to-develop ## check style, types and the workflow's rules; cha
 	$(IN_VENV) snakemake --lint
 	$(IN_VENV) mypy
 
-bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: ten minutes on a quiet machine
+bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: twenty minutes on a quiet machine
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
 
 rehearsal: .venv/ready-to-develop ## take three steps of each method and task with an encoder of XLM-R-large's size

@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
     device = find_device()
-    tokens = read_tokens(arguments.folder / "train/tokens.json")
+    tokens = read_tokens(arguments.folder / "few/tokens.json")
     model, settings = load_run(arguments.folder / "encoder", arguments.folder / "run-prompt_tuning", device, [tokens])
     plain = AutoModel.from_pretrained(arguments.folder / "encoder", attn_implementation="sdpa").eval()
     plain = plain.to(device, getattr(torch, settings["precision"]))
