@@ -168,6 +168,14 @@ def test_the_prompts_of_every_layer_matter(encoders, name):
     assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
 
 
+def test_a_pass_leaves_no_prompts_in_the_layers(encoders):
+    model, batch = prompted(encoders["bert"], "tagging"), batch_of("tagging", "bert")
+    with torch.no_grad():
+        plain = model.encoder(**inputs_of(batch)).last_hidden_state
+        model(batch)
+        assert_close(model.encoder(**inputs_of(batch)).last_hidden_state, plain)
+
+
 @pytest.mark.parametrize("name", [*TAKING_PROMPTS, *ALSO_TAKING_PROMPTS])
 def test_an_architecture_that_is_accepted_reads_the_prompts_of_every_layer(name):
     encoder = of_type(name)

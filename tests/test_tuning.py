@@ -776,13 +776,13 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
     whole, batches = after(10**6), len(sizes)
     parts = after(100)
     assert sum(rows for rows, _ in sizes) == len(tokens)
+    assert all(length % gradients.FINEST_STEP == 0 for _, length in sizes)
     if method == "fine_tuning":
         assert len(sizes) == batches
     else:
         assert len(sizes) > batches
         filled = gradients.FINEST_STEP - 1  # tokens, at most
         assert all(rows == 1 or count * rows * (length - filled) <= 100 for rows, length in sizes)
-        assert all(length % gradients.FINEST_STEP == 0 for _, length in sizes)
     for one, other in zip(whole, parts, strict=True):
         assert_same_weights(other, one, kind)
     if method == "prompt_tuning":
@@ -790,7 +790,7 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
         assert len(sizes) == batches  # a setting says how many
 
 
-def test_parts_on_a_cpu_have_few_lengths_and_little_is_filled_up():
+def test_batches_on_a_cpu_have_few_lengths_and_little_is_filled_up():
     lengths = range(1, 513)
     ends = [-(-length // step) * step for length in lengths for step in [gradients.step_on_cpu(length)]]
     assert all(0 <= end - length < max(2, length / 16) for length, end in zip(lengths, ends, strict=True))

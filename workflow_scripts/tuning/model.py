@@ -107,6 +107,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     whole = getattr(first.encoder, WHOLE, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if whole else contextlib.nullcontext():
         output = first.encoder(**inputs)
+    if isinstance(first.prompts, Prompts):
+        first.prompts.take_away()
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (before := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts that went through the layers as words do: the head and the pooler read the text.

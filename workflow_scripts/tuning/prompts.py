@@ -72,6 +72,11 @@ class Prompts(nn.Module):
         after = position_ids(encoder, inputs["attention_mask"], together.shape[4])
         return inputs | {"position_ids": after}
 
+    def take_away(self) -> None:
+        """Take the prompts from the layers after the pass: the way back needs them beside keys and values alone."""
+        for module in self.layers:
+            module.prompt = None
+
 
 class Reparameterisation(nn.Module):
     """Prompts of every layer out of one trained embedding of each prompt position, by a network with one hidden layer.
