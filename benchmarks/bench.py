@@ -23,12 +23,13 @@ each contestant gave in each turn.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workflow_scripts.experiment.environment import TUNABLES, tunables
 from workflow_scripts.tuning.device import device_name, find_device, find_precision
@@ -116,14 +117,11 @@ def main() -> None:
 
 def summary(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """The ratios to each peer, our speed and memory, and each contestant's turns."""
-    speeds = {name: [turn[name]["examples_per_second"] for turn in turns] for name in turns[0]}
-    ratios = {
-        f"ratio_to_{name}": [mine / theirs for mine, theirs in zip(speeds["ours"], speeds[name], strict=True)]
-        for name in speeds
-        if name != "ours"
-    }
-    return {name: round(statistics.median(values), 2) for name, values in ratios.items()} | {
-        "examples_per_second": statistics.median(speeds["ours"]),
+    speeds = {name: np.array([turn[name]["examples_per_second"] for turn in turns]) for name in turns[0]}
+    mine = speeds["ours"]
+    ratios = {f"ratio_to_{name}": mine / theirs for name, theirs in speeds.items() if name != "ours"}
+    return {name: round(float(np.median(values)), 2) for name, values in ratios.items()} | {
+        "examples_per_second": float(np.median(mine)),
         "peak_memory_mb": max(turn["ours"]["peak_memory_mb"] for turn in turns),
         "contestants": {name: [turn[name] for turn in turns] for name in speeds},
     }
