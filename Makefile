@@ -19,7 +19,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain test lint bench rehearsal coverage graph clean
+.PHONY: help run plan explain verify test lint bench rehearsal coverage graph clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -31,13 +31,18 @@ plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)
 
 explain: .venv/ready-to-run ## say of each job that `make run` would run now why it would
-	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS) | awk '\
+	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS) 2>&1 | awk '\
 		function tell() { if (job) print job "\n    " reason; job = "" } \
-		/^(local)?(rule|checkpoint) / { tell(); job = substr($$2, 1, length($$2) - 1) } \
+		/^  [^ ]+: / { file = $$1; sub(/:$$/, "", file); sub(/^  [^ ]+: /, ""); differs[file] = $$0 } \
+		/^(local)?(rule|checkpoint) / { tell(); job = substr($$2, 1, length($$2) - 1); own = "" } \
+		/^    output: / { n = split($$0, files, /, |: /); for (i = 2; i <= n; i++) if (files[i] in differs) own = differs[files[i]] } \
 		/^    wildcards: / { sub(/^    wildcards: /, ""); job = job " " $$0 } \
-		/^    reason: / { sub(/^    reason: /, ""); reason = substr($$0, 1, 400) } \
+		/^    reason: / { sub(/^    reason: /, ""); reason = own != "" ? own : substr($$0, 1, 400) } \
 		/^Nothing to be done/ { print } \
 		END { tell() }'
+
+verify: .venv/ready-to-run ## check results against the configuration and say what differs
+	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
 test: .venv/ready-to-develop ## run the test suite but for what takes minutes or a real SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -m "$(MARKED)" $(ARGS)

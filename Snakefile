@@ -24,6 +24,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.environment import prepare, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
+from workflow_scripts.experiment.made_again import make_again_what_differs
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.step import read_json
@@ -44,9 +45,10 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-prepare(Path(HERE), GRID.dropped_methods())
+prepare(Path(HERE), PATHS.resources, PATHS.results, GRID.dropped_methods())
 if workflow.is_main_process:
     clear_locks_of_the_dead(Path(".snakemake"))
+    make_again_what_differs(workflow, CONFIGURATION)
 
 
 onstart:

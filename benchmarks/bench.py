@@ -175,7 +175,7 @@ def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[s
     run = folder / f"run-{settings['method']}"
     selected = folder / "selected.json"
     selected.write_text(json.dumps({"learning_rate": learning_rate}))
-    words = [*on_english(folder, settings, "train"), "--run", run, "--selected", selected]
+    words = [*on_english(folder, settings, "train"), "--run", run / "run.json", "--selected", selected]
     start("workflow_scripts.train", *words, threads=settings["threads"])
     record = json.loads((run / "run.json").read_text())
     return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {

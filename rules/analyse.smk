@@ -39,7 +39,7 @@ rule represent:
         cfg=lambda wildcards: settings.as_text(settings.of_representation(CONFIGURATION, wildcards.model)),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
-        " --weights {input.weights:q} --tokens {input.tokens:q} --rows {input.rows:q} --english {input.english:q}"
+        " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q} --english {input.english:q}"
         " --languages {wildcards.languages} --record {output:q} --log {log:q}"
 
 
@@ -108,8 +108,8 @@ rule gather:
         runtime=20,
     params:
         cfg=settings.as_text(settings.of_gathering(CONFIGURATION)),
+        results=lambda wildcards: PATHS.results,
     shell:
-        "python -m workflow_scripts.gather --settings {params.cfg:q} --alignments {input.alignments:q}"
-        " --points {input.points:q} --lines {input.lines:q} --vectors {input.vectors:q}"
+        "python -m workflow_scripts.gather --settings {params.cfg:q} --results {params.results:q} --vectors {input.vectors:q}"
         " --alignment {output.alignment:q} --projections {output.projections:q} --boundaries {output.boundaries:q}"
         " --samples {output.samples:q} --log {log:q}"

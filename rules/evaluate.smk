@@ -30,7 +30,7 @@ rule predict:
         cfg=lambda wildcards: settings.as_text(settings.of_prediction(wildcards.task)),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
-        ' --run "$(dirname {input.weights:q})" --tokens {input.tokens:q} --rows {input.rows:q}'
+        " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --languages {wildcards.languages} --record {output:q} --log {log:q}"
 
 

@@ -72,7 +72,7 @@ rule train:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
-        ' --run "$(dirname {output.weights:q})"'
+        " --run {output.record:q}"
         f"{ON_ENGLISH}"
 
 

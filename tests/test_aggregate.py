@@ -20,7 +20,7 @@ from workflow_scripts.evaluation.aggregate import (
     validation_by_prompt_length,
 )
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import arm_name
+from workflow_scripts.experiment.names import arm_name
 
 PUBLISHED = Path(__file__).parents[1] / "report" / "published.csv"
 

@@ -314,7 +314,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         by_hand(tokenise, {**task, "split": split, "max_length": 96}, *files)
     for method, rate in (("fine_tuning", 0.01), ("prompt_tuning", 0.1)):
         write_json(folder / f"{method}.json", {"learning_rate": rate})
-        files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / method]
+        files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / method / "run.json"]
         files += ["--train", folder / "en-train/tokens.json", "--validation", folder / "en-validation/tokens.json"]
         files += ["--validation-rows", folder / "en-validation.parquet", "--selected", folder / f"{method}.json"]
         changes = {"labels": LABELS, "max_length": 96, "method": method, "task": "pawsx", "epochs": 1}
@@ -330,7 +330,7 @@ def representing(
     """Represent some languages by a model; the record."""
     record = folder / "vectors-of" / (name or model) / "vectors" / f"{languages}.json"
     files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / f"{english}.parquet"]
-    files += ["--weights", *([] if model == "untuned" else [folder / model / "weights.safetensors"])]
+    files += ["--run", *([] if model == "untuned" else [folder / model / "run.json"])]
     files += ["--tokens", *(folder / f"{language}-test/tokens.json" for language in languages.split("+"))]
     files += ["--rows", *(folder / f"{language}-test.parquet" for language in languages.split("+"))]
     texts = {"task": "pawsx", "kind": "sentence_pair", "max_length": 96, "samples": 20, "untranslated": "NS"}
@@ -550,7 +550,7 @@ def test_a_grid_without_texts_to_compare_has_empty_tables(tasks, tmp_path):
     assert list(grid.analysed_models()) == []
     files = {name: tmp_path / f"{name}.csv" for name in ("alignment", "projections", "boundaries")}
     targets = [word for name, file in files.items() for word in (f"--{name}", file)]
-    nothing = ["--alignments", "--points", "--lines", "--vectors"]
+    nothing = ["--results", tmp_path, "--vectors"]
     by_hand(
         gather, settings.of_gathering(grid.configuration), *nothing, *targets, "--samples", tmp_path / "samples.json"
     )

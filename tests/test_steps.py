@@ -193,11 +193,11 @@ def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> l
     """The command line of a training whose search chose the learning rate."""
     selected = folder / f"{name}-selected.json"
     write_json(selected, {"learning_rate": learning_rate})
-    return [*on_english(folder, name, **changes), "--run", folder / name, "--selected", selected]
+    return [*on_english(folder, name, **changes), "--run", folder / name / "run.json", "--selected", selected]
 
 
 def predicting(folder: Path, languages: str, name: str = "searched") -> list[Any]:
-    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name, "--languages", languages]
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name / "run.json", "--languages", languages]
     files += ["--tokens", *(tokens_file(folder, language, "test") for language in languages.split("+"))]
     files += ["--rows", *(rows_file(folder, language, "test") for language in languages.split("+"))]
     return [*files, "--record", predictions_record(folder, languages)]
@@ -220,8 +220,9 @@ def workplace(tiny_encoder, tmp_path_factory) -> Path:
     return folder
 
 
-def test_training_writes_weights_record_and_log_and_nothing_else(workplace):
+def test_training_writes_weights_record_log_and_lineage_and_nothing_else(workplace):
     assert sorted(path.name for path in (workplace / "searched").iterdir()) == [
+        ".run.json.made.json",
         "log.jsonl",
         "run.json",
         "weights.safetensors",
@@ -271,7 +272,8 @@ def search_record(workplace) -> Path:
 
 def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_record):
     folder = search_record.parent
-    assert sorted(path.name for path in folder.iterdir()) == ["0.01+0.0001", "0.01+0.0001.json"]
+    files = [".0.01+0.0001.json.made.json", "0.01+0.0001", "0.01+0.0001.json"]
+    assert sorted(path.name for path in folder.iterdir()) == files
     records = json.loads(search_record.read_text())
     assert [record["learning_rate"] for record in records] == [0.01, 0.0001]
     for record in records:

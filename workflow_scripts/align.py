@@ -18,7 +18,7 @@ from pathlib import Path
 from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
 from workflow_scripts.analysis.samples import Samples, read_records
-from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ COLUMNS = ("language", "measure", "value")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--vectors", type=Path, nargs="+", required=True, help="records of `represent` of the model")
-    result.add_argument("--untuned", type=Path, nargs="+", required=True, help="those of the untuned encoder")
-    result.add_argument("--alignment", type=Path, required=True, help="the CSV file to write")
+    result.add_argument("--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument("--untuned", type=input_file, nargs="+", required=True, help="those of the untuned encoder")
+    result.add_argument("--alignment", type=output_file, required=True, help="the CSV file to write")
     return result
 
 

@@ -4,7 +4,8 @@
     */run.json         ──> runs.csv         one row a training, the search's included
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
-Settings: `configuration`, the whole of it; the files are found by the grid's own paths, below the working folder.
+Settings: `configuration`, the whole of it; the files are found by the grid's own paths, below the working folder. No
+table is made of results that the configuration did not ask for: see `experiment/lineage.py`.
 """
 
 import argparse
@@ -24,12 +25,15 @@ import pyarrow.parquet as pq
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, load
+from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
+from workflow_scripts.experiment.lineage import Lineage
 from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.names import SNAKEMAKE
-from workflow_scripts.experiment.step import read_json, run, sha256, step_parser, write_json, written
+from workflow_scripts.experiment.step import output_file, read_json, run, sha256, step_parser, write_json, written
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
@@ -52,19 +56,35 @@ BENCHMARKS = {
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=Path, required=True, help="the long score table to write")
-    result.add_argument("--runs", type=Path, required=True, help="the table of runs to write")
-    result.add_argument("--provenance", type=Path, required=True, help="the JSON file to write")
+    result.add_argument("--scores", type=output_file, required=True, help="the long score table to write")
+    result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
+    result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Read everything and write the three files."""
+def main(arguments: argparse.Namespace) -> list[Path]:
+    """Read everything and write the three files; returns the files of each run that they are made from."""
     configuration = load(arguments.settings["configuration"])
     grid, paths = Grid(configuration), Paths(configuration.resources, configuration.results)
+    by_earlier_code = refuse_other_settings(configuration)
     write_table(arguments.scores, score_rows(grid, paths))
     write_table(arguments.runs, run_rows(grid, paths))
-    write_json(arguments.provenance, provenance(configuration, grid, paths))
+    write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
+    return [Path(file) for name in ("scores.csv", "run.json") for _, _, file in grid.seed_runs(paths, name)]
+
+
+def refuse_other_settings(configuration: Configuration) -> int:
+    """How many outputs were made by earlier code. Raises UserError if one was made from other settings or inputs."""
+    jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
+    differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
+    refused = [difference for difference in differing if not difference.only_code]
+    if refused:
+        raise UserError(
+            f"{len(refused)} results are not what the configuration asks for, and no table is made of them. Run the"
+            " workflow again to make them anew; if another grid shares the folders, name others with the keys resources"
+            f" and results. {summary(refused)}"
+        )
+    return len(differing)
 
 
 def columns_of(arm: Arm) -> dict[str, Any]:

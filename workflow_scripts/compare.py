@@ -17,7 +17,7 @@ from workflow_scripts.evaluation.contributions import Sums, read_units
 from workflow_scripts.evaluation.differences import COLUMNS, differences
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Paths
-from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
 from workflow_scripts.reporting.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
@@ -26,19 +26,23 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=Path, required=True, help="the long score table")
-    result.add_argument("--runs", type=Path, required=True, help="one row for each training run")
-    result.add_argument("--differences", type=Path, required=True, help="the CSV file to write")
+    result.add_argument("--scores", type=input_file, required=True, help="the long score table")
+    result.add_argument("--runs", type=input_file, required=True, help="one row for each training run")
+    result.add_argument("--differences", type=output_file, required=True, help="the CSV file to write")
     return result
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Compare every method with fine-tuning and write the table."""
+def main(arguments: argparse.Namespace) -> list[Path]:
+    """Compare every method with fine-tuning and write the table; returns the files of the runs that were compared."""
     configuration = load(arguments.settings["configuration"])
     paths = Paths(configuration.resources, configuration.results)
 
+    found: dict[Path, None] = {}
+
     def read(arm: Arm, seed: int, metric: str) -> dict[str, Sums]:
-        return read_units(Path(paths.units(arm.encoder, arm.task, arm.name, seed)), metric)
+        file = Path(paths.units(arm.encoder, arm.task, arm.name, seed))
+        found[file] = None
+        return read_units(file, metric)
 
     rows = differences(read_scores(arguments.scores), read_runs(arguments.runs), read)
     with written(arguments.differences) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -46,6 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
         table.writeheader()
         table.writerows(rows)
     logger.info("wrote %s", arguments.differences)
+    return list(found)
 
 
 if __name__ == "__main__":

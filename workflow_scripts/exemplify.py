@@ -20,10 +20,10 @@ from workflow_scripts.evaluation.examples import PredictedRow, examples
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import Grid, Paths, arm_name
+from workflow_scripts.experiment.grid import Grid, Paths
 from workflow_scripts.experiment.kinds import Kind
-from workflow_scripts.experiment.names import languages_name, predictions_file
-from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.experiment.names import arm_name, languages_name, predictions_file
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
 from workflow_scripts.reporting.tables import read_runs, read_scores
 
 logger = logging.getLogger("crossprompt")
@@ -32,14 +32,14 @@ logger = logging.getLogger("crossprompt")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=Path, required=True, help="the long score table")
-    result.add_argument("--runs", type=Path, required=True, help="the table of runs")
-    result.add_argument("--examples", type=Path, required=True, help="the JSON file to write")
+    result.add_argument("--scores", type=input_file, required=True, help="the long score table")
+    result.add_argument("--runs", type=input_file, required=True, help="the table of runs")
+    result.add_argument("--examples", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Choose the examples of every encoder and task that two methods or more were scored on, and write them."""
+def main(arguments: argparse.Namespace) -> list[Path]:
+    """Choose examples of every encoder and task that several methods were scored on; returns the predictions' records."""
     configuration = load(arguments.settings["configuration"])
     grid, paths, seed = (
         Grid(configuration),
@@ -49,6 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     scores = read_scores(arguments.scores)
     chosen = headline_arms(scores, read_runs(arguments.runs))
     found: list[dict[str, Any]] = []
+    records: list[Path] = []
     for encoder in configuration.encoders:
         for task in configuration.tasks:
             methods = [method for method in methods_of(scores) if (encoder, task, method) in chosen]
@@ -59,10 +60,16 @@ def main(arguments: argparse.Namespace) -> None:
                 dict(read(grid, paths, encoder, task, arms, seed)), TASKS[task].kind, TASKS[task].inputs, arms
             )
             found += [{"encoder": encoder, "task": task, "seed": seed, **example} for example in made]
+            records += [
+                Path(paths.predictions(encoder, task, arm, seed, languages_name(group)))
+                for arm in arms
+                for group in grid.language_groups(task)
+            ]
             logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(arms))
     with written(arguments.examples) as temporary:
         # Not sorted by key: premise before hypothesis, and the methods in their order.
         temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return records
 
 
 def read(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workflow_scripts.corpora.schema import check_row, write_rows
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, run, step_parser
+from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--pinned", type=Path, nargs="*", default=[], help="the record of the hub's repository, if any")
+    result.add_argument("--pinned", type=input_file, nargs="*", default=[], help="the record of the hub's repository, if any")
     result.add_argument("--downloads", type=Path, default=Path("resources"), help="where fetched files are kept")
-    result.add_argument("--rows", type=Path, required=True, help="the parquet file to write")
+    result.add_argument("--rows", type=output_file, required=True, help="the parquet file to write")
     return result
 
 

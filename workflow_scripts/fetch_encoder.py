@@ -15,7 +15,7 @@ from pathlib import Path
 
 from workflow_scripts.encoders.sources import MANIFEST, fetch
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import run, step_parser
+from workflow_scripts.experiment.step import output_file, run, step_parser
 
 LOGGER = logging.getLogger("crossprompt")
 
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger("crossprompt")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = step_parser(__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help=f"ENCODER/{MANIFEST}, to write")
+    parser.add_argument("--manifest", type=output_file, required=True, metavar="FILE", help=f"ENCODER/{MANIFEST}, to write")
     return parser
 
 

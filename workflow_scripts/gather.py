@@ -4,8 +4,9 @@
     points.csv, boundaries.csv        ──> projections.csv, boundaries.csv   the same, of the first seed
     vectors of one untuned encoder    ──> samples.json      which texts were compared, and which were left out
 
-Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `models` and `projected`: the columns that name
-the model of each file, in the files' order. Without a model the tables hold their headers only.
+Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, method, prompt_length)
+and `seeds`: the models are each encoder untuned, then each of its arms with each seed. Their files are found below
+`--results`. Without vectors there is nothing to gather, and the tables hold their headers only.
 """
 
 import argparse
@@ -16,7 +17,9 @@ from typing import Any
 
 from workflow_scripts.align import COLUMNS
 from workflow_scripts.analysis.samples import Samples, read_records
-from workflow_scripts.experiment.step import run, step_parser, write_json
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.names import UNTUNED, analysis_file, arm_name, model_name
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, write_json
 from workflow_scripts.project import BOUNDARIES, POINTS, write
 
 MODEL = ("encoder", "task", "method", "prompt_length", "seed")
@@ -25,25 +28,33 @@ MODEL = ("encoder", "task", "method", "prompt_length", "seed")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    files: dict[str, Any] = {"type": Path, "nargs": "*", "required": True}
-    result.add_argument("--alignments", **files, help="alignment.csv of each model")
-    result.add_argument("--points", **files, help="points.csv of each projected model")
-    result.add_argument("--lines", **files, help="boundaries.csv of each projected model")
-    result.add_argument("--vectors", **files, help="records of `represent` of one untuned encoder")
-    result.add_argument("--alignment", type=Path, required=True, help="the table of measures to write")
-    result.add_argument("--projections", type=Path, required=True, help="the table of points to write")
-    result.add_argument("--boundaries", type=Path, required=True, help="the table of boundaries to write")
-    result.add_argument("--samples", type=Path, required=True, help="the JSON file to write")
+    result.add_argument("--results", type=Path, required=True, help="the folder with the analysis of each model")
+    result.add_argument(
+        "--vectors", type=input_file, nargs="*", required=True, help="records of `represent` of one untuned encoder"
+    )
+    result.add_argument("--alignment", type=output_file, required=True, help="the table of measures to write")
+    result.add_argument("--projections", type=output_file, required=True, help="the table of points to write")
+    result.add_argument("--boundaries", type=output_file, required=True, help="the table of boundaries to write")
+    result.add_argument("--samples", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Read everything and write the four files."""
+def main(arguments: argparse.Namespace) -> list[Path]:
+    """Read everything and write the four files; returns those that it read of the models."""
     settings = arguments.settings
-    models, projected = settings["models"], settings["projected"]
-    write(arguments.alignment, MODEL + COLUMNS, rows(models, arguments.alignments))
-    write(arguments.projections, MODEL + POINTS, rows(projected, arguments.points))
-    write(arguments.boundaries, MODEL + BOUNDARIES, rows(projected, arguments.lines))
+    found: list[Path] = []
+
+    def rows(file: str, seeds: Sequence[int]) -> Iterator[list[Any]]:
+        """The rows of a file of every model, each after the columns that name the model."""
+        for model in models(settings, seeds) if arguments.vectors else ():
+            path = analysis_file(arguments.results, model["encoder"], name_of(model), file)
+            found.append(path)
+            for row in table_rows(path):
+                yield [model[column] for column in MODEL] + row
+
+    write(arguments.alignment, MODEL + COLUMNS, rows("alignment.csv", settings["seeds"]))
+    write(arguments.projections, MODEL + POINTS, rows("points.csv", settings["seeds"][:1]))
+    write(arguments.boundaries, MODEL + BOUNDARIES, rows("boundaries.csv", settings["seeds"][:1]))
     samples = read_records(arguments.vectors, settings) if arguments.vectors else Samples([])
     write_json(
         arguments.samples,
@@ -57,14 +68,32 @@ def main(arguments: argparse.Namespace) -> None:
             "missing": {language: count for language, count in samples.missing.items() if count},
         },
     )
+    return found
 
 
-def rows(models: Sequence[dict[str, Any]], files: Sequence[Path]) -> Iterator[list[Any]]:
-    """The rows of all files, each after the columns that name its model."""
-    for model, path in zip(models, files, strict=True):
+def models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The columns that name each model; the untuned encoder was tuned on no task."""
+    for encoder in settings["encoders"]:
+        yield {"encoder": encoder, "task": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
+        for arm in settings["arms"]:
+            for seed in seeds:
+                yield {"encoder": encoder, **arm, "seed": seed}
+
+
+def name_of(model: dict[str, Any]) -> str:
+    """The part of the path that names a model."""
+    if model["method"] == UNTUNED:
+        return UNTUNED
+    return model_name(model["task"], arm_name(model["method"], model["prompt_length"]), model["seed"])
+
+
+def table_rows(path: Path) -> list[list[str]]:
+    """The rows below the header. Raises UserError that names a file which cannot be read."""
+    try:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in list(csv.reader(file))[1:]:
-                yield [model[column] for column in MODEL] + row
+            return list(csv.reader(file))[1:]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it and run the workflow again") from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.corpora.hub import pin
-from workflow_scripts.experiment.step import run, step_parser, write_json
+from workflow_scripts.experiment.step import output_file, run, step_parser, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--record", type=Path, required=True, help="the JSON file to write")
+    result.add_argument("--record", type=output_file, required=True, help="the JSON file to write")
     return result
 
 

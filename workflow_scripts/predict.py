@@ -14,7 +14,7 @@ from pathlib import Path
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.names import parse_languages, predictions_file
-from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
+from workflow_scripts.experiment.step import input_file, output_file, run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
-    result.add_argument("--run", type=Path, required=True, help="the folder of the tuned model")
-    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="tokens.json of the test sets")
-    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
+    result.add_argument("--run", type=input_file, required=True, help="run.json of the tuned model, its weights beside")
+    result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
+    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
     result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
-    result.add_argument("--record", type=Path, required=True, help="the record to write, in the folder predictions/")
+    result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder predictions/")
     return result
 
 
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     read_encoder(arguments.encoder)
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
-    model, settings = load_run(arguments.encoder.parent, arguments.run, device, texts)
+    model, settings = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
     record = {}
     for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])

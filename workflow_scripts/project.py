@@ -15,7 +15,7 @@ from typing import Any
 
 from workflow_scripts.analysis.projection import boundary, plane
 from workflow_scripts.analysis.samples import read_records
-from workflow_scripts.experiment.step import run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
 
 POINTS = ("language", "id", "label", "x", "y")
 BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
@@ -24,9 +24,9 @@ BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--vectors", type=Path, nargs="+", required=True, help="records of `represent` of the model")
-    result.add_argument("--points", type=Path, required=True, help="the CSV file of points to write")
-    result.add_argument("--boundaries", type=Path, required=True, help="the CSV file of boundaries to write")
+    result.add_argument("--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument("--points", type=output_file, required=True, help="the CSV file of points to write")
+    result.add_argument("--boundaries", type=output_file, required=True, help="the CSV file of boundaries to write")
     return result
 
 

@@ -10,7 +10,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from workflow_scripts.experiment.step import read_json, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, written
 from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.published import read_published
@@ -36,9 +36,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
     for name, what in FILES.items():
-        result.add_argument(f"--{name}", type=Path, required=True, help=what)
+        result.add_argument(f"--{name}", type=input_file, required=True, help=what)
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
-    result.add_argument("--output", type=Path, required=True, help="the page to write")
+    result.add_argument("--output", type=output_file, required=True, help="the page to write")
     result.add_argument("--tables", type=Path, help="the folder to write the tables to; without it, none")
     return result
 

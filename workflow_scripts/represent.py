@@ -18,7 +18,7 @@ from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import parse_languages, vectors_file
-from workflow_scripts.experiment.step import run, sha256, step_parser, write_json
+from workflow_scripts.experiment.step import input_file, output_file, run, sha256, step_parser, write_json
 from workflow_scripts.tasks.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
-    result.add_argument("--weights", type=Path, nargs="?", help="of the tuned model, its record beside; default: none")
-    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="tokens.json of the test sets")
-    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
-    result.add_argument("--english", type=Path, required=True, help="the English test set, parquet")
+    result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
+    result.add_argument("--run", type=input_file, nargs="?", help="run.json of the tuned model, its weights beside")
+    result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
+    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument("--english", type=input_file, required=True, help="the English test set, parquet")
     result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
-    result.add_argument("--record", type=Path, required=True, help="the record to write, in the folder vectors/")
+    result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder vectors/")
     return result
 
 
@@ -47,9 +47,9 @@ def main(arguments: argparse.Namespace) -> None:
     settings = arguments.settings
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
-    if arguments.weights:
+    if arguments.run:
         read = {name: settings[name] for name in ("task", "max_length")}
-        model, of_model = load_run(arguments.encoder.parent, arguments.weights.parent, device, texts, **read)
+        model, of_model = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
     else:
         of_model = {**settings, "precision": find_precision(settings["precision"], device)}
         model = untuned_model(arguments.encoder.parent, of_model["precision"], texts).to(device)

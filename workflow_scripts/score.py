@@ -17,16 +17,16 @@ from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import recorded_files, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, recorded_files, run, step_parser, written
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--predictions", type=Path, nargs="+", required=True, help="records of `predict`")
-    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet, in the same order")
-    result.add_argument("--scores", type=Path, required=True, help="the CSV file to write")
-    result.add_argument("--units", type=Path, required=True, help="the parquet file to write")
+    result.add_argument("--predictions", type=input_file, nargs="+", required=True, help="records of `predict`")
+    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument("--scores", type=output_file, required=True, help="the CSV file to write")
+    result.add_argument("--units", type=output_file, required=True, help="the parquet file to write")
     return result
 
 

@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json, run, step_parser, write_json
+from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--searches", type=Path, nargs="*", default=[], help="records of the candidates")
-    result.add_argument("--selected", type=Path, required=True, help="the record to write")
+    result.add_argument("--searches", type=input_file, nargs="*", default=[], help="records of the candidates")
+    result.add_argument("--selected", type=output_file, required=True, help="the record to write")
     return result
 
 

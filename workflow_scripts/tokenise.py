@@ -14,7 +14,7 @@ from pathlib import Path
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import run, step_parser
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import write_tokens
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--encoder", type=Path, required=True, help="the encoder's record, encoder.json")
-    result.add_argument("--rows", type=Path, required=True, help="the corpus, a parquet file")
-    result.add_argument("--tokens", type=Path, required=True, help="the record to write, tokens.json")
+    result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
+    result.add_argument("--rows", type=input_file, required=True, help="the corpus, a parquet file")
+    result.add_argument("--tokens", type=output_file, required=True, help="the record to write, tokens.json")
     return result
 
 

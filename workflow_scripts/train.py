@@ -23,7 +23,7 @@ from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import DROPPED, candidate_folder
-from workflow_scripts.experiment.step import read_json, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, written
 from workflow_scripts.experiment.training_step import english_arguments
 
 logger = logging.getLogger(__name__)
@@ -35,28 +35,28 @@ RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = english_arguments(step_parser(__doc__))
-    result.add_argument("--selected", type=Path, required=True, help="selected.json, the winner of the search")
-    result.add_argument("--searches", type=Path, nargs="*", default=[], help="records of this seed's finished searches")
-    result.add_argument("--run", type=Path, required=True, help="the folder to write to")
+    result.add_argument("--selected", type=input_file, required=True, help="selected.json, the winner of the search")
+    result.add_argument("--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches")
+    result.add_argument("--run", type=output_file, required=True, help="run.json, to write; weights and log go beside it")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, validate, write; or link the run of the search that was this one."""
-    learning_rate = read_json(arguments.selected)["learning_rate"]
+    learning_rate, folder = read_json(arguments.selected)["learning_rate"], arguments.run.parent
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
             winner = candidate_folder(search, learning_rate)
             if not (winner / WEIGHTS).is_file():
                 break  # They were dropped after an earlier run, and are needed again.
             check(winner, search)
-            link(winner, arguments.run)
+            link(winner, folder)
             if arguments.settings["method"] in os.environ.get(DROPPED, "").split():
                 drop_candidates(search.parent)
             return
     from workflow_scripts.tuning.runs import tune
 
-    tune(arguments, {learning_rate: arguments.run}, checkpoints=arguments.run)
+    tune(arguments, {learning_rate: folder}, checkpoints=folder)
 
 
 def check(origin: Path, record: Path) -> None:

@@ -17,7 +17,8 @@ import pandas as pd
 
 from workflow_scripts.experiment.catalogue import METHODS, TASKS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import SOURCE_LANGUAGE, arm_name
+from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
+from workflow_scripts.experiment.names import arm_name
 
 SCORE_COLUMNS = ["encoder", "task", "method", "prompt_length", "seed", "language", "metric", "value"]
 RUN_COLUMNS = [

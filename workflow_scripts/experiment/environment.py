@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import DROPPED, SNAKEMAKE
+from workflow_scripts.experiment.names import DROPPED, RESOURCES, RESULTS, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
 
-def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
+def prepare(root: Path, resources: str, results: str, dropped: Iterable[str] = ()) -> None:
     """Let steps find their modules and the Python that runs Snakemake, wherever the working folder is.
 
-    `root` is the project's folder; `dropped` are the methods whose weights are not kept. Only the rules that fetch may
-    go online; the others switch the hub off themselves.
+    `root` is the project's folder, `resources` and `results` those of the configuration; `dropped` are the methods
+    whose weights are not kept. Only the rules that fetch may go online; the others switch the hub off themselves.
     """
     os.environ[DROPPED] = " ".join(dropped)
+    os.environ[RESOURCES], os.environ[RESULTS] = resources, results
     os.environ[SNAKEMAKE] = importlib.metadata.version("snakemake")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS
 from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.names import UNTUNED, candidate_folder, group_name, model_name
+from workflow_scripts.experiment.names import UNTUNED, analysis_file, arm_name, candidate_folder, group_name, model_name
 from workflow_scripts.experiment.repositories import PARTS
 
 SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
@@ -29,11 +29,6 @@ class Arm:
     def name(self) -> str:
         """The path part: `fine_tuning`, `prompt_tuning-16`."""
         return arm_name(self.method, self.prompt_length)
-
-
-def arm_name(method: str, prompt_length: int) -> str:
-    """The name of an arm in paths and tables; a prompt length of 0 stands for none."""
-    return f"{method}-{prompt_length}" if prompt_length else method
 
 
 def parse_arm(encoder: str, task: str, name: str) -> Arm:
@@ -152,13 +147,16 @@ class Grid:
         """
         if not self.analysed_languages():
             return
-        arms = [arm for arm in self.arms() if TASKS[arm.task].kind == TASKS[ANALYSED_TASK].kind]
         for encoder in self.configuration.encoders:
             yield Model(encoder)
-            for arm in arms:
-                if arm.encoder == encoder:
-                    for seed in self.configuration.seeds[:seeds]:
-                        yield Model(encoder, arm, seed)
+            for arm in self.analysed_arms():
+                for seed in self.configuration.seeds[:seeds]:
+                    yield Model(encoder, Arm(encoder, *arm), seed)
+
+    def analysed_arms(self) -> list[tuple[str, str, int]]:
+        """Task, method and prompt length of the arms whose models are analysed; the same for every encoder."""
+        arms = {(arm.task, arm.method, arm.prompt_length): None for arm in self.arms()} if self.analysed_languages() else {}
+        return [arm for arm in arms if TASKS[arm[0]].kind == TASKS[ANALYSED_TASK].kind]
 
 
 class Paths:
@@ -218,7 +216,7 @@ class Paths:
 
     def analysis(self, encoder: str, model: str, file: str) -> str:
         """A file of the analysis of one model, by `Model.name`."""
-        return f"{self.results}/{encoder}/analysis/{model}/{file}"
+        return str(analysis_file(self.results, encoder, model, file))
 
     def vectors(self, encoder: str, model: str, languages: str) -> str:
         """The record of one model's vectors in some languages, written last; see `names.vectors_file`."""

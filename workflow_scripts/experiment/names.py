@@ -7,6 +7,8 @@ from pathlib import Path
 DROPPED = "CROSSPROMPT_DROPPED"
 # That with the version of Snakemake, which steps that run in an environment of their own do not have.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
+# Those with the folders of the configuration, by which `lineage` names files.
+RESOURCES, RESULTS = "CROSSPROMPT_RESOURCES", "CROSSPROMPT_RESULTS"
 
 
 def learning_rate_name(learning_rate: float) -> str:
@@ -54,6 +56,16 @@ def parse_model(name: str) -> tuple[str, str, str]:
     """Task, arm and seed of a path part; the inverse of `model_name`."""
     task, arm, seed = name.split("/")
     return task, arm, seed.removeprefix("seed-")
+
+
+def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> Path:
+    """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/fine_tuning/seed-13/alignment.csv`."""
+    return Path(results, encoder, "analysis", model, file)
+
+
+def arm_name(method: str, prompt_length: int) -> str:
+    """The name of an arm in paths and tables: `fine_tuning`, `prompt_tuning-16`; a prompt length of 0 means none."""
+    return f"{method}-{prompt_length}" if prompt_length else method
 
 
 # A job that writes for several languages has a record, `en+de.json`, and a folder of that name beside it. The languages

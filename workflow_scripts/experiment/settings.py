@@ -9,7 +9,7 @@ from typing import Any
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHOD_KEYS, TASKS, UNTRANSLATED
 from workflow_scripts.experiment.configuration import Configuration, HubCorpora
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
-from workflow_scripts.experiment.grid import Arm, Grid, Model
+from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
 
@@ -181,26 +181,15 @@ def of_projection(configuration: Configuration) -> Settings:
 
 
 def of_gathering(configuration: Configuration) -> Settings:
-    """`gather`: the models, in the order of their files, as the columns that name them."""
-    grid = Grid(configuration)
+    """`gather`: the models, by what they are made of. A list of them all would not fit on a command line."""
+    arms = Grid(configuration).analysed_arms()
     return {
         "code": fingerprint("gather"),
         "task": ANALYSED_TASK,
         **_compared(configuration),
-        "models": [_columns_of(model) for model in grid.analysed_models()],
-        "projected": [_columns_of(model) for model in grid.analysed_models(seeds=1)],
-    }
-
-
-def _columns_of(model: Model) -> Settings:
-    """The columns that name a model; the untuned encoder was tuned on no task."""
-    arm = model.arm
-    return {
-        "encoder": model.encoder,
-        "task": arm.task if arm else "",
-        "method": arm.method if arm else UNTUNED,
-        "prompt_length": arm.prompt_length if arm else 0,
-        "seed": model.seed,
+        "encoders": list(configuration.encoders),
+        "arms": [{"task": task, "method": method, "prompt_length": length} for task, method, length in arms],
+        "seeds": configuration.seeds,
     }
 
 

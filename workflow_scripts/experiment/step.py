@@ -1,24 +1,43 @@
-"""What every step does the same way: its command line, its log, its errors, the way it writes files.
+"""What every step does the same way: its command line, its log, its errors, the lineage of its outputs.
 
 A step is a module with `main(arguments)`, ended by
 
     if __name__ == "__main__":
         run(main, parser())
+
+Its parser gives the files that it reads and writes the types `input_file` and `output_file`. `main` returns the input
+files that it finds by itself, or nothing.
 """
 
 import argparse
-import contextlib
-import hashlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.faults import explain
+from workflow_scripts.experiment.files import naming, read_json, sha256, write_json, written  # noqa: F401
+from workflow_scripts.experiment.lineage import recorded
+
+
+def input_file(text: str) -> Path:
+    """The type of an argument that is a file which the step reads; it enters the lineage of the outputs."""
+    return Path(text)
+
+
+def output_file(text: str) -> Path:
+    """The type of an argument that is a file which the step writes; its lineage is recorded beside it."""
+    return Path(text)
+
+
+def files_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace, kind: Callable[[str], Path]) -> list[Path]:
+    """The files among the arguments that have the type `input_file` or `output_file`."""
+    given = [getattr(arguments, action.dest) for action in parser._actions if action.type is kind]
+    return [file for value in given if value for file in (value if isinstance(value, list) else [value])]
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
@@ -29,7 +48,7 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: argparse.ArgumentParser) -> None:
     """Run a step from the command line: exit with status 0, or 1 after a line that starts with `error:`.
 
     A step that was asked to stop and has saved its state exits with `Interrupted.status`, one that Ctrl-C has ended
@@ -38,7 +57,9 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     arguments = parser.parse_args()
     try:
         _start_log(arguments.log)
-        main(arguments)
+        inputs, outputs = files_of(parser, arguments, input_file), files_of(parser, arguments, output_file)
+        with recorded(Path(sys.argv[0]).stem, arguments.settings, inputs, outputs) as found:
+            found += main(arguments) or []
     except UserError as error:
         _tell(str(error))
         sys.exit(1)
@@ -87,43 +108,6 @@ def _start_log(file: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
 
 
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Within the block `path` is being written: what the machine refuses is told with its name. Raises UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        message = explain(error, path)
-        if message is None:
-            raise
-        raise UserError(message) from error
-
-
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed to `path` when the block ends well: a reader never sees half a file.
-
-    Raises UserError that names `path` when the machine does not let it be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with naming(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]) -> dict[str, Path]:
     """By language, the files of records that hold the checksum of each.
 
@@ -139,19 +123,3 @@ def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]
                 )
             files[language] = file
     return files
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs: sorted keys, indented, Unicode as it is."""
-    with written(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON. Raises UserError that names the file when it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): run the workflow again") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run the workflow again") from error

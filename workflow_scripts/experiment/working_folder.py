@@ -68,7 +68,8 @@ def cancel_jobs(folder: Path) -> None:
     left = jobs_of(folder)
     if not left:
         return
-    logger.warning("cancels %d jobs that an earlier Snakemake left in SLURM's queue: %s", len(left), " ".join(left))
+    # Snakemake's handler prints the message as it is, without its arguments.
+    logger.warning(f"Cancelling {len(left)} jobs that an earlier Snakemake left in SLURM's queue: {' '.join(left)}")
     subprocess.run(["scancel", *left], check=False)
     deadline = time.monotonic() + ENDING_SECONDS
     while set(left) & set(jobs_of(folder)):

@@ -268,6 +268,14 @@ def choices_by_earlier_metrics(count: int) -> list[Concern]:
     return [Concern(plural(count, "model"), what)]
 
 
+def made_by_earlier_code(count: int) -> list[Concern]:
+    """The outputs that Snakemake was told to keep although the code of their step has changed since."""
+    if not count:
+        return []
+    what = "made by an earlier version of the code, and kept as Snakemake was started with --rerun-triggers"
+    return [Concern(plural(count, "output"), what)]
+
+
 def gaps_in_the_grid(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Concern]:
     """What is missing beside the other arms of a task, by arm: averages over different languages mislead."""
     missing = missing_cells(scores, runs)

@@ -20,6 +20,7 @@ from workflow_scripts.reporting.findings import (
     concerns,
     findings,
     gaps_in_the_grid,
+    made_by_earlier_code,
 )
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.published import audit, audit_in_words
@@ -87,6 +88,7 @@ def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
         "runs_known": not runs.empty,
         "final_concerns": choices_on_test(provenance.get("configuration") or {})
         + choices_by_earlier_metrics(provenance.get("chosen_by_earlier_metrics", 0))
+        + made_by_earlier_code(provenance.get("made_by_earlier_code", 0))
         + final
         + gaps_in_the_grid(scores, runs, names),
         "lost_concerns": lost,

@@ -1,0 +1,65 @@
+"""Reading and writing files: atomically, with errors that name the file."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.faults import explain
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in the error if the machine refuses to write it within the block. Raises UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        message = explain(error, path)
+        if message is None:
+            raise
+        raise UserError(message) from error
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` when the block succeeds: a reader never sees half a file.
+
+    Raises UserError that names `path` when the machine does not let it be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs: sorted keys, indented, Unicode as it is."""
+    with written(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises UserError that names the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): run the workflow again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and run the workflow again") from error

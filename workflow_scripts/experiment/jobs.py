@@ -1,0 +1,94 @@
+"""Every job of a configuration with its declared outputs and its settings, as the rules have them.
+
+`tests/test_lineage.py` holds this list against what Snakemake ran.
+"""
+
+from collections.abc import Iterator
+
+from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK
+from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.consistency import Job
+from workflow_scripts.experiment.grid import Grid, Paths
+from workflow_scripts.experiment.names import languages_name
+
+
+def paths_of(configuration: Configuration) -> Paths:
+    """Where the files of a configuration are."""
+    return Paths(configuration.resources, configuration.results)
+
+
+def all_jobs(configuration: Configuration) -> Iterator[Job]:
+    """Every job, in an order in which they can run."""
+    yield from resource_jobs(configuration)
+    yield from tuning_jobs(configuration)
+    yield from analysis_jobs(configuration)
+    yield from summary_jobs(configuration)
+
+
+def resource_jobs(configuration: Configuration) -> Iterator[Job]:
+    """Encoders, corpora and tokens."""
+    grid, paths = Grid(configuration), paths_of(configuration)
+    for encoder in configuration.encoders:
+        yield Job("fetch_encoder", (paths.encoder(encoder),), settings.of_encoder(configuration, encoder))
+    corpora = list(grid.corpora())
+    repositories = {grid.repository(task, split): None for task, _, split in corpora}
+    for repository in filter(None, repositories):
+        of_repository = settings.of_repository(configuration, repository)
+        yield Job("pin_repository", (paths.repository(repository),), of_repository)
+    for part in corpora:
+        yield Job("fetch_corpus", (paths.corpus(*part),), settings.of_corpus(configuration, *part))
+    for task, language, split in corpora:
+        of_tokens = settings.of_tokens(configuration, task, split)
+        for encoder in configuration.encoders:
+            yield Job("tokenise", (paths.tokens(encoder, task, language, split),), of_tokens)
+
+
+def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
+    """Searches, winners, runs, predictions and scores."""
+    grid, paths = Grid(configuration), paths_of(configuration)
+    for arm in grid.arms():
+        place = arm.encoder, arm.task, arm.name
+        if grid.is_searched(arm):
+            of_search = settings.of_training(configuration, arm, configuration.search.seed, "search")
+            yield Job("search", tuple(grid.searches(arm, paths)), of_search)
+        yield Job("select", (paths.selected(*place),), settings.of_selection(configuration, arm))
+        predicted = [languages_name(group) for group in grid.language_groups(arm.task)]
+        of_prediction = settings.of_prediction(arm.task)
+        of_scores = settings.of_scores(arm.task, grid.languages(arm.task))
+        for seed in configuration.seeds:
+            run = paths.run(*place, seed, "run.json")
+            yield Job("train", (run,), settings.of_training(configuration, arm, seed))
+            yield Job("predict", tuple(paths.predictions(*place, seed, name) for name in predicted), of_prediction)
+            yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
+
+
+def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
+    """Vectors of parallel texts, and what is measured on them."""
+    grid, paths = Grid(configuration), paths_of(configuration)
+    groups = [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
+    projected = set(grid.analysed_models(seeds=1))
+    for model in grid.analysed_models():
+        place = model.encoder, model.name
+        of_representation = settings.of_representation(configuration, model.name)
+        yield Job("represent", tuple(paths.vectors(*place, group) for group in groups), of_representation)
+        yield Job("align", (paths.analysis(*place, "alignment.csv"),), settings.of_alignment(configuration))
+        if model in projected:
+            drawn = paths.analysis(*place, "points.csv"), paths.analysis(*place, "boundaries.csv")
+            yield Job("project", drawn, settings.of_projection(configuration))
+
+
+def summary_jobs(configuration: Configuration) -> Iterator[Job]:
+    """What is aggregated over the whole grid."""
+    results = configuration.results
+
+    def files(*names: str) -> tuple[str, ...]:
+        return tuple(f"{results}/{name}" for name in names)
+
+    gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
+    yield Job("gather", gathered, settings.of_gathering(configuration))
+    collected = files("scores.csv", "runs.csv", "provenance.json")
+    yield Job("collect", collected, settings.of_collection(configuration))
+    yield Job("compare", files("differences.csv"), settings.of_comparison(configuration))
+    yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
+    yield Job("render", files("report.html"), settings.of_page())

@@ -1,0 +1,68 @@
+"""Check the files of a finished or unfinished grid against its configuration, and say what differs.
+
+    resources/, results/  ──> a line for each output that the configuration did not ask for
+
+Compares the settings, the inputs and the checksum that are recorded beside every output with the configuration, with
+the inputs that there are now, and with the file. It changes nothing. The exit status is 0 if nothing differs, else 1.
+Outputs that are not there yet are counted. Options are those of the command that ran the workflow.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.consistency import differences
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.jobs import all_jobs
+from workflow_scripts.experiment.lineage import Lineage
+from workflow_scripts.experiment.step import run, step_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument(
+        "--configfile", type=Path, nargs="+", required=True, metavar="FILE", help="the grid's configuration files"
+    )
+    result.add_argument(
+        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="keys that replace those of the file"
+    )
+    result.add_argument("--directory", type=Path, metavar="FOLDER", help="the working folder; default: this one")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Compare and tell. Raises UserError where something differs."""
+    configuration = load(values(arguments.configfile, arguments.config))
+    if arguments.directory:
+        os.chdir(arguments.directory)
+    jobs = list(all_jobs(configuration))
+    differing = list(differences(Lineage(configuration.resources, configuration.results, checksums=True), jobs))
+    outputs = [Path(output) for job in jobs for output in job.outputs]
+    there = sum(output.exists() for output in outputs)
+    for difference in differing:
+        print(difference)
+    print(f"{there} of {len(outputs)} outputs are there, {len(differing)} of them differ from the configuration")
+    if differing:
+        sys.stdout.flush()
+        raise UserError("run the workflow again with this configuration to make anew what differs")
+
+
+def values(files: list[Path], overrides: list[str]) -> dict[str, Any]:
+    """The configuration as Snakemake reads it. Raises UserError."""
+    from snakemake.cli import parse_config
+    from snakemake.exceptions import WorkflowError
+    from snakemake.settings.types import ConfigSettings
+
+    try:
+        found = ConfigSettings(config=parse_config(overrides), configfiles=files).overwrite_config
+    except (WorkflowError, OSError, ValueError) as error:
+        raise UserError(str(error)) from error
+    return dict(found)
+
+
+if __name__ == "__main__":
+    run(main, parser())
