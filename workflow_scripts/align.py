@@ -13,7 +13,6 @@ import argparse
 import csv
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
@@ -28,7 +27,9 @@ COLUMNS = ("language", "measure", "value")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument(
+        "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
+    )
     result.add_argument("--untuned", type=input_file, nargs="+", required=True, help="those of the untuned encoder")
     result.add_argument("--alignment", type=output_file, required=True, help="the CSV file to write")
     return result

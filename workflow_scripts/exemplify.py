@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Choose examples of every encoder and task that several methods were scored on; returns the predictions' records."""
+    """Choose examples of every encoder and task with several methods; returns the records of their predictions."""
     configuration = load(arguments.settings["configuration"])
     grid, paths, seed = (
         Grid(configuration),

@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--pinned", type=input_file, nargs="*", default=[], help="the record of the hub's repository, if any")
+    result.add_argument(
+        "--pinned", type=input_file, nargs="*", default=[], help="the record of the hub's repository, if any"
+    )
     result.add_argument("--downloads", type=Path, default=Path("resources"), help="where fetched files are kept")
     result.add_argument("--rows", type=output_file, required=True, help="the parquet file to write")
     return result

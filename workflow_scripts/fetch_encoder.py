@@ -11,7 +11,6 @@ before is replaced.
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.encoders.sources import MANIFEST, fetch
 from workflow_scripts.experiment.errors import UserError
@@ -23,7 +22,9 @@ LOGGER = logging.getLogger("crossprompt")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = step_parser(__doc__)
-    parser.add_argument("--manifest", type=output_file, required=True, metavar="FILE", help=f"ENCODER/{MANIFEST}, to write")
+    parser.add_argument(
+        "--manifest", type=output_file, required=True, metavar="FILE", help=f"ENCODER/{MANIFEST}, to write"
+    )
     return parser
 
 

@@ -8,7 +8,6 @@ settings are `repository` and `revision`.
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.corpora.hub import pin
 from workflow_scripts.experiment.step import output_file, run, step_parser, write_json

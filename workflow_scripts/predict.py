@@ -9,7 +9,6 @@ from the run's own record.
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.encoders.record import read_encoder
@@ -26,9 +25,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument("--run", type=input_file, required=True, help="run.json of the tuned model, its weights beside")
     result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
-    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument(
+        "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
+    )
     result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
-    result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder predictions/")
+    result.add_argument(
+        "--record", type=output_file, required=True, help="the record to write, in the folder predictions/"
+    )
     return result
 
 

@@ -24,7 +24,9 @@ BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model")
+    result.add_argument(
+        "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
+    )
     result.add_argument("--points", type=output_file, required=True, help="the CSV file of points to write")
     result.add_argument("--boundaries", type=output_file, required=True, help="the CSV file of boundaries to write")
     return result

@@ -11,7 +11,6 @@ English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
 from workflow_scripts.corpora.schema import Row, read_rows
@@ -30,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument("--run", type=input_file, nargs="?", help="run.json of the tuned model, its weights beside")
     result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
-    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument(
+        "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
+    )
     result.add_argument("--english", type=input_file, required=True, help="the English test set, parquet")
     result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
     result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder vectors/")

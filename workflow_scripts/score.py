@@ -10,7 +10,6 @@ Settings: `kind`, `languages`, in the order of the test sets.
 
 import argparse
 import csv
-from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.contributions import contributions, write_units
@@ -24,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
     result.add_argument("--predictions", type=input_file, nargs="+", required=True, help="records of `predict`")
-    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order")
+    result.add_argument(
+        "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
+    )
     result.add_argument("--scores", type=output_file, required=True, help="the CSV file to write")
     result.add_argument("--units", type=output_file, required=True, help="the parquet file to write")
     return result

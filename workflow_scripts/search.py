@@ -12,7 +12,6 @@ Settings: the merged training settings of the runs, which `config.yaml` explains
 """
 
 import argparse
-from pathlib import Path
 
 from workflow_scripts.experiment.names import candidate_folder, parse_group
 from workflow_scripts.experiment.step import output_file, run, step_parser, write_json
@@ -23,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = english_arguments(step_parser(__doc__))
     result.add_argument("--learning-rates", type=parse_group, required=True, help="the candidates, such as 0.01+0.001")
-    result.add_argument("--record", type=output_file, required=True, help="the record to write, beside the runs' folders")
+    result.add_argument(
+        "--record", type=output_file, required=True, help="the record to write, beside the runs' folders"
+    )
     return result
 
 

@@ -9,7 +9,6 @@ Settings: `learning_rates`.
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, write_json

@@ -9,7 +9,6 @@ answering), `labelled_subword` (tagging).
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder

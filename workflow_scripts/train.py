@@ -36,8 +36,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = english_arguments(step_parser(__doc__))
     result.add_argument("--selected", type=input_file, required=True, help="selected.json, the winner of the search")
-    result.add_argument("--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches")
-    result.add_argument("--run", type=output_file, required=True, help="run.json, to write; weights and log go beside it")
+    result.add_argument(
+        "--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches"
+    )
+    result.add_argument(
+        "--run", type=output_file, required=True, help="run.json, to write; weights and log go beside it"
+    )
     return result
 
 

@@ -155,7 +155,11 @@ class Grid:
 
     def analysed_arms(self) -> list[tuple[str, str, int]]:
         """Task, method and prompt length of the arms whose models are analysed; the same for every encoder."""
-        arms = {(arm.task, arm.method, arm.prompt_length): None for arm in self.arms()} if self.analysed_languages() else {}
+        arms = (
+            {(arm.task, arm.method, arm.prompt_length): None for arm in self.arms()}
+            if self.analysed_languages()
+            else {}
+        )
         return [arm for arm in arms if TASKS[arm[0]].kind == TASKS[ANALYSED_TASK].kind]
 
 

@@ -66,7 +66,9 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
     """Vectors of parallel texts, and what is measured on them."""
     grid, paths = Grid(configuration), paths_of(configuration)
-    groups = [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
+    groups = (
+        [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
+    )
     projected = set(grid.analysed_models(seeds=1))
     for model in grid.analysed_models():
         place = model.encoder, model.name

@@ -22,6 +22,7 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import sha256, write_json
 from workflow_scripts.experiment.names import RESOURCES, RESULTS
 
+
 def record_of(output: Path) -> Path:
     """Where the lineage of an output is recorded."""
     return output.with_name(f".{output.name}.made.json")
@@ -83,6 +84,7 @@ class Lineage:
         found = {self.named(file): self.digest(str(file)) for file in files}
         return {name: digest for name, digest in found.items() if digest is not None}
 
+
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(file.read_bytes())
@@ -121,4 +123,6 @@ def _naming_records() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be deleted ({error.strerror}): give yourself write permission") from error
+        raise UserError(
+            f"{error.filename} cannot be deleted ({error.strerror}): give yourself write permission"
+        ) from error

@@ -9,7 +9,9 @@ def english_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParse
     """Add what the steps that train take."""
     parser.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     parser.add_argument("--train", type=input_file, required=True, help="tokens.json of the English training set")
-    parser.add_argument("--validation", type=input_file, required=True, help="tokens.json of the English validation set")
+    parser.add_argument(
+        "--validation", type=input_file, required=True, help="tokens.json of the English validation set"
+    )
     parser.add_argument("--validation-rows", type=input_file, required=True, help="the English validation set, parquet")
     parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
     return parser
