@@ -26,9 +26,16 @@ def make_again_what_differs(workflow: Any, configuration: Configuration) -> None
 
     async def check_incomplete_and_outdated(dag: Any) -> None:
         await check_incomplete(dag)
+        if dag.workflow is not workflow:
+            return
         differing = outdated(configuration, with_code=RerunTrigger.PARAMS in workflow.rerun_triggers)
         if differing:
             tell(differing, shown=len(differing) if workflow.dryrun else SHOWN)
+            if any(difference.output.startswith(f"{configuration.resources}/") for difference in differing):
+                logger.warning(
+                    f"  Grids with other settings that share {configuration.resources} make these files anew in turns:"
+                    " give each grid a folder of its own with the key resources."
+                )
         dag.forcefiles.update(difference.output for difference in differing)
 
     DAG.check_incomplete = check_incomplete_and_outdated
