@@ -254,11 +254,11 @@ def test_another_version_of_the_package_is_refused(monkeypatch):
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> Path:
-    """A random BERT of 2 layers with a tokenizer, as save_pretrained leaves it."""
+def checkpoint(tmp_path, tiny_encoder) -> Path:
+    """A random BERT of 2 layers with a tokenizer of letters, as save_pretrained leaves it."""
     folder = tmp_path / "checkpoint"
     config = BertConfig(
-        vocab_size=50,
+        vocab_size=88,
         hidden_size=8,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -266,7 +266,7 @@ def checkpoint(tmp_path) -> Path:
         max_position_embeddings=20,
     )
     BertModel(config).save_pretrained(folder)
-    (folder / "tokenizer.json").write_text("{}")
+    shutil.copyfile(tiny_encoder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "README.md").write_text("not a part of the checkpoint")
     return folder
 
@@ -304,7 +304,7 @@ def test_the_manifest_describes_the_encoder(checkpoint):
         "hidden_size": 8,
         "layers": 2,
         "attention_heads": 2,
-        "vocabulary": 50,
+        "vocabulary": 88,
         "positions": 20,
         "parameters": sum(weight.numel() for weight in BertModel.from_pretrained(checkpoint).parameters()),
     }

@@ -9,7 +9,7 @@ import pytest
 from hub_server import Fault, HubServer
 
 from workflow_scripts.corpora import universal_dependencies, xtreme
-from workflow_scripts.corpora.download import git_blob_sha1
+from workflow_scripts.network.download import git_blob_sha1
 from workflow_scripts.corpora.universal_dependencies import UNSTATED, File, files_of, listed_files, locate
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.catalogue import TASKS, UPOS
