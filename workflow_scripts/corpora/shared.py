@@ -83,8 +83,8 @@ def questions_of_split(
 def with_whole_characters(questions: Iterable[tuple[Row, str, str]], corpus: str) -> Iterator[tuple[Row, str, str]]:
     """Replace each half of a character by U+FFFD, and log how many questions have one.
 
-    JSON can hold half a surrogate pair (`\\ud83d` of an emoji that was cut in two), UTF-8 cannot. Starts of answers keep
-    their meaning, since both are one code point.
+    JSON can hold half a surrogate pair (`\\ud83d` of an emoji that was cut in two), UTF-8 cannot. The starts of answers
+    stay right, since both are one code point.
     """
     first, count, total = "", 0, 0
     for row, where, article in questions:

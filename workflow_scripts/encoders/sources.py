@@ -73,8 +73,8 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             origin, where = _fill(temporary, name, source, folder)
-            check_checkpoint(temporary, read_config(temporary), where)
             manifest = describe(name, origin, temporary)
+            check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
             _replace(folder, temporary, own)
     finally:
@@ -263,4 +263,4 @@ def _config_number(config: dict[str, Any], keys: Iterable[str], name: str) -> in
     for key in keys:
         if isinstance(config.get(key), int):
             return config[key]
-    raise UserError(f"encoders.{name}: config.json of this {config['model_type']} has no {' or '.join(keys)}")
+    raise UserError(f"encoders.{name}: config.json of this {config['model_type']} has no number {' or '.join(keys)}")

@@ -13,13 +13,13 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -33,6 +33,8 @@ from workflow_scripts.experiment.errors import UserError
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # the client reads the first that is set
 SCHEMES = "http, https, socks5 or socks5h"
+# Without the text of the error, which may show the header with the token.
+NOT_WRITTEN = "a request could not be written", "check HF_TOKEN for characters that do not belong there"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def refusal(error: BaseException, repository: Repository, file: str = "") -> Use
         way = "this is no name of a repository: correct it"
     else:
         disk = f"the disk of the hub's cache ({constants.HF_HUB_CACHE}), or move it with HF_HOME"
-        way = ": ".join(explanation(cause, "HF_ENDPOINT", disk))
+        way = ": ".join(explanation(cause, f"HF_ENDPOINT ({constants.ENDPOINT})", disk))
         if repository.otherwise and isinstance(cause, httpx2.HTTPError):
             way += f", or {repository.otherwise}"
     return UserError(f"{what} cannot be fetched: {way}")
@@ -120,14 +122,16 @@ def explanation(error: BaseException, address: str = "", disk: str = "") -> tupl
         answered = f"the server answered {error.response.status_code} {error.response.reason_phrase}".strip()
         if error.response.status_code == httpx2.codes.PROXY_AUTHENTICATION_REQUIRED:
             return _proxy_refused(answered)
-        return answered, f"run again later, or set {address} to a mirror"
+        return answered, f"run again later, or set {address} to another server"
     if isinstance(error, httpx2.TransportError):
         return _of_connection(error, address)
     if setting := unusable_setting():
         return setting
     text = str(error).strip().splitlines()[0] if str(error).strip() else ""
     told = f"{type(error).__name__}: {text or 'no message'}"
-    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+    if isinstance(error, UnicodeEncodeError):
+        return NOT_WRITTEN
+    if isinstance(error, OSError) and not isinstance(error, (ConnectionError, FileMetadataError)):
         return told, f"check {disk}"
     return f"the server did not answer as expected ({told})", f"check {address} and any proxy"
 
@@ -192,8 +196,7 @@ def _of_connection(error: httpx2.TransportError, address: str) -> tuple[str, str
     if isinstance(error, httpx2.ProxyError):
         return _proxy_refused(f"{peer} did not connect to {server} ({error})")
     if isinstance(error, httpx2.LocalProtocolError):
-        # The text of the error would show the header, which may be the token.
-        return "a request could not be written", "check HF_TOKEN for characters that do not belong there"
+        return NOT_WRITTEN
     if isinstance(origin, OSError) and origin.strerror:
         return f"the connection to {peer} failed ({origin.strerror})", check
     return f"the connection to {peer} failed ({type(error).__name__})", check
