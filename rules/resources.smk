@@ -23,7 +23,7 @@ rule fetch_encoder:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_encoder(CONFIGURATION, wildcards.encoder)),
     shell:
-        "python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
+        "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
 
 
 rule pin_repository:

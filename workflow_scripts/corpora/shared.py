@@ -20,6 +20,8 @@ STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled f
 PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
 HELD_OUT_PERCENT = 10
 SAMPLE_SEED = 0
+HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which stand for one character together
+REPLACEMENT = "\ufffd"
 TYPES: dict[type, str] = {list: "list", str: "text", int: "number"}  # of the fields in SQuAD's format
 
 Value = TypeVar("Value")
@@ -76,6 +78,37 @@ def questions_of_split(
         return ((row, where) for row, where, _ in everything)
     held_out = split == "validation"
     return ((row, where) for row, where, article in everything if is_held_out(article) == held_out)
+
+
+def with_whole_characters(questions: Iterable[tuple[Row, str, str]], corpus: str) -> Iterator[tuple[Row, str, str]]:
+    """Replace each half of a character by U+FFFD, and log how many questions have one.
+
+    JSON can hold half a surrogate pair (`\\ud83d` of an emoji that was cut in two), UTF-8 cannot. The starts of answers
+    stay right, since both are one code point.
+    """
+    first, count, total = "", 0, 0
+    for row, where, article in questions:
+        total += 1
+        repaired = without_halves(row)
+        if repaired != row:
+            first, count = first or where, count + 1
+        yield repaired, where, without_halves(article)
+    if count:
+        logger.warning(
+            "%s: half a character (a lone surrogate) was replaced by U+FFFD in %d of %d questions, the first: %s",
+            *(corpus, count, total, first),
+        )
+
+
+def without_halves(value: Any) -> Any:
+    """A value of JSON with U+FFFD in place of each half of a surrogate pair in its texts."""
+    if isinstance(value, str):
+        return HALVES.sub(REPLACEMENT, value)
+    if isinstance(value, list):
+        return [without_halves(item) for item in value]
+    if isinstance(value, dict):
+        return {without_halves(key): without_halves(item) for key, item in value.items()}
+    return value
 
 
 def is_held_out(article: str) -> bool:

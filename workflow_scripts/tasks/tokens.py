@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.folders import move_into
 from workflow_scripts.experiment.step import naming, read_json, write_json, written
 
 Columns = dict[str, list[Any]]
+ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file
 
 
 class Ragged:
@@ -83,7 +85,10 @@ class Tokens:
 
 
 def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) -> None:
-    """Write a token folder; the record that is given is completed by the features' count and checksum."""
+    """Write a token folder; the record that is given is completed by the features' count and checksum.
+
+    Files of other names in the folder stay.
+    """
     from datasets import Dataset, Features, List, Value, disable_progress_bars
 
     disable_progress_bars()
@@ -108,11 +113,9 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
     try:
         with naming(record_path):
             Dataset.from_dict(columns, features=features).save_to_disk(temporary, num_shards=1)
-            (file,) = temporary.glob("*.arrow")
-            _join_batches(file)
+            _join_batches(temporary / ARROW)
             write_json(temporary / record_path.name, record)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
+            move_into(temporary, folder, record_path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -141,12 +144,12 @@ def read_tokens(record_path: Path) -> Tokens:
     again = f"delete {folder} and run the workflow again"
     if not isinstance(record, dict) or "features" not in record:
         raise UserError(f"{record_path} is not the record of a token folder: {again}")
-    files = sorted(folder.glob("*.arrow"))
-    if not files:
-        raise UserError(f"{folder} holds no Arrow file: {again}")
+    file = folder / ARROW
+    if not file.is_file():
+        raise UserError(f"{file} is missing: {again}")
     try:
         # The stream format that `datasets` writes; read without it, since its import takes a second.
-        table = pa.concat_tables([pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files])
+        table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{folder} cannot be read ({error}): {again}") from error
     if table.num_rows != record["features"]:

@@ -1,6 +1,5 @@
 """Loading a pretrained encoder from its folder: memory-mapped, without its pretraining head, never over the network."""
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
+from workflow_scripts.encoders.weights import tensor_files
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,10 @@ def load_encoder(
             if name.endswith(("dropout", "dropout_prob")) and isinstance(getattr(config, name), (int, float)):
                 setattr(config, name, dropout)
     config._attn_implementation = attention
-    architecture, options = _architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
+    found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
-        model = architecture(config, **options)
-    _refuse_causal(model)
+        model = found(config, **options)
+    refuse_causal(model)
     if check is not None:
         check(model)
     prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
@@ -56,34 +57,13 @@ def load_encoder(
         return model.float()
     # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
     logger.info("%s: names or shapes differ from the architecture's; converted by transformers", folder)
-    model, left = architecture.from_pretrained(
-        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
-    # What it cannot convert it makes up at random, differently in every process.
-    faults = dict.fromkeys(left["missing_keys"], "is missing")
-    for name, found, wanted in left["mismatched_keys"]:
-        faults[name] = f"has the shape {list(found)} in place of {list(wanted)}"
-    if faults:
-        name = min(faults)
+    model, fault = converted(found, folder, config, options)
+    if fault:
         raise UserError(
-            f"{folder}: the weights are not those of config.json: {name} {faults[name]}; write the checkpoint again"
-            " with AutoModel's save_pretrained, delete this folder and run the workflow again"
+            f"{folder}: the weights are not those of config.json: {fault}; write the checkpoint again with AutoModel's"
+            " save_pretrained, delete this folder and run the workflow again"
         )
     return model.float()
-
-
-def _refuse_causal(model: Any) -> None:
-    """Raises UserError for a decoder: where no token is padding, transformers lets the attention hide the later ones.
-
-    Ours hides none, so that a text's vectors would hang on the padding beside it. A configuration with `is_causal:
-    false` makes the library hide none either, whatever its modules say.
-    """
-    causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    if causal and getattr(model.config, "is_causal", True):
-        raise UserError(
-            f"models of the type {model.config.model_type!r} with causal attention are decoders, whose tokens see none"
-            " that follow: use a bidirectional encoder"
-        )
 
 
 def _weight_names(folder: Path) -> list[str]:
@@ -111,20 +91,11 @@ def _read_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
 def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
     from safetensors import SafetensorError
 
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in tensor_files(folder):
         try:
             yield read(file)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
-
-
-def _architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
-    """The class of a configuration's encoder, and what it is called with: a pooler would be random where none is."""
-    from transformers import AutoModel
-
-    architecture: Any = AutoModel._model_mapping[type(config)]
-    takes = "add_pooling_layer" in inspect.signature(architecture).parameters
-    return architecture, {"add_pooling_layer": with_pooler} if takes else {}
 
 
 def first_position(encoder: Any) -> int:

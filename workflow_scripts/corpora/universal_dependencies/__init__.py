@@ -19,12 +19,13 @@ from typing import Any
 import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from workflow_scripts.corpora.download import fetch_file, git_blob_sha1, patiently, reason
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.corpora.shared import checked
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import written
+from workflow_scripts.network.download import TIMEOUT, fetch_file, git_blob_sha1, patiently
+from workflow_scripts.network.failures import reason
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def _fetch_readme(repository: str, folder: Path) -> None:
         return
 
     def asked(name: str) -> bytes | None:
-        answer = get_session().get(f"{repository}/{name}", follow_redirects=True)
+        answer = get_session().get(f"{repository}/{name}", follow_redirects=True, timeout=TIMEOUT)
         if answer.status_code == httpx2.codes.NOT_FOUND:
             return None
         hf_raise_for_status(answer)

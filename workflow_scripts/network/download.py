@@ -1,4 +1,4 @@
-"""Fetching over HTTP: patient with a busy server, resumed after a cut, checked before use.
+"""Downloads over HTTP: retried while a server is busy, resumed after an interruption, checked before use.
 
 The Hugging Face Hub's client does most of this for the hub's files. `fetch_file` does it for files of any server, with
 the client's session, which knows proxies and HF_HUB_OFFLINE and sends no token by itself.
@@ -6,16 +6,18 @@ the client's session, which knows proxies and HF_HUB_OFFLINE and sends no token 
 
 import hashlib
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status, tqdm
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.network.failures import explanation, origin_of, reason, retry_after
 
 logger = logging.getLogger(__name__)
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every URL, those signed for one user as well
@@ -58,26 +60,9 @@ def _may_pass(error: httpx2.HTTPError, client_retries: bool) -> bool:
         return error.response.status_code in (FAILING if client_retries else (*BUSY, *FAILING))
     if client_retries and isinstance(error, CLIENT_RETRIES):
         return False
+    if isinstance(origin_of(error), ssl.SSLError):  # of a certificate or of the port: it stays so
+        return False
     return isinstance(error, (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError))
-
-
-def retry_after(error: BaseException) -> float | None:
-    """The seconds that a server asks to wait, or None."""
-    if isinstance(error, HfHubHTTPError):
-        stated = error.response.headers.get("Retry-After", "")
-        return float(stated) if stated.isdecimal() else None
-    return None
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, in a few words without any URL: a signed one is a secret."""
-    if isinstance(error, HfHubHTTPError):
-        return f"the server answered {error.response.status_code} {error.response.reason_phrase}".strip()
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, httpx2.HTTPError):
-        return f"the connection failed ({type(error).__name__})"
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
 
 
 def fetch_file(url: str, path: Path, size: int | None, git_blob: str) -> None:
@@ -94,10 +79,11 @@ def fetch_file(url: str, path: Path, size: int | None, git_blob: str) -> None:
         part = path.with_name(f".{path.name}.part")
         try:
             patiently(lambda: _go_on(url, part, size), path.name, client_retries=False)
-        except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
+        except Exception as error:
+            what, way = explanation(error, "corpora.universal_dependencies.url", f"the disk of {path.parent}")
             raise UserError(
-                f"{url} cannot be fetched: {reason(error)}; run again to go on, check network and proxy, or fetch the"
-                " release elsewhere and name its folder under corpora.universal_dependencies.path"
+                f"{url} cannot be fetched: {what}: {way}, or fetch the release elsewhere and name its folder under"
+                " corpora.universal_dependencies.path"
             ) from error
         found = git_blob_sha1(part)
         if found != git_blob:
