@@ -55,6 +55,7 @@ class SharedTimer:
         self.due = math.inf
 
     def __call__(self, delay: float) -> None:
+        """Request a call in `delay` seconds."""
         due = time.monotonic() + delay
         if due >= self.due:
             return
