@@ -15,7 +15,7 @@ from snakemake_runs import SNAKEMAKE, copy_checkout, snakemake
 
 from workflow_scripts.experiment.snakemake_timers import SharedTimer, share_one_timer
 
-# Added to the project's own Snakefile. Snakemake starts timers only while jobs wait: `waiting` waits until `long` has ended.
+# Added to the project's own Snakefile. Snakemake starts timers only while jobs wait: `waiting` waits for `long`.
 RULES = """
 
 rule many:
