@@ -27,6 +27,7 @@ from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.made_again import make_again_what_differs
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
+from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.step import read_json
 from workflow_scripts.experiment.working_folder import be_the_only_one, cancel_jobs, clear_locks_of_the_dead
 
@@ -52,6 +53,7 @@ if workflow.is_main_process:
 
 
 onstart:
+    share_one_timer(workflow.scheduler)
     try:
         be_the_only_one(Path(".snakemake"))
         cancel_jobs(Path.cwd())
