@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -18,11 +19,18 @@ min_version("9.0")
 HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
+# Before any other import of this project: a file that hides one of their packages would end them in a traceback.
+from workflow_scripts.experiment.environment import prepare, refuse_hidden_packages, refuse_read_only
+from workflow_scripts.experiment.errors import UserError
+
+try:
+    refuse_hidden_packages(Path(HERE))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.environment import prepare, refuse_read_only
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
@@ -44,7 +52,11 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-prepare(Path(HERE), GRID.dropped_methods())
+prepare(
+    Path(HERE),
+    GRID.dropped_methods(),
+    own_environments=DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method,
+)
 if workflow.is_main_process:
     clear_locks_of_the_dead(Path(".snakemake"))
 

@@ -1,5 +1,6 @@
 """The environment of every step's process."""
 
+import importlib.machinery
 import importlib.metadata
 import os
 import sys
@@ -11,16 +12,27 @@ from workflow_scripts.experiment.names import DROPPED, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
+OURS = ("workflow_scripts", "benchmarks", "tests")  # the packages in the project's folder
 
-def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
-    """Let steps find their modules and the Python that runs Snakemake, wherever the working folder is.
 
-    `root` is the project's folder; `dropped` are the methods whose weights are not kept. Only the rules that fetch may
-    go online; the others switch the hub off themselves.
+def prepare(root: Path, dropped: Iterable[str] = (), own_environments: bool = False) -> None:
+    """Set up the environment variables of all steps, so that each finds this project's modules and their packages.
+
+    A step imports nothing from its working folder: a `datasets.py` there would hide the package of that name, and
+    another checkout's modules would run under the fingerprints of this one. Only the rules that fetch may go online; the
+    others switch the hub off themselves.
+
+    Args:
+        root: the project's folder.
+        dropped: the methods whose weights are not kept.
+        own_environments: steps run in environments that Snakemake makes (`--sdm conda`), not in the one that runs it.
     """
     os.environ[DROPPED] = " ".join(dropped)
     os.environ[SNAKEMAKE] = importlib.metadata.version("snakemake")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *([] if own_environments else _further_paths(root))])
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if own_environments:
+        os.environ["PYTHONNOUSERSITE"] = "1"
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -28,17 +40,40 @@ def prepare(root: Path, dropped: Iterable[str] = ()) -> None:
     os.environ[TUNABLES] = tunables()
 
 
-def tunables() -> str:
-    """What glibc is told in a step: to keep no small blocks aside, and besides what the user tells it.
+def _further_paths(root: Path) -> list[str]:
+    """The user's PYTHONPATH without `root` and relative entries.
 
-    Kept for each thread they lie among what a batch frees, and tear its memory: without them prompt tuning took 808 MiB
-    in place of 875 and fine-tuning 1,650 in place of 1,800, in the same time. Other libraries do not read it.
+    `export PYTHONPATH=$PYTHONPATH:/x` leaves an empty entry where the variable was unset, which Python reads as the
+    working folder.
+    """
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [path for path in paths if os.path.isabs(path) and path != str(root)]
+
+
+def refuse_hidden_packages(root: Path) -> None:
+    """Refuse a file in the project's folder that hides a package: the folder comes first on the import path.
+
+    Raises UserError.
+    """
+    others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
+    for file in sorted(root.iterdir()):
+        name = file.stem
+        if name not in OURS and (file.suffix == ".py" or (file / "__init__.py").is_file()):
+            if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
+                raise UserError(f"{file} hides the Python package {name} from this workflow: rename it or move it away")
+
+
+def tunables() -> str:
+    """The settings of glibc in a step: no cache of small blocks, besides what the user sets.
+
+    A cache for each thread fragments the heap: without it prompt tuning took 808 MiB instead of 875 and fine-tuning
+    1,650 instead of 1,800, in the same time. Other C libraries ignore the variable.
     """
     return ":".join(filter(None, ["glibc.malloc.tcache_count=0", os.environ.get(TUNABLES)]))
 
 
 def refuse_read_only(resources: Path, results: Path) -> None:
-    """Tell of a folder that cannot be written before Snakemake does, which names an output but no way out.
+    """Refuse a folder that cannot be written. Snakemake's own message would name an output but no remedy.
 
     Raises UserError.
     """

@@ -124,7 +124,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 def method_module(settings: dict[str, Any]) -> ModuleType:
     """The module of a run's tuning method: one of ours, or the user's file that the settings name.
 
-    Raises UserError for a file that cannot be read or lacks one of the four functions.
+    Raises UserError for a file that cannot be read, imports what is not installed, or lacks one of the four functions.
     """
     method, file = settings["method"], settings.get("module")
     if file is None:
@@ -133,7 +133,13 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
     if spec is None or spec.loader is None or not Path(file).is_file():
         raise UserError(f"methods.{method}.module: {file} is no Python file of this machine")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method is one file, so put"
+            " helpers of your own into it"
+        ) from error
     for function in ("head", "sentence_vector", "check", "prepare"):
         if not callable(getattr(module, function, None)):
             raise UserError(
