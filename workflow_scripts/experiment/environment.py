@@ -19,8 +19,8 @@ def prepare(root: Path, dropped: Iterable[str] = (), own_environments: bool = Fa
     """Set up the environment variables of all steps, so that each finds this project's modules and their packages.
 
     A step imports nothing from its working folder: a `datasets.py` there would hide the package of that name, and
-    another checkout's modules would run under the fingerprints of this one. Only the rules that fetch may go online; the
-    others switch the hub off themselves.
+    another checkout's modules would run under the fingerprints of this one. Only the rules that fetch may go online;
+    the others switch the hub off themselves.
 
     Args:
         root: the project's folder.
@@ -47,7 +47,7 @@ def _further_paths(root: Path) -> list[str]:
     working folder.
     """
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [path for path in paths if os.path.isabs(path) and path != str(root)]
+    return [path for path in paths if Path(path).is_absolute() and path != str(root)]
 
 
 def refuse_hidden_packages(root: Path) -> None:
@@ -57,10 +57,11 @@ def refuse_hidden_packages(root: Path) -> None:
     """
     others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
     for file in sorted(root.iterdir()):
-        name = file.stem
-        if name not in OURS and (file.suffix == ".py" or (file / "__init__.py").is_file()):
-            if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
-                raise UserError(f"{file} hides the Python package {name} from this workflow: rename it or move it away")
+        name, is_module = file.stem, file.suffix == ".py" or (file / "__init__.py").is_file()
+        if not is_module or name in OURS:
+            continue
+        if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
+            raise UserError(f"{file} hides the Python package {name} from this workflow: rename it or move it away")
 
 
 def tunables() -> str:

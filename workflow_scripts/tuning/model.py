@@ -137,8 +137,8 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method is one file, so put"
-            " helpers of your own into it"
+            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method is one file: put"
+            " helper functions into it"
         ) from error
     for function in ("head", "sentence_vector", "check", "prepare"):
         if not callable(getattr(module, function, None)):
