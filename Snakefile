@@ -20,11 +20,11 @@ HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
 # Before any other import of this project: a file that hides one of their packages would end them in a traceback.
-from workflow_scripts.experiment.environment import prepare, refuse_hidden_packages, refuse_read_only
+from workflow_scripts.experiment.environment import prepare, check_project_folder, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 
 try:
-    refuse_hidden_packages(Path(HERE))
+    check_project_folder(Path(HERE))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

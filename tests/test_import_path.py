@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from snakemake_runs import ROOT, SNAKEMAKE, copy_checkout
 
-from workflow_scripts.experiment.environment import refuse_hidden_packages
+from workflow_scripts.experiment.environment import check_project_folder
 from workflow_scripts.experiment.errors import UserError
 
 GRID = """\
@@ -81,11 +81,11 @@ def test_scripts_of_the_users_own_are_left_alone_unless_they_hide_a_package(tmp_
     for name in ("my_analysis.py", "numpy.txt", "torch.md"):
         (tmp_path / name).touch()
     (tmp_path / "pandas").mkdir()  # no package without a module
-    refuse_hidden_packages(tmp_path)
+    check_project_folder(tmp_path)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     with pytest.raises(UserError, match=f"hides the Python package {package}"):
-        refuse_hidden_packages(tmp_path)
+        check_project_folder(tmp_path)
 
 
 CONDA = """\

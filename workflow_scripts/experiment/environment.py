@@ -50,11 +50,13 @@ def _further_paths(root: Path) -> list[str]:
     return [path for path in paths if Path(path).is_absolute() and path != str(root)]
 
 
-def refuse_hidden_packages(root: Path) -> None:
-    """Refuse a file in the project's folder that hides a package: the folder comes first on the import path.
+def check_project_folder(root: Path) -> None:
+    """Refuse what keeps steps from importing this project or its packages. Raises UserError.
 
-    Raises UserError.
+    A file in the project's folder can hide a package, since that folder comes first on the import path.
     """
+    if set(str(root)) & set(":{}"):
+        raise UserError(f"the path of this workflow, {root}, must not have a colon or braces: move it to another folder")
     others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
     for file in sorted(root.iterdir()):
         name, is_module = file.stem, file.suffix == ".py" or (file / "__init__.py").is_file()
@@ -74,7 +76,7 @@ def tunables() -> str:
 
 
 def refuse_read_only(resources: Path, results: Path) -> None:
-    """Refuse a folder that cannot be written. Snakemake's own message would name an output but no remedy.
+    """Refuse a folder that cannot be written or made. Snakemake's own message would name an output but no remedy.
 
     Raises UserError.
     """
@@ -85,5 +87,8 @@ def refuse_read_only(resources: Path, results: Path) -> None:
         (resources, "name another folder with the key resources"),
         (results, "name another folder with the key results"),
     ):
-        if folder.exists() and not os.access(folder, os.W_OK):
-            raise UserError(f"{folder.absolute()} cannot be written: give yourself the right to it, or {way_out}")
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest.absolute()} is a file and not a folder: {way_out}")
+        if not os.access(nearest, os.W_OK):
+            raise UserError(f"{nearest.absolute()} cannot be written: give yourself the right to it, or {way_out}")
