@@ -56,7 +56,7 @@ def check_project_folder(root: Path) -> None:
     A file in the project's folder can hide a package, since that folder comes first on the import path.
     """
     if set(str(root)) & set(":{}"):
-        raise UserError(f"the path of this workflow, {root}, must not have a colon or braces: move it to another folder")
+        raise UserError(f"{root}, the folder of this workflow, must not have a colon or braces in its path: move it")
     others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
     for file in sorted(root.iterdir()):
         name, is_module = file.stem, file.suffix == ".py" or (file / "__init__.py").is_file()

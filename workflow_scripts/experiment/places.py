@@ -40,7 +40,7 @@ def expanded(place: str) -> str:
 
 
 def folder(place: str) -> str:
-    """A folder to write to, in one spelling: Snakemake takes `results/` and `./results` for other places than `results`.
+    """A folder to write to, in one spelling: to Snakemake `results/` and `./results` are other places than `results`.
 
     Raises ValueError as `expanded`, and for the working folder itself.
     """
