@@ -34,6 +34,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
+from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.step import read_json
 from workflow_scripts.experiment.working_folder import be_the_only_one, cancel_jobs, clear_locks_of_the_dead
 
@@ -57,6 +58,7 @@ prepare(
     GRID.dropped_methods(),
     own_environments=DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method,
 )
+keep_names(workflow.resource_settings.default_resources, workflow.resource_settings.overwrite_resources)
 if workflow.is_main_process:
     clear_locks_of_the_dead(Path(".snakemake"))
 
