@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.step import read_json
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.device import find_precision, seed_everything
+from workflow_scripts.tuning.device import find_device, find_precision, seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
@@ -179,6 +180,7 @@ def build(
     if settings["precision"] == "bfloat16":
         use_bfloat16(encoder)
     if settings["compile"]:
+        check_compiler(find_device())
         compile_layers(encoder)
     else:
         pack_frozen(encoder)
@@ -225,6 +227,28 @@ def use_bfloat16(encoder: Any) -> None:
                 parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
     setattr(encoder, WHOLE, whole)
     first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+
+
+def check_compiler(device: torch.device) -> None:
+    """Have PyTorch compile one operation: only that shows whether what its compiler needs is there.
+
+    On a CPU that is a C++ compiler, on a GPU Triton, a C compiler and Python's headers. What it prepares once for a
+    processor takes half a minute and stays in its cache, where the encoder's layers find it.
+
+    Raises UserError.
+    """
+    try:
+        torch.compile(torch.sin, dynamic=True)(torch.ones(8, device=device))
+    except Exception as error:
+        if explain(error):  # a full disk, too little memory
+            raise
+        needed = "Triton, a C compiler and Python's headers" if device.type == "cuda" else "a C++ compiler"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"training.compile: PyTorch's compiler needs {needed} and fails here ({reason}): install what is missing"
+            " (Debian: apt-get install g++ python3-dev), name another C++ compiler in the environment variable CXX, or"
+            " set compile: false"
+        ) from error
 
 
 def compile_layers(encoder: Any) -> None:
