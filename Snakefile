@@ -36,7 +36,12 @@ from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_lan
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.step import read_json
-from workflow_scripts.experiment.working_folder import be_the_only_one, cancel_jobs, clear_locks_of_the_dead
+from workflow_scripts.experiment.working_folder import (
+    be_the_only_one,
+    cancel_jobs,
+    clear_locks_of_the_dead,
+    require_slurm,
+)
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -66,6 +71,8 @@ if workflow.is_main_process:
 onstart:
     try:
         be_the_only_one(Path(".snakemake"))
+        if workflow.executor_plugin.name == "slurm":
+            require_slurm()
         cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None
