@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -18,18 +19,31 @@ min_version("9.0")
 HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
+# Before any other import of this project: a file that hides one of their packages would end them in a traceback.
+from workflow_scripts.experiment.environment import prepare, check_project_folder, refuse_read_only
+from workflow_scripts.experiment.errors import UserError
+
+try:
+    check_project_folder(Path(HERE))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.environment import prepare, refuse_read_only
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.made_again import make_again_what_differs
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
+from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.step import read_json
-from workflow_scripts.experiment.working_folder import be_the_only_one, cancel_jobs, clear_locks_of_the_dead
+from workflow_scripts.experiment.working_folder import (
+    be_the_only_one,
+    cancel_jobs,
+    clear_locks_of_the_dead,
+    require_slurm,
+)
 
 # A configuration file named on the command line stands by itself; config.yaml is the quick start.
 if not workflow.overwrite_configfiles:
@@ -46,7 +60,14 @@ except UserError as error:
 GRID = Grid(CONFIGURATION)
 PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
 
-prepare(Path(HERE), PATHS.resources, PATHS.results, GRID.dropped_methods())
+prepare(
+    Path(HERE),
+    PATHS.resources,
+    PATHS.results,
+    GRID.dropped_methods(),
+    own_environments=DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method,
+)
+keep_names(workflow.resource_settings.default_resources, workflow.resource_settings.overwrite_resources)
 if workflow.is_main_process:
     clear_locks_of_the_dead(Path(".snakemake"))
     make_again_what_differs(workflow, CONFIGURATION)
@@ -56,6 +77,8 @@ onstart:
     share_one_timer(workflow.scheduler)
     try:
         be_the_only_one(Path(".snakemake"))
+        if workflow.executor_plugin.name == "slurm":
+            require_slurm()
         cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None

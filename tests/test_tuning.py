@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -876,6 +878,28 @@ def test_a_parameter_that_never_has_a_gradient_does_not_keep_a_training_from_goi
 
 
 # The compiler
+
+
+def test_without_a_cpp_compiler_the_key_compile_is_refused_in_one_line(encoders, tmp_path):
+    """In a process of its own, with a cache of its own: the compiler remembers what it has found."""
+    code = (
+        "import sys; from pathlib import Path; from workflow_scripts.tuning.model import build;"
+        "from tiny import settings; from workflow_scripts.experiment.errors import UserError\n"
+        "try: build(Path(sys.argv[1]), settings(kind='tagging', compile=True), None)\n"
+        "except UserError as error: print(error)"
+    )
+    here = Path(__file__).parent
+    variables = {"CXX": "no-such-compiler", "CUDA_VISIBLE_DEVICES": "", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, encoders["bert"]],
+        env=os.environ | variables | {"PYTHONPATH": f"{here.parent}:{here}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    (line,) = outcome.stdout.splitlines()
+    assert line.startswith("training.compile: PyTorch's compiler needs a C++ compiler and fails here (InvalidCxx")
+    assert line.endswith("or set compile: false")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")

@@ -1,5 +1,6 @@
 """A Snakemake that was killed leaves nothing that a person has to take away."""
 
+import shutil
 import signal
 import subprocess
 import time
@@ -33,6 +34,24 @@ def queue(tmp_path, monkeypatch) -> Path:
 def test_only_this_folders_jobs_of_snakemake_are_taken_for_left_over(queue, tmp_path):
     assert jobs_of(queue) == ["7", "8"]
     assert jobs_of(tmp_path) == []
+
+
+def test_the_profile_for_slurm_is_refused_where_there_is_no_slurm(tmp_path, tiny_encoder):
+    """Snakemake itself waits forever for the jobs that it could not submit."""
+    configuration = tmp_path / "grid.yaml"
+    configuration.write_text(
+        f"encoders: {{tiny: {{source: folder, path: {tiny_encoder}}}}}\nmethods: {{fine_tuning: {{}}}}\n"
+        "corpora: {source: mini}\ntasks: {pawsx: {languages: [en, de]}}\n"
+    )
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("which", "bash", "sh"):
+        (programs / name).symlink_to(shutil.which(name))
+    words = [SNAKEMAKE, "--profile", "slurm", "--directory", str(tmp_path), "--configfile", str(configuration)]
+    outcome = subprocess.run(words, cwd=ROOT, env={"PATH": str(programs)}, capture_output=True, text=True, timeout=100)
+    assert outcome.returncode == 1
+    assert "there is no sbatch here: --profile slurm is for a login node of a SLURM cluster" in outcome.stderr
+    assert not (tmp_path / "resources").exists()
 
 
 def test_a_second_snakemake_is_refused_though_it_writes_other_files(tmp_path, tiny_encoder):

@@ -7,13 +7,15 @@ refused before the first rule runs, each in one line that names the key, what wa
 import ast
 import contextlib
 import difflib
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import UNTUNED
@@ -41,6 +43,18 @@ def _truth(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
+def _as_place(read: Callable[[str], str]) -> Callable[[str], str]:
+    """A validator whose reasons are reported with the key and the value as it was typed."""
+
+    def validate(place: str) -> str:
+        try:
+            return read(place)
+        except ValueError as error:
+            raise PydanticCustomError("place", "{reason}", {"reason": str(error)}) from None
+
+    return validate
+
+
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
@@ -48,9 +62,8 @@ Positive = Annotated[Whole, Field(ge=1)]
 Limit = Annotated[Positive | None, BeforeValidator(_number)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
 Text = Annotated[str, Field(min_length=1)]
-Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file or folder; ~ is the home folder
-# Written in one way: Snakemake takes `results/` and `./results` for other places than `results`, and warns of them.
-Folder = Annotated[Place, AfterValidator(os.path.normpath)]
+Place = Annotated[Text, AfterValidator(_as_place(places.expanded))]  # a file or folder that is read
+Folder = Annotated[Text, AfterValidator(_as_place(places.folder))]  # one that is written to
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 FILES = (".csv", ".html", ".json")  # how the names of files end that lie beside the encoders' folders
@@ -227,11 +240,12 @@ class Configuration(Strict):
         _refuse_repeated(self.seeds, "seeds")
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
-        if "tables" in self.encoders:
+        if places.TABLES in self.encoders:
             raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
         for encoder in self.encoders:
             if encoder.endswith(FILES):
                 raise ValueError(f"encoders: {encoder!r} could be a file of results beside the encoders; take another")
+        places.refuse_overlaps(self.resources, self.results, self.encoders)
         for task, section in self.tasks.items():
             known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
             _refuse_unknown(section.languages, known, f"tasks.{task}.languages")

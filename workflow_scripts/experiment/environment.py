@@ -1,5 +1,6 @@
 """The environment of every step's process."""
 
+import importlib.machinery
 import importlib.metadata
 import os
 import sys
@@ -11,17 +12,31 @@ from workflow_scripts.experiment.names import DROPPED, RESOURCES, RESULTS, SNAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
+OURS = ("workflow_scripts", "benchmarks", "tests")  # the packages in the project's folder
 
-def prepare(root: Path, resources: str, results: str, dropped: Iterable[str] = ()) -> None:
-    """Let steps find their modules and the Python that runs Snakemake, wherever the working folder is.
 
-    `root` is the project's folder, `resources` and `results` those of the configuration; `dropped` are the methods
-    whose weights are not kept. Only the rules that fetch may go online; the others switch the hub off themselves.
+def prepare(
+    root: Path, resources: str, results: str, dropped: Iterable[str] = (), own_environments: bool = False
+) -> None:
+    """Set up the environment variables of all steps, so that each finds this project's modules and their packages.
+
+    A step imports nothing from its working folder: a `datasets.py` there would hide the package of that name, and
+    another checkout's modules would run under the fingerprints of this one. Only the rules that fetch may go online;
+    the others switch the hub off themselves.
+
+    Args:
+        root: the project's folder.
+        resources, results: the folders of the configuration.
+        dropped: the methods whose weights are not kept.
+        own_environments: steps run in environments that Snakemake makes (`--sdm conda`), not in the one that runs it.
     """
     os.environ[DROPPED] = " ".join(dropped)
     os.environ[RESOURCES], os.environ[RESULTS] = resources, results
     os.environ[SNAKEMAKE] = importlib.metadata.version("snakemake")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *([] if own_environments else _further_paths(root))])
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if own_environments:
+        os.environ["PYTHONNOUSERSITE"] = "1"
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -29,17 +44,43 @@ def prepare(root: Path, resources: str, results: str, dropped: Iterable[str] = (
     os.environ[TUNABLES] = tunables()
 
 
-def tunables() -> str:
-    """What glibc is told in a step: to keep no small blocks aside, and besides what the user tells it.
+def _further_paths(root: Path) -> list[str]:
+    """The user's PYTHONPATH without `root` and relative entries.
 
-    Kept for each thread they lie among what a batch frees, and tear its memory: without them prompt tuning took 808 MiB
-    in place of 875 and fine-tuning 1,650 in place of 1,800, in the same time. Other libraries do not read it.
+    `export PYTHONPATH=$PYTHONPATH:/x` leaves an empty entry where the variable was unset, which Python reads as the
+    working folder.
+    """
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [path for path in paths if Path(path).is_absolute() and path != str(root)]
+
+
+def check_project_folder(root: Path) -> None:
+    """Refuse what keeps steps from importing this project or its packages. Raises UserError.
+
+    A file in the project's folder can hide a package, since that folder comes first on the import path.
+    """
+    if set(str(root)) & set(":{}"):
+        raise UserError(f"{root}, the folder of this workflow, must not have a colon or braces in its path: move it")
+    others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
+    for file in sorted(root.iterdir()):
+        name, is_module = file.stem, file.suffix == ".py" or (file / "__init__.py").is_file()
+        if not is_module or name in OURS:
+            continue
+        if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
+            raise UserError(f"{file} hides the Python package {name} from this workflow: rename it or move it away")
+
+
+def tunables() -> str:
+    """The settings of glibc in a step: no cache of small blocks, besides what the user sets.
+
+    A cache for each thread fragments the heap: without it prompt tuning took 808 MiB instead of 875 and fine-tuning
+    1,650 instead of 1,800, in the same time. Other C libraries ignore the variable.
     """
     return ":".join(filter(None, ["glibc.malloc.tcache_count=0", os.environ.get(TUNABLES)]))
 
 
 def refuse_read_only(resources: Path, results: Path) -> None:
-    """Tell of a folder that cannot be written before Snakemake does, which names an output but no way out.
+    """Refuse a folder that cannot be written or made. Snakemake's own message would name an output but no remedy.
 
     Raises UserError.
     """
@@ -50,5 +91,8 @@ def refuse_read_only(resources: Path, results: Path) -> None:
         (resources, "name another folder with the key resources"),
         (results, "name another folder with the key results"),
     ):
-        if folder.exists() and not os.access(folder, os.W_OK):
-            raise UserError(f"{folder.absolute()} cannot be written: give yourself the right to it, or {way_out}")
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest.absolute()} is a file and not a folder: {way_out}")
+        if not os.access(nearest, os.W_OK):
+            raise UserError(f"{nearest.absolute()} cannot be written: give yourself the right to it, or {way_out}")

@@ -63,6 +63,13 @@ def _opened(file: Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
+def require_slurm() -> None:
+    """Refuse to start where jobs cannot be submitted: Snakemake would wait for them forever. Raises UserError."""
+    for program in ("sbatch", "squeue"):
+        if not shutil.which(program):
+            raise UserError(f"there is no {program} here: --profile slurm is for a login node of a SLURM cluster")
+
+
 def cancel_jobs(folder: Path) -> None:
     """Cancel the jobs that a Snakemake in the folder has left in SLURM's queue, and wait until they have ended."""
     left = jobs_of(folder)

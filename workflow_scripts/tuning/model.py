@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.step import read_json
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.device import find_precision, seed_everything
+from workflow_scripts.tuning.device import find_device, find_precision, seed_everything
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
@@ -124,7 +125,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 def method_module(settings: dict[str, Any]) -> ModuleType:
     """The module of a run's tuning method: one of ours, or the user's file that the settings name.
 
-    Raises UserError for a file that cannot be read or lacks one of the four functions.
+    Raises UserError for a file that cannot be read, imports what is not installed, or lacks one of the four functions.
     """
     method, file = settings["method"], settings.get("module")
     if file is None:
@@ -133,7 +134,13 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
     if spec is None or spec.loader is None or not Path(file).is_file():
         raise UserError(f"methods.{method}.module: {file} is no Python file of this machine")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method is one file: put"
+            " helper functions into it"
+        ) from error
     for function in ("head", "sentence_vector", "check", "prepare"):
         if not callable(getattr(module, function, None)):
             raise UserError(
@@ -173,6 +180,7 @@ def build(
     if settings["precision"] == "bfloat16":
         use_bfloat16(encoder)
     if settings["compile"]:
+        check_compiler(find_device())
         compile_layers(encoder)
     else:
         pack_frozen(encoder)
@@ -219,6 +227,28 @@ def use_bfloat16(encoder: Any) -> None:
                 parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
     setattr(encoder, WHOLE, whole)
     first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+
+
+def check_compiler(device: torch.device) -> None:
+    """Have PyTorch compile one operation: only that shows whether what its compiler needs is there.
+
+    On a CPU that is a C++ compiler, on a GPU Triton, a C compiler and Python's headers. What it prepares once for a
+    processor takes half a minute and stays in its cache, where the encoder's layers find it.
+
+    Raises UserError.
+    """
+    try:
+        torch.compile(torch.sin, dynamic=True)(torch.ones(8, device=device))
+    except Exception as error:
+        if explain(error):  # a full disk, too little memory
+            raise
+        needed = "Triton, a C compiler and Python's headers" if device.type == "cuda" else "a C++ compiler"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"training.compile: PyTorch's compiler needs {needed} and fails here ({reason}): install what is missing"
+            " (Debian: apt-get install g++ python3-dev), name another C++ compiler in the environment variable CXX, or"
+            " set compile: false"
+        ) from error
 
 
 def compile_layers(encoder: Any) -> None:
