@@ -20,6 +20,7 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import naming, read_json, write_json, written
 
 Columns = dict[str, list[Any]]
+Counts = dict[str, int]  # of texts that could not be used as they are, by what was done: see `tokenise`
 
 
 class Ragged:
