@@ -12,7 +12,7 @@ import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import ARM, languages_of
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.wording import Names, method_title, metric_title, rate_text
+from workflow_scripts.reporting.wording import Names, method_title, metric_note, metric_title, rate_text
 
 HEAD = "% Needs \\usepackage{booktabs} and, for words of other alphabets, XeLaTeX or LuaLaTeX.\n"
 NOTHING = "--"
@@ -30,6 +30,7 @@ _SPECIAL = str.maketrans(
         "−": "$-$",
         "–": "--",
         "±": r"$\pm$",
+        "’": "'",
         "\n": " ",
     }
 )
@@ -131,7 +132,8 @@ def summary_latex(frame: pd.DataFrame, value: str, caption: str, label: str, bes
             rows.append([rf"\quad length {length}", *_summary_cells(of_length, columns, value, {})])
         groups.append(rows)
     heads = [("", "Method"), *((escaped(TASKS[task].title), escaped(metric_title(metric))) for task, metric in columns)]
-    return table(caption, label, Block(heads, groups, texts=1))
+    notes = [escaped(note) for column in columns if (note := metric_note(*column))]
+    return table(" ".join([caption, *notes]), label, Block(heads, groups, texts=1))
 
 
 def _winners(frame: pd.DataFrame, value: str, best: Callable[..., float]) -> dict[tuple[str, str, str], float]:
@@ -166,6 +168,7 @@ def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
             f"{escaped(TASKS[task].title)}, {escaped(metric_title(str(metric)))} (\\%) by language and seed, tuned on"
             " English alone; means over seeds, the best in bold."
         )
+        caption = f"{caption} {escaped(metric_note(task, str(metric), alone=True))}".strip()
         blocks = [_languages_block(of_metric, chunk) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
         parts.append(table(caption, f"{label}-{metric}", *blocks))
     return "\n".join(parts)

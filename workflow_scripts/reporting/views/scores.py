@@ -13,6 +13,7 @@ from workflow_scripts.reporting.wording import (
     NOTHING,
     Names,
     method_title,
+    metric_note,
     metric_title,
     plural,
     score_text,
@@ -115,6 +116,8 @@ def _summary_body(
 
 
 def _summary_notes(table: pd.DataFrame, bodies: list[tuple[Row, ...]], names: Names) -> Iterator[str]:
+    shown = dict.fromkeys(zip(table["task"], table["metric"], strict=True))
+    yield from filter(None, (metric_note(task, metric) for task, metric in shown))
     if any(len(body) > 1 for body in bodies):
         yield "Chosen length, in parentheses: the one with the best mean score on the English validation set."
     if not table["complete"].all():
@@ -263,7 +266,9 @@ def _language_caption(task: str, metric: str, languages: list[str], generated: b
         else f"{len(languages)} of the {total} test languages that XTREME has for it."
     )
     capital = metric_title(metric)[0].upper() + metric_title(metric)[1:]
-    return f"{capital} in percent, tuned on English ({corpus}). {tested}"
+    return (
+        f"{capital} in percent, tuned on English ({corpus}). {tested} {metric_note(task, metric, alone=True)}".strip()
+    )
 
 
 def _shading(scores: pd.DataFrame, majority: float | None) -> Any:
