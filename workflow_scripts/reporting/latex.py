@@ -159,8 +159,17 @@ def _summary_cells(
         yield bold(text) if best is not None and row["complete"] and round(row[value], 1) == best else text
 
 
-def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
-    """Tables 5 to 8 and UD-POS: a table for each metric; languages are columns, a seed a row, then the arm's mean."""
+def languages_latex(
+    frame: pd.DataFrame,
+    task: str,
+    label: str,
+    ceilings: Mapping[str, Mapping[str, pd.Series]] | None = None,
+    ceiling_note: str = "",
+) -> str:
+    """Tables 5 to 8 and UD-POS: a table for each metric; languages are columns, a seed a row, then the arm's mean.
+
+    `ceilings`: by metric and encoder, the best scores that tokens allow (`tables.ceilings_of`), which come last.
+    """
     languages = [language for language in languages_of(frame) if language != "metric"]
     parts = []
     for metric, of_metric in frame.groupby("metric", sort=False):
@@ -169,7 +178,10 @@ def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
             " English alone; means over seeds, the best in bold."
         )
         caption = f"{caption} {escaped(metric_note(task, str(metric), alone=True))}".strip()
-        blocks = [_languages_block(of_metric, chunk) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
+        highest = (ceilings or {}).get(str(metric), {})
+        if highest:
+            caption = f"{caption} {escaped(ceiling_note)}"
+        blocks = [_languages_block(of_metric, chunk, highest) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
         parts.append(table(caption, f"{label}-{metric}", *blocks))
     return "\n".join(parts)
 
@@ -181,7 +193,7 @@ def _chunks(values: Sequence[str], most: int) -> Iterator[Sequence[str]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _languages_block(frame: pd.DataFrame, columns: Sequence[str]) -> Block:
+def _languages_block(frame: pd.DataFrame, columns: Sequence[str], ceilings: Mapping[str, pd.Series]) -> Block:
     names = _names(frame)
     arms = list(frame.groupby(ARM, sort=False))
     means = {key: models[list(columns)].mean().round(1) for key, models in arms}
@@ -204,6 +216,9 @@ def _languages_block(frame: pd.DataFrame, columns: Sequence[str]) -> Block:
             rows = [[rows[0][0], *summary]]
         title = escaped(names.arm(method, length, encoder))
         groups.append([[title if place == 0 else "", *row] for place, row in enumerate(rows)])
+    for encoder, values in ceilings.items():
+        title = f"Highest possible, {encoder}" if frame["encoder"].nunique() > 1 else "Highest possible"
+        groups.append([[escaped(title), "", *(number(values[column]) for column in columns)]])
     return Block(["Method", "Seed", *map(escaped, columns)], groups, texts=2)
 
 
