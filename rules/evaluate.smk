@@ -62,3 +62,29 @@ rule score:
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
+
+
+rule bound:
+    input:
+        tokens=lambda wildcards: [
+            PATHS.tokens(wildcards.encoder, wildcards.task, language, "test")
+            for language in GRID.languages(wildcards.task)
+        ],
+        rows=lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
+        ],
+    output:
+        PATHS.ceilings("{encoder}", "{task}"),
+    log:
+        "logs/bound/{encoder}/{task}.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_bounds(wildcards.task, GRID.languages(wildcards.task))),
+    shell:
+        "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
+        " --ceilings {output:q} --log {log:q}"

@@ -19,6 +19,8 @@ rule collect:
         selected=[PATHS.selected(arm.encoder, arm.task, arm.name) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],
+        tokens=[PATHS.tokens(encoder, *part) for encoder in CONFIGURATION.encoders for part in GRID.corpora()],
+        ceilings=[file for _, _, file in GRID.bounded(PATHS)],
     output:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",

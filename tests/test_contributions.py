@@ -9,6 +9,7 @@ import pytest
 from workflow_scripts.corpora import xtreme
 from workflow_scripts.evaluation import metrics
 from workflow_scripts.evaluation.contributions import (
+    bare_chunk_sums,
     chunk_sums,
     contributions,
     read_units,
@@ -84,6 +85,13 @@ def test_chunks_are_counted_in_the_sentence_that_they_are_in():
     predicted = [["NOUN", "ADJ", "VERB"], ["DET"], ["NOUN", "NOUN"]]
     # Of 2 gold and 3 predicted chunks VERB is shared; DET is; of 2 and 1 none is.
     assert chunk_sums(gold, predicted) == [(2, 5), (2, 2), (0, 3)]
+    assert bare_chunk_sums(gold, predicted) == [(2, 5), (2, 2), (0, 3)]
+
+
+def test_a_chunk_of_x_is_counted_by_xtremes_rule_alone():
+    gold, predicted = [["NOUN", "X"], ["X", "VERB"]], [["NOUN", "X"], ["NOUN", "VERB"]]
+    assert bare_chunk_sums(gold, predicted) == [(4, 4), (2, 4)]
+    assert chunk_sums(gold, predicted) != bare_chunk_sums(gold, predicted)
 
 
 def test_hypotheses_of_one_premise_are_one_unit_named_by_the_first_row():

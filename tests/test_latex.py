@@ -93,7 +93,8 @@ def test_table_1_prints_mean_and_deviation_as_the_papers_does(folder):
 def test_the_best_method_is_bold_and_a_prompt_length_that_was_not_chosen_never(folder):
     text = (folder / "table_1_averages.tex").read_text(encoding="utf-8")
     rows = {line.split(" & ")[0]: line.count(r"\textbf") for line in text.splitlines() if line.endswith(r"\\")}
-    assert rows["Fine-tuning"] + rows["Prompt tuning"] == 8  # columns, none of them a tie
+    columns = sum(len(task.metrics) for task in TASKS.values())
+    assert rows["Fine-tuning"] + rows["Prompt tuning"] == columns  # none of them a tie
     assert rows[r"\quad length 8"] == rows[r"\quad length 16"] == 0
     gaps = (folder / "table_2_transfer_gaps.tex").read_text(encoding="utf-8")
     csv = pd.read_csv(folder / "table_2_transfer_gaps.csv").query("headline")
@@ -187,10 +188,20 @@ def test_a_table_has_a_caption_and_a_label_that_no_other_has(folder):
     assert len(labels) == len(set(labels))
 
 
+def test_captions_say_which_published_scores_of_udpos_are_counted_alike(folder):
+    *captions, _ = re.findall(r"\\caption\{(.*)\}", (folder / "table_udpos.tex").read_text(encoding="utf-8"))
+    assert "seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022)" in captions[0]
+    assert "seqeval 0.0.12 counts them" in captions[1]
+    assert "as in XTREME's published scores" in captions[1]
+    (caption,) = re.findall(r"\\caption\{(.*)\}", (folder / "table_1_averages.tex").read_text(encoding="utf-8"))
+    assert "UD-POS, F1: chunks as seqeval 1.2.2" in caption
+    assert "UD-POS, F1 by XTREME's rule: chunks as seqeval 0.0.12" in caption
+
+
 def test_many_languages_are_shown_in_parts_with_the_heads_again(folder):
     text = (folder / "table_udpos.tex").read_text(encoding="utf-8")
     parts = tabulars(text)
-    assert len(parts) == 2 * 3
+    assert len(parts) == len(TASKS["udpos"].metrics) * 3
     assert [head for heads, *_ in parts[:3] for head in heads[2:]] == [*TASKS["udpos"].languages, "avg"]
     assert max(len(heads) for heads, *_ in parts) <= 16
 

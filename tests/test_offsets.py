@@ -8,52 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizer_kinds import KINDS, trained
 
 from workflow_scripts.corpora import xtreme
 from workflow_scripts.evaluation.metrics import exact_match
 from workflow_scripts.tasks import question_answering
+from workflow_scripts.tasks.tokenizer import load_tokenizer
 
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
-KINDS = ("SentencePiece unigram", "WordPiece", "byte-level BPE", "BPE with byte fallback")
 SURVIVE = 99.9  # percent of the answers of every language
 
 
 def rows_of(folder: Path, language: str) -> list[dict[str, Any]]:
     part = {"task": "xquad", "language": language, "split": "test", "limit": None}
     return xtreme.rows({"path": str(folder), "kind": "question_answering", "labels": [], **part})
-
-
-def trained(kind: str, texts: list[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of the kind, with a vocabulary of 8,000 learnt from the texts."""
-    if kind == "WordPiece":  # as mBERT's
-        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(vocab_size=8000, special_tokens=SPECIAL, show_progress=False)
-    elif kind == "byte-level BPE":  # as ModernBERT's: a character is up to four tokens
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
-            vocab_size=8000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-        )
-    else:  # as mmBERT's, which is Gemma's: rare characters fall back to their bytes, spaces are a part of the word
-        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-        tokenizer.normalizer = normalizers.Replace(" ", "▁")
-        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-        trainer = trainers.BpeTrainer(
-            vocab_size=8000, special_tokens=[*SPECIAL, *bytes_], limit_alphabet=400, show_progress=False
-        )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +33,13 @@ def tokenizers(bundled_encoder) -> dict[str, Any]:
         {row["context"] for language in xtreme.languages(folder, "xquad") for row in rows_of(folder, language)}
     )
     learnt = {kind: trained(kind, texts) for kind in KINDS[1:]}
-    return {KINDS[0]: AutoTokenizer.from_pretrained(bundled_encoder), **learnt}
+    return {KINDS[0]: load_tokenizer(bundled_encoder), **learnt}
 
 
 def gold_spans(rows: list[dict[str, Any]], tokenizer: Any) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """By row: the characters of the first and of the last token of its answer, in the last window that holds it."""
     settings = {"max_length": 384, "stride": 128, "split": "train", "task": "xquad"}
-    columns = question_answering.tokenise(rows, tokenizer, settings)
+    columns, _ = question_answering.tokenise(rows, tokenizer, settings)
     spans = {}
     names = ("row", "start", "end", "offset_start", "offset_end")
     for number, first, last, starts, ends in zip(*(columns[name] for name in names), strict=True):

@@ -10,14 +10,16 @@ import pytest
 import torch
 from tiny import in_memory
 from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from workflow_scripts.corpora import mini, xtreme
+from workflow_scripts.corpora.schema import ABSENT
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import IGNORED, kind_module, question_answering, sentence_pair, tagging
 from workflow_scripts.tasks.question_answering import BEST, LONGEST_ANSWER, best_span
-from workflow_scripts.tasks.tokens import Columns
+from workflow_scripts.tasks.tokenizer import load_tokenizer
+from workflow_scripts.tasks.tokens import Columns, Counts
 
 TOKENIZERS = ("unigram", "wordpiece", "bytes")
 TAGS = list(TASKS["udpos"].labels)
@@ -60,15 +62,14 @@ def wordpiece(texts: list[str]) -> BertTokenizer:
 
 @pytest.fixture(scope="module")
 def tokenizers(bundled_encoder, tmp_path_factory) -> dict[str, Any]:
-    """As AutoTokenizer reads them from an encoder's folder; `unigram` is XLM-R's, of the bundled encoder."""
+    """As they are read from an encoder's folder; `unigram` is XLM-R's, of the bundled encoder."""
     questions = [row for language in mini.LANGUAGES for row in rows_of("xquad", language, 60)]
     texts = [row[field] for row in questions for field in ("context", "question")]
-    made = {"unigram": AutoTokenizer.from_pretrained(bundled_encoder)}
+    made = {"unigram": load_tokenizer(bundled_encoder)}
     for name, tokenizer in (("wordpiece", wordpiece(texts)), ("bytes", byte_level(texts))):
         folder = tmp_path_factory.mktemp(name)
         tokenizer.save_pretrained(folder)
-        made[name] = AutoTokenizer.from_pretrained(folder)
-    assert all(tokenizer.is_fast for tokenizer in made.values())
+        made[name] = load_tokenizer(folder)
     return made
 
 
@@ -106,7 +107,8 @@ AROUND = {
 
 
 def tokenise_pairs(rows, tokenizer, max_length=128) -> Columns:
-    return sentence_pair.tokenise(rows, tokenizer, {"labels": list(TASKS["xnli"].labels), "max_length": max_length})
+    settings = {"labels": list(TASKS["xnli"].labels), "max_length": max_length}
+    return sentence_pair.tokenise(rows, tokenizer, settings)[0]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -147,6 +149,22 @@ def test_of_a_pair_that_is_too_long_the_longer_text_is_cut(tokenizers, name):
     assert second[-1 - len(whole) : -1] == whole
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_pair_with_an_empty_text_keeps_its_row_and_is_counted(tokenizers, name):
+    tokenizer = tokenizers[name]
+    texts = [("a dog", "a cat"), ("", "a cat"), ("a dog", ""), ("", "")]
+    pairs = [
+        {"id": str(number), "text_a": first, "text_b": second, "label": "neutral"}
+        for number, (first, second) in enumerate(texts)
+    ]
+    columns, counts = sentence_pair.tokenise(pairs, tokenizer, {"labels": ["neutral"], "max_length": 32})
+    assert columns["row"] == [0, 1, 2, 3]
+    assert counts == {"empty_texts": 3}
+    before, between, after = (tokenizer.convert_tokens_to_ids(tokens.split()) for tokens in AROUND[name])
+    assert columns["input_ids"][1] == [*before, *between, *plain_ids(tokenizer, "a cat"), *after]
+    assert columns["input_ids"][3] == [*before, *between, *after]
+
+
 def test_the_predicted_label_is_that_of_the_highest_logit_and_the_first_of_equals():
     rows = [{"id": identity} for identity in ("c", "a", "b")]
     logits = [np.array([0.0, 2.0, 1.0]), np.array([3.0, -1.0, 2.9]), np.array([-3.0, -1.0, -1.0])]
@@ -165,9 +183,13 @@ def test_labels_come_in_the_order_of_the_rows_whatever_the_order_of_the_features
 # Tagging
 
 
-def tokenise_sentences(rows, tokenizer, max_length=128, labelled_subword="first") -> Columns:
+def tokenise_and_count(rows, tokenizer, max_length=128, labelled_subword="first") -> tuple[Columns, Counts]:
     settings = {"labels": TAGS, "max_length": max_length, "labelled_subword": labelled_subword}
     return tagging.tokenise(rows, tokenizer, settings)
+
+
+def tokenise_sentences(*arguments, **changes) -> Columns:
+    return tokenise_and_count(*arguments, **changes)[0]
 
 
 def labelled_words(columns: Columns) -> list[tuple[int, int]]:
@@ -273,21 +295,49 @@ def test_a_cut_takes_as_many_words_as_fit(tokenizers):
 
 
 @pytest.mark.parametrize("name", ["unigram", "bytes"])
-def test_a_word_that_is_too_long_is_refused_by_its_sentence(tokenizers, name):
+def test_a_word_that_is_too_long_keeps_its_first_subwords_and_is_counted(tokenizers, name):
     """WordPiece has no such words: one of more than 100 characters is unknown, which is a single token."""
-    rows = [sentence("good"), sentence("a", "x7" * 40, "b", identity="s-17")]
-    tokenise_sentences(rows, tokenizers[name], max_length=200)
-    with pytest.raises(UserError, match=r"s-17.*max_length"):
-        tokenise_sentences(rows, tokenizers[name], max_length=20)
+    tokenizer = tokenizers[name]
+    rows = [sentence("good"), sentence("a", "x7" * 40, "b", identity="s-17"), sentence("fine")]
+    _, counts = tokenise_and_count(rows, tokenizer, max_length=200)
+    assert counts["cut_words"] == 0
+    columns, counts = tokenise_and_count(rows, tokenizer, max_length=20)
+    assert counts == {"cut_words": 1, "empty_words": 0}
+    assert labelled_words(columns) == every_word_once(rows)
+    _, subwords, _ = in_running_text(rows[1]["tokens"], tokenizer, name)
+    start, *_, end = tokenizer("a")["input_ids"]
+    assert [start, *subwords[:18], end] in columns["input_ids"]
+    predictions = tagging.decode(gold_tags(columns), in_memory(columns), rows, TAGS)
+    assert predictions == {row["id"]: row["tags"] for row in rows}
 
 
 def test_a_word_of_exactly_the_room_fits(tokenizers):
     tokenizer, word = tokenizers["bytes"], "x7" * 20
     length = len(plain_ids(tokenizer, f" {word}")) + 2
-    columns = tokenise_sentences([sentence("a", word, "b")], tokenizer, max_length=length)
+    columns, counts = tokenise_and_count([sentence("a", word, "b")], tokenizer, max_length=length)
     assert columns["word"][1] == [-1, 1, *[-1] * (length - 2)]
-    with pytest.raises(UserError, match="s-1"):
-        tokenise_sentences([sentence("a", word, "b")], tokenizer, max_length=length - 1)
+    assert counts["cut_words"] == 0
+    shorter, counts = tokenise_and_count([sentence("a", word, "b")], tokenizer, max_length=length - 1)
+    assert counts["cut_words"] == 1
+    assert shorter["input_ids"][1] == [*columns["input_ids"][1][:-2], columns["input_ids"][1][-1]]
+
+
+def test_a_cut_word_keeps_its_labelled_subword_though_it_is_not_among_the_first():
+    """Subwords 8 and 9 show nothing."""
+    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], {8, 9}, room=4) == ([8, 9, 8, 5], 3)
+    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], {8, 9}, room=5) == ([8, 9, 8, 9, 5], 4)
+    assert tagging._fitted([8, 9, 8, 9, 8, 9], {8, 9}, room=4) == ([8, 9, 8, 9], 0)
+    assert tagging._fitted([5, 6, 7], set(), room=1) == ([5], 0)
+
+
+def test_a_long_row_of_spaces_before_a_word_loses_spaces_and_not_the_word(tokenizers):
+    tokenizer = tokenizers["bytes"]
+    space, house = tokenizer.convert_tokens_to_ids(["\u0120", "\u0120h"])
+    word = " " * 40 + "h"
+    assert plain_ids(tokenizer, word) == [space] * 39 + [house]
+    columns = tokenise_sentences([sentence(word)], tokenizer, max_length=12, labelled_subword="first_visible")
+    assert columns["input_ids"][0][1:-1] == [space] * 9 + [house]
+    assert columns["word"] == [[-1] * 10 + [0, -1]]
 
 
 @pytest.mark.parametrize("choice", ["first", "first_visible"])
@@ -297,15 +347,19 @@ def test_a_word_that_vanishes_in_the_tokenizer_keeps_its_place(tokenizers, name,
     marks = ("\u200d", "\u200b", "\ufeff")  # zero-width: joiner, space, no-break space
     assert [plain_ids(tokenizer, mark) for mark in marks] == [[], [], []]
     rows = [sentence(marks[0], "and", marks[1], "the", marks[2])]
-    columns = tokenise_sentences(rows, tokenizer, labelled_subword=choice)
+    columns, counts = tokenise_and_count(rows, tokenizer, labelled_subword=choice)
     assert labelled_words(columns) == every_word_once(rows)
     assert columns["input_ids"][0].count(tokenizer.unk_token_id) == 3
+    assert counts == {"cut_words": 0, "empty_words": 3}
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "en", "es", "hi", "ru", "zh"])
 def test_no_word_of_real_sentences_is_lost(tokenizers, xtreme_folder, language):
-    rows = real_rows(xtreme_folder, "udpos", language, limit=500)
-    columns = tokenise_sentences(rows, tokenizers["unigram"])
+    """English has a URL of 305 subwords in sentence 1141."""
+    rows = real_rows(xtreme_folder, "udpos", language, limit=1200)
+    columns, counts = tokenise_and_count(rows, tokenizers["unigram"])
+    assert counts == {"cut_words": int(language == "en"), "empty_words": 0}
+    assert max(map(len, columns["input_ids"])) <= 128
     assert labelled_words(columns) == every_word_once(rows)
     predictions = tagging.decode(gold_tags(columns), in_memory(columns), rows, TAGS)
     assert predictions == {row["id"]: row["tags"] for row in rows}
@@ -315,7 +369,8 @@ def test_no_word_of_real_sentences_is_lost(tokenizers, xtreme_folder, language):
 
 
 def tokenise_questions(rows, tokenizer, max_length=192, stride=64, split="validation") -> Columns:
-    return question_answering.tokenise(rows, tokenizer, {"max_length": max_length, "stride": stride, "split": split})
+    settings = {"max_length": max_length, "stride": stride, "split": split}
+    return question_answering.tokenise(rows, tokenizer, settings)[0]
 
 
 def gold_spans(columns: Columns) -> list[np.ndarray]:
@@ -449,14 +504,62 @@ def test_a_test_set_is_tokenised_without_its_answers(tokenizers):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_question_that_leaves_no_room_for_its_context_is_refused_by_its_id(tokenizers, name):
+def test_a_question_that_leaves_no_room_for_its_context_is_cut_and_counted(tokenizers, name):
     tokenizer = tokenizers[name]
-    row = rows_of("xquad", "en", 1)[0]
-    taken = len(plain_ids(tokenizer, row["question"])) + tokenizer.num_special_tokens_to_add(pair=True)
-    columns = tokenise_questions([row], tokenizer, max_length=taken + 25, stride=24)
-    assert max(map(len, columns["input_ids"])) == taken + 25
-    with pytest.raises(UserError, match=f"{row['id']}.*max_length {taken + 24}.*stride 24"):
-        tokenise_questions([row], tokenizer, max_length=taken + 24, stride=24)
+    rows = rows_of("xquad", "en", 2)
+    rows[0]["question"] = "And what about it? " * 3 + rows[0]["question"]
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    question = plain_ids(tokenizer, rows[0]["question"])
+    room = len(question) + 1
+    settings = {"max_length": special + room + 24, "stride": 24, "split": "validation"}
+    columns, counts = question_answering.tokenise(rows, tokenizer, settings)
+    assert counts == {"cut_questions": 0, "empty_texts": 0, "absent_answers": 0}
+    assert columns["input_ids"][0][1 : len(question) + 1] == question
+
+    settings["max_length"] -= 1
+    columns, counts = question_answering.tokenise(rows, tokenizer, settings)
+    assert counts == {"cut_questions": 1, "empty_texts": 0, "absent_answers": 0}
+    # Before the context: the special tokens but the last one, and what is left of the question.
+    kept = columns["offset_start"][0].index(0) - (special - 1)
+    assert (room - 1) // 2 - 2 <= kept <= (room - 1) // 2
+    assert columns["input_ids"][0][1 : kept + 1] == question[:kept]
+    assert max(map(len, columns["input_ids"])) <= settings["max_length"]
+    assert lost(columns, rows) == []
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_an_empty_question_keeps_its_row_and_is_counted(tokenizers, name):
+    rows = rows_of("xquad", "en", 3)
+    rows[1]["question"] = " "
+    settings = {"max_length": 192, "stride": 64, "split": "validation"}
+    columns, counts = question_answering.tokenise(rows, tokenizers[name], settings)
+    assert counts == {"cut_questions": 0, "empty_texts": 1, "absent_answers": 0}
+    assert lost(columns, rows) == []
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_question_whose_answer_is_not_in_its_context_is_not_trained_on(tokenizers, split):
+    rows = rows_of("xquad", "en", 3)
+    rows[1]["answers"] = {"text": ["Oslo"], "start": [ABSENT]}
+    settings = {"max_length": 192, "stride": 64, "split": split}
+    columns, counts = question_answering.tokenise(rows, tokenizers["unigram"], settings)
+    assert counts["absent_answers"] == 1
+    assert sorted(set(columns["row"])) == ([0, 2] if split == "train" else [0, 1, 2])
+    if split == "validation":
+        places = zip(columns["row"], columns["start"], columns["end"], strict=True)
+        assert {(start, end) for row, start, end in places if row == 1} == {(0, 0)}
+
+
+def test_an_answer_that_is_in_the_context_is_trained_on_though_the_first_is_not(tokenizers):
+    (row,) = rows_of("xquad", "en", 1)
+    whole = tokenise_questions([row], tokenizers["unigram"])
+    answers = {key: [other, *row["answers"][key]] for key, other in (("text", "Oslo"), ("start", ABSENT))}
+    assert tokenise_questions([row | {"answers": answers}], tokenizers["unigram"]) == whole
+
+
+def test_settings_that_leave_no_room_for_any_question_are_refused(tokenizers):
+    with pytest.raises(UserError, match="max_length 64 and stride 60 leave no room for a question"):
+        tokenise_questions(rows_of("xquad", "en", 1), tokenizers["unigram"], max_length=64, stride=60)
 
 
 def test_the_best_window_gives_the_answer_in_the_order_of_the_rows(tokenizers):

@@ -54,7 +54,7 @@ def test_no_temporary_file_stays_behind(grid):
 
 
 def test_the_long_table_has_exactly_the_rows_of_the_grid(grid):
-    metrics = {"pawsx": ["accuracy"], "udpos": ["f1", "accuracy"]}
+    metrics = {"pawsx": ["accuracy"], "udpos": ["f1", "f1_xtreme", "accuracy"]}
     expected = [
         ("tiny", task, "prompt_tuning", "2", seed, language, metric)
         for task, languages in (("pawsx", ["en", "de"]), ("udpos", ["en"]))

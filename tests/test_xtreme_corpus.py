@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workflow_scripts.corpora import xtreme
+from workflow_scripts.corpora.schema import ABSENT
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
@@ -171,12 +172,25 @@ def test_the_spelling_contradictory_is_read_as_contradiction(write):
         ("a\tb", "no label after text, text .XTREME's scripts strip"),
         ("", "1 columns"),
         ("a\tb\tmaybe", "label 'maybe' is not one of entailment"),
-        ("a\t \tneutral", "text_b is empty"),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(write, line, complaint):
     folder = write("xnli/test-en.tsv", f"a\tb\tneutral\n{line}\na\tb\tneutral\n")
     with pytest.raises(UserError, match=rf"xnli/test-en\.tsv, line 2: {complaint}"):
+        read(folder, "xnli", "en", "test")
+
+
+def test_a_row_with_an_empty_text_stays_and_is_logged_with_its_line(write, caplog):
+    folder = write("xnli/test-en.tsv", "a\tb\tneutral\na\t \tneutral\n")
+    with caplog.at_level(logging.WARNING):
+        assert [row["text_b"] for row in read(folder, "xnli", "en", "test")] == ["b", " "]
+    assert "1 of 2 rows are odd, the first: " in caplog.text
+    assert "test-en.tsv, line 2: text_b is empty" in caplog.text
+
+
+def test_a_corpus_whose_rows_are_mostly_empty_is_refused(write):
+    folder = write("xnli/test-en.tsv", "a\tb\tneutral\n" + "a\t \tneutral\n" * 2)
+    with pytest.raises(UserError, match=r"test-en\.tsv, line 2: text_b is empty; 2 of 3 rows are like this"):
         read(folder, "xnli", "en", "test")
 
 
@@ -215,13 +229,19 @@ def test_sentences_are_parted_by_blank_lines_however_many(write):
         ("cat\tcat\tNOUN", "line 5: 3 columns between tabs, expected 2"),
         ("cat\t_", "lines 4 to 6: tag '_' of token 2"),
         ("cat\t", "lines 4 to 6: tag '' of token 2"),
-        ("\tNOUN", "lines 4 to 6: token 2 is empty"),
     ],
 )
 def test_a_malformed_word_is_named_by_file_and_line(write, line, complaint):
     folder = write("udpos/test-en.tsv", f"Go\tVERB\n!\tPUNCT\n\nThe\tDET\n{line}\n.\tPUNCT\n")
     with pytest.raises(UserError, match=rf"udpos/test-en\.tsv, {complaint}"):
         read(folder, "udpos", "en", "test")
+
+
+def test_an_empty_word_stays_and_is_logged_with_its_lines(write, caplog):
+    folder = write("udpos/test-en.tsv", "Go\tVERB\n!\tPUNCT\n\nThe\tDET\n\tNOUN\n.\tPUNCT\n")
+    with caplog.at_level(logging.WARNING):
+        assert read(folder, "udpos", "en", "test")[1]["tokens"] == ["The", "", "."]
+    assert "lines 4 to 6: token 2 is empty" in caplog.text
 
 
 # Question answering
@@ -273,10 +293,27 @@ def test_answers_start_at_a_count_of_code_points(write, context, answer, start):
     assert answers_of(folder) == {"text": [answer], "start": [start]}
 
 
-def test_an_answer_that_is_nowhere_in_its_context_is_named_by_its_question(write):
+def test_a_question_whose_answer_is_nowhere_in_its_context_stays_and_is_logged_with_its_id(write, caplog):
+    absent = {"id": "q7", "answers": [{"text": "Oslo", "answer_start": 0}]}
+    folder = write("xquad/xquad.en.json", squad({"id": "q6"}, absent))
+    with caplog.at_level(logging.WARNING):
+        _, row = read(folder, "xquad", "en", "test")
+    assert row["answers"] == {"text": ["Oslo"], "start": [ABSENT]}
+    assert "question q7: answer 'Oslo' is not in its context" in caplog.text
+
+
+def test_a_corpus_whose_answers_are_mostly_absent_is_refused(write):
     folder = write("xquad/xquad.en.json", squad({"id": "q7", "answers": [{"text": "Oslo", "answer_start": 0}]}))
-    with pytest.raises(UserError, match=r"xquad\.en\.json, question q7: answer 'Oslo' is not in its context"):
+    with pytest.raises(UserError, match=r"xquad\.en\.json, question q7: answer 'Oslo' is not in its context; 1 of 1"):
         read(folder, "xquad", "en", "test")
+
+
+def test_of_several_gold_answers_the_absent_ones_stay_for_scoring_and_blank_ones_go(write, caplog):
+    answers = [{"text": text, "answer_start": 13} for text in ("Oslo", "", "Rome")]
+    folder = write("xquad/xquad.en.json", squad({"answers": answers}))
+    with caplog.at_level(logging.WARNING):
+        assert answers_of(folder) == {"text": ["Oslo", "Rome"], "start": [ABSENT, 13]}
+    assert not caplog.text
 
 
 def test_a_test_set_whose_answers_xtreme_blanked_is_refused_with_the_reason(write):

@@ -157,6 +157,16 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "configuration": configuration.model_dump(),
         "encoders": encoders,
         "corpora": corpora,
+        "tokens": [
+            {"encoder": encoder, **dict(zip(("task", "language", "split"), part, strict=True)), **read_json(Path(file))}
+            for encoder in configuration.encoders
+            for part in grid.corpora()
+            for file in [paths.tokens(encoder, *part)]
+        ],
+        "ceilings": [
+            {"encoder": encoder, "task": task, "metrics": read_json(Path(file))}
+            for encoder, task, file in grid.bounded(paths)
+        ],
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -2,7 +2,8 @@
 
     corpus rows + tokenizer ──> resources/tokens/{encoder}/{task}/{language}/{split}/
 
-The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`.
+The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`, which also
+counts the odd texts: cut words and questions, words and texts without a token.
 Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens, question
 answering), `labelled_subword` (tagging).
 """
@@ -15,6 +16,7 @@ from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.tasks import kind_module
+from workflow_scripts.tasks.tokenizer import load_tokenizer
 from workflow_scripts.tasks.tokens import write_tokens
 
 logger = logging.getLogger(__name__)
@@ -31,9 +33,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Tokenise and write."""
-    # Imported here so that --help and a bad command line answer at once.
-    from transformers import AutoTokenizer
-
     settings = arguments.settings
     encoder = read_encoder(arguments.encoder)
     if settings["max_length"] > encoder["positions"]:
@@ -41,11 +40,21 @@ def main(arguments: argparse.Namespace) -> None:
             f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens, but encoder {encoder['name']} has"
             f" {encoder['positions']} positions"
         )
-    tokenizer = AutoTokenizer.from_pretrained(arguments.encoder.parent)
-    if not tokenizer.is_fast:
-        raise UserError(f"{arguments.encoder.parent} holds no tokenizer.json: word and answer positions need one")
+    tokenizer = load_tokenizer(arguments.encoder.parent)
+    special = tokenizer.num_special_tokens_to_add(pair=settings["kind"] != "tagging")
+    if settings["max_length"] <= special:
+        raise UserError(
+            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens leave no room for a text beside the"
+            f" {special} special tokens of encoder {encoder['name']}"
+        )
     rows = read_rows(arguments.rows, settings["kind"])
-    columns = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
+    columns, counts = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
+    blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)
+    if blank is not None:
+        raise UserError(
+            f"encoder {encoder['name']}: its tokenizer makes no token of row {rows[blank]['id']!r} and adds none: name"
+            " an encoder whose tokenizer adds special tokens"
+        )
     largest = max(max(ids, default=0) for ids in columns["input_ids"])
     if largest >= encoder["vocabulary"]:
         raise UserError(
@@ -53,8 +62,11 @@ def main(arguments: argparse.Namespace) -> None:
             f" {encoder['vocabulary']} rows: name an encoder whose tokenizer and weights belong together"
         )
     full = sum(len(ids) >= settings["max_length"] for ids in columns["input_ids"])
-    write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full})
+    write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full, **counts})
     logger.info("%d rows, %d features, %d of them at max_length", len(rows), len(columns["row"]), full)
+    for name, count in counts.items():
+        if count:
+            logger.warning("%s: %d", name.replace("_", " "), count)
 
 
 if __name__ == "__main__":

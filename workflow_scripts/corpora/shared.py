@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from workflow_scripts.corpora.schema import Row, check_row
+from workflow_scripts.corpora.schema import ABSENT, Row, check_row, oddity
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,16 +30,24 @@ Value = TypeVar("Value")
 def checked(read: Iterable[tuple[Row, str]], settings: Mapping[str, Any], where: str) -> list[Row]:
     """All rows, each checked, then at most `limit` of them. Raises UserError for a row of no use, or for no row.
 
+    Odd rows are kept and logged (see `schema.oddity`), but if most rows are odd, the first one is refused.
+
     `settings` has the task's `kind` and `labels`, the `split` and the `limit`, which may be None. Of train a random
     sample in file order, always the same, and within that of any greater limit; of validation and test the first rows,
     so that parallel sets stay parallel.
     """
-    found = []
+    found, odd = [], []
     for row, row_where in read:
         check_row(row, settings["kind"], settings["labels"], row_where)
+        if what := oddity(row, settings["kind"]):
+            odd.append(f"{row_where}: {what}")
         found.append(row)
     if not found:
         raise UserError(f"{where} holds no rows of the {settings['split']} split: fetch it again")
+    if 2 * len(odd) > len(found):
+        raise UserError(f"{odd[0]}; {len(odd)} of {len(found)} rows are like this: is it the right file, and whole?")
+    if odd:
+        logger.warning("%s: %d of %d rows are odd, the first: %s", where, len(odd), len(found), odd[0])
     return found if settings["limit"] is None else _limited(found, settings["split"], settings["limit"])
 
 
@@ -133,23 +141,21 @@ def field_of(record: Any, name: str, kind: type[Value], where: str) -> Value:
 
 
 def gold_answers(context: str, answers: list[dict[str, Any]], where: str) -> dict[str, list[Any]]:
-    """The gold answers, each text and start once, in their order."""
+    """The gold answers, each text and start once, in their order; blank ones are left out."""
     texts = [field_of(answer, "text", str, where) for answer in answers]
     if not any(texts):
         raise UserError(f"{where}: no gold answer ({STRIPPED})")
     stated = [field_of(answer, "answer_start", int, where) for answer in answers]
-    spans = {(text, _start(context, text, start, where)): None for text, start in zip(texts, stated, strict=True)}
+    spans = {(text, _start(context, text, start)): None for text, start in zip(texts, stated, strict=True) if text}
     return {"text": [text for text, _ in spans], "start": [start for _, start in spans]}
 
 
-def _start(context: str, text: str, stated: int, where: str) -> int:
-    """Where the answer starts in code points: as stated, or else at its nearest occurrence."""
+def _start(context: str, text: str, stated: int) -> int:
+    """Where the answer starts in code points: as stated, or else at its nearest occurrence; `ABSENT` without one."""
     if stated >= 0 and context.startswith(text, stated):
         return stated
     starts = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
-    if not starts:
-        raise UserError(f"{where}: answer {text!r} is not in its context")
-    return min(starts, key=lambda start: abs(start - stated))
+    return min(starts, key=lambda start: abs(start - stated), default=ABSENT)
 
 
 def with_unique_ids(questions: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Row, str, str]]:

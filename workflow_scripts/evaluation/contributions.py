@@ -6,7 +6,7 @@ Every metric is a ratio of sums over units, 100 * sum(numerator) / sum(denominat
     accuracy of pairs               right labels                 pairs
     F1, exact match of answers      sum of their values          questions
     accuracy of tags                right tags                   words
-    F1 of tags                      twice the shared chunks      predicted and gold chunks
+    F1 of tags, by either rule      twice the shared chunks      predicted and gold chunks
 
 A unit is a group of rows that are not independent of each other: the questions about one context, the pairs with one
 first text (XNLI has three hypotheses a premise), one tagged sentence. It is named by the id of its first row, so in a
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.evaluation.metrics import exact_match, f1
+from workflow_scripts.evaluation.metrics import bare_chunks, exact_match, f1
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.kinds import Kind
 from workflow_scripts.experiment.step import written
@@ -57,7 +57,11 @@ def contributions(kind: Kind, rows: Sequence[Row], predictions: Mapping[str, Any
         parts = {"accuracy": [(float(hit), 1.0) for hit in right]}
     elif kind == "tagging":
         gold = [row["tags"] for row in rows]
-        parts = {"f1": chunk_sums(gold, predicted), "accuracy": _word_sums(gold, predicted)}
+        parts = {
+            "f1": chunk_sums(gold, predicted),
+            "f1_xtreme": bare_chunk_sums(gold, predicted),
+            "accuracy": _word_sums(gold, predicted),
+        }
     else:
         gold = [row["answers"]["text"] for row in rows]
         parts = {
@@ -77,7 +81,7 @@ def unit_names(kind: Kind, rows: Sequence[Row]) -> list[str]:
 
 
 def chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-    """Twice the shared chunks, and the gold and predicted chunks, of each sentence, as seqeval counts them.
+    """Twice the shared chunks, and the gold and predicted chunks, of each sentence, as seqeval 1.2.2 counts them.
 
     A chunk belongs to the sentence that it ends in. seqeval reads all sentences as one text, in which a chunk of bare
     tags `X` can begin before its sentence does: so it is given them all, and the sums give its F1 exactly.
@@ -88,6 +92,12 @@ def chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
     shared = Counter(sentence_of[end] for _, _, end in gold_chunks & predicted_chunks)
     found = Counter(sentence_of[end] for chunks in (gold_chunks, predicted_chunks) for _, _, end in chunks)
     return [(2.0 * shared[number], float(found[number])) for number in range(len(gold))]
+
+
+def bare_chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
+    """As `chunk_sums`, of the chunks by XTREME's rule (`metrics.bare_chunks`), none of which crosses sentences."""
+    chunks = [(bare_chunks(tags), bare_chunks(guesses)) for tags, guesses in zip(gold, predicted, strict=True)]
+    return [(2.0 * len(right & guessed), float(len(right) + len(guessed))) for right, guessed in chunks]
 
 
 def _chunks(sentences: Sequence[Sequence[str]]) -> set[tuple[str, int, int]]:

@@ -114,7 +114,7 @@ def _shown(
         shown = {arm: _tagged(row["tokens"], predictions[arm], differing) for arm in arms}
         right = [arm for arm in arms if shown[arm] == gold[0]]
     else:
-        start = row["answers"]["start"][0]
+        start = max(0, row["answers"]["start"][0])  # an answer that is not in the context has none
         texts = [excerpt(row["context"], start, start + len(row["answers"]["text"][0])), row["question"]]
         gold = list(dict.fromkeys(row["answers"]["text"]))
         shown = {arm: predictions[arm] for arm in arms}

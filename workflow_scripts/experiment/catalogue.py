@@ -127,7 +127,7 @@ TASKS = {
                     "en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
                 ).split()
             ),
-            metrics=("f1", "accuracy"),
+            metrics=("f1", "f1_xtreme", "accuracy"),
             inputs=("Sentence",),
             trains_on="UD English",
             paper_table=None,

@@ -16,7 +16,11 @@ OURS = ("workflow_scripts", "benchmarks", "tests")  # the packages in the projec
 
 
 def prepare(
-    root: Path, resources: str, results: str, dropped: Iterable[str] = (), own_environments: bool = False
+    root: Path,
+    resources: str = "resources",
+    results: str = "results",
+    dropped: Iterable[str] = (),
+    own_environments: bool = False,
 ) -> None:
     """Set up the environment variables of all steps, so that each finds this project's modules and their packages.
 

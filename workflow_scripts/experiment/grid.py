@@ -114,6 +114,13 @@ class Grid:
         chosen_on_test = self.configuration.tasks[task].validation == "test" and split == "validation"
         return PARTS[task]["test" if chosen_on_test else split].repository
 
+    def bounded(self, paths: "Paths") -> Iterator[tuple[str, str, str]]:
+        """The encoders and tasks whose tokens bound the scores, and the file that says by how much."""
+        for encoder in self.configuration.encoders:
+            for task in self.configuration.tasks:
+                if TASKS[task].kind == "question_answering":
+                    yield encoder, task, paths.ceilings(encoder, task)
+
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
         """Every candidate of every search: the arm, the learning rate and a file of the run."""
         for arm in self.arms():
@@ -217,6 +224,10 @@ class Paths:
     def units(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
         """What each test example adds to the scores of one tuned model."""
         return self.run(encoder, task, arm, seed, "units.parquet")
+
+    def ceilings(self, encoder: str, task: str) -> str:
+        """The best scores that any answer made of the encoder's tokens can reach."""
+        return f"{self.results}/{encoder}/{task}/ceilings.json"
 
     def analysis(self, encoder: str, model: str, file: str) -> str:
         """A file of the analysis of one model, by `Model.name`."""

@@ -140,6 +140,11 @@ def of_prediction(task: str) -> Settings:
     return {"code": fingerprint("predict", f"tasks.{TASKS[task].kind}")}
 
 
+def of_bounds(task: str, languages: list[str]) -> Settings:
+    """`bound`: tokens and rows are inputs of the rule."""
+    return {"code": fingerprint("bound"), "kind": TASKS[task].kind, "languages": languages}
+
+
 def of_scores(task: str, languages: list[str]) -> Settings:
     """`score`: the kind of task decides the metrics."""
     return {"code": fingerprint("score"), "kind": TASKS[task].kind, "languages": languages}

@@ -47,6 +47,7 @@ TEXT = [
     "model",
     "note",
 ]
+CEILINGS = ["encoder", "task", "metric", "language", "value"]
 EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
@@ -87,6 +88,17 @@ class Inputs:
     def comparable_pairs(self) -> list[tuple[str, str]]:
         """The encoders and tasks whose scores may stand beside the paper's."""
         return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
+
+    @property
+    def ceilings(self) -> pd.DataFrame:
+        """The best scores that any span of tokens can reach: `encoder`, `task`, `metric`, `language`, `value`."""
+        rows = [
+            (bounded["encoder"], bounded["task"], metric, language, value)
+            for bounded in self.provenance.get("ceilings") or []
+            for metric, by_language in bounded["metrics"].items()
+            for language, value in by_language.items()
+        ]
+        return pd.DataFrame(rows, columns=CEILINGS)
 
     def check(self) -> None:
         """Refuse what cannot be shown. Raises UserError that names the table and the column or key."""

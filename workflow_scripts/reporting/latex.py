@@ -12,7 +12,7 @@ import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import ARM, languages_of
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.wording import Names, method_title, metric_title, rate_text
+from workflow_scripts.reporting.wording import Names, method_title, metric_note, metric_title, rate_text
 
 HEAD = "% Needs \\usepackage{booktabs} and, for words of other alphabets, XeLaTeX or LuaLaTeX.\n"
 NOTHING = "--"
@@ -30,6 +30,7 @@ _SPECIAL = str.maketrans(
         "−": "$-$",
         "–": "--",
         "±": r"$\pm$",
+        "’": "'",
         "\n": " ",
     }
 )
@@ -131,7 +132,8 @@ def summary_latex(frame: pd.DataFrame, value: str, caption: str, label: str, bes
             rows.append([rf"\quad length {length}", *_summary_cells(of_length, columns, value, {})])
         groups.append(rows)
     heads = [("", "Method"), *((escaped(TASKS[task].title), escaped(metric_title(metric))) for task, metric in columns)]
-    return table(caption, label, Block(heads, groups, texts=1))
+    notes = [escaped(note) for column in columns if (note := metric_note(*column))]
+    return table(" ".join([caption, *notes]), label, Block(heads, groups, texts=1))
 
 
 def _winners(frame: pd.DataFrame, value: str, best: Callable[..., float]) -> dict[tuple[str, str, str], float]:
@@ -157,8 +159,17 @@ def _summary_cells(
         yield bold(text) if best is not None and row["complete"] and round(row[value], 1) == best else text
 
 
-def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
-    """Tables 5 to 8 and UD-POS: a table for each metric; languages are columns, a seed a row, then the arm's mean."""
+def languages_latex(
+    frame: pd.DataFrame,
+    task: str,
+    label: str,
+    ceilings: Mapping[str, Mapping[str, pd.Series]] | None = None,
+    ceiling_note: str = "",
+) -> str:
+    """Tables 5 to 8 and UD-POS: a table for each metric; languages are columns, a seed a row, then the arm's mean.
+
+    `ceilings`: by metric and encoder, the best scores that tokens allow (`tables.ceilings_of`), which come last.
+    """
     languages = [language for language in languages_of(frame) if language != "metric"]
     parts = []
     for metric, of_metric in frame.groupby("metric", sort=False):
@@ -166,7 +177,11 @@ def languages_latex(frame: pd.DataFrame, task: str, label: str) -> str:
             f"{escaped(TASKS[task].title)}, {escaped(metric_title(str(metric)))} (\\%) by language and seed, tuned on"
             " English alone; means over seeds, the best in bold."
         )
-        blocks = [_languages_block(of_metric, chunk) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
+        caption = f"{caption} {escaped(metric_note(task, str(metric), alone=True))}".strip()
+        highest = (ceilings or {}).get(str(metric), {})
+        if highest:
+            caption = f"{caption} {escaped(ceiling_note)}"
+        blocks = [_languages_block(of_metric, chunk, highest) for chunk in _chunks([*languages, "avg"], MOST_LANGUAGES)]
         parts.append(table(caption, f"{label}-{metric}", *blocks))
     return "\n".join(parts)
 
@@ -178,7 +193,7 @@ def _chunks(values: Sequence[str], most: int) -> Iterator[Sequence[str]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _languages_block(frame: pd.DataFrame, columns: Sequence[str]) -> Block:
+def _languages_block(frame: pd.DataFrame, columns: Sequence[str], ceilings: Mapping[str, pd.Series]) -> Block:
     names = _names(frame)
     arms = list(frame.groupby(ARM, sort=False))
     means = {key: models[list(columns)].mean().round(1) for key, models in arms}
@@ -201,6 +216,9 @@ def _languages_block(frame: pd.DataFrame, columns: Sequence[str]) -> Block:
             rows = [[rows[0][0], *summary]]
         title = escaped(names.arm(method, length, encoder))
         groups.append([[title if place == 0 else "", *row] for place, row in enumerate(rows)])
+    for encoder, values in ceilings.items():
+        title = f"Highest possible, {encoder}" if frame["encoder"].nunique() > 1 else "Highest possible"
+        groups.append([[escaped(title), "", *(number(values[column]) for column in columns)]])
     return Block(["Method", "Seed", *map(escaped, columns)], groups, texts=2)
 
 

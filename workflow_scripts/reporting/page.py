@@ -92,7 +92,7 @@ def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
         + final
         + gaps_in_the_grid(scores, runs, names),
         "lost_concerns": lost,
-        "corpora_table": corpora_table(corpora, names),
+        "corpora_table": corpora_table(corpora, names, provenance.get("tokens") or []),
         "checksums_table": checksums_table(corpora, names),
     }
 
@@ -108,7 +108,9 @@ def _results(inputs: Inputs, names: Names) -> dict[str, Any]:
         "differences_table": differences_table(differences, names),
         "summary_tables": [averages_table(scores, runs, names), gaps_table(scores, runs, names)],
         "language_tables": [
-            table for task in tasks_of(scores) for table in language_tables(scores, runs, task, names, generated)
+            table
+            for task in tasks_of(scores)
+            for table in language_tables(scores, runs, task, names, generated, inputs.ceilings)
         ],
         "search_tables": [table for table in (lengths_table(runs, names), search_table(runs, names)) if table.bodies],
         "length_plots": length_plots(scores, runs, names),

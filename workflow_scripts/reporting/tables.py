@@ -17,6 +17,7 @@ from workflow_scripts.evaluation.aggregate import (
     final_runs,
     headline_arms,
     in_table_order,
+    languages_of,
     tasks_of,
     transfer_gaps,
     validation_by_prompt_length,
@@ -27,6 +28,7 @@ from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.step import written
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
+from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -66,6 +68,23 @@ def headline_gaps(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 def _mark_headline(table: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     keys = zip(table["encoder"], table["task"], table["method"], table["prompt_length"], strict=True)
     return table.assign(headline=[arms.get((encoder, task, method)) == n for encoder, task, method, n in keys])
+
+
+CEILING_NOTE = (
+    f"Highest possible: an answer is a span of at most {LONGEST_ANSWER} tokens. With the best such span for each"
+    " question, an encoder’s tokenizer allows this score and no higher one."
+)
+
+
+def ceilings_of(ceilings: pd.DataFrame, task: str, metric: str, languages: Sequence[str]) -> dict[str, pd.Series]:
+    """By encoder, the best scores that tokens allow: one a language, then `avg`, unweighted; NaN where not known."""
+    rows = ceilings[(ceilings["task"] == task) & (ceilings["metric"] == metric)]
+    found = {}
+    for encoder, own in rows.groupby("encoder", sort=False):
+        values = own.set_index("language")["value"].reindex(list(languages))
+        values["avg"] = values.mean(skipna=False)
+        found[str(encoder)] = values
+    return found
 
 
 def language_scores(scores: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -255,6 +274,7 @@ def _task_name(task: str) -> str:
 
 # What a grid may have or not: removed where an earlier one left it, since a stale table misleads.
 BESIDE = "beside_the_paper"
+CEILINGS = "ceilings"
 REPRESENTATIONS = {
     "table_3_before_and_after": (
         {"before_after": "before and after"},
@@ -276,32 +296,37 @@ def write_tables(
     alignment: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
     comparable: Iterable[tuple[str, str]] = (),
+    ceilings: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write every table as CSV and as LaTeX and return the files, each written to a temporary name, then renamed.
 
     A table of a task that has no scores, or of an analysis that was not made, is not written, and removed if an earlier
     grid left it. `alignment`: the rows of `results/alignment.csv`. With the paper's figures
     (`published.read_published`) comes their audit and, for the (encoder, task) pairs of `comparable`, ours beside the
-    paper's.
+    paper's. `ceilings`: the best scores that tokens allow (`Inputs.ceilings`).
     """
     check_scores(scores)
     check_runs(runs)
     tables = {
         "table_1_averages": _table_1(headline_averages(scores, runs)),
         "table_2_transfer_gaps": _table_2(headline_gaps(scores, runs)),
-        **{_task_name(task): _table_of_task(scores, task) for task in tasks_of(scores.dropna(subset="value"))},
+        **{
+            _task_name(task): _table_of_task(scores, task, ceilings) for task in tasks_of(scores.dropna(subset="value"))
+        },
         **(_representations(alignment) if alignment is not None else {}),
         "prompt_lengths": _lengths(prompt_lengths(scores, runs)),
         "learning_rate_search": _search(learning_rate_search(runs)),
         "cost": _cost(cost(runs)),
     }
+    if ceilings is not None and not ceilings.empty:
+        tables[CEILINGS] = _ceilings(ceilings)
     pairs = list(comparable)
     if published is not None:
         tables["published_audit"] = _audit(audit(published))
         if pairs:
             tables[BESIDE] = _beside(beside(published, scores, runs, pairs, alignment))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in {*map(_task_name, TASKS), *REPRESENTATIONS, BESIDE} - tables.keys():
+    for name in {*map(_task_name, TASKS), *REPRESENTATIONS, BESIDE, CEILINGS} - tables.keys():
         for suffix in (".csv", ".tex"):
             (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     files = []
@@ -330,9 +355,28 @@ def _table_2(frame: pd.DataFrame) -> TableFile:
     return TableFile(frame, latex.summary_latex(frame, "gap", caption, "transfer-gaps", best=min))
 
 
-def _table_of_task(scores: pd.DataFrame, task: str) -> TableFile:
+def _table_of_task(scores: pd.DataFrame, task: str, ceilings: pd.DataFrame | None) -> TableFile:
     frame = language_scores(scores, task)
-    return TableFile(frame, latex.languages_latex(frame, task, f"{task}-by-language"))
+    languages = [language for language in languages_of(frame) if language != "metric"]
+    highest = {
+        metric: {} if ceilings is None else ceilings_of(ceilings, task, metric, languages)
+        for metric in TASKS[task].metrics
+    }
+    return TableFile(frame, latex.languages_latex(frame, task, f"{task}-by-language", highest, CEILING_NOTE))
+
+
+def _ceilings(frame: pd.DataFrame) -> TableFile:
+    """The CSV has every language, the LaTeX the averages: the tables by language have the rest."""
+    keys = ["task", "encoder", "metric"]
+    averages = frame.groupby(keys, as_index=False, sort=False)["value"].mean()
+    columns = [
+        latex.TASK,
+        latex.of_text("Encoder", "encoder"),
+        latex.METRIC,
+        latex.of_number("Highest possible", "value"),
+    ]
+    caption = f"Averages over the test languages (\\%). {latex.escaped(CEILING_NOTE)}"
+    return TableFile(frame, latex.plain_latex(averages, columns, caption, "ceilings", texts=3))
 
 
 def representations(alignment: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:

@@ -8,11 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.catalogue import METHODS, TASKS
 from workflow_scripts.experiment.names import UNTUNED
 
 NOTHING = "–"
-METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "exact match"}
+METRICS = {"accuracy": "accuracy", "f1": "F1", "f1_xtreme": "F1 by XTREME’s rule", "exact_match": "exact match"}
+# What a caption says of a metric that published numbers define in two ways, by kind of task and metric.
+METRIC_NOTES = {
+    ("tagging", "f1"): (
+        "Chunks as seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022); XTREME’s published scores"
+        " use seqeval 0.0.12."
+    ),
+    ("tagging", "f1_xtreme"): (
+        "Chunks as seqeval 0.0.12 counts them, with the whole tag for the type, as in XTREME’s published scores; those"
+        " of Tu, Xiong and Zhou (2022) use seqeval 1.2.2."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -140,3 +151,12 @@ def plural(count: int, thing: str) -> str:
 def listed(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def metric_note(task: str, metric: str, alone: bool = False) -> str:
+    """How a task's metric relates to published numbers, with the task's and the metric's names unless it is `alone`.
+
+    Empty where there is one definition only.
+    """
+    note = METRIC_NOTES.get((TASKS[task].kind, metric), "")
+    return note if alone or not note else f"{TASKS[task].title}, {metric_title(metric)}: {note[0].lower()}{note[1:]}"

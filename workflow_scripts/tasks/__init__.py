@@ -5,7 +5,7 @@ One module for each kind of task, all with the same names:
 * `LEVEL`: whether the head sees one vector a text ("sequence") or one a token ("token")
 * `outputs(labels)`: how many numbers the head gives
 * `TARGETS`: the columns that the loss reads, with the filler of the ragged ones
-* `tokenise(rows, tokenizer, settings)`: rows -> columns of a token folder
+* `tokenise(rows, tokenizer, settings)`: rows -> columns of a token folder, and how many odd rows or words it adjusted
 * `loss(logits, batch)`: the mean loss of a batch
 * `counted(batch)`: how many targets that mean is over
 * `decode(logits, tokens, rows, labels)`: logits of each feature -> {row id: prediction}

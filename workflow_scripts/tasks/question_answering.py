@@ -3,7 +3,8 @@
 A long context is cut into windows that overlap by `stride` tokens (128 in the paper's code), each with the whole
 question before it. Adds the columns `offset_start` and `offset_end` (list of int32: the characters of the context that
 a token covers, -1 outside of the context) and, for training and validation, `start` and `end` (int32: the answer's
-tokens; 0, the first token, where the window does not hold the answer).
+tokens; 0, the first token, where the window does not hold the answer). A question whose answer is not in its context is
+left out of training, as in XTREME.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.corpora.schema import ABSENT, Row
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tasks.tokens import Columns, Tokens
+from workflow_scripts.tasks.tokens import Columns, Counts, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +30,25 @@ def outputs(labels: Sequence[str]) -> int:
     return 2
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> Columns:
-    """Each question becomes one feature a window. Raises UserError if a question leaves no room for its context."""
-    questions = [row["question"].strip() for row in rows]
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+    """Each question becomes one feature a window.
+
+    A question that leaves no room for its context is cut: to half of the room, so that windows advance by the other
+    half. Counts `cut_questions`, `empty_texts` (rows with a question or a context of which the tokenizer makes no
+    token) and `absent_answers` (rows without a gold answer in the context). Raises UserError if `max_length` and
+    `stride` leave no room for any question.
+    """
     room = settings["max_length"] - settings["stride"] - tokenizer.num_special_tokens_to_add(pair=True)
-    lengths = [len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"]]
-    if max(lengths) >= room:
-        longest = rows[lengths.index(max(lengths))]
+    if room < 2:
         raise UserError(
-            f"question {longest['id']!r} has {max(lengths)} tokens; max_length {settings['max_length']} and stride"
-            f" {settings['stride']} leave room for {room - 1}: raise the one or lower the other"
+            f"max_length {settings['max_length']} and stride {settings['stride']} leave no room for a question: raise"
+            " the one or lower the other"
         )
+    questions = [row["question"].strip() for row in rows]
+    lengths = [len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"]]
+    too_long = [number for number, length in enumerate(lengths) if length >= room]
+    for number in too_long:
+        questions[number] = _beginning(questions[number], tokenizer, room // 2)
     encoded = tokenizer(
         questions,
         [row["context"] for row in rows],
@@ -54,8 +63,11 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
     if "token_type_ids" in encoded:
         columns["token_type_ids"] = encoded["token_type_ids"]
     columns |= {"offset_start": [], "offset_end": []}
+    whole: set[int] = set()  # rows with tokens of both texts
     for feature, number in enumerate(columns["row"]):
         context = rows[number]["context"]
+        if {0, 1} <= set(encoded.sequence_ids(feature)):
+            whole.add(number)
         starts, ends = [], []
         for part, (start, end) in zip(encoded.sequence_ids(feature), encoded["offset_mapping"][feature], strict=True):
             # Some tokenizers count the space before a word as a part of it; an answer does not begin with a space.
@@ -65,6 +77,15 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
             ends.append(end if part == 1 else -1)
         columns["offset_start"].append(starts)
         columns["offset_end"].append(ends)
+    absent = {number for number, row in enumerate(rows) if set(row["answers"]["start"]) == {ABSENT}}
+    counts = {
+        "cut_questions": len(too_long),
+        "empty_texts": len(rows) - len(whole),
+        "absent_answers": len(absent),
+    }
+    if settings["split"] == "train":
+        learnable = [feature for feature, number in enumerate(columns["row"]) if number not in absent]
+        columns = {name: [values[feature] for feature in learnable] for name, values in columns.items()}
     if settings["split"] != "test":
         windows = list(zip(columns["row"], columns["offset_start"], columns["offset_end"], strict=True))
         covered: dict[int, set[tuple[int, int]]] = {}
@@ -73,13 +94,27 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
         answers = {number: _answer(rows[number]["answers"], tokens) for number, tokens in covered.items()}
         spans = [_span(*answers[number], starts, ends) for number, starts, ends in windows]
         columns |= {"start": [first for first, _ in spans], "end": [last for _, last in spans]}
-    return columns
+    return columns, counts
+
+
+def _beginning(text: str, tokenizer: Any, most: int) -> str:
+    """The longest beginning of a text that ends with one of its tokens and has at most `most` tokens by itself."""
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    for _, end in reversed(offsets[:most]):
+        # A beginning may have more tokens than it had within the text: half a word is rarely one piece.
+        if len(tokenizer(text[:end], add_special_tokens=False)["input_ids"]) <= most:
+            return text[:end]
+    return ""
 
 
 def _answer(answers: dict[str, list[Any]], tokens: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Where the first gold answer begins and ends, without characters at its edges that no token covers, as a space."""
-    begin = answers["start"][0]
-    stop = begin + len(answers["text"][0])
+    """Where the first gold answer begins and ends, without characters at its edges that no token covers, as a space.
+
+    The first one that is in the context; (0, 0), which no token covers, if none is.
+    """
+    present = zip(answers["start"], answers["text"], strict=True)
+    begin, text = next(((start, text) for start, text in present if start != ABSENT), (0, ""))
+    stop = begin + len(text)
     covering = [(start, end) for start, end in tokens if begin < end and 0 <= start < min(end, stop)]
     first, last = min((start for start, _ in covering), default=begin), max((end for _, end in covering), default=stop)
     return max(begin, first), min(stop, last)

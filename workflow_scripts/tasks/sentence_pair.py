@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.tasks.tokens import Columns, Tokens
+from workflow_scripts.tasks.tokens import Columns, Counts, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +23,12 @@ def outputs(labels: Sequence[str]) -> int:
     return len(labels)
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> Columns:
-    """Each pair becomes one feature; beyond `max_length` tokens, the longer text is cut first."""
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+    """Each pair becomes one feature; beyond `max_length` tokens, the longer text is cut first.
+
+    Counts `empty_texts`: pairs with a text of which the tokenizer makes no token. They stay, as a test set is scored
+    on all of its rows.
+    """
     encoded = tokenizer(
         [row["text_a"] for row in rows],
         [row["text_b"] for row in rows],
@@ -33,7 +37,8 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
         return_attention_mask=False,
     )
     labels = {label: index for index, label in enumerate(settings["labels"])}
-    return {**encoded, "row": list(range(len(rows))), "label": [labels[row["label"]] for row in rows]}
+    columns = {**encoded, "row": list(range(len(rows))), "label": [labels[row["label"]] for row in rows]}
+    return columns, {"empty_texts": sum(not {0, 1} <= set(encoded.sequence_ids(row)) for row in range(len(rows)))}
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":

@@ -8,15 +8,14 @@ Adds the columns `labels` (list of int32: the tag at a word's labelled subword, 
 int32: the word's number at its labelled subword, -1 elsewhere).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import IGNORED
-from workflow_scripts.tasks.tokens import Columns, Tokens
+from workflow_scripts.tasks.tokens import Columns, Counts, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +29,12 @@ def outputs(labels: Sequence[str]) -> int:
     return len(labels)
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> Columns:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
     """Each sentence becomes one feature; one of more than `max_length` tokens is cut between words into several.
 
-    So every word gets a prediction, as the metric asks for. Raises UserError for a word that alone is too long.
+    So every word gets a prediction, as the metric asks for. Of a word that alone is too long only the first subwords
+    that fit are kept, and always the labelled one. Counts `cut_words` and `empty_words` (words of which the tokenizer
+    makes no subword: a placeholder holds their tag).
     """
     labels = {label: index for index, label in enumerate(settings["labels"])}
     before, after = _around(tokenizer)
@@ -45,38 +46,47 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> C
         if settings["labelled_subword"] == "first_visible"
         else set()
     )
+    placeholder = _placeholder(tokenizer)
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
+    counts: Counts = {"cut_words": 0, "empty_words": 0}
     for number, row in enumerate(rows):
         # Each word by itself, as XTREME does: a tokenizer without a marker for word starts still keeps words apart.
         texts = [space * (place > 0) + word for place, word in enumerate(row["tokens"])]
         pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        counts["cut_words"] += sum(len(ids) > room for ids in pieces)
+        counts["empty_words"] += sum(not ids for ids in pieces)
         # A word of characters that the tokenizer drops (a lone zero-width mark) still needs a place for its tag.
-        pieces = [ids or [tokenizer.unk_token_id] for ids in pieces]
-        for words in _windows([len(ids) for ids in pieces], room):
-            if not words:
-                raise UserError(f"a word of sentence {row['id']!r} has more than {room} subwords: raise max_length")
-            window = [pieces[word] for word in words]
-            firsts = [labels[row["tags"][word]] for word in words]
-            ids = [*before, *(piece for word in window for piece in word), *after]
+        words = [_fitted(ids or placeholder, invisible, room) for ids in pieces]
+        for window in _windows([len(ids) for ids, _ in words], room):
+            ids = [*before, *(piece for word in window for piece in words[word][0]), *after]
             tag_row, word_row = [IGNORED] * len(ids), [-1] * len(ids)
             position = len(before)
-            for word, first, piece in zip(words, firsts, window, strict=True):
-                visible = next((place for place, number in enumerate(piece) if number not in invisible), 0)
-                tag_row[position + visible], word_row[position + visible] = first, word
-                position += len(piece)
+            for word in window:
+                subwords, labelled = words[word]
+                tag_row[position + labelled] = labels[row["tags"][word]]
+                word_row[position + labelled] = word
+                position += len(subwords)
             columns["row"].append(number)
             columns["input_ids"].append(ids)
             columns["labels"].append(tag_row)
             columns["word"].append(word_row)
-    return columns
+    return columns, counts
+
+
+def _fitted(ids: list[int], invisible: Collection[int], room: int) -> tuple[list[int], int]:
+    """At most `room` subwords of a word, and the place of the labelled one: the first that is not invisible."""
+    labelled = next((place for place, number in enumerate(ids) if number not in invisible), 0)
+    if labelled < room:
+        return ids[:room], labelled
+    return [*ids[: room - 1], ids[labelled]], room - 1
 
 
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special tokens that stand before and after a text."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    start = next(place for place in range(len(full)) if full[place : place + len(plain)] == plain)
-    return full[:start], full[start + len(plain) :]
+    encoded = tokenizer("a")
+    ids = encoded["input_ids"]
+    of_text = [place for place, part in enumerate(encoded.sequence_ids(0)) if part is not None]
+    return ids[: of_text[0]], ids[of_text[-1] + 1 :]
 
 
 def _before_word(tokenizer: Any) -> str:
@@ -89,13 +99,19 @@ def _before_word(tokenizer: Any) -> str:
     return "" if running == first + second else " "
 
 
+def _placeholder(tokenizer: Any) -> list[int]:
+    """One token for a word of which the tokenizer makes none: the unknown token, or else a full stop or a letter."""
+    if tokenizer.unk_token_id is not None:
+        return [tokenizer.unk_token_id]
+    stop, letter = tokenizer([".", "a"], add_special_tokens=False)["input_ids"]
+    return (stop or letter)[:1]
+
+
 def _windows(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Cut words of these lengths into runs of at most `room` subwords; an empty run stands for a word too long."""
+    """Cut words of these lengths, each at most `room`, into runs of at most `room` subwords."""
     window: list[int] = []
     used = 0
     for word, length in enumerate(lengths):
-        if length > room:
-            yield []
         if used + length > room:
             yield window
             window, used = [], 0

@@ -22,6 +22,7 @@ from workflow_scripts.experiment.step import naming, read_json, write_json, writ
 
 Columns = dict[str, list[Any]]
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file
+Counts = dict[str, int]  # of texts that could not be used as they are, by what was done: see `tokenise`
 
 
 class Ragged:

@@ -1,16 +1,25 @@
-"""The corpora: how many rows they have, and their checksums."""
+"""The corpora: how many rows they have, what in them was odd, and their checksums."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.views.table import Cell, Column, Row, Table
-from workflow_scripts.reporting.wording import NOTHING, Names
+from workflow_scripts.reporting.wording import NOTHING, Names, listed
 
 SPLITS = ("train", "validation", "test")
+# What the record of a token folder counts, and what was done about it.
+ODDITIES = {
+    "cut_words": "Words of more subwords than max_length has room for, cut to their first ones and still scored",
+    "empty_words": "Words of which the tokenizer makes no subword, read as unknown words and still scored",
+    "cut_questions": "Questions that left no room for their context, cut at their end",
+    "empty_texts": "Rows with a text of which the tokenizer makes no token, kept",
+    "absent_answers": "Questions without a gold answer in their context, kept in test sets and left out of training",
+}
 
 
-def corpora_table(corpora: list[dict[str, Any]], names: Names) -> Table:
-    """How many rows each task has, by language and split."""
+def corpora_table(corpora: list[dict[str, Any]], names: Names, tokens: Iterable[dict[str, Any]] = ()) -> Table:
+    """How many rows each task has, by language and split; `tokens`, the records of token folders, give notes."""
     splits = [split for split in SPLITS if any(corpus["split"] == split for corpus in corpora)]
     splits += sorted({corpus["split"] for corpus in corpora} - set(splits))
     rows = {(corpus["task"], corpus["language"], corpus["split"]): corpus["rows"] for corpus in corpora}
@@ -48,7 +57,21 @@ def corpora_table(corpora: list[dict[str, Any]], names: Names) -> Table:
             *(Column(split) for split in splits),
         ),
         bodies=tuple(bodies),
+        notes=tuple(_odd_texts(list(tokens), names)),
     )
+
+
+def _odd_texts(tokens: list[dict[str, Any]], names: Names) -> Iterator[str]:
+    """A sentence for each kind of odd text that was found: how many, and where."""
+    for kind, what in ODDITIES.items():
+        places = [f"{record[kind]:,} in {_place(record, names)}" for record in tokens if record.get(kind)]
+        if places:
+            yield f"{what}: {listed(places)}."
+
+
+def _place(record: dict[str, Any], names: Names) -> str:
+    parts = [TASKS[record["task"]].title, names.language(record["language"]), record["split"]]
+    return " ".join(parts) + (f" ({record['encoder']})" if names.several_encoders else "")
 
 
 def checksums_table(corpora: list[dict[str, Any]], names: Names) -> Table:

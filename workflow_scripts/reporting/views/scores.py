@@ -7,12 +7,13 @@ import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import ARM, by_language, languages_of
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.tables import headline_averages, headline_gaps
+from workflow_scripts.reporting.tables import CEILING_NOTE, ceilings_of, headline_averages, headline_gaps
 from workflow_scripts.reporting.views.table import Cell, Column, Row, Table, arm_cell, paper_table
 from workflow_scripts.reporting.wording import (
     NOTHING,
     Names,
     method_title,
+    metric_note,
     metric_title,
     plural,
     score_text,
@@ -115,6 +116,8 @@ def _summary_body(
 
 
 def _summary_notes(table: pd.DataFrame, bodies: list[tuple[Row, ...]], names: Names) -> Iterator[str]:
+    shown = dict.fromkeys(zip(table["task"], table["metric"], strict=True))
+    yield from filter(None, (metric_note(task, metric) for task, metric in shown))
     if any(len(body) > 1 for body in bodies):
         yield "Chosen length, in parentheses: the one with the best mean score on the English validation set."
     if not table["complete"].all():
@@ -151,16 +154,24 @@ def _summary_cell(
 
 
 def language_tables(
-    scores: pd.DataFrame, runs: pd.DataFrame, task: str, names: Names, generated: bool = False
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    task: str,
+    names: Names,
+    generated: bool = False,
+    ceilings: pd.DataFrame | None = None,
 ) -> list[Table]:
     """A task's scores by language: a table for each metric (tables 5 to 8, and UD-POS).
 
     `generated` says that the corpora are the mini benchmark's, so that no caption names a corpus that was not used.
+    `ceilings`: the best scores that tokens allow (`Inputs.ceilings`), a row each below the scores.
     """
-    return [
-        _language_table(table, task, metric, _majority(runs, task, metric), names, generated)
-        for metric, table in by_language(scores, task).items()
-    ]
+    made = []
+    for metric, table in by_language(scores, task).items():
+        majority = _majority(runs, task, metric)
+        highest = {} if ceilings is None else ceilings_of(ceilings, task, metric, languages_of(table))
+        made.append(_language_table(table, task, metric, majority, names, generated, highest))
+    return made
 
 
 def _majority(runs: pd.DataFrame, task: str, metric: str) -> float | None:
@@ -170,7 +181,13 @@ def _majority(runs: pd.DataFrame, task: str, metric: str) -> float | None:
 
 
 def _language_table(
-    table: pd.DataFrame, task: str, metric: str, majority: float | None, names: Names, generated: bool
+    table: pd.DataFrame,
+    task: str,
+    metric: str,
+    majority: float | None,
+    names: Names,
+    generated: bool,
+    ceilings: dict[str, pd.Series],
 ) -> Table:
     languages = languages_of(table)
     groups = list(table.groupby(ARM, sort=False))
@@ -237,6 +254,8 @@ def _language_table(
         notes.append(
             f"Underlined in dots: not above {majority:.1f}, which the majority class reaches on English validation."
         )
+    if ceilings:
+        notes.append(CEILING_NOTE)
     return Table(
         identifier=f"{task}-{metric.replace('_', '-')}",
         title=f"{TASKS[task].title}, {metric_title(metric)}" if len(TASKS[task].metrics) > 1 else TASKS[task].title,
@@ -249,9 +268,15 @@ def _language_table(
         ),
         bodies=tuple(bodies),
         notes=tuple(notes),
+        feet=tuple(_ceiling_row(encoder, values, names) for encoder, values in ceilings.items()),
         kind="heat wide" if len(languages) > 20 else "heat",
         sorts="bodies",
     )
+
+
+def _ceiling_row(encoder: str, values: pd.Series, names: Names) -> Row:
+    head = Cell("Highest possible", small=encoder if names.several_encoders else "")
+    return Row((head, *(Cell(score_text(value)) for value in values)), kind="ceiling")
 
 
 def _language_caption(task: str, metric: str, languages: list[str], generated: bool) -> str:
@@ -263,7 +288,9 @@ def _language_caption(task: str, metric: str, languages: list[str], generated: b
         else f"{len(languages)} of the {total} test languages that XTREME has for it."
     )
     capital = metric_title(metric)[0].upper() + metric_title(metric)[1:]
-    return f"{capital} in percent, tuned on English ({corpus}). {tested}"
+    return (
+        f"{capital} in percent, tuned on English ({corpus}). {tested} {metric_note(task, metric, alone=True)}".strip()
+    )
 
 
 def _shading(scores: pd.DataFrame, majority: float | None) -> Any:

@@ -59,7 +59,8 @@ class Row:
 class Table:
     """A table of the page; `sorts` is `bodies` where the rows of a body belong together, else `rows`.
 
-    `published` says that the numbers are the paper's and not ours.
+    `feet` are rows below all bodies that stay there when a reader sorts. `published` says that the numbers are the
+    paper's and not ours.
     """
 
     identifier: str
@@ -69,6 +70,7 @@ class Table:
     paper: str = ""
     caption: str = ""
     notes: tuple[str, ...] = ()
+    feet: tuple[Row, ...] = ()
     kind: str = ""
     sorts: str = "rows"
     published: bool = False

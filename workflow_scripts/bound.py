@@ -1,0 +1,60 @@
+"""Bound what question answering can score: the best that any span of tokens reaches, by language.
+
+    rows + tokens of the test sets ──> results/{encoder}/{task}/ceilings.json      metric -> language -> percent
+
+It needs no model. Answers longer than decoding allows count as out of reach, as do answers that begin or end inside a
+token.
+
+Settings: `kind`, `languages`, in the order of the test sets.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from workflow_scripts.corpora.schema import Row, read_rows
+from workflow_scripts.evaluation.ceiling import Window, best_scores
+from workflow_scripts.experiment.step import run, step_parser, write_json
+from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
+from workflow_scripts.tasks.tokens import Tokens, read_tokens
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = step_parser(__doc__)
+    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet")
+    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="their tokens, in the same order")
+    result.add_argument("--ceilings", type=Path, required=True, help="the JSON file to write")
+    return result
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Find the best scores of every question and write their means."""
+    kind, languages = arguments.settings["kind"], arguments.settings["languages"]
+    ceilings: dict[str, dict[str, float]] = {}
+    for language, rows_file, record in zip(languages, arguments.rows, arguments.tokens, strict=True):
+        of_language = mean_ceilings(read_rows(rows_file, kind), read_tokens(record))
+        for metric, value in of_language.items():
+            ceilings.setdefault(metric, {})[language] = value
+        reached = ", ".join(f"{metric} {value:.1f}" for metric, value in of_language.items())
+        logger.info("%s: at most %s", language, reached)
+    write_json(arguments.ceilings, ceilings)
+
+
+def mean_ceilings(rows: list[Row], tokens: Tokens) -> dict[str, float]:
+    """The mean over all questions of the best scores that spans of the tokens reach, in percent, by metric."""
+    windows: list[list[Window]] = [[] for _ in rows]
+    starts, ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
+    for feature, row in enumerate(tokens.plain("row")):
+        windows[row].append((starts[feature], ends[feature]))
+    best = [
+        best_scores(row["context"], row["answers"]["text"], of_row, LONGEST_ANSWER)
+        for row, of_row in zip(rows, windows, strict=True)
+    ]
+    return {metric: sum(scores[metric] for scores in best) / len(best) for metric in best[0]}
+
+
+if __name__ == "__main__":
+    run(main, parser())

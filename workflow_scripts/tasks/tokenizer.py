@@ -1,0 +1,56 @@
+"""The tokenizer of an encoder, set up so that a text is only ever read as text."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiment.errors import UserError
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer of an encoder's folder, for every use in this project. Raises UserError if it has none.
+
+    * A special token that is spelled out in a text, such as `</s>` or `[SEP]`, is cut into pieces like any other text.
+      Only the template adds special tokens.
+    * Truncation and padding that were saved with the tokenizer are off. Texts are cut at their end, whatever side was
+      saved.
+    """
+    # Imported here: it takes seconds that a bad command line should not wait for.
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True, truncation_side="right")
+    if not tokenizer.is_fast:
+        raise UserError(f"{folder} holds no tokenizer.json: word and answer positions need one")
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    _read_special_tokens_as_text(tokenizer)
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise UserError(f"the tokenizer in {folder} makes no token of the letter a: English texts need one that does")
+    return tokenizer
+
+
+def _read_special_tokens_as_text(tokenizer: Any) -> None:
+    """Make the pipeline treat special tokens in texts as text, in both places where it could recognise them.
+
+    The first place is the search for added tokens before everything else, which `split_special_tokens` turns off for
+    all that the library knows to be special. The second is the model: SentencePiece's unigram vocabularies list `</s>`
+    as a piece with the best of all scores, and BPE and WordPiece find it where a word equals it. So the text is split
+    once more after its first character, after normalisation and pre-tokenisation: no model sees it whole.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    backend = tokenizer.backend_tokenizer
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special |= set(tokenizer.all_special_tokens)
+    # Byte fallback writes bytes that no piece covers as `<0x0A>`; in a text that is six characters.
+    candidates = special | {f"<0x{byte:02X}>" for byte in range(256)}
+    spelled = [token for token in sorted(candidates) if len(token) > 1 and backend.model.token_to_id(token) is not None]
+    if not spelled:
+        return
+    rest_by_first: dict[str, list[str]] = {}
+    for token in spelled:
+        rest_by_first.setdefault(token[0], []).append(re.escape(token[1:]))
+    pattern = "|".join(f"{re.escape(first)}(?={'|'.join(rests)})" for first, rests in rest_by_first.items())
+    split = pre_tokenizers.Split(Regex(pattern), behavior="merged_with_previous")
+    before = backend.pre_tokenizer
+    backend.pre_tokenizer = split if before is None else pre_tokenizers.Sequence([before, split])
