@@ -61,13 +61,13 @@ def collated(columns: Columns, chosen: np.ndarray, kind: str) -> dict[str, torch
     return batch
 
 
-def reference(folder: Path, kind: str, name: str, ours: TunedModel) -> Any:
+def reference(folder: Path, kind: str, name: str, ours: TunedModel, dropout: float = 0.0) -> Any:
     """The library's model for the task, with the head's values of ours."""
     model = getattr(transformers, CLASSES[kind]).from_pretrained(
         folder,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        classifier_dropout=0.0,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        classifier_dropout=dropout,
         num_labels=len(LABELS[kind]) or 2,
     )
     for mine, theirs in HEADS[kind, name].items():
@@ -103,17 +103,12 @@ def train_by_trainer(model: Any, batches: list[np.ndarray], columns: Columns, ki
     return [line for line in trainer.state.log_history if "grad_norm" in line]
 
 
-def outputs(model: Any, columns: Columns, kind: str) -> list[np.ndarray]:
-    """The library's logits of every feature, each in a batch of its own."""
-    model.eval()
-    found = []
-    with torch.inference_mode():
-        for ids in columns["input_ids"]:
-            output = model(input_ids=torch.tensor([ids]))
-            two = kind == "question_answering"
-            values = torch.stack((output.start_logits, output.end_logits), -1) if two else output.logits
-            found.append(values[0].numpy())
-    return found
+def outputs(model: Any, kind: str, **inputs: torch.Tensor) -> torch.Tensor:
+    """The library's logits, in the shape of ours."""
+    output = model(**inputs)
+    if kind == "question_answering":
+        return torch.stack((output.start_logits, output.end_logits), -1)
+    return output.logits
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -152,7 +147,9 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     assert norms == pytest.approx([line["grad_norm"] for line in log], rel=1e-4)
     for mine, its, error in (("loss", "loss", 1e-5), ("learning_rate", "learning_rate", 1e-9)):
         assert [line[mine] for line in outcome.lines] == pytest.approx([line[its] for line in log], abs=error)
-    for found, expected in zip(logits(ours, tokens, settings, CPU), outputs(theirs, columns, kind), strict=True):
+    theirs.eval()
+    for found, ids in zip(logits(ours, tokens, settings, CPU), columns["input_ids"], strict=True):
+        expected = outputs(theirs, kind, input_ids=torch.tensor([ids]))[0].detach().numpy()
         if kind == "question_answering":
             found, expected = found - found.mean(0), expected - expected.mean(0)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -162,3 +159,21 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     for mine, its in HEADS[kind, name].items():
         head, its_head = ours.head.get_submodule(mine), theirs.get_submodule(its)
         torch.testing.assert_close(head.weight, its_head.weight, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_dropout_spreads_logits_as_in_the_librarys_model_for_the_task(encoders, kind):
+    """6,000 copies of a text with independent masks: each logit's mean and deviation agree. XLM-R's heads are ours."""
+    settings = tiny_settings(kind=kind, method="fine_tuning", dropout=0.1)
+    seed_everything(settings["seed"])
+    ours = build(encoders["xlm-roberta"], settings, touched=None)
+    with torch.no_grad():
+        for parameter in ours.head.parameters():
+            parameter.copy_(0.5 * torch.randn_like(parameter))  # as fresh, they would drown the head's dropout
+    theirs = reference(encoders["xlm-roberta"], kind, "xlm-roberta", ours, dropout=0.1)
+    batch = {"input_ids": torch.tensor([[0, 11, 23, 42, 17, 2]]).repeat(6000, 1)}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    one, other = ours.train()(batch).detach(), outputs(theirs.train(), kind, **batch).detach()
+    error = ((one.var(0) + other.var(0)) / len(one)).sqrt()
+    assert ((one.mean(0) - other.mean(0)).abs() / error).max() < 5
+    torch.testing.assert_close(one.std(0), other.std(0), rtol=0.06, atol=0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL = "token"
+HEAD_DROPOUT = True
 TARGETS: dict[str, int | None] = {"labels": IGNORED}
 
 
