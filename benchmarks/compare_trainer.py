@@ -15,7 +15,6 @@ Results are added to the output file after every training; those that it holds a
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from benchmarks.bench import SETTINGS, measured, start
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.names import languages_name
+from workflow_scripts.experiment.step import written
 from workflow_scripts.tuning.device import device_name, find_device
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,38 +66,49 @@ def main() -> None:
     arguments = parser().parse_args()
     output: Path = arguments.output
     found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"settings": {}, "results": []}
-    with tempfile.TemporaryDirectory(prefix="crossprompt-compare-") as name:
-        folder = Path(name)
-        plans = {task: plan_of(task, arguments) for task in arguments.tasks}
-        for task, plan in plans.items():
-            if found["settings"].setdefault(task, plan) != plan:
-                sys.exit(f"{output} holds {task} with other settings: delete it, or name another file with --output")
-        found["device"] = device_name(find_device())
-        done = {(one["task"], one["side"], one["seed"]) for one in found["results"]}
-        turns = [
-            (task, side, seed)
-            for seed in range(1, arguments.seeds + 1)
-            for task in plans
-            for side in SIDES[:: 1 if seed % 2 else -1]
-        ]
-        for task, side, seed in turns:
-            if (task, side, seed) in done:
-                continue
-            plan = plans[task]
-            if not (folder / task).is_dir():
-                prepare(folder, task, plan)
-            one = {"task": task, "side": side, "seed": seed, **(train_ours, train_theirs)[side == "trainer"](
-                folder, task, plan, seed
-            )}
-            found["results"].append(one)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    plans = {task: plan_of(task, arguments) for task in arguments.tasks}
+    for task, plan in plans.items():
+        if found["settings"].setdefault(task, plan) != plan:
+            sys.exit(f"{output} holds {task} with other settings: delete it, or name another file with --output")
+    found["device"] = device_name(find_device())
+    with tempfile.TemporaryDirectory(prefix="crossprompt-compare-") as folder:
+        for task, side, seed in missing(found["results"], list(plans), arguments.seeds):
+            one = trained(Path(folder), task, plans[task], side, seed)
+            found["results"].append({"task": task, "side": side, "seed": seed, **one})
+            save(output, found)
             print(f"{task}, {side}, seed {seed}: {mean(one['scores']):.2f} in {one['seconds']:.0f} s", flush=True)
     found["summary"] = {task: summary([one for one in found["results"] if one["task"] == task]) for task in plans}
-    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    save(output, found)
     for task, table in found["summary"].items():
         print(f"\n{task}, {found['settings'][task]['metric']}, {found['device']}")
         print("\n".join(lines_of(table)))
+
+
+def missing(results: list[dict[str, Any]], tasks: list[str], seeds: int) -> list[tuple[str, str, int]]:
+    """Task, side and seed of each training to come; the sides take turns in going first."""
+    done = {(one["task"], one["side"], one["seed"]) for one in results}
+    turns = [
+        (task, side, seed)
+        for seed in range(1, seeds + 1)
+        for task in tasks
+        for side in (SIDES if seed % 2 else reversed(SIDES))
+    ]
+    return [turn for turn in turns if turn not in done]
+
+
+def trained(folder: Path, task: str, plan: dict[str, Any], side: str, seed: int) -> dict[str, Any]:
+    """Seconds of the steps, the last epoch's loss and the scores by language; `folder` keeps rows and tokens."""
+    if not (folder / task).is_dir():
+        prepare(folder, task, plan)
+    train = train_ours if side == "ours" else train_theirs
+    with tempfile.TemporaryDirectory(dir=folder) as run:
+        return train(folder, Path(run), task, plan, seed)
+
+
+def save(output: Path, found: dict[str, Any]) -> None:
+    """Write the file anew, in one move: an interruption leaves what was there."""
+    with written(output) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -164,20 +175,20 @@ def words(*some: Any) -> list[str]:
     return [str(one) for one in some]
 
 
-def train_ours(folder: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
+def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
     """The steps `train` and `predict` of this workflow, as its rules call them."""
-    data, encoder = folder / task, folder / "encoder/encoder.json"
-    selected, run = folder / "selected.json", folder / f"{task}-{seed}"
+    data, threads, several = folder / task, plan["threads"], languages_name(plan["languages"])
+    tests = [data / language for language in plan["languages"]]
+    selected, record = run / "selected.json", run / f"predictions/{several}.json"
     selected.write_text(json.dumps({"learning_rate": plan["learning_rate"]}))
-    shared = ["--settings", json.dumps(settings_of(plan, seed)), "--encoder", encoder, "--run", run]
+    settings = json.dumps(settings_of(plan, seed))
+    shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run]
     english = ["--train", data / "train/tokens/tokens.json", "--validation", data / "validation/tokens/tokens.json"]
     english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
-    start("workflow_scripts.train", *shared, *english, threads=plan["threads"])
-    tests = [data / language for language in plan["languages"]]
-    several = languages_name(plan["languages"])
-    texts = ["--tokens", *(test / "tokens/tokens.json" for test in tests), "--rows", *(test / "rows.parquet" for test in tests)]
-    record = run / f"predictions/{several}.json"
-    start("workflow_scripts.predict", *shared, *texts, "--languages", several, "--record", record, threads=plan["threads"])
+    start("workflow_scripts.train", *shared, *english, threads=threads)
+    texts = ["--tokens", *(test / "tokens/tokens.json" for test in tests)]
+    texts += ["--rows", *(test / "rows.parquet" for test in tests), "--languages", several, "--record", record]
+    start("workflow_scripts.predict", *shared, *texts, threads=threads)
     outcome = json.loads((run / "run.json").read_text())
     return {
         "seconds": outcome["seconds"],
@@ -186,14 +197,14 @@ def train_ours(folder: Path, task: str, plan: dict[str, Any], seed: int) -> dict
     }
 
 
-def train_theirs(folder: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
+def train_theirs(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
     """The Trainer."""
-    data, predictions = folder / task, folder / f"{task}-{seed}-trainer"
+    data = folder / task
     shared = ["--settings", json.dumps(settings_of(plan, seed)), "--learning-rate", plan["learning_rate"]]
-    places = ["--encoder", folder / "encoder", "--train", data / "train/tokens", "--output", predictions]
+    places = ["--encoder", folder / "encoder", "--train", data / "train/tokens", "--output", run]
     tests = ["--tests", *(data / language for language in plan["languages"])]
     outcome = measured("benchmarks.trainer_run", *shared, *places, *tests, threads=plan["threads"])
-    return {**outcome, "scores": scores(data, plan, predictions)}
+    return {**outcome, "scores": scores(data, plan, run)}
 
 
 def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, float]:
@@ -218,42 +229,50 @@ def mean(values: dict[str, float]) -> float:
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """By language, and averaged over languages: each side's mean and standard error over seeds, and the difference's."""
+    """Each side's mean and standard error over seeds, and the difference's, by language and averaged over languages."""
     table: dict[str, Any] = {}
     for language in [*results[0]["scores"], "average"]:
         line: dict[str, Any] = {}
         for side in SIDES:
             mine = [one["scores"] for one in results if one["side"] == side]
             line[side] = estimate([mean(one) if language == "average" else one[language] for one in mine])
-        error = float(np.hypot(line["ours"][1], line["trainer"][1]))
-        table[language] = line | {"difference": (line["ours"][0] - line["trainer"][0], error)}
+        errors = [line[side]["error"] for side in SIDES]
+        line["difference"] = {
+            "mean": line["ours"]["mean"] - line["trainer"]["mean"],
+            "error": None if None in errors else float(np.hypot(*errors)),
+        }
+        table[language] = line
     seconds = {side: {one["seed"]: one["seconds"] for one in results if one["side"] == side} for side in SIDES}
-    ratios = [seconds["trainer"][seed] / seconds["ours"][seed] for seed in seconds["trainer"].keys() & seconds["ours"].keys()]
+    both = seconds["trainer"].keys() & seconds["ours"].keys()
     return {
         "scores": table,
         "seeds": {side: len(seconds[side]) for side in SIDES},
         "seconds": {side: float(np.mean(list(seconds[side].values()))) for side in SIDES},
-        "times_as_fast": float(np.median(ratios)) if ratios else None,
+        "times_as_fast": float(np.median([seconds["trainer"][seed] / seconds["ours"][seed] for seed in both])),
     }
 
 
-def estimate(values: list[float]) -> tuple[float, float]:
-    """Mean and its standard error, which is not a number for fewer than two values."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(np.mean(values)), float(error)
+def estimate(values: list[float]) -> dict[str, float | None]:
+    """Mean and its standard error, which takes two values at least."""
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "error": error}
 
 
-def lines_of(summary: dict[str, Any]) -> list[str]:
+def lines_of(table: dict[str, Any]) -> list[str]:
     """The table of one task, to print."""
+
+    def cell(of: dict[str, Any], sign: str = "") -> str:
+        error = "    ?" if of["error"] is None else f"{of['error']:5.2f}"
+        return f"{of['mean']:{sign}7.2f} ± {error}"
+
     lines = [f"{'':8} {'Trainer':>15} {'ours':>15} {'difference':>15}"]
-    for language, line in summary["scores"].items():
-        cells = [f"{value:7.2f} ± {error:5.2f}" for value, error in (line["trainer"], line["ours"])]
-        value, error = line["difference"]
-        lines.append(f"{language:8} {cells[0]:>15} {cells[1]:>15} {value:+7.2f} ± {error:5.2f}")
-    seconds, seeds = summary["seconds"], summary["seeds"]
+    for language, line in table["scores"].items():
+        cells = [cell(line["trainer"]), cell(line["ours"]), cell(line["difference"], "+")]
+        lines.append(f"{language:8} " + " ".join(cells))
+    seconds, seeds = table["seconds"], table["seeds"]
     lines.append(f"{'seconds':8} {seconds['trainer']:15.0f} {seconds['ours']:15.0f}")
-    fast = summary["times_as_fast"]
-    lines.append(f"{seeds['trainer']} and {seeds['ours']} seeds; ours is {fast:.2f} times as fast (median of the turns)")
+    counts = f"{seeds['trainer']} and {seeds['ours']} seeds, mean ± standard error"
+    lines.append(f"{counts}; ours is {table['times_as_fast']:.2f} times as fast (median of the turns)")
     return lines
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.trainer_run --settings JSON --encoder FOLDER --train FOLDER --tests FOLDER... --output FOLDER
 
-Each test folder holds `tokens/` and `rows.parquet`; its predictions are written to OUTPUT/NAME.parquet. The model is the
-library's own class for the task, trained in float32 with fused AdamW, a linear schedule and batches grouped by length.
-Prediction is the model's plain forward pass. From this project come only the tokens, the padding of test batches and the
-decoding of logits, which both sides share. Prints one line of JSON: `seconds` of the training steps, `loss` (mean of
-the last epoch).
+Each test folder holds `tokens/` and `rows.parquet`; its predictions are written to OUTPUT/NAME.parquet. The model is
+the library's own class for the task, trained in float32 with fused AdamW, a linear schedule and batches grouped by
+length. Prediction is the model's plain forward pass. From this project come only the tokens, the padding of test
+batches and the decoding of logits, which both sides share. Prints one line of JSON: `seconds` of the training steps,
+`loss` (mean of the last epoch).
 """
 
 import argparse

@@ -56,7 +56,9 @@ def collated(columns: Columns, chosen: np.ndarray, kind: str) -> dict[str, torch
     for name, theirs in TARGETS[kind].items():
         targets = [torch.tensor(columns[name][index]) for index in chosen]
         batch[theirs] = (
-            pad_sequence(targets, batch_first=True, padding_value=IGNORED) if kind == "tagging" else torch.stack(targets)
+            pad_sequence(targets, batch_first=True, padding_value=IGNORED)
+            if kind == "tagging"
+            else torch.stack(targets)
         )
     return batch
 
@@ -117,9 +119,9 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     """Loss, gradient norm, learning rate of each of 12 steps, then weights and logits.
 
     The norm is clipped in some steps and not in others. With weight decay the whole embedding table is trained, without
-    it the rows that the texts touch. The library's loss of question answering also runs over padding, which ours leaves
-    out, so those texts have one length. A constant that is added to all logits of a text changes neither loss nor answer:
-    Adam moves it by rounding errors alone, and it is left out.
+    it the rows that the texts touch. The library's loss of question answering includes padding, which ours leaves out,
+    so those texts have one length. A constant added to all logits of a text changes neither loss nor answer; Adam moves
+    it by rounding errors alone, so it is not compared.
     """
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     settings = tiny_settings(kind=kind, method="fine_tuning", weight_decay=weight_decay, gradient_clipping=CLIPPING)

@@ -25,11 +25,20 @@ def test_the_difference_over_its_error_is_the_statistic_of_welchs_test():
             [np.mean(list(one.values())) if language == "average" else one[language] for one in side]
             for side in (ours, theirs)
         ]
-        difference, error = found["scores"][language]["difference"]
-        assert difference / error == pytest.approx(ttest_ind(*sides, equal_var=False).statistic)
-    assert found["scores"]["average"]["ours"][0] == pytest.approx(86.5)
+        difference = found["scores"][language]["difference"]
+        assert difference["mean"] / difference["error"] == pytest.approx(ttest_ind(*sides, equal_var=False).statistic)
+    assert found["scores"]["average"]["ours"]["mean"] == pytest.approx(86.5)
     assert found["times_as_fast"] == 2.0  # the median of 2, 2.5 and 2
     assert found["seeds"] == {"trainer": 3, "ours": 3}
+
+
+def test_the_sides_take_turns_in_going_first_and_what_is_done_is_left_out():
+    done = [{"task": "pairs", "side": "ours", "seed": 1}]
+    assert compare_trainer.missing(done, ["pairs"], 2) == [
+        ("pairs", "trainer", 1),
+        ("pairs", "ours", 2),
+        ("pairs", "trainer", 2),
+    ]
 
 
 @pytest.mark.slow
