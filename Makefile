@@ -19,10 +19,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify test lint bench rehearsal coverage graph clean
+.PHONY: help run plan explain verify test lint bench compare-trainer rehearsal coverage graph clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 run: .venv/ready-to-run ## run the workflow on config.yaml with every core
 	@$(IN_VENV) snakemake --cores all --quiet rules reason host $(ARGS)
@@ -56,6 +56,9 @@ lint: .venv/ready-to-develop ## check style, types and the workflow's rules; cha
 
 bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: twenty minutes on a quiet machine
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
+
+compare-trainer: .venv/ready-to-develop ## fine-tune here and by the Hugging Face Trainer, and compare scores and time: some hours
+	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.compare_trainer $(ARGS)
 
 rehearsal: .venv/ready-to-develop ## take three steps of each method and task with an encoder of XLM-R-large's size
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)

@@ -37,7 +37,7 @@ from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_lan
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
-from workflow_scripts.experiment.step import read_json
+from workflow_scripts.experiment.files import read_json
 from workflow_scripts.experiment.working_folder import (
     be_the_only_one,
     cancel_jobs,

@@ -33,8 +33,8 @@ from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import UNTRANSLATED
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.grid import Grid
-from workflow_scripts.experiment.step import write_json
 from workflow_scripts.tasks.tokens import read_tokens
 from workflow_scripts.tuning.model import load_run
 from workflow_scripts.tuning.predict import logits

@@ -593,7 +593,7 @@ def test_the_hubs_weights_are_not_loaded_when_the_library_does_not_hold_the_mode
 ):
     config = json.loads(repository.files["config.json"]) | changes
     repository.files["config.json"] = json.dumps(config).encode()
-    with pytest.raises(UserError, match="auto_map|model_type 'of-a-newer-library'"):
+    with pytest.raises(UserError, match=r"auto_map|model_type 'of-a-newer-library'"):
         sources.fetch("tiny", HUB, tmp_path / "tiny")
     assert sent(server) == {"config.json"}
 

@@ -26,8 +26,8 @@ from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import read_json, write_json
 from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")

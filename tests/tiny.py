@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
-from workflow_scripts.experiment.step import write_json
+from workflow_scripts.experiment.files import write_json
 from workflow_scripts.tasks.tokens import Columns, Ragged, Tokens
 from workflow_scripts.tuning import attention
 

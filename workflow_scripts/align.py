@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
 from workflow_scripts.analysis.samples import Samples, read_records
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
+from workflow_scripts.experiment.files import written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.evaluation.ceiling import Window, best_scores
-from workflow_scripts.experiment.step import run, step_parser, write_json
+from workflow_scripts.experiment.files import write_json
+from workflow_scripts.experiment.step import run, step_parser
 from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 

@@ -27,13 +27,14 @@ from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import read_json, sha256, write_json, written
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
 from workflow_scripts.experiment.lineage import Lineage
 from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.names import SNAKEMAKE
-from workflow_scripts.experiment.step import output_file, read_json, run, sha256, step_parser, write_json, written
+from workflow_scripts.experiment.step import output_file, run, step_parser
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")

@@ -20,10 +20,11 @@ from workflow_scripts.evaluation.examples import PredictedRow, examples
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Grid, Paths
 from workflow_scripts.experiment.kinds import Kind
 from workflow_scripts.experiment.names import arm_name, languages_name, predictions_file
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.tables import read_runs, read_scores
 
 logger = logging.getLogger("crossprompt")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from workflow_scripts.corpora.schema import check_row, write_rows
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser
+from workflow_scripts.experiment.files import read_json
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

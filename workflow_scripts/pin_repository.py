@@ -10,7 +10,8 @@ import argparse
 import logging
 
 from workflow_scripts.corpora.hub import pin
-from workflow_scripts.experiment.step import output_file, run, step_parser, write_json
+from workflow_scripts.experiment.files import write_json
+from workflow_scripts.experiment.step import output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

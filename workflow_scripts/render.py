@@ -10,7 +10,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, written
+from workflow_scripts.experiment.files import read_json, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.published import read_published

@@ -15,8 +15,9 @@ from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import input_file, output_file, recorded_files, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, recorded_files, run, step_parser
 
 
 def parser() -> argparse.ArgumentParser:

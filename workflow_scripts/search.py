@@ -13,8 +13,9 @@ Settings: the merged training settings of the runs, which `config.yaml` explains
 
 import argparse
 
+from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.names import candidate_folder, parse_group
-from workflow_scripts.experiment.step import output_file, run, step_parser, write_json
+from workflow_scripts.experiment.step import output_file, run, step_parser
 from workflow_scripts.experiment.training_step import english_arguments
 
 

@@ -11,7 +11,8 @@ import argparse
 import logging
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, write_json
+from workflow_scripts.experiment.files import read_json, write_json
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ import shutil
 from pathlib import Path
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.names import DROPPED, candidate_folder
-from workflow_scripts.experiment.step import input_file, output_file, read_json, run, step_parser, written
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.experiment.training_step import english_arguments
 
 logger = logging.getLogger(__name__)

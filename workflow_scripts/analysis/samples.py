@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import vectors_file
-from workflow_scripts.experiment.step import recorded_files, written
+from workflow_scripts.experiment.step import recorded_files
 
 # More candidates than samples: of PAWS-X's 2,000 pairs 58 lack a translation in German, Spanish or Chinese, and every
 # further language loses some.

@@ -26,7 +26,7 @@ from workflow_scripts.corpora.shared import (
     without_placeholders,
 )
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import sha256
+from workflow_scripts.experiment.files import sha256
 from workflow_scripts.network.download import git_blob_sha1, patiently
 from workflow_scripts.network.failures import Repository, explained
 

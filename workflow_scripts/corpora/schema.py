@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.kinds import Kind
-from workflow_scripts.experiment.step import written
 
 Row = dict[str, Any]
 ABSENT = -1

@@ -23,7 +23,7 @@ from workflow_scripts.corpora.shared import (
     without_placeholders,
 )
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import sha256
+from workflow_scripts.experiment.files import sha256
 
 # By task and split. A name without {language} is English.
 LAYOUT = {

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import read_json
+from workflow_scripts.experiment.files import read_json
 
 
 def read_encoder(record_path: Path) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from workflow_scripts.encoders.checks import check_checkpoint
 from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, weight_files
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import naming, sha256, write_json
 from workflow_scripts.experiment.folders import move_into
-from workflow_scripts.experiment.step import naming, sha256, write_json
 
 MANIFEST = "encoder.json"
 OWN = ".files.json"  # the names of the files that were written here, which a process that is killed leaves as well

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.evaluation.metrics import bare_chunks, exact_match, f1
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.kinds import Kind
-from workflow_scripts.experiment.step import written
 
 # The texts that rows of one unit share.
 SHARED = {"sentence_pair": "text_a", "question_answering": "context"}

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.faults import explain
-from workflow_scripts.experiment.files import naming, read_json, sha256, write_json, written  # noqa: F401
+from workflow_scripts.experiment.files import read_json, sha256
 from workflow_scripts.experiment.lineage import recorded
 
 

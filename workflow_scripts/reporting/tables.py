@@ -24,8 +24,8 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import UNTUNED
-from workflow_scripts.experiment.step import written
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
 from workflow_scripts.tasks.question_answering import LONGEST_ANSWER

@@ -3,6 +3,7 @@
 One module for each kind of task, all with the same names:
 
 * `LEVEL`: whether the head sees one vector a text ("sequence") or one a token ("token")
+* `HEAD_DROPOUT`: whether dropout acts on what the head reads
 * `outputs(labels)`: how many numbers the head gives
 * `TARGETS`: the columns that the loss reads, with the filler of the ragged ones
 * `tokenise(rows, tokenizer, settings)`: rows -> columns of a token folder, and how many odd rows or words it adjusted

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL = "sequence"
+HEAD_DROPOUT = True
 TARGETS: dict[str, int | None] = {"label": None}
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL = "token"
+HEAD_DROPOUT = True
 TARGETS: dict[str, int | None] = {"labels": IGNORED}
 
 

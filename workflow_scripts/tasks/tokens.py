@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import naming, read_json, write_json, written
 from workflow_scripts.experiment.folders import move_into
-from workflow_scripts.experiment.step import naming, read_json, write_json, written
 
 Columns = dict[str, list[Any]]
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from workflow_scripts.experiment.errors import Interrupted
-from workflow_scripts.experiment.step import written
+from workflow_scripts.experiment.files import written
 
 logger = logging.getLogger(__name__)
 

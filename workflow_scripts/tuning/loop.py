@@ -195,9 +195,11 @@ def train(
         course.examples += len(chosen)
         shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
         for candidate, loss in zip(active, losses, strict=True):
-            (group,) = candidate.optimizer.param_groups
-            group["lr"] = candidate.learning_rate * factor
-            norm = torch.nn.utils.clip_grad_norm_(group["params"], settings["gradient_clipping"])
+            groups = candidate.optimizer.param_groups
+            for group in groups:
+                group["lr"] = candidate.learning_rate * factor
+            tuned = [parameter for group in groups for parameter in group["params"]]
+            norm = torch.nn.utils.clip_grad_norm_(tuned, settings["gradient_clipping"])
             candidate.optimizer.step()
             gradients.release(candidate.optimizer)
             candidate.outcome.losses.append(loss)
@@ -239,12 +241,18 @@ def train(
 def optimizer_of(
     model: TunedModel, learning_rate: float, settings: dict[str, Any], device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW of what is tuned, in one fused pass where the device has one."""
+    """AdamW of what is tuned, in one fused pass where the device has one.
+
+    Vectors do not decay: biases and normalisations, which BERT's authors left out as well (Devlin et al. 2019,
+    `optimization.py`), and so does the Hugging Face Trainer.
+    """
+    parameters = list(model.tuned_parameters().values())
+    groups = [
+        {"params": [one for one in parameters if one.dim() > 1], "weight_decay": settings["weight_decay"]},
+        {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
-        model.tuned_parameters().values(),
-        lr=learning_rate,
-        weight_decay=settings["weight_decay"],
-        fused=device.type in FUSED,
+        [group for group in groups if group["params"]], lr=learning_rate, fused=device.type in FUSED
     )
 
 

