@@ -3,15 +3,18 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hub_server import COMMIT, HubServer, Repository
+from safetensors.torch import load_file, save_file
 from tokenizers.normalizers import Precompiled
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
@@ -558,6 +561,168 @@ def test_weights_that_were_cut_off_are_refused(checkpoint):
     (checkpoint / "model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(UserError, match=f"has {len(whole) - 1} bytes, not {len(whole)}"):
         fetch_folder(checkpoint)
+
+
+# What no later step could use
+
+
+def edit_json(file: Path, edit: Callable[[dict], object]) -> None:
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+def edit_tokenizer(edit: Callable[[dict], object]) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / "tokenizer.json", edit)
+
+
+def edit_config(**values) -> Callable[[Path], None]:
+    return lambda folder: change_config(folder, **values)
+
+
+def replace_weights(change: Callable[[str, torch.Tensor], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
+    """Replace each tensor by what `change` makes of it."""
+
+    def replace(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        made = [change(name, tensor) for name, tensor in load_file(file).items()]
+        save_file({name: tensor for some in made for name, tensor in some.items()}, file, metadata={"format": "pt"})
+
+    return replace
+
+
+def point(name: str) -> Callable[[Path], None]:
+    """What Git leaves of a file that Git LFS has not downloaded."""
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22\nsize 12345\n"
+    return lambda folder: (folder / name).write_text(pointer)
+
+
+def other_tokenizer(**files: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        for name, text in files.items():
+            (folder / name.replace("_", ".")).write_text(text)
+
+    return write
+
+
+def without_special_tokens(folder: Path) -> None:
+    """The class is named, since BERT's own would set its special tokens by itself."""
+    edit_json(folder / "tokenizer.json", lambda content: content.update(post_processor=None))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+QUERY = "encoder.layer.0.attention.self.query.weight"
+NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer version.*envs/requirements\.txt"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (point("tokenizer.json"), r"tokenizer\.json is a pointer of Git LFS.*git lfs pull"),
+        (point("model.safetensors"), r"model\.safetensors is a pointer of Git LFS"),
+        (point("config.json"), r"config\.json is a pointer of Git LFS"),
+        (other_tokenizer(vocab_txt="version https://git-lfs.github.com/spec/v1\n"), r"vocab\.txt is a pointer of Git"),
+        (lambda folder: os.truncate(folder / "tokenizer.json", 1000), NEWER),
+        (edit_tokenizer(lambda content: content["model"].update(type="Newer")), NEWER),
+        (edit_tokenizer(lambda content: content["model"]["vocab"].update({"\ud83d": 4})), NEWER),
+        (
+            other_tokenizer(vocab_json='{"a": 0, "b"', merges_txt="#version: 0.2\n"),
+            "BertTokenizer.* reads no voc",
+        ),
+        (without_special_tokens, "adds no special tokens.*post-processor"),
+        (
+            edit_tokenizer(lambda content: content["model"].update(vocab={"a": 0}, type="WordLevel")),
+            r"tokenizer\.json cannot read a text .*UNK",
+        ),
+        (
+            edit_tokenizer(lambda content: content["model"]["vocab"].update(new=90)),
+            "has the token id 90, but config.json a vocab_size of 88",
+        ),
+        (
+            lambda folder: [
+                other_tokenizer(vocab_json='{"<s>": 0, "a"', merges_txt="#version: 0.2\n")(folder),
+                change_config(folder, model_type="roberta"),
+            ],
+            r"merges\.txt and vocab\.json cannot be loaded",
+        ),
+        (edit_config(model_type="of-a-newer-library"), r"model_type 'of-a-newer-library'.*transformers 5"),
+        (edit_config(quantization_config={"quant_method": "bitsandbytes"}), "quantization_config.*float32"),
+        (edit_config(hidden_act="unknown"), r"config\.json does not describe a model .*'unknown'"),
+        (edit_config(num_attention_heads=3), r"config\.json does not describe a model .*number of attention heads"),
+        (edit_config(pad_token_id=500), r"config\.json does not describe a model .*Padding_idx"),
+        (edit_config(model_type="roberta", pad_token_id=None), "roberta has no number pad_token_id"),
+        (edit_config(model_type="gpt2"), "decoders.*use a bidirectional encoder"),
+        (edit_config(num_hidden_layers=3), r"not those of config\.json: encoder\.layer\.2.* is missing"),
+        (edit_config(intermediate_size=24), r"has the shape \[16\] in place of \[24\]"),
+        (
+            replace_weights(lambda name, tensor: {name: tensor.to(torch.int8) if name == QUERY else tensor}),
+            f"quantized, '{QUERY}' is of type I8",
+        ),
+        (
+            replace_weights(lambda name, tensor: {name: tensor.to(torch.float8_e4m3fn) if name == QUERY else tensor}),
+            f"quantized, '{QUERY}' is of type F8_E4M3",
+        ),
+        (
+            replace_weights(lambda name, tensor: {} if name == QUERY else {name: tensor}),
+            rf"not those of config\.json: {QUERY} is missing",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_no_later_step_could_use_is_refused_in_one_line_and_fetched_once_it_is_mended(
+    checkpoint, tmp_path, break_it, says
+):
+    good = shutil.copytree(checkpoint, tmp_path / "good")
+    break_it(checkpoint)
+    with pytest.raises(UserError, match=says) as caught:
+        fetch_folder(checkpoint)
+    message = str(caught.value)
+    assert "\n" not in message and ("checkpoint" in message or "encoders.tiny" in message)
+    target = tmp_path / "resources" / "tiny"
+    assert not target.exists()
+    broken = checkpoint.rename(tmp_path / "broken")
+    good.rename(checkpoint)
+    before = contents_of(fetch_folder(checkpoint))
+    checkpoint.rename(tmp_path / "good again")
+    broken.rename(checkpoint)
+    with pytest.raises(UserError, match=says):
+        fetch_folder(checkpoint)
+    assert contents_of(target) == before  # the good copy stays
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_of_any_float_type_are_taken(checkpoint, kind):
+    replace_weights(lambda name, tensor: {name: tensor.to(kind)})(checkpoint)
+    assert load_encoder(fetch_folder(checkpoint), "eager").dtype == torch.float32
+
+
+def test_a_checkpoint_with_older_names_is_taken_without_reading_its_weights(checkpoint):
+    """TensorFlow's names of a layer normalisation, and the prefix of a pretraining head."""
+    replace_weights(
+        lambda name, tensor: {
+            f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): (
+                tensor
+            )
+        }
+    )(checkpoint)
+    assert type(load_encoder(fetch_folder(checkpoint), "eager")) is BertModel
+
+
+def test_a_vocabulary_alone_is_a_tokenizer_and_one_that_is_far_too_small_is_told(checkpoint, caplog):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    other_tokenizer(vocab_txt="\n".join(pieces) + "\n")(checkpoint)
+    assert AutoTokenizer.from_pretrained(fetch_folder(checkpoint))("a")["input_ids"] == [2, 5, 3]
+    assert "has 31 tokens, the model rows for 88: are these files whole?" in caplog.text
+
+
+def test_a_tokenizers_own_code_is_neither_taken_nor_run(checkpoint):
+    (checkpoint / "tokenization.py").write_text(f"open({str(checkpoint / 'was run')!r}, 'w')")
+    settings = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+    fetch_folder(checkpoint)
+    assert not (checkpoint / "was run").exists()
 
 
 # The hub

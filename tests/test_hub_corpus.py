@@ -1,5 +1,6 @@
 """Corpora from the Hugging Face Hub: the rows, the cache, and every way in which a server can fail."""
 
+import io
 import json
 import logging
 import subprocess
@@ -214,6 +215,17 @@ def test_a_limit_takes_the_same_sample_as_from_a_folder(server, tmp_path):
     (tmp_path / "pawsx" / "train-en.tsv").write_text(lines)
     folder = load(CONFIGURATION | {"corpora": {"source": "xtreme", "path": str(tmp_path), "limits": {"train": 7}}})
     assert read("pawsx", "en", "train", corpora=corpora) == xtreme.rows(of_corpus(folder, "pawsx", "en", "train"))
+
+
+def test_a_text_that_is_not_utf_8_is_refused_with_its_row(server, xnli):
+    """Parquet's own writer does not check it, as those of other languages do not."""
+    texts = pa.array([b"Eins .", b"Zwei \xed\xa0\xbd ."]).cast(pa.binary())
+    premises = pa.StringArray.from_buffers(2, texts.buffers()[1], texts.buffers()[2])
+    table = pa.table({"premise": premises, "hypothesis": ["a", "b"], "label": [0, 1]})
+    pq.write_table(table, buffer := io.BytesIO())
+    xnli.files["de/test-00000-of-00001.parquet"] = buffer.getvalue()
+    with pytest.raises(UserError, match=r"facebook/xnli at a+, de/test.*, row 2: not UTF-8"):
+        read("xnli", "de", "test")
 
 
 # The cache and the commit

