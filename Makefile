@@ -68,7 +68,10 @@ coverage: .venv/ready-to-develop ## check intervals and tests on data whose true
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself (needs Graphviz)
 	@command -v dot >/dev/null || { echo "make graph needs Graphviz (Debian: apt-get install graphviz)" >&2; exit 1; }
-	@graph=$$($(IN_VENV) snakemake --rulegraph dot) && printf '%s\n' "$$graph" | dot -Tsvg -o report/rulegraph.svg
+	@# In an empty folder: finished results would resolve the checkpoint and so change the graph.
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		graph=$$($(IN_VENV) snakemake --rulegraph dot --directory "$$folder") && \
+		printf '%s\n' "$$graph" | dot -Tsvg -o report/rulegraph.svg
 	@echo "Drew report/rulegraph.svg"
 
 clean: ## remove results and logs; keep .venv and resources
