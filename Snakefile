@@ -36,6 +36,7 @@ from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_lan
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.step import read_json
+from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.experiment.working_folder import (
     be_the_only_one,
     cancel_jobs,

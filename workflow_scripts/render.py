@@ -65,6 +65,7 @@ def main(arguments: argparse.Namespace) -> None:
             inputs.alignment,
             inputs.published,
             inputs.comparable_pairs,
+            arguments.settings.get("tables", ()),
         ):
             log.info("wrote %s", path)
     page = render(inputs, arguments.templates)
