@@ -38,6 +38,7 @@ from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.files import read_json
+from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.experiment.working_folder import (
     be_the_only_one,
     cancel_jobs,

@@ -9,6 +9,7 @@ localrules:
 
 
 TEMPLATES = Path(HERE, "report")
+TABLES = f"{CONFIGURATION.results}/tables"
 
 
 rule collect:
@@ -109,12 +110,13 @@ rule render:
             caption="../report/page.rst",
             category="Report",
         ),
-        tables=report(
-            directory(f"{CONFIGURATION.results}/tables"),
-            patterns=["{name}.csv"],
+        # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
+        csv=report(
+            [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
             caption="../report/tables.rst",
             category="Tables",
         ),
+        tex=[f"{TABLES}/{name}.tex" for name in table_names(CONFIGURATION)],
     log:
         "logs/render.log",
     conda:
@@ -124,11 +126,12 @@ rule render:
         mem_mb=2000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_page()),
+        cfg=settings.as_text(settings.of_page(CONFIGURATION)),
+        tables=TABLES,
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --provenance {input.provenance:q} --differences {input.differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
-        " --output {output.page:q} --tables {output.tables:q} --log {log:q}"
+        " --output {output.page:q} --tables {params.tables:q} --log {log:q}"

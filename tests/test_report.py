@@ -279,7 +279,7 @@ def test_the_tables_are_written_under_plain_names(tmp_path):
         " prompt_lengths learning_rate_search cost"
     ).split()
     assert {path.name for path in written} == {f"{name}.{suffix}" for name in names for suffix in ("csv", "tex")}
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written} | {".tables.json"}
     table = pd.read_csv(tmp_path / "table_7_xquad.csv")
     assert list(table["metric"].unique()) == ["f1", "exact_match"]
     assert list(pd.read_csv(tmp_path / "table_1_averages.csv").query("headline")["arm"].unique()) == [
@@ -293,6 +293,37 @@ def test_a_task_that_left_the_grid_leaves_no_stale_table(tmp_path):
     write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), tmp_path)
     assert not (tmp_path / "table_6_pawsx.csv").exists()
     assert not (tmp_path / "table_6_pawsx.tex").exists()
+
+
+def test_files_of_the_users_own_stay_among_the_tables_whatever_their_names(tmp_path):
+    mine = [tmp_path / name for name in ("notes.txt", "table_6_pawsx.csv", "table_6_pawsx.tex")]
+    for file in mine:
+        file.write_text("mine")
+    for tasks in (["xnli", "udpos"], ["xnli"], ["xnli"]):
+        write_tables(make_scores(tasks=tasks), make_runs(tasks=tasks), tmp_path)
+        assert (tmp_path / "table_udpos.csv").exists() == ("udpos" in tasks)
+        assert {file.read_text() for file in mine} == {"mine"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "7", '[3, "../table_5_xnli", "table_5_xnli"]'])
+def test_a_damaged_list_of_tables_deletes_nothing_elsewhere(tmp_path, content):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / ".tables.json").write_text(content)
+    (tmp_path / "table_5_xnli.csv").write_text("elsewhere")
+    write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), folder)
+    assert (folder / "table_5_xnli.csv").exists()
+    assert (tmp_path / "table_5_xnli.csv").read_text() == "elsewhere"
+
+
+def test_a_table_that_is_declared_is_written_even_without_a_row(tmp_path):
+    """Such as that of a task all of whose models have failed."""
+    scores = make_scores(tasks=["xnli", "pawsx"])
+    scores.loc[scores["task"] == "pawsx", "value"] = float("nan")
+    write_tables(scores, make_runs(tasks=["xnli", "pawsx"]), tmp_path, expected=["table_6_pawsx", "beside_the_paper"])
+    for name in ("table_6_pawsx", "beside_the_paper"):
+        assert pd.read_csv(tmp_path / f"{name}.csv").empty
+        assert "% There are no rows." in (tmp_path / f"{name}.tex").read_text()
 
 
 def test_tables_3_and_4_are_means_and_deviations_over_seeds(tmp_path):

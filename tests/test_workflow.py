@@ -44,13 +44,13 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 69
+    assert len(outputs) == len(set(outputs)) == 88
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
 def test_no_temporary_file_stays_behind(grid):
-    """Their names begin with a dot. Snakemake's own stamp of a folder does, too."""
-    assert {Path(name).name for name in grid.files() if "/." in name} == {".snakemake_timestamp"}
+    """Their names begin with a dot. So does the list of the tables that are ours."""
+    assert {Path(name).name for name in grid.files() if "/." in name} == {".tables.json"}
 
 
 def test_the_long_table_has_exactly_the_rows_of_the_grid(grid):
@@ -143,6 +143,22 @@ def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
 
 
 # Going on from what is there
+
+
+def test_the_tables_are_declared_one_by_one_and_a_file_of_the_users_own_beside_them_stays(grid, tmp_path):
+    place = grid.copied(tmp_path / "working folder")
+    tables = place.folder / "results" / "tables"
+    written = {file.name for file in tables.iterdir()} - {".tables.json"}
+    mine = tables / "mine.csv"
+    mine.write_text("mine")
+    plan = place.run({}, "--dry-run", "--forcerun", "render")
+    (outputs,) = re.findall(r"^    output: (.*report\.html.*)$", plan.stdout, re.MULTILINE)
+    assert {Path(name).name for name in outputs.split(", ")} == written | {"report.html"}
+    (tables / "cost.tex").unlink()
+    assert "render" in place.planned()
+    outcome = place.run()
+    assert outcome.returncode == 0, outcome.stdout
+    assert mine.read_text() == "mine" and (tables / "cost.tex").exists()
 
 
 def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):

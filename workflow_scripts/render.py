@@ -67,6 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
             inputs.published,
             inputs.comparable_pairs,
             inputs.ceilings,
+            arguments.settings.get("tables", ()),
         ):
             log.info("wrote %s", path)
     page = render(inputs, arguments.templates)

@@ -12,6 +12,7 @@ from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
+from workflow_scripts.experiment.table_names import table_names
 
 Settings = dict[str, Any]
 
@@ -213,6 +214,6 @@ def of_examples(configuration: Configuration) -> Settings:
     return {"code": fingerprint("exemplify"), "configuration": configuration.model_dump(exclude_unset=True)}
 
 
-def of_page() -> Settings:
-    """`render`: the template's files are inputs of the rule."""
-    return {"code": fingerprint("render")}
+def of_page(configuration: Configuration) -> Settings:
+    """`render`: the tables to write; the template's files are inputs of the rule."""
+    return {"code": fingerprint("render"), "tables": table_names(configuration)}

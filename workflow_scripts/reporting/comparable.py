@@ -8,9 +8,8 @@ from typing import Any
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
+from workflow_scripts.experiment.table_names import REPOSITORIES
 
-# The paper's checkpoint (section 3.2) on the Hugging Face Hub, under its name of today and that of the paper's time.
-REPOSITORIES = ("FacebookAI/xlm-roberta-large", "xlm-roberta-large")
 SHAPE = {"model_type": "xlm-roberta", "layers": 24, "hidden_size": 1024, "attention_heads": 16, "vocabulary": 250_002}
 
 # Rows of XTREME's whole files, by task, language and split. Of TyDiQA, which has no English validation set, `train`

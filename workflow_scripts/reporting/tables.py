@@ -1,5 +1,6 @@
 """The paper's tables as plain frames, and as CSV and LaTeX files under plain names."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from workflow_scripts.evaluation.aggregate import (
     transfer_gaps,
     validation_by_prompt_length,
 )
+from workflow_scripts.experiment import table_names
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
+from workflow_scripts.experiment.files import read_json, write_json, written
 from workflow_scripts.experiment.names import UNTUNED
+from workflow_scripts.experiment.table_names import task_table
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
 from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
@@ -262,26 +265,15 @@ class TableFile:
     latex: str
 
 
-def table_file(task: str) -> str:
-    """The file name of a task's scores by language, with the paper's number where it has one: `table_5_xnli.csv`."""
-    return f"{_task_name(task)}.csv"
-
-
-def _task_name(task: str) -> str:
-    number = TASKS[task].paper_table
-    return f"table_{number}_{task}" if number else f"table_{task}"
-
-
-# What a grid may have or not: removed where an earlier one left it, since a stale table misleads.
-BESIDE = "beside_the_paper"
-CEILINGS = "ceilings"
+SUFFIXES = (".csv", ".tex")
+WRITTEN = ".tables.json"  # in the folder of the tables: those of the last run, as others are the user's own
 REPRESENTATIONS = {
-    "table_3_before_and_after": (
+    table_names.BEFORE_AFTER: (
         {"before_after": "before and after"},
         "Cosine similarity of a text's representation before and after tuning (\\%) by language. Mean over seeds, with"
         " the standard deviation in parentheses.",
     ),
-    "table_4_translations": (
+    table_names.TRANSLATIONS: (
         {"translation": "translations", "non_translation": "other pairs", "relative_difference": "relative difference"},
         "Cosine similarity of translations of English texts and of all other pairs (\\%), and by how many percent the"
         " first is above the second. Mean over seeds, with the standard deviation in parentheses.",
@@ -297,46 +289,66 @@ def write_tables(
     published: pd.DataFrame | None = None,
     comparable: Iterable[tuple[str, str]] = (),
     ceilings: pd.DataFrame | None = None,
+    expected: Iterable[str] = (),
 ) -> list[Path]:
     """Write every table as CSV and as LaTeX and return the files, each written to a temporary name, then renamed.
 
-    A table of a task that has no scores, or of an analysis that was not made, is not written, and removed if an earlier
-    grid left it. `alignment`: the rows of `results/alignment.csv`. With the paper's figures
-    (`published.read_published`) comes their audit and, for the (encoder, task) pairs of `comparable`, ours beside the
-    paper's. `ceilings`: the best scores that tokens allow (`Inputs.ceilings`).
+    A table that an earlier run wrote here and this one does not is deleted, since it would mislead; other files stay.
+
+    Args:
+        scores, runs: the long tables that all others are made from.
+        folder: where to write.
+        alignment: the rows of `results/alignment.csv`, of which tables 3 and 4 are made.
+        published: the paper's figures (`published.read_published`); with them comes their audit.
+        comparable: the (encoder, task) pairs that stand beside the paper's figures.
+        ceilings: the best scores that tokens allow (`Inputs.ceilings`).
+        expected: names of tables that are written even without a row, as a file with the head alone.
     """
     check_scores(scores)
     check_runs(runs)
     tables = {
-        "table_1_averages": _table_1(headline_averages(scores, runs)),
-        "table_2_transfer_gaps": _table_2(headline_gaps(scores, runs)),
+        table_names.AVERAGES: _table_1(headline_averages(scores, runs)),
+        table_names.GAPS: _table_2(headline_gaps(scores, runs)),
         **{
-            _task_name(task): _table_of_task(scores, task, ceilings) for task in tasks_of(scores.dropna(subset="value"))
+            task_table(task): _table_of_task(scores, task, ceilings) for task in tasks_of(scores.dropna(subset="value"))
         },
         **(_representations(alignment) if alignment is not None else {}),
-        "prompt_lengths": _lengths(prompt_lengths(scores, runs)),
-        "learning_rate_search": _search(learning_rate_search(runs)),
-        "cost": _cost(cost(runs)),
+        table_names.LENGTHS: _lengths(prompt_lengths(scores, runs)),
+        table_names.SEARCH: _search(learning_rate_search(runs)),
+        table_names.COST: _cost(cost(runs)),
     }
     if ceilings is not None and not ceilings.empty:
-        tables[CEILINGS] = _ceilings(ceilings)
+        tables[table_names.CEILINGS] = _ceilings(ceilings)
     pairs = list(comparable)
     if published is not None:
-        tables["published_audit"] = _audit(audit(published))
+        tables[table_names.AUDIT] = _audit(audit(published))
         if pairs:
-            tables[BESIDE] = _beside(beside(published, scores, runs, pairs, alignment))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in {*map(_task_name, TASKS), *REPRESENTATIONS, BESIDE, CEILINGS} - tables.keys():
-        for suffix in (".csv", ".tex"):
-            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+            tables[table_names.BESIDE] = _beside(beside(published, scores, runs, pairs, alignment))
+    for name in expected:
+        tables.setdefault(name, TableFile(pd.DataFrame(columns=ARM), "% There are no rows.\n"))
+    before = _written_before(folder)
+    write_json(folder / WRITTEN, sorted(before | tables.keys()))
+    for name in before - tables.keys():
+        for suffix in SUFFIXES:
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
     files = []
     for name, table in tables.items():
         with written(folder / f"{name}.csv") as temporary:
             table.frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         with written(folder / f"{name}.tex") as temporary:
             temporary.write_text(latex.HEAD + table.latex, encoding="utf-8", newline="\n")
-        files += [folder / f"{name}.csv", folder / f"{name}.tex"]
+        files += [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    write_json(folder / WRITTEN, sorted(tables))
     return files
+
+
+def _written_before(folder: Path) -> set[str]:
+    """The names of the tables that earlier runs wrote to the folder."""
+    try:
+        names = set(read_json(folder / WRITTEN))
+    except (UserError, TypeError):  # not there, or damaged: then nothing is known to be ours
+        return set()
+    return {name for name in names if isinstance(name, str) and re.fullmatch(r"\w+", name)}
 
 
 def _table_1(frame: pd.DataFrame) -> TableFile:

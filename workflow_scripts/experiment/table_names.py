@@ -1,0 +1,33 @@
+"""Which tables the report of a configuration has: the rule that declares them and the step that writes them agree."""
+
+from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.configuration import Configuration, HubEncoder
+from workflow_scripts.experiment.grid import Grid
+
+# The paper's checkpoint (section 3.2) on the Hugging Face Hub, under its name of today and that of the paper's time.
+REPOSITORIES = ("FacebookAI/xlm-roberta-large", "xlm-roberta-large")
+
+AVERAGES, GAPS = "table_1_averages", "table_2_transfer_gaps"
+BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
+LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
+BESIDE, CEILINGS = "beside_the_paper", "ceilings"
+
+
+def table_names(configuration: Configuration) -> list[str]:
+    """The names of the files, without `.csv` and `.tex`."""
+    names = [AVERAGES, GAPS, *map(task_table, configuration.tasks), LENGTHS, SEARCH, COST, AUDIT]
+    if Grid(configuration).analysed_languages():
+        names += [BEFORE_AFTER, TRANSLATIONS]
+    if any(TASKS[task].kind == "question_answering" for task in configuration.tasks):
+        names.append(CEILINGS)
+    encoders = configuration.encoders.values()
+    papers = any(isinstance(encoder, HubEncoder) and encoder.repository in REPOSITORIES for encoder in encoders)
+    if papers and configuration.corpora.source != "mini":
+        names.append(BESIDE)  # without a row where the corpora turn out to be others
+    return names
+
+
+def task_table(task: str) -> str:
+    """The name of a task's scores by language, with the paper's number where it has one: `table_5_xnli`."""
+    number = TASKS[task].paper_table
+    return f"table_{number}_{task}" if number else f"table_{task}"
