@@ -121,6 +121,7 @@ def test_adding_a_task_runs_only_that_task(grid):
         "train tiny/xquad/prompt_tuning-2/{13,42}",
         "predict tiny/xquad/prompt_tuning-2/{13,42}/{en,ko}",
         "score tiny/xquad/prompt_tuning-2/{13,42}",
+        "bound tiny/xquad",
         *SUMS,
     )
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from workflow_scripts.reporting.latex import languages_latex
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.tables import problems, read_runs, read_scores, write_tables
 from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
+from workflow_scripts.reporting.views.corpora import corpora_table
 from workflow_scripts.reporting.views.scores import language_tables
 from workflow_scripts.reporting.wording import Names, bytes_text, duration_text, rate_text, readable_date
 
@@ -286,6 +288,99 @@ def test_the_tables_are_written_under_plain_names(tmp_path):
         "fine_tuning",
         "prompt_tuning-16",
     ]
+
+
+def ceilings_of_everything() -> list[dict]:
+    """As `collect` writes them: falling by the language, exact match below F1."""
+    return [
+        {
+            "encoder": ENCODER,
+            "task": name,
+            "metrics": {
+                metric: {code: 99.5 - 5 * number - place for place, code in enumerate(sorted(task.languages))}
+                for number, metric in enumerate(task.metrics)
+            },
+        }
+        for name, task in TASKS.items()
+        if task.kind == "question_answering"
+    ]
+
+
+def with_ceilings(tasks=("xnli", "xquad", "tydiqa"), arms=None) -> Inputs:
+    changes = {} if arms is None else {"arms": arms}
+    inputs = Inputs(make_scores(tasks=tasks, **changes), make_runs(tasks=tasks, **changes), make_provenance())
+    return replace(inputs, provenance={**inputs.provenance, "ceilings": ceilings_of_everything()})
+
+
+def test_the_highest_possible_score_stands_below_the_scores_of_question_answering_alone():
+    inputs, names = with_ceilings(), Names(languages={})
+    for task in ("xnli", "xquad", "tydiqa"):
+        tables = language_tables(inputs.scores, inputs.runs, task, names, ceilings=inputs.ceilings)
+        for table, metric in zip(tables, TASKS[task].metrics, strict=True):
+            if task == "xnli":
+                assert table.feet == ()
+                continue
+            ((head, *cells),) = (row.cells for row in table.feet)
+            assert head.text == "Highest possible"
+            known = next(each for each in inputs.provenance["ceilings"] if each["task"] == task)["metrics"][metric]
+            expected = [known[code] for code in TASKS[task].languages]
+            assert [cell.text for cell in cells] == [f"{value:.1f}" for value in (*expected, np.mean(expected))]
+            assert any("span of at most 30 tokens" in note for note in table.notes)
+
+
+def test_the_highest_possible_score_is_at_the_foot_of_the_page_s_tables():
+    page = render(with_ceilings(), TEMPLATES)
+    for task in ("xquad", "tydiqa"):
+        for metric in ("f1", "exact-match"):
+            (figure,) = re.findall(rf'<figure class="[^"]*" id="{task}-{metric}">.*?</figure>', page, re.DOTALL)
+            (foot,) = re.findall(r"<tfoot>.*?</tfoot>", figure, re.DOTALL)
+            assert "Highest possible" in foot
+    assert page.count("<tfoot>") == 4
+
+
+def test_the_highest_possible_scores_are_a_table_and_a_row_of_the_latex(tmp_path):
+    inputs = with_ceilings()
+    write_tables(inputs.scores, inputs.runs, tmp_path, ceilings=inputs.ceilings)
+    table = pd.read_csv(tmp_path / "ceilings.csv")
+    assert list(table.columns) == ["encoder", "task", "metric", "language", "value"]
+    assert len(table) == 2 * (11 + 9)
+    by_task = table.groupby(["task", "metric"])["value"].mean()
+    assert f"{by_task['xquad', 'exact_match']:.1f}" in (tmp_path / "ceilings.tex").read_text()
+    assert (tmp_path / "table_7_xquad.tex").read_text().count("Highest possible &") == 2
+    write_tables(inputs.scores, inputs.runs, tmp_path)
+    assert not list(tmp_path.glob("ceilings.*"))
+
+
+def test_odd_texts_are_counted_below_the_corpora():
+    def record(task: str, language: str, split: str, **counts: int) -> dict:
+        return {"encoder": ENCODER, "task": task, "language": language, "split": split, "rows": 9, **counts}
+
+    tokens = [
+        record("udpos", "en", "train", cut_words=0, empty_words=0),
+        record("udpos", "en", "test", cut_words=1, empty_words=0),
+        record("udpos", "zh", "test", cut_words=1200, empty_words=2),
+        record("xquad", "en", "test", cut_questions=3, empty_texts=0, absent_answers=0),
+    ]
+    notes = corpora_table([], Names(languages={}), tokens).notes
+    assert [re.sub(r"^.*: ", "", note) for note in notes] == [
+        "1 in UD-POS en test and 1,200 in UD-POS zh test.",
+        "2 in UD-POS zh test.",
+        "3 in XQuAD en test.",
+    ]
+    several = corpora_table([], Names(languages={}, several_encoders=True), tokens).notes
+    assert several[1].endswith(f"2 in UD-POS zh test ({ENCODER}).")
+    inputs = with_ceilings()
+    page = render(replace(inputs, provenance={**inputs.provenance, "tokens": tokens}), TEMPLATES)
+    assert "cut to their first ones and still scored: 1 in UD-POS English test" in page
+
+
+def test_captions_say_which_published_scores_of_udpos_are_counted_alike():
+    paper, xtreme, accuracy = language_tables(make_scores(), make_runs(), "udpos", Names(languages={}))
+    assert "seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022)" in paper.caption
+    assert "seqeval 0.0.12 counts them" in xtreme.caption
+    assert "seqeval" not in accuracy.caption
+    page = render(make_inputs(), TEMPLATES)
+    assert "those of Hu et al. 2020 and Ruder et al. 2021 as our F1 by XTREME’s rule does" in page
 
 
 def test_a_task_that_left_the_grid_leaves_no_stale_table(tmp_path):

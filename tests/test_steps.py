@@ -423,3 +423,42 @@ def test_tokenising_refuses_ids_that_the_encoder_has_no_vectors_for(workplace, t
     assert re.match(
         r"error: encoder tiny: its tokenizer gives the token id \d+, but its vocabulary has 20 rows: ", line
     )
+
+
+def by_hand_on(rows: list[dict[str, Any]], encoder: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    """The record of what `tokenise` makes of pairs, or of rows of another `kind`."""
+    settings = {"task": "xnli", "kind": "sentence_pair", "labels": ["x"], "split": "test", "max_length": 32} | changes
+    write_rows(folder / "rows.parquet", rows, settings["kind"])
+    record = folder / "tokens" / "tokens.json"
+    files = ["--encoder", encoder / MANIFEST, "--rows", folder / "rows.parquet", "--tokens", record]
+    by_hand(tokenise, *files, "--settings", json.dumps(settings))
+    return json.loads(record.read_text())
+
+
+def test_the_record_of_tokens_counts_odd_texts_and_the_log_names_them(workplace, tmp_path, caplog):
+    encoder = workplace / "encoder"
+    pairs = [{"id": str(number), "text_a": text, "text_b": "b", "label": "x"} for number, text in enumerate(["a", ""])]
+    with caplog.at_level("WARNING"):
+        record = by_hand_on(pairs, encoder, tmp_path)
+    assert (record["rows"], record["features"], record["empty_texts"]) == (2, 2, 1)
+    assert "empty texts: 1" in caplog.text
+    sentences = [{"id": "1", "tokens": ["a", "b" * 50, "\u200b"], "tags": ["x"] * 3}]
+    record = by_hand_on(sentences, encoder, tmp_path, kind="tagging", labelled_subword="first")
+    assert (record["cut_words"], record["empty_words"]) == (1, 1)
+
+
+def test_a_length_that_special_tokens_alone_fill_is_refused(workplace, tmp_path):
+    pair = {"id": "1", "text_a": "a", "text_b": "b", "label": "x"}
+    with pytest.raises(UserError, match=r"tasks\.xnli\.max_length: 3 tokens leave no room .* 3 special tokens"):
+        by_hand_on([pair], workplace / "encoder", tmp_path, max_length=3)
+
+
+def test_a_row_of_which_a_tokenizer_without_special_tokens_makes_nothing_is_named(workplace, tmp_path):
+    encoder = shutil.copytree(workplace / "encoder", tmp_path / "encoder")
+    tokenizer = json.loads((encoder / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = None
+    (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder))
+    pairs = [{"id": f"row-{text}", "text_a": text, "text_b": text, "label": "x"} for text in ("a", "")]
+    with pytest.raises(UserError, match="encoder tiny: its tokenizer makes no token of row 'row-'"):
+        by_hand_on(pairs, encoder, tmp_path)

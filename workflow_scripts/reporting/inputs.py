@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
+from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json
 
@@ -91,12 +92,19 @@ class Inputs:
 
     @property
     def ceilings(self) -> pd.DataFrame:
-        """The best scores that any span of tokens can reach: `encoder`, `task`, `metric`, `language`, `value`."""
+        """The best scores that any span of tokens can reach: `encoder`, `task`, `metric`, `language`, `value`.
+
+        In the order of the catalogue.
+        """
+        known = {(bounded["task"], bounded["encoder"]): bounded for bounded in self.provenance.get("ceilings") or []}
         rows = [
-            (bounded["encoder"], bounded["task"], metric, language, value)
-            for bounded in self.provenance.get("ceilings") or []
-            for metric, by_language in bounded["metrics"].items()
-            for language, value in by_language.items()
+            (encoder, name, metric, language, known[name, encoder]["metrics"][metric][language])
+            for name, task in TASKS.items()
+            for encoder in dict.fromkeys(encoder for _, encoder in known)
+            if (name, encoder) in known
+            for metric in task.metrics
+            for language in task.languages
+            if language in known[name, encoder]["metrics"][metric]
         ]
         return pd.DataFrame(rows, columns=CEILINGS)
 
