@@ -30,9 +30,22 @@ def command(place: Path, run: str, method: str) -> list[str]:
     ]
 
 
-def start(words: list[str]) -> subprocess.Popen[bytes]:
+def start(words: list[str], ignored: tuple[signal.Signals, ...] = ()) -> subprocess.Popen[bytes]:
+    """A process that ignores these signals and no others.
+
+    It would inherit what the tests ignore: SIGINT where `make test &` in a script has started them.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A handler of Python is not inherited: the new process starts with the system's default.
+        handler = signal.SIG_IGN if number in ignored else signal.default_int_handler
+        before[number] = signal.signal(number, handler)
+    try:
+        return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finish(words: list[str]) -> str:
@@ -51,9 +64,9 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob(".checkpoint-*.safetensors"))
 
 
-def start_and_save(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+def start_and_save(words: list[str], folder: Path, ignored: tuple[signal.Signals, ...] = ()) -> subprocess.Popen[bytes]:
     """A training that has saved its state for the first time."""
-    process = start(words)
+    process = start(words, ignored)
     while not checkpoints(folder):
         assert process.poll() is None
         time.sleep(0.02)
@@ -99,6 +112,24 @@ def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, 
     assert said.startswith("interrupted: saved after step ")
     finish(words)
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+
+
+def test_a_training_in_the_background_of_a_script_ignores_ctrl_c_says_so_and_stops_at_sigterm(workplace):  # noqa: F811
+    run = "in-the-background"
+    words = [*command(workplace, run, "prompt_tuning"), "--log", str(workplace / "background.log")]
+    process = start_and_save(words, workplace / run, ignored=(signal.SIGINT,))
+    (checkpoint,) = checkpoints(workplace / run)
+    process.send_signal(signal.SIGINT)
+    saved = checkpoint.stat().st_mtime_ns
+    while checkpoint.stat().st_mtime_ns == saved:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.communicate()[1].decode().startswith("interrupted: saved after step ")
+    assert process.returncode == 75
+    log = (workplace / "background.log").read_text(encoding="utf-8")
+    assert log.count("SIGINT does not stop this training") == 1
+    assert "SIGTERM does not" not in log
 
 
 def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(undisturbed):

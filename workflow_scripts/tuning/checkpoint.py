@@ -95,7 +95,8 @@ class StopSignal:
     """Notes SIGTERM, which SLURM sends before it takes a machine away, and Ctrl-C: the loop can save and leave.
 
     SLURM may send three within milliseconds, a warning and what follows it. Once one came they are noted to the end of
-    the process, which else would be killed on its way out.
+    the process, which else would be killed on its way out. A signal that the process was started to ignore stays
+    ignored, and the log says so.
     """
 
     def __init__(self) -> None:
@@ -105,8 +106,11 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGTERM, signal.SIGINT):
-            # A shell lets the jobs that it starts in the background ignore Ctrl-C.
-            if signal.getsignal(number) != signal.SIG_IGN:
+            # A shell without job control does this with SIGINT, so that Ctrl-C stops the foreground alone.
+            if signal.getsignal(number) == signal.SIG_IGN:
+                reason = "it was started with this signal ignored, as a script starts its background jobs"
+                logger.info("%s does not stop this training: %s", number.name, reason)
+            else:
                 self.before[number] = signal.signal(number, self._note)
         return self
 
