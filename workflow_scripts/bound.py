@@ -10,12 +10,11 @@ Settings: `kind`, `languages`, in the order of the test sets.
 
 import argparse
 import logging
-from pathlib import Path
 
 from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.evaluation.ceiling import Window, best_scores
 from workflow_scripts.experiment.files import write_json
-from workflow_scripts.experiment.step import run, step_parser
+from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
 from workflow_scripts.tasks.tokens import Tokens, read_tokens
 
@@ -25,9 +24,9 @@ logger = logging.getLogger(__name__)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = step_parser(__doc__)
-    result.add_argument("--rows", type=Path, nargs="+", required=True, help="the test sets, parquet")
-    result.add_argument("--tokens", type=Path, nargs="+", required=True, help="their tokens, in the same order")
-    result.add_argument("--ceilings", type=Path, required=True, help="the JSON file to write")
+    result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet")
+    result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="their tokens, in the same order")
+    result.add_argument("--ceilings", type=output_file, required=True, help="the JSON file to write")
     return result
 
 

@@ -45,8 +45,10 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
-    """Searches, winners, runs, predictions and scores."""
+    """Searches, winners, runs, predictions and scores, and the bounds of the scores."""
     grid, paths = Grid(configuration), paths_of(configuration)
+    for _, task, ceilings in grid.bounded(paths):
+        yield Job("bound", (ceilings,), settings.of_bounds(task, grid.languages(task)))
     for arm in grid.arms():
         place = arm.encoder, arm.task, arm.name
         if grid.is_searched(arm):
