@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.faults import explain
+from workflow_scripts.experiment.visible import visible
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
@@ -72,7 +73,7 @@ def _leave(status: int) -> NoReturn:
 
 def _tell(message: str) -> None:
     """Errors of the user's or the machine's, a line each."""
-    for line in message.splitlines():
+    for line in message.split("\n"):
         logging.getLogger("crossprompt").error("error: %s", line)
 
 
@@ -84,7 +85,16 @@ def _start_log(file: Path | None) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, mode="w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(_VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines quote data: what a terminal would obey becomes an escape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @contextlib.contextmanager
