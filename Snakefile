@@ -116,4 +116,4 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        f"{CONFIGURATION.results}/report.html",
+        rules.render.output,

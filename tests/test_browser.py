@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_up_experiment import (
     ANALYSED,
+    ARMS,
     ENCODER,
     TEMPLATES,
     make_alignment,
@@ -255,6 +257,65 @@ def test_nothing_makes_the_page_wider_than_the_screen(opened, browser, size):
     screen(browser, size)
     opened("for (const each of document.querySelectorAll('details')) each.open = true")
     assert opened("return document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.fixture(scope="module")
+def widest_grid(tmp_path_factory) -> Path:
+    """The page of a grid with every method, two encoders with long names, and trainings of hours."""
+    arms = (
+        *ARMS,
+        ("input_prompt_tuning", 8),
+        ("input_prompt_tuning", 16),
+        ("linear_probe", 0),
+        ("bitfit", 0),
+        ("lora", 0),
+    )
+
+    def twice(frame: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([frame, frame.assign(encoder="paraphrase-multilingual-mpnet")], ignore_index=True)
+
+    runs = twice(make_runs(arms=arms))
+    inputs = make_inputs(
+        scores=twice(make_scores(arms=arms)),
+        runs=runs.assign(seconds=60 * runs["seconds"]),
+        differences=twice(make_differences()),
+        alignment=twice(make_alignment()),
+    )
+    return written(inputs, tmp_path_factory.mktemp("widest"))
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 800])
+def test_no_table_is_cut_off(browser, widest_grid, width):
+    """At 1,280 pixels all but the one of 33 languages fit; where one does not, it scrolls within itself."""
+    screen(browser, (width, 900))
+    browser.get(widest_grid.as_uri())
+    ask = browser.execute_script
+    ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    assert ask("return document.documentElement.scrollWidth") <= width
+    cut = ask(
+        "return [...document.querySelectorAll('table')].filter((table) => {"
+        " const region = table.closest('.scroll'); return table.offsetWidth > region.clientWidth"
+        " && (arguments[0] || getComputedStyle(region).overflowX !== 'auto'); })"
+        ".map((table) => table.closest('figure').id)",
+        width == 1280,
+    )
+    assert set(cut) == ({"udpos-f1", "udpos-accuracy"} if width == 1280 else set())
+
+
+def test_the_name_of_a_row_takes_few_lines_and_no_larger_letters_than_its_numbers(browser, widest_grid):
+    """The sentence at the head of the page is set large, and its style once applied to rows of tables."""
+    screen(browser, WIDE)
+    browser.get(widest_grid.as_uri())
+    browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('.table tbody th')].map((head) => {"
+        " const style = getComputedStyle(head);"
+        " const name = [...head.querySelectorAll('span')].at(-1);"
+        " return [head.textContent.trim(), parseFloat(style.fontSize), name.getClientRects().length]; })"
+    )
+    assert len(names) > 300
+    assert {size for _, size, _ in names} <= {13, 14}
+    assert [text for text, _, lines in names if lines > 2] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

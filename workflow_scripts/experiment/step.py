@@ -22,6 +22,7 @@ from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.files import read_json, sha256
 from workflow_scripts.experiment.lineage import recorded
+from workflow_scripts.experiment.visible import visible
 
 
 def input_file(text: str) -> Path:
@@ -93,7 +94,7 @@ def _leave(status: int) -> NoReturn:
 
 def _tell(message: str) -> None:
     """Errors of the user's or the machine's, a line each."""
-    for line in message.splitlines():
+    for line in message.split("\n"):
         logging.getLogger("crossprompt").error("error: %s", line)
 
 
@@ -105,7 +106,16 @@ def _start_log(file: Path | None) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, mode="w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(_VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines quote data: what a terminal would obey becomes an escape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import ARM, languages_of
 from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.experiment.visible import visible
 from workflow_scripts.reporting.wording import Names, method_title, metric_note, metric_title, rate_text
 
 HEAD = "% Needs \\usepackage{booktabs} and, for words of other alphabets, XeLaTeX or LuaLaTeX.\n"
@@ -51,8 +52,8 @@ class Block:
 
 
 def escaped(text: object) -> str:
-    """A text with LaTeX's special characters made plain ones."""
-    return str(text).translate(_SPECIAL)
+    """A text with LaTeX's special characters made plain ones, and control characters visible."""
+    return visible(str(text)).translate(_SPECIAL)
 
 
 def number(value: object, digits: int = 1) -> str:

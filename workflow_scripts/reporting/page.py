@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from workflow_scripts.evaluation.aggregate import headline_arms, tasks_of
+from workflow_scripts.experiment.visible import visible
 from workflow_scripts.reporting.findings import (
     choices_by_earlier_metrics,
     choices_on_test,
@@ -60,6 +61,7 @@ def render(inputs: Inputs, template_folder: Path) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
     return environment.get_template("template.html.j2").render(
@@ -71,6 +73,11 @@ def render(inputs: Inputs, template_folder: Path) -> str:
         **_results(inputs, names),
         **_explanations(inputs, names),
     )
+
+
+def _shown(value: Any) -> Any:
+    """What the template puts in the place of an expression: texts without control characters, markup as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _head(inputs: Inputs, names: Names) -> dict[str, Any]:

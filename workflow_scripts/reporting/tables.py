@@ -29,6 +29,7 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json, write_json, written
 from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.table_names import task_table
+from workflow_scripts.experiment.visible import visible
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
 from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
@@ -334,7 +335,8 @@ def write_tables(
     files = []
     for name, table in tables.items():
         with written(folder / f"{name}.csv") as temporary:
-            table.frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+            shown = table.frame.map(lambda value: visible(value) if isinstance(value, str) else value)
+            shown.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         with written(folder / f"{name}.tex") as temporary:
             temporary.write_text(latex.HEAD + table.latex, encoding="utf-8", newline="\n")
         files += [folder / f"{name}{suffix}" for suffix in SUFFIXES]

@@ -195,6 +195,7 @@ def differences_table(differences: pd.DataFrame, names: Names) -> Table:
             Column("Units"),
         ),
         bodies=tuple(bodies),
+        kind="stacked",
     )
 
 

@@ -53,6 +53,7 @@ def lengths_table(runs: pd.DataFrame, names: Names) -> Table:
             Column("", "text"),
         ),
         bodies=tuple(bodies),
+        kind="stacked",
     )
 
 
@@ -100,6 +101,7 @@ def search_table(runs: pd.DataFrame, names: Names) -> Table:
             Column("Remarks", "text"),
         ),
         bodies=tuple(bodies),
+        kind="stacked",
     )
 
 
