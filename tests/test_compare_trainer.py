@@ -46,7 +46,7 @@ def test_both_sides_train_and_a_second_call_repeats_nothing(tiny_encoder, tmp_pa
     monkeypatch.setitem(compare_trainer.PLANS["questions"], "max_length", 160)  # all the positions that there are
     output = tmp_path / "found.json"
     options = ["--tasks", "tagging", "pairs", "questions", "--rows", "20", "--epochs", "1", "--tests", "4"]
-    options += ["--seeds", "1", "--encoder", str(tiny_encoder), "--output", str(output)]
+    options += ["--seeds", "1", "--layers", "1", "--encoder", str(tiny_encoder), "--output", str(output)]
     monkeypatch.setattr("sys.argv", ["compare_trainer", *options])
     compare_trainer.main()
     found = json.loads(output.read_text())
