@@ -28,7 +28,6 @@ from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.step import written
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
-from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -71,7 +70,7 @@ def _mark_headline(table: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 CEILING_NOTE = (
-    f"Highest possible: an answer is a span of at most {LONGEST_ANSWER} tokens. With the best such span for each"
+    "Highest possible: an answer is a span of tokens, no longer than decoding allows. With the best such span for each"
     " question, an encoder’s tokenizer allows this score and no higher one."
 )
 
