@@ -32,7 +32,6 @@ from workflow_scripts.experiment.table_names import task_table
 from workflow_scripts.experiment.visible import visible
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.published import audit, beside
-from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -75,7 +74,7 @@ def _mark_headline(table: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 CEILING_NOTE = (
-    f"Highest possible: an answer is a span of at most {LONGEST_ANSWER} tokens. With the best such span for each"
+    "Highest possible: an answer is a span of tokens, no longer than decoding allows. With the best such span for each"
     " question, an encoder’s tokenizer allows this score and no higher one."
 )
 
