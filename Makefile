@@ -31,7 +31,8 @@ plan: .venv/ready-to-run ## list the jobs that `make run` would run now
 	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS)
 
 explain: .venv/ready-to-run ## say of each job that `make run` would run now why it would
-	@$(IN_VENV) snakemake --cores all --dry-run $(ARGS) 2>&1 | awk '\
+	@told=$$(mktemp) && trap 'rm -f "$$told"' EXIT && \
+	{ $(IN_VENV) snakemake --cores all --dry-run $(ARGS) >"$$told" 2>&1 || { cat "$$told" >&2; exit 1; }; } && awk '\
 		function tell() { if (job) print job "\n    " reason; job = "" } \
 		/^  [^ ]+: / { file = $$1; sub(/:$$/, "", file); sub(/^  [^ ]+: /, ""); differs[file] = $$0 } \
 		/^(local)?(rule|checkpoint) / { tell(); job = substr($$2, 1, length($$2) - 1); own = "" } \
@@ -39,7 +40,7 @@ explain: .venv/ready-to-run ## say of each job that `make run` would run now why
 		/^    wildcards: / { sub(/^    wildcards: /, ""); job = job " " $$0 } \
 		/^    reason: / { sub(/^    reason: /, ""); reason = own != "" ? own : substr($$0, 1, 400) } \
 		/^Nothing to be done/ { print } \
-		END { tell() }'
+		END { tell() }' "$$told"
 
 verify: .venv/ready-to-run ## check results against the configuration and say what differs
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)

@@ -204,6 +204,15 @@ def test_verify_says_what_differs_from_the_configuration(grid, capsys):
     assert "outputs are there" in told[-1]
 
 
+def test_verify_counts_what_earlier_code_made(grid, capsys):
+    file = record_of(Path(TRAIN))
+    record = json.loads(file.read_text())
+    record["settings"]["code"] = "earlier"
+    write_json(file, record)
+    verified(grid)
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of them were made by an earlier version of the code"
+
+
 # Writing records
 
 

@@ -4,7 +4,8 @@
 
 Compares the settings, the inputs and the checksum that are recorded beside every output with the configuration, with
 the inputs that there are now, and with the file. It changes nothing. The exit status is 0 if nothing differs, else 1.
-Outputs that are not there yet are counted. Options are those of the command that ran the workflow.
+Outputs that are not there yet are counted, and so are those that only an earlier version of the code made, which is no
+difference here: the next run makes them anew. Options are those of the command that ran the workflow.
 """
 
 import argparse
@@ -40,12 +41,15 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.directory:
         os.chdir(arguments.directory)
     jobs = list(all_jobs(configuration))
-    differing = list(differences(Lineage(configuration.resources, configuration.results, checksums=True), jobs))
+    found = list(differences(Lineage(configuration.resources, configuration.results, checksums=True), jobs))
+    differing = [difference for difference in found if not difference.only_code]
     outputs = [Path(output) for job in jobs for output in job.outputs]
     there = sum(output.exists() for output in outputs)
     for difference in differing:
         print(difference)
     print(f"{there} of {len(outputs)} outputs are there, {len(differing)} of them differ from the configuration")
+    if len(found) > len(differing):
+        print(f"{len(found) - len(differing)} of them were made by an earlier version of the code")
     if differing:
         sys.stdout.flush()
         raise UserError("run the workflow again with this configuration to make anew what differs")
