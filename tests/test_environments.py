@@ -146,10 +146,8 @@ def test_the_citation_names_this_version_and_the_paper():
 def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run our Makefile in a folder that holds nothing but it."""
     shutil.copy(ROOT / "Makefile", folder)
-    clean = {
-        "PATH": os.environ["PATH"],
-        **variables,
-    }  # these tests may themselves run under make, which passes its arguments on
+    # These tests may themselves run under make, which passes its arguments on.
+    clean = {"PATH": os.environ["PATH"], **variables}
     return subprocess.run(["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=60)
 
 
@@ -171,7 +169,7 @@ def test_make_alone_lists_every_command(tmp_path):
     ("shell", "says"),
     [
         ('[ "$1" = -V ] && echo Python 3.9.1; exit 1', "is Python 3.9.1: install Python 3.11 or newer, or name yours"),
-        ('case "$2" in *ensurepip*) exit 1;; esac', "install its venv module"),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "install its venv module"),
     ],
 )
 def test_an_unfit_python_is_one_line_and_leaves_nothing_behind(tmp_path, shell, says):
