@@ -11,11 +11,13 @@ MARKED ?= not slow and not slurm
 
 # The environment's programs come first on the path, also for the jobs that snakemake starts.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-INSTALL := .venv/bin/python -m pip install --disable-pip-version-check --constraint envs/constraints.txt
+INSTALL := .venv/bin/python -P -m pip install --no-user --disable-pip-version-check --constraint envs/constraints.txt
 
 NAME_ANOTHER := install Python 3.11 or newer, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12
 
 export HF_HUB_DISABLE_TELEMETRY := 1
+# What clusters and their modules set: packages would come from elsewhere than .venv, or be installed there. --no-user, too.
+unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -96,6 +98,6 @@ clean: ## remove results and logs; keep .venv and resources
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): $(NAME_ANOTHER)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "$(PYTHON) is $$("$(PYTHON)" -V 2>&1 | head -n 1): $(NAME_ANOTHER)" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	@"$(PYTHON)" -P -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@"$(PYTHON)" -m venv .venv
+	@"$(PYTHON)" -P -m venv .venv

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -142,10 +143,11 @@ def test_the_citation_names_this_version_and_the_paper():
     assert [author["family-names"] for author in paper["authors"]] == ["Tu", "Xiong", "Zhou"]
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run our Makefile in a folder that holds nothing but it."""
     shutil.copy(ROOT / "Makefile", folder)
-    clean = {"PATH": os.environ["PATH"]}  # these tests may themselves run under make, which passes its arguments on
+    # These tests may themselves run under make, which passes its arguments on.
+    clean = {"PATH": os.environ["PATH"], **variables}
     return subprocess.run(["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=60)
 
 
@@ -167,7 +169,7 @@ def test_make_alone_lists_every_command(tmp_path):
     ("shell", "says"),
     [
         ('[ "$1" = -V ] && echo Python 3.9.1; exit 1', "is Python 3.9.1: install Python 3.11 or newer, or name yours"),
-        ('case "$2" in *ensurepip*) exit 1;; esac', "install its venv module"),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "install its venv module"),
     ],
 )
 def test_an_unfit_python_is_one_line_and_leaves_nothing_behind(tmp_path, shell, says):
@@ -180,6 +182,48 @@ def test_an_unfit_python_is_one_line_and_leaves_nothing_behind(tmp_path, shell, 
     assert says in message
     assert makes_own.startswith("make: ***")
     assert not (tmp_path / ".venv").exists()
+
+
+def wheel(folder: Path, name: str) -> Path:
+    """A package of one empty module, ready to install."""
+    file = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return file
+
+
+def test_packages_are_installed_into_the_environment_whatever_a_cluster_sets(tmp_path):
+    """Variables and settings of pip that send packages elsewhere, an import path and a file that hide others."""
+    (tmp_path / "envs").mkdir()
+    for name in ("requirements", "quickstart", "constraints"):
+        text = "" if name == "constraints" else f"{wheel(tmp_path, f'made_up_{name}')}\n"
+        (tmp_path / "envs" / f"{name}.txt").write_text(text)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for folder in (foreign, tmp_path):
+        (folder / "argparse.py").write_text("raise ImportError('from elsewhere')")
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[install]\nuser = true\n")
+    elsewhere = {"PIP_TARGET": "target", "PIP_PREFIX": "prefix", "PIP_ROOT": "root", "PYTHONHOME": "home"}
+    outcome = make(
+        tmp_path,
+        ".venv/ready-to-run",
+        f"PYTHON={sys.executable}",
+        **{variable: str(tmp_path / name) for variable, name in elsewhere.items()},
+        PIP_USER="1",
+        PIP_CONFIG_FILE=str(settings),
+        PIP_DRY_RUN="1",
+        PIP_REQUIRE_VIRTUALENV="1",
+        PYTHONPATH=str(foreign),
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    installed = {file.name for file in (tmp_path / ".venv").glob("lib/python3*/site-packages/made_up_*.py")}
+    assert installed == {"made_up_requirements.py", "made_up_quickstart.py"}
+    assert not any((tmp_path / name).exists() for name in elsewhere.values())
 
 
 def test_make_clean_removes_results_and_nothing_else(tmp_path):

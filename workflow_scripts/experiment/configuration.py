@@ -8,12 +8,10 @@ import ast
 import contextlib
 import difflib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
@@ -43,18 +41,6 @@ def _truth(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _as_place(read: Callable[[str], str]) -> Callable[[str], str]:
-    """A validator whose reasons are reported with the key and the value as it was typed."""
-
-    def validate(place: str) -> str:
-        try:
-            return read(place)
-        except ValueError as error:
-            raise PydanticCustomError("place", "{reason}", {"reason": str(error)}) from None
-
-    return validate
-
-
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
@@ -62,8 +48,8 @@ Positive = Annotated[Whole, Field(ge=1)]
 Limit = Annotated[Positive | None, BeforeValidator(_number)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
 Text = Annotated[str, Field(min_length=1)]
-Place = Annotated[Text, AfterValidator(_as_place(places.expanded))]  # a file or folder that is read
-Folder = Annotated[Text, AfterValidator(_as_place(places.folder))]  # one that is written to
+Place = Annotated[Text, AfterValidator(places.expanded)]  # a file or folder that is read
+Folder = Annotated[Text, AfterValidator(places.folder)]  # one that is written to
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 FILES = (".csv", ".html", ".json")  # how the names of files end that lie beside the encoders' folders
@@ -349,8 +335,10 @@ def _line(problem: Any) -> str:
         case "union_tag_not_found" | "union_tag_invalid":
             tags = problem["ctx"].get("expected_tags") or ", ".join(_SOURCES[path[0]])
             return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
-        case "value_error":
+        case "value_error" if not path:  # of the whole configuration: it names its keys
             return str(problem["ctx"]["error"])
+        case "value_error":
+            return f"{key}: found {found!r}; {problem['ctx']['error']}"
         case "too_short" | "string_too_short":
             return f"{key}: found {found!r}; it must not be empty"
         case "dict_type" | "model_type" | "model_attributes_type":

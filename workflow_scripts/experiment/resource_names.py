@@ -26,10 +26,8 @@ def keep_names(default_resources: Any, overwritten: Mapping[str, Any]) -> None:
         default_resources: Snakemake's `Resources` of `default-resources`, or None where there are none.
         overwritten: those of `set-resources`, by rule.
     """
-    from snakemake.resources import Resource
-
     for resources in (default_resources, *overwritten.values()):
         for name in TEXTS:
-            typed = resources.get(name) if resources else None
-            if isinstance(typed, Resource) and isinstance(typed.raw, str) and PLAIN.fullmatch(typed.raw):
-                resources[name] = Resource(name, typed.raw)
+            typed = resources.get(name).raw if resources else None
+            if isinstance(typed, str) and PLAIN.fullmatch(typed):
+                resources[name] = typed
