@@ -304,7 +304,7 @@ def test_no_table_is_cut_off(browser, widest_grid, width, font):
         ".map((table) => table.closest('figure').id)",
         width == 1280,
     )
-    assert set(cut) == ({"udpos-f1", "udpos-accuracy"} if width == 1280 else set())
+    assert set(cut) == ({"udpos-f1", "udpos-f1-xtreme", "udpos-accuracy"} if width == 1280 else set())
 
 
 def test_the_name_of_a_row_takes_few_lines_and_no_larger_letters_than_its_numbers(browser, widest_grid):

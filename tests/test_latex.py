@@ -195,7 +195,7 @@ def test_captions_say_which_published_scores_of_udpos_are_counted_alike(folder):
     assert "as in XTREME's published scores" in captions[1]
     (caption,) = re.findall(r"\\caption\{(.*)\}", (folder / "table_1_averages.tex").read_text(encoding="utf-8"))
     assert "UD-POS, F1: chunks as seqeval 1.2.2" in caption
-    assert "UD-POS, F1 by XTREME's rule: chunks as seqeval 0.0.12" in caption
+    assert "UD-POS, F1 (XTREME): chunks as seqeval 0.0.12" in caption
 
 
 def test_many_languages_are_shown_in_parts_with_the_heads_again(folder):

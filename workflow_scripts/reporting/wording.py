@@ -12,7 +12,7 @@ from workflow_scripts.experiment.catalogue import METHODS, TASKS
 from workflow_scripts.experiment.names import UNTUNED
 
 NOTHING = "–"
-METRICS = {"accuracy": "accuracy", "f1": "F1", "f1_xtreme": "F1 by XTREME’s rule", "exact_match": "exact match"}
+METRICS = {"accuracy": "accuracy", "f1": "F1", "f1_xtreme": "F1 (XTREME)", "exact_match": "exact match"}
 # What a caption says of a metric that published numbers define in two ways, by kind of task and metric.
 METRIC_NOTES = {
     ("tagging", "f1"): (
