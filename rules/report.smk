@@ -125,7 +125,7 @@ rule render:
         runtime=20,
     params:
         cfg=settings.as_text(settings.of_page(CONFIGURATION)),
-        tables=TABLES,
+        tables=lambda wildcards, output: os.path.dirname(output.csv[0]),
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
