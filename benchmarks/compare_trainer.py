@@ -189,7 +189,7 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
     selected, record = run / "selected.json", run / f"predictions/{several}.json"
     selected.write_text(json.dumps({"learning_rate": plan["learning_rate"]}))
     settings = json.dumps(settings_of(plan, seed))
-    shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run]
+    shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run / "run.json"]
     english = ["--train", data / "train/tokens/tokens.json", "--validation", data / "validation/tokens/tokens.json"]
     english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
     start("workflow_scripts.train", *shared, *english, threads=threads)
