@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 from snakemake.utils import min_version
@@ -71,7 +72,7 @@ prepare(
 keep_names(workflow.resource_settings.default_resources, workflow.resource_settings.overwrite_resources)
 if workflow.is_main_process:
     clear_locks_of_the_dead(Path(".snakemake"))
-    make_again_what_differs(workflow, CONFIGURATION)
+    make_again_what_differs(workflow, DAG, CONFIGURATION)
 
 
 onstart:

@@ -123,7 +123,9 @@ def test_one_python_floor_everywhere():
 
 
 def test_steps_import_only_what_their_environment_holds():
-    assert_imports_are_pinned((ROOT / "workflow_scripts").rglob("*.py"), set(steps_pins()))
+    """`verify` is no step: a person starts it where Snakemake is."""
+    files = set((ROOT / "workflow_scripts").rglob("*.py")) - {ROOT / "workflow_scripts/verify.py"}
+    assert_imports_are_pinned(files, set(steps_pins()))
 
 
 def test_tests_import_only_what_the_development_set_up_holds():
@@ -160,7 +162,7 @@ def fake_python(folder: Path, shell: str) -> Path:
 
 
 def test_make_alone_lists_every_command(tmp_path):
-    listed = re.findall(r"^ +make (\w+) ", make(tmp_path).stdout, re.MULTILINE)
+    listed = re.findall(r"^ +make ([\w-]+) ", make(tmp_path).stdout, re.MULTILINE)
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony and listed == phony[1].split()
 

@@ -13,32 +13,29 @@ logger = logging.getLogger("snakemake.logging")
 SHOWN = 8  # differences that a run names; a dry run names all
 
 
-def make_again_what_differs(workflow: Any, configuration: Configuration) -> None:
+def make_again_what_differs(workflow: Any, dag_class: Any, configuration: Configuration) -> None:
     """Have Snakemake plan every output anew that differs from what the configuration asks for.
 
     Snakemake has no public way to declare an output out of date: `--forcerun` would add it to the targets that were
     typed. So the files join those that Snakemake itself finds incomplete, just before it decides what has to run.
-    """
-    from snakemake.dag import DAG
-    from snakemake.settings.types import RerunTrigger
 
-    check_incomplete = DAG.check_incomplete
+    Args:
+        workflow: Snakemake's workflow.
+        dag_class: `snakemake.dag.DAG`; this module imports nothing of Snakemake, as steps run without it.
+        configuration: what is asked for.
+    """
+    check_incomplete = dag_class.check_incomplete
 
     async def check_incomplete_and_outdated(dag: Any) -> None:
         await check_incomplete(dag)
         if dag.workflow is not workflow:
             return
-        differing = outdated(configuration, with_code=RerunTrigger.PARAMS in workflow.rerun_triggers)
+        differing = outdated(configuration, with_code="PARAMS" in {trigger.name for trigger in workflow.rerun_triggers})
         if differing:
-            tell(differing, shown=len(differing) if workflow.dryrun else SHOWN)
-            if any(difference.output.startswith(f"{configuration.resources}/") for difference in differing):
-                logger.warning(
-                    f"  Grids with other settings that share {configuration.resources} make these files anew in turns:"
-                    " give each grid a folder of its own with the key resources."
-                )
+            tell(differing, configuration.resources, shown=len(differing) if workflow.dryrun else SHOWN)
         dag.forcefiles.update(difference.output for difference in differing)
 
-    DAG.check_incomplete = check_incomplete_and_outdated
+    dag_class.check_incomplete = check_incomplete_and_outdated
 
 
 def outdated(configuration: Configuration, with_code: bool) -> list[Difference]:
@@ -48,7 +45,7 @@ def outdated(configuration: Configuration, with_code: bool) -> list[Difference]:
     return [difference for difference in found if with_code or not difference.only_code]
 
 
-def tell(differing: list[Difference], shown: int) -> None:
+def tell(differing: list[Difference], resources: str, shown: int) -> None:
     """Say what is made again and why."""
     # Snakemake's handler prints the message as it is, without its arguments.
     logger.warning(f"{len(differing)} outputs are not what the configuration asks for; jobs that need them rerun:")
@@ -56,3 +53,8 @@ def tell(differing: list[Difference], shown: int) -> None:
         logger.warning(f"  {difference}")
     if len(differing) > shown:
         logger.warning(f"  and {len(differing) - shown} more: a dry run lists all")
+    if any(one.output.startswith(f"{resources}/") and not one.only_code for one in differing):
+        logger.warning(
+            f"  If another grid shares {resources}, the two overwrite each other's files: give each a folder of its own"
+            " with the key resources."
+        )
