@@ -269,13 +269,19 @@ TOKENS = "resources/tokens/tiny/pawsx/de/test"
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",
 )
-def test_a_file_that_was_cut_off_is_named_and_its_way_out_works(grid, finished_grid, damaged, missing, named):
-    """Seed 13 may share its files with the winner of the search: there the way has two steps, each of which is told."""
+def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_works(
+    grid, finished_grid, damaged, missing, named
+):
+    """What has a record of its size is made again at once.
+
+    Seed 13 may share its files with the winner of the search: there the way has two steps, each of which is told.
+    """
     cut(grid.folder / damaged)
     # Of what is missing, Snakemake makes what something that is missing needs.
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
     outcome, told = grid.run(), []
+    made_again = f"  {damaged}: it was changed after it was made" in outcome.stdout
     while outcome.returncode and len(told) < 2:
         (line,) = errors(outcome)
         assert "Traceback" not in outcome.stdout
@@ -283,7 +289,7 @@ def test_a_file_that_was_cut_off_is_named_and_its_way_out_works(grid, finished_g
         target = way_out(line, grid.folder)
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         outcome = grid.run()
-    assert told and named in told[0]
+    assert made_again or (told and named in told[0])
     ends_well(grid, finished_grid)
 
 
