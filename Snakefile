@@ -60,7 +60,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 GRID = Grid(CONFIGURATION)
-PATHS = Paths(CONFIGURATION.resources, CONFIGURATION.results)
+PATHS = Paths.of(CONFIGURATION)
 
 prepare(
     Path(HERE),

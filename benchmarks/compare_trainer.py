@@ -107,7 +107,7 @@ def trained(folder: Path, task: str, plan: dict[str, Any], side: str, seed: int)
 
 
 def save(output: Path, found: dict[str, Any]) -> None:
-    """Write the file anew, in one move: an interruption leaves what was there."""
+    """Replace the file atomically: an interruption leaves the previous version."""
     with written(output) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

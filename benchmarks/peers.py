@@ -15,7 +15,6 @@ The Trainer sorts lengths within 50 batches: with its best flags it runs all of 
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +44,10 @@ def main() -> None:
         AutoTokenizer,
         DataCollatorWithPadding,
         Trainer,
-        TrainerCallback,
         TrainingArguments,
     )
 
+    from benchmarks.clock import Clock
     from workflow_scripts.tuning.device import find_device, memory_peak
 
     arguments = parser().parse_args()
@@ -73,24 +72,6 @@ def main() -> None:
 
         prefix = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=settings["prompt_length"])
         model = get_peft_model(model, prefix)
-
-    class Clock(TrainerCallback):
-        """Notes when the first step begins and when the last one ends, and the losses."""
-
-        begun = 0.0
-        ended = 0.0
-        losses: list[float] = []  # noqa: RUF012
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == 0:
-                self.begun = time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.ended = time.perf_counter()
-
-        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if "loss" in kwargs["logs"]:
-                self.losses.append(kwargs["logs"]["loss"])
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +109,7 @@ def main() -> None:
     result = {
         "examples_per_second": round(steps * batch_size / (clock.ended - clock.begun), 2),
         "peak_memory_mb": memory_peak(device),
-        "loss": clock.losses[-1],
+        "loss": next(line["loss"] for line in reversed(trainer.state.log_history) if "loss" in line),
     }
     print(json.dumps(result))
 

@@ -12,7 +12,6 @@ batches and the decoding of logits, which both sides share. Prints one line of J
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +62,10 @@ def train(settings: dict[str, Any], learning_rate: float, encoder: Path, tokens:
     """The model after the Trainer's training, and how long the steps took."""
     import transformers
     from datasets import load_from_disk
-    from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
+    from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 
+    from benchmarks.clock import Clock
     from workflow_scripts.tuning.device import find_device
-
-    class Clock(TrainerCallback):
-        """Notes when the first step begins and when the last one ends."""
-
-        begun = 0.0
-        ended = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = self.begun or time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.ended = time.perf_counter()
 
     name, columns = CLASSES[settings["kind"]]
     set_seed(settings["seed"])

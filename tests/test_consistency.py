@@ -84,7 +84,7 @@ def test_touching_outputs_does_not_make_them_what_the_configuration_asks_for(gri
 
 
 def test_results_may_move_to_another_folder(grid, tmp_path):
-    """The reports record the configuration, of which these keys are a part."""
+    """The reports rerun, since they record the configuration, which includes these two keys."""
     (grid.folder / "resources").rename(tmp_path / "elsewhere")
     (grid.folder / "results").rename(grid.folder / "scores")
     assert grid.planned({"resources": str(tmp_path / "elsewhere"), "results": "scores"}) == jobs(*SUMS)

@@ -274,7 +274,7 @@ def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_work
 ):
     """What has a record of its size is made again at once.
 
-    Seed 13 may share its files with the winner of the search: there the way has two steps, each of which is told.
+    Seed 13 may share its files with the winner of the search: recovery then takes two steps, and an error names each.
     """
     cut(grid.folder / damaged)
     # Of what is missing, Snakemake makes what something that is missing needs.

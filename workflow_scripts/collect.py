@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Read everything and write the three files; returns the files of each run that they are made from."""
     configuration = load(arguments.settings["configuration"])
-    grid, paths = Grid(configuration), Paths(configuration.resources, configuration.results)
+    grid, paths = Grid(configuration), Paths.of(configuration)
     by_earlier_code = refuse_other_settings(configuration)
     write_table(arguments.scores, score_rows(grid, paths))
     write_table(arguments.runs, run_rows(grid, paths))
@@ -82,7 +82,7 @@ def refuse_other_settings(configuration: Configuration) -> int:
     if refused:
         raise UserError(
             f"{len(refused)} results are not what the configuration asks for, and no table is made of them. Run the"
-            " workflow again to make them anew; if another grid shares the folders, name others with the keys resources"
+            " workflow again to remake them; if another grid shares the folders, name others with the keys resources"
             f" and results. {summary(refused)}"
         )
     return len(differing)

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Compare every method with fine-tuning and write the table; returns the files of the runs that were compared."""
     configuration = load(arguments.settings["configuration"])
-    paths = Paths(configuration.resources, configuration.results)
+    paths = Paths.of(configuration)
 
     found: dict[Path, None] = {}
 

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     configuration = load(arguments.settings["configuration"])
     grid, paths, seed = (
         Grid(configuration),
-        Paths(configuration.resources, configuration.results),
+        Paths.of(configuration),
         configuration.seeds[0],
     )
     scores = read_scores(arguments.scores)

@@ -5,7 +5,7 @@
 Compares the settings, the inputs and the checksum that are recorded beside every output with the configuration, with
 the inputs that there are now, and with the file. It changes nothing. The exit status is 0 if nothing differs, else 1.
 Outputs that are not there yet are counted, and so are those that only an earlier version of the code made, which is no
-difference here: the next run makes them anew. Options are those of the command that ran the workflow.
+difference here: the next run remakes them. Options are those of the command that ran the workflow.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"{len(found) - len(differing)} of them were made by an earlier version of the code")
     if differing:
         sys.stdout.flush()
-        raise UserError("run the workflow again with this configuration to make anew what differs")
+        raise UserError("run the workflow again with this configuration to remake what differs")
 
 
 def values(files: list[Path], overrides: list[str]) -> dict[str, Any]:

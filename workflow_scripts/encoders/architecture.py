@@ -33,7 +33,7 @@ def refuse_causal(model: Any) -> None:
 def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], **changes: Any) -> tuple[Any, str]:
     """The model of an older checkpoint, whose names transformers converts, and what it could not load.
 
-    The library makes up at random what it cannot convert, differently in every process. The text names the first such
+    The library initialises what it cannot convert at random, differently in each process. The text names the first such
     tensor; it is empty for a whole checkpoint.
     """
     model, left = found.from_pretrained(

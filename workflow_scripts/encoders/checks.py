@@ -114,7 +114,7 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
     tokenizer = checkpoint.ask(
         load,
         f"{files} cannot be loaded by tokenizers {version('tokenizers')}",
-        "it is damaged, or of a newer version: fetch it again, or write it anew with the versions of"
+        "it is damaged, or of a newer version: fetch it again, or save it again with the versions of"
         " envs/requirements.txt",
     )
     if not tokenizer.is_fast:
@@ -132,7 +132,7 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
     pair = checkpoint.ask(
         lambda: tokenizer("a b", "c", return_offsets_mapping=True)["input_ids"],
         f"the tokenizer of {files} cannot read a text",
-        "write it anew, with a token for what is unknown to it",
+        "save it again, with a token for what is unknown to it",
     )
     if tokenizer.num_special_tokens_to_add(pair=True) == 0:
         raise checkpoint.refusal(

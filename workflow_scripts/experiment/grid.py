@@ -177,6 +177,11 @@ class Paths:
         self.resources = resources
         self.results = results
 
+    @classmethod
+    def of(cls, configuration: Configuration) -> "Paths":
+        """The paths of a configuration."""
+        return cls(configuration.resources, configuration.results)
+
     def encoder(self, encoder: str) -> str:
         """The record of an encoder's folder, written last: name, origin, checksums."""
         return f"{self.resources}/encoders/{encoder}/encoder.json"

@@ -13,11 +13,6 @@ from workflow_scripts.experiment.grid import Grid, Paths
 from workflow_scripts.experiment.names import languages_name
 
 
-def paths_of(configuration: Configuration) -> Paths:
-    """Where the files of a configuration are."""
-    return Paths(configuration.resources, configuration.results)
-
-
 def all_jobs(configuration: Configuration) -> Iterator[Job]:
     """Every job, in an order in which they can run."""
     yield from resource_jobs(configuration)
@@ -28,7 +23,7 @@ def all_jobs(configuration: Configuration) -> Iterator[Job]:
 
 def resource_jobs(configuration: Configuration) -> Iterator[Job]:
     """Encoders, corpora and tokens."""
-    grid, paths = Grid(configuration), paths_of(configuration)
+    grid, paths = Grid(configuration), Paths.of(configuration)
     for encoder in configuration.encoders:
         yield Job("fetch_encoder", (paths.encoder(encoder),), settings.of_encoder(configuration, encoder))
     corpora = list(grid.corpora())
@@ -46,7 +41,7 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
     """Searches, winners, runs, predictions and scores, and the bounds of the scores."""
-    grid, paths = Grid(configuration), paths_of(configuration)
+    grid, paths = Grid(configuration), Paths.of(configuration)
     for _, task, ceilings in grid.bounded(paths):
         yield Job("bound", (ceilings,), settings.of_bounds(task, grid.languages(task)))
     for arm in grid.arms():
@@ -67,7 +62,7 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
 
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
     """Vectors of parallel texts, and what is measured on them."""
-    grid, paths = Grid(configuration), paths_of(configuration)
+    grid, paths = Grid(configuration), Paths.of(configuration)
     groups = (
         [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
     )

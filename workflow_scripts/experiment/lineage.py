@@ -18,8 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256, write_json
+from workflow_scripts.experiment.files import naming, sha256, write_json
 from workflow_scripts.experiment.names import RESOURCES, RESULTS
 
 
@@ -33,7 +32,7 @@ class Lineage:
 
     Args:
         resources, results: the folders of the configuration.
-        checksums: whether to compute the checksum of each file anew; else only its size is compared with its record.
+        checksums: whether to recompute the checksum of each file; otherwise only its size is compared with its record.
     """
 
     def __init__(self, resources: str | None = None, results: str | None = None, checksums: bool = False) -> None:
@@ -104,9 +103,9 @@ def recorded(
     the list that it gets the inputs that it finds by itself.
     """
     outputs = list(outputs)
-    with _naming_records():
-        for output in outputs:
-            record_of(output).unlink(missing_ok=True)
+    for record in map(record_of, outputs):
+        with naming(record):
+            record.unlink(missing_ok=True)
     lineage = Lineage(os.environ.get(RESOURCES), os.environ.get(RESULTS))
     read = lineage.inputs(inputs)
     found: list[Path] = []
@@ -116,13 +115,3 @@ def recorded(
         if output.is_file():
             own = {"bytes": output.stat().st_size, "sha256": sha256(output)}
             write_json(record_of(output), {"step": step, "settings": settings, "inputs": read, **own})
-
-
-@contextlib.contextmanager
-def _naming_records() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename} cannot be deleted ({error.strerror}): give yourself write permission"
-        ) from error

@@ -14,7 +14,7 @@ SHOWN = 8  # differences that a run names; a dry run names all
 
 
 def make_again_what_differs(workflow: Any, dag_class: Any, configuration: Configuration) -> None:
-    """Have Snakemake plan every output anew that differs from what the configuration asks for.
+    """Have Snakemake rerun the job of every output that differs from what the configuration asks for.
 
     Snakemake has no public way to declare an output out of date: `--forcerun` would add it to the targets that were
     typed. So the files join those that Snakemake itself finds incomplete, just before it decides what has to run.

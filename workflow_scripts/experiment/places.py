@@ -56,7 +56,7 @@ def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> No
     """Refuse folders in which files of two kinds would mix. Raises ValueError that names the key.
 
     `results` and `resources` may be the same folder, or one may be in the other, as long as no folder that the workflow
-    makes for one is a folder that it makes for the other, or lies in it.
+    makes for one is the same as, or inside, a folder that it makes for the other.
     """
     of_resources = [_absolute(resources) / name for name in FILLED]
     of_results = [_absolute(results) / name for name in (*encoders, TABLES)]

@@ -379,7 +379,7 @@ def _table_of_task(scores: pd.DataFrame, task: str, ceilings: pd.DataFrame | Non
 
 
 def _ceilings(frame: pd.DataFrame) -> TableFile:
-    """The CSV has every language, the LaTeX the averages: the tables by language have the rest."""
+    """The CSV lists every language; the LaTeX only averages, as the tables by language show the rest."""
     keys = ["task", "encoder", "metric"]
     averages = frame.groupby(keys, as_index=False, sort=False)["value"].mean()
     columns = [
