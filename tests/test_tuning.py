@@ -395,13 +395,26 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert len({frozenset(batch) for batch in batches(1, 1)} & {frozenset(batch) for batch in batches(1, 2)}) == 0
 
 
-def test_a_batch_holds_texts_of_like_lengths():
+def padded(parts: list[np.ndarray]) -> int:
+    """Tokens of the parts, padding included."""
+    return sum(len(part) * int(LENGTHS[part].max()) for part in parts)
+
+
+def test_a_batch_is_a_random_sample_that_splits_into_parts_of_similar_length():
     batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
-    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
-    assert padded < 1.05 * LENGTHS.sum()
-    # Short and long batches take turns: the loss does not drift with the length.
+    parts = [part for batch in batches for part in np.array_split(batch, 4)]
+    assert padded(parts) < 1.05 * LENGTHS.sum() < 0.7 * padded(batches)
+    # A chunk of similar lengths counts as one draw: the mean lengths of batches spread as means of four texts.
     means = np.array([LENGTHS[batch].mean() for batch in batches])
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+    assert means.std() == pytest.approx(LENGTHS.std() / 2, rel=0.2)
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3, "the length drifts in an epoch"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 10, 11])
+def test_batches_of_any_size_have_little_padding_in_their_parts(size):
+    batches = training_batches(LENGTHS, size, seed=1, epoch=1)
+    assert {len(batch) for batch in batches[:-1]} == {size}
+    assert padded([part for batch in batches for part in np.array_split(batch, min(4, len(batch)))]) < 1.15 * LENGTHS.sum()
 
 
 def test_prediction_begins_with_the_longest_texts():

@@ -1,4 +1,4 @@
-"""Batches of features of like length, so that little of the arithmetic goes into padding."""
+"""Batches of features, which split into parts of similar length, so that little of the arithmetic goes into padding."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,12 @@ from workflow_scripts.tasks.tokens import Ragged, Tokens
 
 Batch = dict[str, torch.Tensor]
 
-# Features are shuffled, then sorted by length within blocks of this many batches: batches hold like lengths, yet which
-# features meet in one batch changes from epoch to epoch.
+# A batch consists of this many chunks, drawn at random; the features of a chunk have similar lengths. Batches of one
+# length train worse: their gradients depend on the length (docs/performance.md, "Batches").
+CHUNKS = 4
+
+# Chunks are cut from blocks of this many batches, shuffled anew in every epoch: the larger a block, the less padding;
+# the smaller, the more a feature's neighbours change from epoch to epoch.
 BLOCK = 50
 
 
@@ -43,23 +47,37 @@ def collate(
             arrays[name] = column.padded(chosen, filler, length)
         else:
             arrays[name] = column[chosen].astype(np.int64)
-    return {name: _to_device(array, device) for name, array in arrays.items()}
+    return to_device({name: torch.from_numpy(array) for name, array in arrays.items()}, device)
 
 
-def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device, copied while the device computes."""
+    if device.type == "cpu":
+        return batch
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The features of each batch of an epoch, the same for the same seed and epoch; every feature comes once."""
+    """The features of each batch of an epoch, the shortest first.
+
+    The same seed and epoch give the same batches; every feature comes once. All batches have `batch_size` features, but
+    for the last one.
+    """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    batches: list[np.ndarray] = []
+    size = max(1, batch_size // CHUNKS)
+    chunks: list[np.ndarray] = []
     for block in np.split(order, range(batch_size * BLOCK, len(order), batch_size * BLOCK)):
-        by_length = block[np.argsort(lengths[block], kind="stable")]
-        batches += np.split(by_length, range(batch_size, len(by_length), batch_size))
-    return [batches[index] for index in random.permutation(len(batches))]
+        by_length = _by_length(block, lengths)
+        chunks += np.split(by_length, range(size, len(by_length), size))
+    shuffled = [chunks[index] for index in random.permutation(len(chunks))]
+    shuffled.sort(key=len, reverse=True)  # An incomplete chunk comes last, or later batches would consist of pieces.
+    features = np.concatenate(shuffled)
+    return [_by_length(batch, lengths) for batch in np.split(features, range(batch_size, len(features), batch_size))]
+
+
+def _by_length(features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return features[np.argsort(lengths[features], kind="stable")]
 
 
 def prediction_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
