@@ -414,7 +414,9 @@ def test_a_batch_is_a_random_sample_that_splits_into_parts_of_similar_length():
 def test_batches_of_any_size_have_little_padding_in_their_parts(size):
     batches = training_batches(LENGTHS, size, seed=1, epoch=1)
     assert {len(batch) for batch in batches[:-1]} == {size}
-    assert padded([part for batch in batches for part in np.array_split(batch, min(4, len(batch)))]) < 1.15 * LENGTHS.sum()
+    assert (
+        padded([part for batch in batches for part in np.array_split(batch, min(4, len(batch)))]) < 1.15 * LENGTHS.sum()
+    )
 
 
 def test_prediction_begins_with_the_longest_texts():
