@@ -400,20 +400,20 @@ def padded(parts: list[np.ndarray]) -> int:
     return sum(len(part) * int(LENGTHS[part].max()) for part in parts)
 
 
-def test_a_batch_is_a_random_sample_that_splits_into_parts_of_similar_length():
+def test_a_batch_holds_all_lengths_and_splits_into_parts_of_similar_length():
     batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
     parts = [part for batch in batches for part in np.array_split(batch, 4)]
     assert padded(parts) < 1.05 * LENGTHS.sum() < 0.7 * padded(batches)
-    # A chunk of similar lengths counts as one draw: the mean lengths of batches spread as means of four texts.
-    means = np.array([LENGTHS[batch].mean() for batch in batches])
-    assert means.std() == pytest.approx(LENGTHS.std() / 2, rel=0.2)
+    # The mean length varies no more than that of 32 features drawn one by one.
+    means = np.array([LENGTHS[batch].mean() for batch in batches if len(batch) == 32])
+    assert means.std() < LENGTHS.std() / np.sqrt(32)
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3, "the length drifts in an epoch"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 10, 11])
 def test_batches_of_any_size_have_little_padding_in_their_parts(size):
     batches = training_batches(LENGTHS, size, seed=1, epoch=1)
-    assert {len(batch) for batch in batches[:-1]} == {size}
+    assert [len(batch) for batch in batches].count(size) >= len(LENGTHS) // size
     assert (
         padded([part for batch in batches for part in np.array_split(batch, min(4, len(batch)))]) < 1.15 * LENGTHS.sum()
     )

@@ -1,6 +1,7 @@
 """Batches of features, which split into parts of similar length, so that little of the arithmetic goes into padding."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -9,8 +10,8 @@ from workflow_scripts.tasks.tokens import Ragged, Tokens
 
 Batch = dict[str, torch.Tensor]
 
-# A batch consists of this many chunks, drawn at random; the features of a chunk have similar lengths. Batches of one
-# length train worse: their gradients depend on the length (docs/performance.md, "Batches").
+# A batch consists of this many chunks, one from each quarter of the lengths; the features of a chunk have similar
+# lengths. Batches of one length train worse (docs/performance.md): their gradients depend on the length.
 CHUNKS = 4
 
 # Chunks are cut from blocks of this many batches, shuffled anew in every epoch: the larger a block, the less padding;
@@ -60,20 +61,25 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The features of each batch of an epoch, the shortest first.
 
-    The same seed and epoch give the same batches; every feature comes once. All batches have `batch_size` features, but
-    for the last one.
+    The same seed and epoch give the same batches; every feature comes once. At most one batch, anywhere in the epoch,
+    has fewer than `batch_size` features.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    size = max(1, batch_size // CHUNKS)
-    chunks: list[np.ndarray] = []
+    batches: list[np.ndarray] = []
     for block in np.split(order, range(batch_size * BLOCK, len(order), batch_size * BLOCK)):
-        by_length = _by_length(block, lengths)
-        chunks += np.split(by_length, range(size, len(by_length), size))
-    shuffled = [chunks[index] for index in random.permutation(len(chunks))]
-    shuffled.sort(key=len, reverse=True)  # An incomplete chunk comes last, or later batches would consist of pieces.
-    features = np.concatenate(shuffled)
-    return [_by_length(batch, lengths) for batch in np.split(features, range(batch_size, len(features), batch_size))]
+        features = np.concatenate(_mixed_chunks(_by_length(block, lengths), max(1, batch_size // CHUNKS), random))
+        batches += np.split(features, range(batch_size, len(features), batch_size))
+    return [_by_length(batches[index], lengths) for index in random.permutation(len(batches))]
+
+
+def _mixed_chunks(features: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """The features, sorted by length, in chunks: each run of `CHUNKS` chunks has one from each quarter."""
+    chunks = np.split(features, range(size, len(features), size))
+    quarters = [random.permutation(quarter) for quarter in np.array_split(np.arange(len(chunks)), CHUNKS)]
+    mixed = [chunks[index] for turn in zip_longest(*quarters) for index in turn if index is not None]
+    # An incomplete chunk comes last, or each batch after it would consist of pieces of chunks.
+    return sorted(mixed, key=len, reverse=True)
 
 
 def _by_length(features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
