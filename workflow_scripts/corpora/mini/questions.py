@@ -5,13 +5,15 @@ from random import Random
 from workflow_scripts.corpora.mini.wording import UNSPACED_LANGUAGES, Fillers, Wording
 from workflow_scripts.corpora.schema import Row
 
-# A paragraph tells the fact that is asked about, one of the same relation and this many of others: each holds
-# a wrong answer of the right kind.
-FEWEST_OTHER_FACTS, MOST_OTHER_FACTS = 1, 2
+# Facts of the asked relation in a paragraph, the asked one included, and the fewest and most facts of other relations.
+# A second fact of the same relation holds a wrong answer of the right type: XQuAD's questions need the names as well.
+# TyDiQA's paragraphs are short, so that a few hundred rows teach the task.
+SAME = {"xquad": 2, "tydiqa": 1}
+OTHERS = {"xquad": (1, 2), "tydiqa": (1, 1)}
 
 
 def question_rows(wording: Wording, task: str, count: int) -> list[Row]:
-    """Paragraphs of three or four facts about different people and things, each with a question about one of them."""
+    """Paragraphs of two to four facts about different people and things, each with a question about one of them."""
     random = Random(f"{task}/{wording.split}")
     plan, words = wording.plan[task], wording.words[task]
     seen: set[str] = set()
@@ -19,9 +21,9 @@ def question_rows(wording: Wording, task: str, count: int) -> list[Row]:
     while len(rows) < count:
         asked = random.choice(list(plan))
         others = [name for name in plan if name != asked]
-        told = [asked, asked, *random.sample(others, random.randint(FEWEST_OTHER_FACTS, MOST_OTHER_FACTS))]
+        relations = [asked] * SAME[task] + random.sample(others, random.randint(*OTHERS[task]))
         taken: set[str] = set()
-        facts = [_draw_fact(wording, task, relation, random, taken) for relation in told]
+        facts = [_draw_fact(wording, task, relation, random, taken) for relation in relations]
         fillers = facts[0][1]
         number = random.randrange(len(plan[asked]["asked"]))
         order = random.sample(range(len(facts)), len(facts))
