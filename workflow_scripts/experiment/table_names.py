@@ -1,8 +1,9 @@
 """Which tables the report of a configuration has: the rule that declares them and the step that writes them agree."""
 
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.experiment.configuration import Configuration, HubEncoder
+from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Grid
+from workflow_scripts.experiment.sections import HubEncoder
 
 # The paper's checkpoint (section 3.2) on the Hugging Face Hub, under its name of today and that of the paper's time.
 REPOSITORIES = ("FacebookAI/xlm-roberta-large", "xlm-roberta-large")
