@@ -71,9 +71,7 @@ def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> No
     for one in of_resources:
         for other in of_results:
             if one.is_relative_to(other) or other.is_relative_to(one):
-                raise ValueError(
-                    f"results: {other} would overlap with {one} of the key resources; choose another folder"
-                )
+                raise ValueError(f"results: {other} overlaps with {one} of the key resources; choose another folder")
 
 
 def _absolute(place: str) -> Path:
