@@ -5,7 +5,12 @@ The string below a key is its description. `experiment/reference.py` turns these
 so rewording one reruns nothing.
 """
 
+import ast
 import contextlib
+import itertools
+import sys
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -60,16 +65,40 @@ PositiveNumber = Annotated[float, Field(gt=0), NUMERIC]
 NonNegativeNumber = Annotated[float, Field(ge=0), NUMERIC]
 Fraction = Annotated[float, Field(ge=0, lt=1), NUMERIC]
 Text = Annotated[str, Field(min_length=1)]
-Path = Annotated[Text, Field(json_schema_extra={"format": "path"})]
-InputPath = Annotated[Path, AfterValidator(places.expanded)]
-OutputFolder = Annotated[Path, AfterValidator(places.folder)]
+PathText = Annotated[Text, Field(json_schema_extra={"format": "path"})]
+InputPath = Annotated[PathText, AfterValidator(places.expanded)]
+OutputFolder = Annotated[PathText, AfterValidator(places.folder)]
 EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Section(BaseModel):
     """A section that accepts no other keys than its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the string below each key its description, before pydantic builds the section.
+
+        pydantic's own `use_attribute_docstrings` does the same, but took 52 ms of every start instead of 4.
+        """
+        for key, description in _attribute_docstrings(cls.__module__).get(cls.__name__, {}).items():
+            cls.model_fields[key].description = description
+
+
+@cache
+def _attribute_docstrings(module: str) -> dict[str, dict[str, str]]:
+    """The string below each attribute of each class of a module."""
+    file = sys.modules[module].__file__
+    assert file is not None
+    found: dict[str, dict[str, str]] = {}
+    for statement in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ClassDef):
+            for attribute, string in itertools.pairwise(statement.body):
+                match attribute, string:
+                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                        found.setdefault(statement.name, {})[name] = " ".join(text.split())
+    return found
 
 
 # encoders
