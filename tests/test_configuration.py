@@ -94,7 +94,7 @@ TRAINING_KEYS = (
     " lora_rank, lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection,"
     " prompt_std, schedule, sentence_vector, warmup, weight_decay"
 )
-METHOD_KEYS = TRAINING_KEYS.replace("micro_batch_size,", "micro_batch_size, module,")
+PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
 SECTION = "it must be a section with keys of its own"
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -102,12 +102,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
     ({"training.epoch": 3}, "training.epoch: unknown key; did you mean 'epochs'?"),
     ({"training.zzz": 3}, f"training.zzz: unknown key; allowed: {TRAINING_KEYS}"),
-    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {METHOD_KEYS}"),
+    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {PROMPT_KEYS}"),
     ({"tasks.xnli.lenguages": ["en"]}, "tasks.xnli.lenguages: unknown key; did you mean 'languages'?"),
     ({"tasks.xnli.training.epochz": 1}, "tasks.xnli.training.epochz: unknown key; did you mean 'epochs'?"),
     (
         {"tasks.xnli.methods.prompt_tuning.epochz": 1},
         "tasks.xnli.methods.prompt_tuning.epochz: unknown key; did you mean 'epochs'?",
+    ),
+    (
+        {"tasks.xnli.zzz": 1},
+        "tasks.xnli.zzz: unknown key; allowed: languages, limits, max_length, methods, training, validation",
     ),
     ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
     ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),

@@ -145,7 +145,7 @@ class Configuration(Section):
         languages = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
         _refuse_unknown(section.languages, languages, f"{where}.languages")
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
-        foreign = {key for other, keys in KIND_KEYS.items() if other != kind for key in keys}
+        foreign = _foreign_keys(["tasks", task])
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
         sections += [(f"{where}.methods.{method}", changes) for method, changes in section.methods.items()]
         for place, changes in sections:
@@ -156,7 +156,7 @@ class Configuration(Section):
             )
 
     def method(self, name: str) -> Method:
-        """The catalogue's entry of a method. A user's own method trains without a search partner and has no prompts."""
+        """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""
         return METHODS.get(name) or Method(name, name.replace("_", " ").capitalize())
 
     def _sections_of_methods(self) -> list[tuple[str, Training]]:
@@ -269,8 +269,19 @@ def _keys_beside(path: list[str], source: str) -> list[str]:
         parts = section.split(".") if section else []
         if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
             chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(source)]
-            return sorted({name for model in chosen or models for name in model.model_fields})
+            return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
+
+
+def _foreign_keys(path: list[str]) -> set[str]:
+    """The keys of other methods and kinds of task, which the section of a method or task in `path` does not have."""
+    foreign: set[str] = set()
+    if "methods" in path[:-1]:
+        method = METHODS.get(path[-2])
+        foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
+    if path[0] == "tasks" and path[1] in TASKS:
+        foreign |= {key for kind, keys in KIND_KEYS.items() if kind != TASKS[path[1]].kind for key in keys}
+    return foreign
 
 
 def _nearest(name: str, known: Any) -> str:
