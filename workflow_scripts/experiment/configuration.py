@@ -44,6 +44,7 @@ from workflow_scripts.experiment.sections import (
     about,
 )
 
+METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
 
 
@@ -119,7 +120,7 @@ class Configuration(Section):
                 raise ValueError(f"{where}: {name} is a built-in method; choose another name")
             elif name == UNTUNED:
                 raise ValueError(f"methods: {name!r} is the name of the encoder before tuning; choose another name")
-            elif not re.fullmatch("[a-z_]+", name):
+            elif not re.fullmatch(METHOD_NAME, name):
                 raise ValueError(f"methods: {name!r} must consist of lowercase letters and underscores")
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
                 raise ValueError(f"{where}: found {section.module!r}; it must be an existing Python file")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from workflow_scripts.experiment.catalogue import KIND_KEYS, METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Task
-from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.configuration import METHOD_NAME, Configuration
 from workflow_scripts.experiment.sections import Training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,6 @@ PAGE_FILE = ROOT / "docs" / "configuration.md"
 Json = dict[str, Any]
 
 COMMON = [key for key in Training.model_fields if key not in METHOD_KEYS]  # the keys of all methods
-METHOD_NAME = "^[a-z_]+$"
 
 
 # The JSON Schema
@@ -57,7 +56,7 @@ def _tidy(schema: Any) -> Any:
         return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {}
+    result: Json = {}
     for key, value in schema.items():
         if key in ("properties", "$defs", "patternProperties"):
             result[key] = {name: _tidy(item) for name, item in value.items()}
@@ -85,7 +84,7 @@ def _methods(own: str, forbidden: Iterable[str] = ()) -> Json:
     """A section for each built-in method, and those of a definition for the user's own methods."""
     sections = {name: _without(name, forbidden) for name in METHODS}
     return {
-        "propertyNames": {"pattern": METHOD_NAME},
+        "propertyNames": {"pattern": f"^{METHOD_NAME}$"},
         "properties": sections,
         "additionalProperties": _without(own, forbidden),
     }
@@ -106,11 +105,9 @@ def _task(task: Task, keys: Json) -> Json:
     section = _subset("TaskSection", [key for key in keys if key not in foreign], f"{task.title}.", ["languages"])
     section["properties"] |= {
         "languages": keys["languages"] | {"items": {"enum": languages}},
-        "training": keys["training"] | _without("Training", forbidden),
+        "training": {"description": keys["training"]["description"], **_without("Training", forbidden)},
         "methods": {"type": "object", **keys["methods"], **_methods("common", forbidden)},
     }
-    if forbidden:
-        del section["properties"]["training"]["$ref"]
     return section
 
 
@@ -306,8 +303,8 @@ def _type(schema: Json) -> str:
             return "one of " + ", ".join(f"`{value}`" for value in values)
         case {"anyOf": alternatives}:
             return "; or ".join(map(_type, alternatives))
-        case {"type": "array", "items": {"type": name, **bounds}}:
-            return _bounded(f"list of {name}s", bounds, each="each ")
+        case {"type": "array", "items": items}:
+            return _bounded(f"list of {items['type']}s", items, each="each ")
         case {"type": "object"}:
             return "section"
         case {"type": "null"}:
