@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify test lint bench compare-trainer rehearsal coverage graph clean
+.PHONY: help run plan explain verify test lint bench compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -76,6 +76,9 @@ graph: .venv/ready-to-run ## draw report/rulegraph.svg from the workflow itself 
 		graph=$$($(IN_VENV) snakemake --rulegraph dot --directory "$$folder") && \
 		printf '%s\n' "$$graph" | dot -Tsvg -o report/rulegraph.svg
 	@echo "Drew report/rulegraph.svg"
+
+reference: .venv/ready-to-run ## write docs/configuration.md and config.schema.json from the configuration's models
+	@$(IN_VENV) python -m workflow_scripts.experiment.reference
 
 clean: ## remove results and logs; keep .venv and resources
 	@for folder in results logs; do \

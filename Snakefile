@@ -21,7 +21,7 @@ HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
 # Before any other import of this project: a file that hides one of their packages would end them in a traceback.
-from workflow_scripts.experiment.environment import prepare, check_project_folder, refuse_read_only
+from workflow_scripts.experiment.environment import prepare, check_project_folder, check_writable
 from workflow_scripts.experiment.errors import UserError
 
 try:
@@ -33,7 +33,7 @@ from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
-from workflow_scripts.experiment.made_again import make_again_what_differs
+from workflow_scripts.experiment.outdated import rerun_outdated
 from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
 from workflow_scripts.experiment.repositories import REVISIONS
 from workflow_scripts.experiment.resource_names import keep_names
@@ -41,13 +41,13 @@ from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.files import read_json
 from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.experiment.working_folder import (
-    be_the_only_one,
+    lock_working_folder,
     cancel_jobs,
-    clear_locks_of_the_dead,
+    remove_stale_locks,
     require_slurm,
 )
 
-# A configuration file named on the command line stands by itself; config.yaml is the quick start.
+# --configfile replaces config.yaml, the quick start.
 if not workflow.overwrite_configfiles:
 
     configfile: f"{HERE}/config.yaml"
@@ -55,7 +55,7 @@ if not workflow.overwrite_configfiles:
 
 try:
     CONFIGURATION = load(config)
-    refuse_read_only(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
+    check_writable(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -71,14 +71,14 @@ prepare(
 )
 keep_names(workflow.resource_settings.default_resources, workflow.resource_settings.overwrite_resources)
 if workflow.is_main_process:
-    clear_locks_of_the_dead(Path(".snakemake"))
-    make_again_what_differs(workflow, DAG, CONFIGURATION)
+    remove_stale_locks(Path(".snakemake"))
+    rerun_outdated(workflow, DAG, CONFIGURATION)
 
 
 onstart:
     share_one_timer(workflow.scheduler)
     try:
-        be_the_only_one(Path(".snakemake"))
+        lock_working_folder(Path(".snakemake"))
         if workflow.executor_plugin.name == "slurm":
             require_slurm()
         cancel_jobs(Path.cwd())

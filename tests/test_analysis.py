@@ -378,7 +378,7 @@ def test_an_edit_that_was_taken_back_finds_the_vectors_of_before_the_edit(place)
     after = read_records([record], COMPARED)
     assert len(after.ids) == 20 and after.ids == before.ids
     (record.parent / "en+de/de.safetensors").write_bytes((record.parent / "en/en.safetensors").read_bytes())
-    with pytest.raises(UserError, match=r"en\+de/de.safetensors is not the file that .*en\+de.json tells of: delete"):
+    with pytest.raises(UserError, match=r"en\+de/de.safetensors does not have the checksum in .*en\+de.json: delete"):
         read_records([record], COMPARED)
 
 

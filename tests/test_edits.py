@@ -250,10 +250,8 @@ def test_choosing_one_task_on_its_test_set_fetches_no_test_set_and_trains_that_t
         {"threads": 2},
         {"training.keep": "best_metric"},
         {"training.decay": 0.5},
-        {"tasks.pawsx.stride": 32},
-        {"tasks.pawsx.labelled_subword": "first_visible"},
     ],
-    ids=["threads", "a default written out", "decay without its schedule", "stride without windows", "no tagging"],
+    ids=["threads", "a default written out", "decay without its schedule"],
 )
 def test_a_key_that_changes_no_number_runs_only_the_reports_record_of_the_configuration(grid, edit):
     assert grid.planned(edit) == jobs(*SUMS)

@@ -189,7 +189,7 @@ def test_a_full_disk_is_named_and_with_room_it_goes_on(grid, finished_grid, disk
         outcome = grid.run()
         assert outcome.returncode == 1
         (line,) = errors(outcome)
-        assert re.search(rf"{named}.* cannot be written, the disk is full: make room there, then run", line)
+        assert re.search(rf"{named}.* cannot be written, the disk is full: free some space, then run", line)
         assert "Traceback" not in outcome.stdout
         gone = {name for name in good if name not in grid.files()}
         assert all("seed-42" in name for name in gone)
@@ -204,7 +204,7 @@ def test_a_read_only_results_folder_is_named_and_stays_as_it_was(grid, finished_
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         outcome = grid.run()
         assert outcome.returncode == 1
-        assert f"{folder} cannot be written: give yourself the right to it, or name another folder" in outcome.stdout
+        assert f"{folder} is not writable: change its permissions, or choose another folder" in outcome.stdout
         assert "Traceback" not in outcome.stdout
         assert grid.files() == before
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
@@ -281,7 +281,7 @@ def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_work
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
     outcome, told = grid.run(), []
-    made_again = f"  {damaged}: it was changed after it was made" in outcome.stdout
+    made_again = f"  {damaged}: the file has changed since it was written" in outcome.stdout
     while outcome.returncode and len(told) < 2:
         (line,) = errors(outcome)
         assert "Traceback" not in outcome.stdout
@@ -296,7 +296,7 @@ def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_work
 def test_a_damaged_winner_of_the_search_is_chosen_again(grid, finished_grid):
     cut(grid.folder / ARM / "selected.json")
     outcome = ends_well(grid, finished_grid)
-    assert f"  {ARM}/selected.json: it was changed after it was made" in outcome.stdout
+    assert f"  {ARM}/selected.json: the file has changed since it was written" in outcome.stdout
 
 
 # Packages and memory

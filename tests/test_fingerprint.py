@@ -57,6 +57,13 @@ STEP = '''"""The step."""
 from workflow_scripts.room.near import near
 
 
+class Options:
+    """The options."""
+
+    size: int = 3
+    """How large it is."""
+
+
 def main(number: int) -> int:
     """Add."""
     return number + near(1)
@@ -90,11 +97,16 @@ def small(tmp_path: Path) -> Path:
         ('    """Add."""', '    """Add one number to another."""'),
         ('    """Add."""\n', ""),
         ('"""The step."""\n', ""),
+        ('"""How large it is."""', '"""The size, in metres."""'),
+        ('    """How large it is."""\n', ""),
         ("number + near(1)", "(number  +  near( 1 ))"),
         ("    return number + near(1)", "    return (\n        number\n        + near(1)\n    )"),
-        ("\n\n\n", "\n"),
+        ("\n\n\ndef", "\ndef"),
     ],
-    ids=["comment", "docstring", "docstring gone", "module docstring gone", "spaces", "line breaks", "blank lines"],
+    ids=[
+        *("comment", "docstring", "docstring gone", "module docstring gone"),
+        *("attribute docstring", "attribute docstring gone", "spaces", "line breaks", "blank lines"),
+    ],
 )
 def test_what_changes_no_meaning_changes_nothing(small, old, new):
     before = fingerprint(small, "step")
@@ -117,6 +129,7 @@ def test_touching_changes_nothing(small):
         ("step.py", "near(1)", "near(1.0)"),
         ("step.py", "near(1)", "near(True)"),
         ("step.py", "number: int", "amount: int"),
+        ("step.py", "size: int = 3", "size: int = 4"),
         ("room/near.py", "return far.f(x)", "return far.f(-x)"),
         ("room/far.py", "x * 2", "x * 3"),
         ("room/__init__.py", "'room'", "'rooms'"),
@@ -129,6 +142,7 @@ def test_touching_changes_nothing(small):
         "type",
         "truth",
         "name",
+        "attribute",
         "imported",
         "imported in turn",
         "a package",

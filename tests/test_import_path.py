@@ -72,7 +72,7 @@ def test_a_file_in_the_projects_folder_that_hides_a_package_is_refused_in_one_li
     hiding.write_text(MINE)
     outcome = select(tmp_path, checkout=checkout)
     assert outcome.returncode == 1
-    assert f"{hiding} hides the Python package pydantic from this workflow: rename it" in outcome.stdout
+    assert f"{hiding} shadows the Python package pydantic: rename it" in outcome.stdout
     assert "Traceback" not in outcome.stdout and not (tmp_path / SELECTED).exists()
 
 
@@ -84,7 +84,7 @@ def test_scripts_of_the_users_own_are_left_alone_unless_they_hide_a_package(tmp_
     check_project_folder(tmp_path)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
-    with pytest.raises(UserError, match=f"hides the Python package {package}"):
+    with pytest.raises(UserError, match=f"shadows the Python package {package}"):
         check_project_folder(tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_the_profile_for_slurm_is_refused_where_there_is_no_slurm(tmp_path, tiny
     words = [SNAKEMAKE, "--profile", "slurm", "--directory", str(tmp_path), "--configfile", str(configuration)]
     outcome = subprocess.run(words, cwd=ROOT, env={"PATH": str(programs)}, capture_output=True, text=True, timeout=100)
     assert outcome.returncode == 1
-    assert "there is no sbatch here: --profile slurm is for a login node of a SLURM cluster" in outcome.stderr
+    assert "sbatch was not found: use --profile slurm on a login node of a SLURM cluster" in outcome.stderr
     assert not (tmp_path / "resources").exists()
 
 
@@ -77,7 +77,7 @@ def test_a_second_snakemake_is_refused_though_it_writes_other_files(tmp_path, ti
     told = first.communicate()[0].decode()
     assert first.returncode == 0, told
     assert second.returncode == 1
-    assert f"another Snakemake is at work in {tmp_path / 'work'}: wait for its end" in second.stdout
+    assert f"another Snakemake is running in {tmp_path / 'work'}: wait until it ends" in second.stdout
     assert planned.returncode == 0, planned.stdout
     assert not list(tmp_path.glob("work/xnli/*"))
 

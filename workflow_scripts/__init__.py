@@ -2,8 +2,8 @@
 
 import sys
 
-from workflow_scripts.experiment.faults import say_missing_package
+from workflow_scripts.experiment.faults import report_missing_package
 
 # A step's own imports run before the step: what they lack, the interpreter has to tell.
 if sys.excepthook is sys.__excepthook__:
-    sys.excepthook = say_missing_package
+    sys.excepthook = report_missing_package

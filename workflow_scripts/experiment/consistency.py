@@ -1,10 +1,9 @@
-"""Whether what was made is what the configuration asks for now.
+"""Compares output files with the configuration, by their lineage records (`experiment/lineage.py`).
 
-Snakemake keeps the settings of each job in `.snakemake`. But that folder gets lost, does not travel with copied
-results, knows nothing of another working folder that shares `resources`, and is overruled by `--touch` and
-`--rerun-triggers mtime`. So whatever reads outputs of other steps compares their lineage (`experiment/lineage.py`) with
-the configuration: the Snakefile, which has Snakemake make again what differs (`experiment/made_again.py`); `collect`,
-which makes no table of results that differ; and `verify`, for people.
+Snakemake stores the settings of each job in `.snakemake`. But this folder can be lost, is not copied along with
+results, does not see another working folder that shares `resources`, and is overridden by `--touch` and
+`--rerun-triggers mtime`. Three users compare the records: the Snakefile, which reruns the jobs of outdated outputs
+(`experiment/outdated.py`); `collect`, which refuses to put outdated results into a table; and `verify`, for people.
 """
 
 import json
@@ -15,17 +14,17 @@ from typing import Any
 
 from workflow_scripts.experiment.lineage import Lineage
 
-CODE = "code"  # the key of settings that holds the fingerprint of the step's code
+CODE = "code"  # the key of the settings with the fingerprint of the step's code
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one job of the grid makes, and from which settings.
+    """One job of the grid.
 
     Attributes:
-        step: the rule's name, which is the step's module.
-        outputs: the files that the step declares.
-        settings: what the configuration asks for now.
+        step: the name of its rule and of its step's module.
+        outputs: the files that its rule declares.
+        settings: its settings according to the configuration.
     """
 
     step: str
@@ -35,12 +34,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Difference:
-    """An output that is there and is not what the configuration asks for.
+    """An existing output that does not match the configuration.
 
     Attributes:
         output: the file.
-        reason: what differs, for a reader.
-        only_code: whether nothing but the code of its step has changed since.
+        reason: what differs, as text.
+        only_code: whether only the code of its step has changed.
     """
 
     output: str
@@ -52,13 +51,13 @@ class Difference:
 
 
 def summary(differences: Sequence[Difference], shown: int = 5) -> str:
-    """The first differences, one after the other, and how many more there are."""
+    """The first differences, and the number of further ones, on one line."""
     more = len(differences) - shown
     return "; ".join(map(str, differences[:shown])) + (f"; and {more} more" if more > 0 else "")
 
 
 def differences(lineage: Lineage, jobs: Iterable[Job]) -> Iterator[Difference]:
-    """Every output of the jobs that exists and is not what its job would make now, at most one reason each."""
+    """Every existing output of the jobs that its job would write differently now, with one reason each."""
     for job in jobs:
         asked = json.loads(json.dumps(job.settings))
         for output in job.outputs:
@@ -66,19 +65,19 @@ def differences(lineage: Lineage, jobs: Iterable[Job]) -> Iterator[Difference]:
                 continue
             record = lineage.record(output)
             if record is None:
-                yield Difference(output, "nothing beside it records the settings that it was made with")
+                yield Difference(output, "it has no record of its settings")
             elif record["bytes"] != size or (lineage.checksums and lineage.digest(output) != record["sha256"]):
-                yield Difference(output, "it was changed after it was made")
+                yield Difference(output, "the file has changed since it was written")
             elif changed := list(changes(record["settings"], asked)):
                 yield Difference(output, "; ".join(changed))
             elif other := _other_inputs(lineage, record):
-                yield Difference(output, f"it was made from another {', '.join(other)} than there is now")
+                yield Difference(output, f"its input has changed: {', '.join(other)}")
             elif record["settings"].get(CODE) != asked.get(CODE):
                 yield Difference(output, "the code of its step has changed", only_code=True)
 
 
 def _other_inputs(lineage: Lineage, record: dict[str, Any]) -> list[str]:
-    """The inputs of an output that exist and are no longer what it was made from."""
+    """The inputs of an output that exist and whose content differs from the record."""
     files = {lineage.located(name): digest for name, digest in record["inputs"].items()}
     return [file for file, digest in files.items() if lineage.digest(file) not in (digest, None)]
 
@@ -91,10 +90,7 @@ def _size(output: str) -> int | None:
 
 
 def changes(made: Any, asked: Any, key: str = "") -> Iterator[str]:
-    """What differs between two settings, a line each, such as `epochs is 1, the configuration asks for 5`.
-
-    The fingerprint of the code is passed over.
-    """
+    """The differences between two settings, such as `epochs was 1, now 5`, except for the code's fingerprint."""
     if isinstance(made, dict) and isinstance(asked, dict):
         for name in sorted(made.keys() | asked.keys()):
             if name != CODE:

@@ -1,4 +1,4 @@
-"""The environment of every step's process."""
+"""The environment variables of every step's process, and checks of the folders that the workflow uses."""
 
 import importlib.machinery
 import importlib.metadata
@@ -12,7 +12,7 @@ from workflow_scripts.experiment.names import DROPPED, RESOURCES, RESULTS, SNAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
-OURS = ("workflow_scripts", "benchmarks", "tests")  # the packages in the project's folder
+PROJECT_PACKAGES = ("workflow_scripts", "benchmarks", "tests")
 
 
 def prepare(
@@ -22,17 +22,17 @@ def prepare(
     dropped: Iterable[str] = (),
     own_environments: bool = False,
 ) -> None:
-    """Set up the environment variables of all steps, so that each finds this project's modules and their packages.
+    """Set the environment variables with which steps import this project's modules and their packages.
 
-    A step imports nothing from its working folder: a `datasets.py` there would hide the package of that name, and
-    another checkout's modules would run under the fingerprints of this one. Only the rules that fetch may go online;
-    the others switch the hub off themselves.
+    Steps import nothing from the working folder: a `datasets.py` there would shadow the package of that name, and the
+    modules of another checkout would run with the fingerprints of this one. Only the rules that fetch may go online;
+    the others set HF_HUB_OFFLINE themselves.
 
     Args:
         root: the project's folder.
         resources, results: the folders of the configuration.
         dropped: the methods whose weights are not kept.
-        own_environments: steps run in environments that Snakemake makes (`--sdm conda`), not in the one that runs it.
+        own_environments: steps run in environments that Snakemake creates (`--sdm conda`), not in Snakemake's own.
     """
     os.environ[DROPPED] = " ".join(dropped)
     os.environ[RESOURCES], os.environ[RESULTS] = resources, results
@@ -49,9 +49,9 @@ def prepare(
 
 
 def _further_paths(root: Path) -> list[str]:
-    """The user's PYTHONPATH without `root` and relative entries.
+    """The user's PYTHONPATH without `root` and without relative entries.
 
-    `export PYTHONPATH=$PYTHONPATH:/x` leaves an empty entry where the variable was unset, which Python reads as the
+    If the variable was unset, `export PYTHONPATH=$PYTHONPATH:/x` leaves an empty entry, which Python takes as the
     working folder.
     """
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -59,44 +59,44 @@ def _further_paths(root: Path) -> list[str]:
 
 
 def check_project_folder(root: Path) -> None:
-    """Refuse what keeps steps from importing this project or its packages. Raises UserError.
+    """Check that steps can import this project and its packages. Raises UserError.
 
-    A file in the project's folder can hide a package, since that folder comes first on the import path.
+    The project's folder comes first on the import path, so a file in it can shadow a package.
     """
     if set(str(root)) & set(":{}"):
-        raise UserError(f"{root}, the folder of this workflow, must not have a colon or braces in its path: move it")
+        raise UserError(f"{root}, the workflow's own folder, must not have a colon or braces in its path: move it")
     others = [path for path in sys.path if path and Path(path).resolve() != root.resolve()]
     for file in sorted(root.iterdir()):
         name, is_module = file.stem, file.suffix == ".py" or (file / "__init__.py").is_file()
-        if not is_module or name in OURS:
+        if not is_module or name in PROJECT_PACKAGES:
             continue
         if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
-            raise UserError(f"{file} hides the Python package {name} from this workflow: rename it or move it away")
+            raise UserError(f"{file} shadows the Python package {name}: rename it or move it elsewhere")
 
 
 def tunables() -> str:
-    """The settings of glibc in a step: no cache of small blocks, besides what the user sets.
+    """The value of GLIBC_TUNABLES: the user's own, and no per-thread cache of small blocks.
 
-    A cache for each thread fragments the heap: without it prompt tuning took 808 MiB instead of 875 and fine-tuning
-    1,650 instead of 1,800, in the same time. Other C libraries ignore the variable.
+    These caches fragment the heap. Without them prompt tuning took 808 MiB instead of 875, and fine-tuning 1,650
+    instead of 1,800, in the same time. Other C libraries ignore the variable.
     """
     return ":".join(filter(None, ["glibc.malloc.tcache_count=0", os.environ.get(TUNABLES)]))
 
 
-def refuse_read_only(resources: Path, results: Path) -> None:
-    """Refuse a folder that cannot be written or made. Snakemake's own message would name an output but no remedy.
+def check_writable(resources: Path, results: Path) -> None:
+    """Check that every folder of the workflow can be created and written.
 
-    Raises UserError.
+    Snakemake's own message would name an output file, but no remedy. Raises UserError.
     """
-    for folder, way_out in (
-        (Path(), "start in another folder with --directory"),
-        (Path(".snakemake"), "start in another folder with --directory"),
-        (Path("logs"), "start in another folder with --directory"),
-        (resources, "name another folder with the key resources"),
-        (results, "name another folder with the key results"),
+    for folder, remedy in (
+        (Path(), "choose another working folder with --directory"),
+        (Path(".snakemake"), "choose another working folder with --directory"),
+        (Path("logs"), "choose another working folder with --directory"),
+        (resources, "choose another folder with the key resources"),
+        (results, "choose another folder with the key results"),
     ):
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
-            raise UserError(f"{nearest.absolute()} is a file and not a folder: {way_out}")
+            raise UserError(f"{nearest.absolute()} is a file, not a folder: {remedy}")
         if not os.access(nearest, os.W_OK):
-            raise UserError(f"{nearest.absolute()} cannot be written: give yourself the right to it, or {way_out}")
+            raise UserError(f"{nearest.absolute()} is not writable: change its permissions, or {remedy}")

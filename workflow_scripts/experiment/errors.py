@@ -1,13 +1,13 @@
-"""The one exception that a user is meant to see."""
+"""The exceptions that end a step with a message for the user."""
 
 from workflow_scripts.experiment.visible import visible
 
 
 class UserError(Exception):
-    """Something that the user can mend: the message is one line that names the key, file or row and the way out.
+    """An error that the user can fix: its message is one line that names the key, file or row, and the remedy.
 
-    A step prints it without a traceback and exits with status 1; any other exception is a defect of ours. What the
-    message quotes of data may hold any character: control characters are shown as escapes.
+    A step prints it without a traceback and exits with status 1. Any other exception is a bug in this project. Text
+    that the message quotes from data may contain any character: control characters appear as escapes.
     """
 
     def __str__(self) -> str:
@@ -15,6 +15,6 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error)
-    """The step was asked to stop (SIGTERM, Ctrl-C) and has saved where it stood; it ends with a status of its own."""
+    """The step received SIGTERM or Ctrl-C and has saved a checkpoint; it exits with a status of its own."""
 
     status = 75  # EX_TEMPFAIL of sysexits.h: try again

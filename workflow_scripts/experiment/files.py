@@ -14,7 +14,7 @@ from workflow_scripts.experiment.faults import explain
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name `path` in the error if the machine refuses to write it within the block. Raises UserError."""
+    """Name `path` in the error if the machine cannot write it within the block. Raises UserError."""
     try:
         yield
     except UserError:
@@ -28,9 +28,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed to `path` when the block succeeds: a reader never sees half a file.
+    """Write a file atomically: yields a temporary path, which is renamed to `path` when the block succeeds.
 
-    Raises UserError that names `path` when the machine does not let it be written.
+    A reader never sees half a file. Raises UserError that names `path` if the machine cannot write it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming(path):
@@ -50,13 +50,13 @@ def sha256(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs: sorted keys, indented, Unicode as it is."""
+    """Write JSON that people can read, too: sorted keys, indented, Unicode without escapes."""
     with written(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises UserError that names the file when it is missing or damaged."""
+    """Read JSON. Raises UserError that names the file if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What the code of a step means, as a short hash: an edit that changes it reruns the step, and no other does.
+"""A short hash of what a step's code does: the step reruns after an edit that changes the hash, and only then.
 
-The hash covers a step's module and everything of this project that it imports, directly or not. Comments, layout and
-docstrings do not count, nor do modification times: a checkout of another branch and back reruns nothing. Snakemake
-itself sees neither (a changed helper module never triggers a rerun, a touched script does).
+The hash covers the step's module and every module of this project that it imports, directly or indirectly. Comments,
+layout, docstrings and modification times do not count: a checkout of another branch and back reruns nothing. Snakemake
+itself cannot do this (a changed helper module never triggers a rerun, a touched script does).
 """
 
 import ast
@@ -14,18 +14,20 @@ PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = ".py"  # of a module that is named by its file
 METRICS = "evaluation.metrics"  # read by training and by scoring
-# Data files that a step reads beside its modules.
+# Of a package's files, those that its modules read as data.
 DATA_SUFFIXES = {".yaml", ".tsv", ".csv"}
 
 
 @cache
 def fingerprint(*modules: str, without: str | None = None) -> str:
-    """Twelve hex digits for the meaning of `workflow_scripts/MODULE.py` of each module, and of what they import.
+    """Twelve hexadecimal digits for the code of some modules and of all that they import.
 
-    Names are relative to the package: `train`, `tasks.tagging`. A module that a step loads by name, such as a tuning
-    method, is named beside the step; one of the user's own by its file, `my/method.py`, whose imports of this project
-    count as well. `without`: a module whose edits do not count. Raises FileNotFoundError for a module that does not
-    exist.
+    Args:
+        modules: names relative to the package, such as `train` or `tasks.tagging`, or the path of a user's own Python
+            file, such as `my/method.py`. A module that a step loads by name at run time must be listed here.
+        without: a module whose edits do not count, and neither do those of modules that it alone imports.
+
+    Raises FileNotFoundError for a module that does not exist.
     """
     digest = hashlib.sha256()
     left_out = f"{PACKAGE}.{without}"
@@ -41,7 +43,7 @@ def fingerprint(*modules: str, without: str | None = None) -> str:
 
 
 def _reached(start: str, left_out: str = "") -> set[str]:
-    """The modules of this project that `start` imports, itself included; not `left_out`, nor what it alone imports."""
+    """`start` and the modules of this project that it imports, except `left_out` and what that alone imports."""
     reached: set[str] = set()
     waiting = [start]
     while waiting:
@@ -55,7 +57,7 @@ def _reached(start: str, left_out: str = "") -> set[str]:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module of this project or of a named file, or None for any other name."""
+    """The source file of a module of this project, or the named file; None for any other name."""
     if module.endswith(SUFFIX):
         return Path(module) if Path(module).is_file() else None
     if module != PACKAGE and not module.startswith(PACKAGE + "."):
@@ -89,7 +91,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _meaning(module: str) -> str:
-    """A hash of a module's syntax tree without docstrings, and of a package's data files."""
+    """A hash of a module's syntax tree without docstrings; for a package also of its data files."""
     digest = hashlib.sha256(_plain(_tree(module)).encode())
     file = _file(module)
     if file is not None and file.name == "__init__.py":
@@ -99,7 +101,7 @@ def _meaning(module: str) -> str:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """The data files of a package: in its folder and below, but not in the packages below."""
+    """The data files in a package's folder and its subfolders, except in subpackages."""
     found: list[Path] = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not (entry / "__init__.py").exists():
@@ -110,15 +112,15 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _plain(node: object) -> str:
-    """The syntax tree as text, the same on every version of Python.
+    """The syntax tree without docstrings, as text that is the same in every version of Python.
 
-    `ast.dump` differs between versions in the empty fields that it shows; this leaves all of them out.
+    `ast.dump` shows other empty fields in other versions; this omits all of them.
     """
     if isinstance(node, ast.AST):
         fields = []
         for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(value, list) and _is_docstring(node, value):
-                value = value[1:]
+            if isinstance(value, list):
+                value = [item for item in value if not _is_docstring(item)]
             if value is not None and value != []:
                 fields.append(f"{name}={_plain(value)}")
         return f"{type(node).__name__}({','.join(fields)})"
@@ -127,12 +129,10 @@ def _plain(node: object) -> str:
     return repr(node)
 
 
-def _is_docstring(node: ast.AST, body: list[ast.stmt]) -> bool:
-    """Whether a body begins with a docstring."""
+def _is_docstring(statement: object) -> bool:
+    """Whether a statement is a string alone: a docstring, or the description of the attribute above it."""
     return (
-        isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        and bool(body)
-        and isinstance(body[0], ast.Expr)
-        and isinstance(body[0].value, ast.Constant)
-        and isinstance(body[0].value.value, str)
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
     )

@@ -1,13 +1,13 @@
-"""Folders that a step fills: it replaces the files that it writes, and leaves every other file alone."""
+"""Folders that a step fills: it replaces the files that it writes and keeps all others."""
 
 from pathlib import Path
 
 
 def move_into(source: Path, folder: Path, record: str) -> None:
-    """Move the files of `source` into `folder`, over those of the same names; other files of `folder` stay.
+    """Move the files of `source` into `folder`, where they replace files of the same names; other files stay.
 
-    The file `record`, by which readers know that the folder is whole, is removed first and moved last. So a process
-    that is killed at any moment leaves a folder without a record, or a whole one.
+    Readers take a folder as complete if it has the file `record`, which is removed first and moved last. So a process
+    that is killed at any moment leaves either a complete folder or one without a record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / record).unlink(missing_ok=True)

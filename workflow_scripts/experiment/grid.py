@@ -1,7 +1,7 @@
-"""The grid: which models are tuned, and where every file lies.
+"""The grid: which models are tuned, and the path of every file.
 
-One arm is a method with the prompt length it is run at. Its name, such as `fine_tuning` or `prompt_tuning-16`, is a
-part of the path of everything that comes out of it.
+An arm is a method with its prompt length. Its name, such as `fine_tuning` or `prompt_tuning-16`, is part of the path of
+all its files.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Model:
 
 
 class Grid:
-    """Everything that a configuration asks for."""
+    """All arms, models and corpora of a configuration."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -68,31 +68,31 @@ class Grid:
                         yield Arm(encoder, task, method, length)
 
     def dropped_methods(self) -> list[str]:
-        """The methods whose weights are as large as the encoder, where those are not to be kept."""
+        """With `keep_weights: false`, the methods whose weights are as large as the encoder; else none."""
         configuration = self.configuration
         if configuration.keep_weights:
             return []
         return [name for name in configuration.methods if configuration.method(name).stores_encoder]
 
     def languages(self, task: str) -> list[str]:
-        """The languages that the task is tested in."""
+        """The test languages of a task."""
         return self.configuration.tasks[task].languages
 
     def language_groups(self, task: str) -> list[list[str]]:
-        """The task's languages, as one job after the other predicts in them."""
+        """The test languages of a task, in the groups that one job predicts in."""
         languages, size = self.languages(task), self.configuration.evaluation.together
         return [languages[start : start + size] for start in range(0, len(languages), size)]
 
     def learning_rates(self, arm: Arm) -> list[float]:
-        """The candidates of the search; a single one needs no search."""
+        """The candidate learning rates of an arm."""
         return self.configuration.training_of(arm.task, arm.method).learning_rates
 
     def is_searched(self, arm: Arm) -> bool:
-        """Whether the arm's learning rate is chosen by trial."""
+        """Whether there is a learning-rate search: whether there are several candidates."""
         return len(self.learning_rates(arm)) > 1
 
     def search_groups(self, arm: Arm) -> list[list[float]]:
-        """The candidates of an arm's search, as they are trained together; none when there is a single one."""
+        """The candidates of an arm's search, in the groups that one job trains; none if there is no search."""
         if not self.is_searched(arm):
             return []
         rates = self.learning_rates(arm)
@@ -108,21 +108,21 @@ class Grid:
                 yield task, language, "test"
 
     def repository(self, task: str, split: str) -> str | None:
-        """The repository of the hub that a split comes from; None if its source is another."""
+        """The hub repository of a split; None if the split comes from another source."""
         if self.configuration.corpora.source != "hub" or task not in PARTS:
             return None
-        chosen_on_test = self.configuration.tasks[task].validation == "test" and split == "validation"
-        return PARTS[task]["test" if chosen_on_test else split].repository
+        validates_on_test = self.configuration.tasks[task].validation == "test" and split == "validation"
+        return PARTS[task]["test" if validates_on_test else split].repository
 
     def bounded(self, paths: "Paths") -> Iterator[tuple[str, str, str]]:
-        """The encoders and tasks whose tokens bound the scores, and the file that says by how much."""
+        """Each encoder and task for which the tokens limit the best possible score, with the file of these limits."""
         for encoder in self.configuration.encoders:
             for task in self.configuration.tasks:
                 if TASKS[task].kind == "question_answering":
                     yield encoder, task, paths.ceilings(encoder, task)
 
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
-        """Every candidate of every search: the arm, the learning rate and a file of the run."""
+        """Every candidate of every search: its arm, its learning rate and a file of its run."""
         for arm in self.arms():
             if self.is_searched(arm):
                 for group in self.search_groups(arm):
@@ -130,17 +130,17 @@ class Grid:
                         yield arm, rate, paths.candidate(arm.encoder, arm.task, arm.name, group_name(group), rate, file)
 
     def searches(self, arm: Arm, paths: "Paths") -> list[str]:
-        """The record of every group of candidates of an arm."""
+        """The record of every group of an arm's candidates."""
         return [paths.search(arm.encoder, arm.task, arm.name, group_name(group)) for group in self.search_groups(arm)]
 
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
-        """Every tuned model: the arm, the seed and a file of the run."""
+        """Every tuned model: its arm, its seed and a file of its run."""
         for arm in self.arms():
             for seed in self.configuration.seeds:
                 yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed, file)
 
     def analysed_languages(self) -> list[str]:
-        """The languages whose vectors are compared, English first; none where there is no other to compare it with."""
+        """The languages whose vectors are compared, English first; none without English and another language."""
         section = self.configuration.tasks.get(ANALYSED_TASK)
         languages = section.languages if section else []
         if SOURCE_LANGUAGE not in languages or len(languages) < 2:
@@ -148,9 +148,9 @@ class Grid:
         return [SOURCE_LANGUAGE, *(language for language in languages if language != SOURCE_LANGUAGE)]
 
     def analysed_models(self, seeds: int | None = None) -> Iterator[Model]:
-        """For each encoder the untuned one, then the models of the tasks of the analysed task's kind.
+        """For each encoder the untuned encoder, then all models tuned on tasks of the analysed task's kind.
 
-        `seeds` takes only so many of the configuration's first ones.
+        `seeds` limits them to the first seeds of the configuration; None is all.
         """
         if not self.analysed_languages():
             return
@@ -161,7 +161,7 @@ class Grid:
                     yield Model(encoder, Arm(encoder, *arm), seed)
 
     def analysed_arms(self) -> list[tuple[str, str, int]]:
-        """Task, method and prompt length of the arms whose models are analysed; the same for every encoder."""
+        """Task, method and prompt length of the arms that are analysed; the same for every encoder."""
         arms = (
             {(arm.task, arm.method, arm.prompt_length): None for arm in self.arms()}
             if self.analysed_languages()
@@ -171,7 +171,7 @@ class Grid:
 
 
 class Paths:
-    """Where every file of the grid lies; the placeholders of a rule's wildcards pass through unchanged."""
+    """The path of every file of the grid. Arguments may be the wildcards of a rule, such as `{encoder}`."""
 
     def __init__(self, resources: str, results: str) -> None:
         self.resources = resources
@@ -187,7 +187,7 @@ class Paths:
         return f"{self.resources}/encoders/{encoder}/encoder.json"
 
     def repository(self, repository: str) -> str:
-        """The record of a repository of the hub: its commit and what that holds."""
+        """The record of a hub repository: its commit and the files in it."""
         return f"{self.resources}/repositories/{repository}.json"
 
     def corpus(self, task: str, language: str, split: str) -> str:
@@ -203,7 +203,7 @@ class Paths:
         return f"{self.results}/{encoder}/{task}/{arm}"
 
     def search(self, encoder: str, task: str, arm: str, group: str) -> str:
-        """The record of candidates that were trained together, written last."""
+        """The record of a group of candidates, written last."""
         return f"{self.arm(encoder, task, arm)}/search/{group}.json"
 
     def candidate(self, encoder: str, task: str, arm: str, group: str, learning_rate: float, file: str) -> str:
@@ -211,7 +211,7 @@ class Paths:
         return str(candidate_folder(Path(self.search(encoder, task, arm, group)), learning_rate) / file)
 
     def selected(self, encoder: str, task: str, arm: str) -> str:
-        """The learning rate that won the search."""
+        """The winning learning rate."""
         return f"{self.arm(encoder, task, arm)}/selected.json"
 
     def run(self, encoder: str, task: str, arm: str, seed: int | str, file: str) -> str:
@@ -227,11 +227,11 @@ class Paths:
         return self.run(encoder, task, arm, seed, "scores.csv")
 
     def units(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
-        """What each test example adds to the scores of one tuned model."""
+        """The contribution of each test example to the scores of one tuned model."""
         return self.run(encoder, task, arm, seed, "units.parquet")
 
     def ceilings(self, encoder: str, task: str) -> str:
-        """The best scores that any answer made of the encoder's tokens can reach."""
+        """The best possible scores of answers that consist of the encoder's tokens."""
         return f"{self.results}/{encoder}/{task}/ceilings.json"
 
     def analysis(self, encoder: str, model: str, file: str) -> str:

@@ -1,6 +1,6 @@
-"""Every job of a configuration with its declared outputs and its settings, as the rules have them.
+"""Every job of a configuration with its declared outputs and its settings, the same as in the rules.
 
-`tests/test_lineage.py` holds this list against what Snakemake ran.
+`tests/test_consistency.py` compares this list with the jobs that Snakemake ran.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from workflow_scripts.experiment.names import languages_name
 
 
 def all_jobs(configuration: Configuration) -> Iterator[Job]:
-    """Every job, in an order in which they can run."""
+    """Every job, each after the jobs that it depends on."""
     yield from resource_jobs(configuration)
     yield from tuning_jobs(configuration)
     yield from analysis_jobs(configuration)
@@ -40,7 +40,7 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
-    """Searches, winners, runs, predictions and scores, and the bounds of the scores."""
+    """Searches, selections, runs, predictions and scores, and the best possible scores."""
     grid, paths = Grid(configuration), Paths.of(configuration)
     for _, task, ceilings in grid.bounded(paths):
         yield Job("bound", (ceilings,), settings.of_bounds(task, grid.languages(task)))
@@ -61,7 +61,7 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
 
 
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
-    """Vectors of parallel texts, and what is measured on them."""
+    """Vectors of parallel texts, and the measures and figures that are computed from them."""
     grid, paths = Grid(configuration), Paths.of(configuration)
     groups = (
         [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
@@ -78,7 +78,7 @@ def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
 
 
 def summary_jobs(configuration: Configuration) -> Iterator[Job]:
-    """What is aggregated over the whole grid."""
+    """The jobs that aggregate over the whole grid."""
     results = configuration.results
 
     def files(*names: str) -> tuple[str, ...]:

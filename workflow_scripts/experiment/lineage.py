@@ -1,14 +1,14 @@
-"""The lineage of every output: the settings and the inputs that it was made from, recorded beside it.
+"""The lineage of every output file: a record beside it of the settings and inputs that it was made from.
 
-A step leaves a hidden record `.NAME.made.json` beside each of its declared output files:
+A step writes a hidden record `.NAME.made.json` beside each of its declared output files:
 
-    step        the step that made the file
-    settings    the step's settings, as `experiment/settings.py` composes them
-    inputs      the SHA-256 of each input file; `{results}` and `{resources}` in a path are the folders of the
-                configuration, so that both can be moved
+    step            the step that wrote the file
+    settings        the step's settings, from `experiment/settings.py`
+    inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of
+                    the configuration, so that both folders can be moved
     bytes, sha256   of the file itself
 
-`experiment/consistency.py` compares these records with what the configuration asks for now.
+`experiment/consistency.py` compares these records with the configuration.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from workflow_scripts.experiment.names import RESOURCES, RESULTS
 
 
 def record_of(output: Path) -> Path:
-    """Where the lineage of an output is recorded."""
+    """The path of an output's lineage record."""
     return output.with_name(f".{output.name}.made.json")
 
 
@@ -32,7 +32,7 @@ class Lineage:
 
     Args:
         resources, results: the folders of the configuration.
-        checksums: whether to recompute the checksum of each file; otherwise only its size is compared with its record.
+        checksums: whether to compute the checksum of each file; otherwise only its size is compared with the record.
     """
 
     def __init__(self, resources: str | None = None, results: str | None = None, checksums: bool = False) -> None:
@@ -43,20 +43,20 @@ class Lineage:
         self.records: dict[str, dict[str, Any] | None] = {}
 
     def record(self, output: str) -> dict[str, Any] | None:
-        """The lineage of an output; None where there is none, or none that can be read."""
+        """The lineage of an output; None if there is no readable record."""
         if output not in self.records:
             self.records[output] = _read(record_of(Path(output)))
         return self.records[output]
 
     def digest(self, file: str) -> str | None:
-        """The SHA-256 of a file, from its lineage if it has one of this size; None where there is no file."""
+        """The SHA-256 of a file, from its record if that has the file's size; None if there is no file."""
         if file not in self.digests:
             self.digests[file] = self._digest(file)
         return self.digests[file]
 
     def _digest(self, file: str) -> str | None:
         try:
-            size = os.stat(file).st_size  # noqa: PTH116  (a thousand times in a start)
+            size = os.stat(file).st_size  # noqa: PTH116  (a thousand calls at each start)
         except OSError:
             return None
         record = self.record(file)
@@ -65,7 +65,7 @@ class Lineage:
         return sha256(Path(file))
 
     def named(self, file: Path) -> str:
-        """The path of an input as records name it."""
+        """The path of an input in records, such as `{resources}/corpora/xnli/en/train.parquet`."""
         for name, folder in self.folders.items():
             with contextlib.suppress(ValueError):
                 return f"{name}/{file.absolute().relative_to(Path(folder).absolute()).as_posix()}"
@@ -79,7 +79,7 @@ class Lineage:
         return name
 
     def inputs(self, files: Iterable[Path]) -> dict[str, str]:
-        """The checksum of each input, by the name that records give it. Files that do not exist are left out."""
+        """The checksum of each input, by its path in records. Files that do not exist are left out."""
         found = {self.named(file): self.digest(str(file)) for file in files}
         return {name: digest for name, digest in found.items() if digest is not None}
 
@@ -97,10 +97,10 @@ def _read(file: Path) -> dict[str, Any] | None:
 def recorded(
     step: str, settings: Mapping[str, Any], inputs: Iterable[Path], outputs: Iterable[Path]
 ) -> Iterator[list[Path]]:
-    """Record the lineage of the outputs that are made within the block, once it succeeds.
+    """Record the lineage of the outputs that the block writes, when it succeeds.
 
-    A record of an earlier run goes first: an output beside which there is none counts as not made. The block adds to
-    the list that it gets the inputs that it finds by itself.
+    Records of an earlier run are deleted first: an output without a record counts as missing. The block appends to the
+    list that it gets further input files, which only the step itself can know.
     """
     outputs = list(outputs)
     for record in map(record_of, outputs):

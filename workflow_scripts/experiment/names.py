@@ -1,13 +1,13 @@
-"""Names in paths that rules and steps share. It knows nothing of the grid, so that steps may read it."""
+"""Names in paths that rules and steps share. Steps import this module; it does not depend on the configuration."""
 
 from pathlib import Path
 
-# The environment variable with the methods whose weights are dropped after their predictions. It is no setting of a
-# job: whether weights are kept changes no result, so it must rerun nothing.
+# The environment variable with the methods whose weights are deleted after their predictions. It is not among a job's
+# settings: whether weights are kept changes no result, so it must not rerun anything.
 DROPPED = "CROSSPROMPT_DROPPED"
-# That with the version of Snakemake, which steps that run in an environment of their own do not have.
+# The one with Snakemake's version, since steps may run in environments without Snakemake.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
-# Those with the folders of the configuration, by which `lineage` names files.
+# Those with the folders of the configuration, for the paths in lineage records.
 RESOURCES, RESULTS = "CROSSPROMPT_RESOURCES", "CROSSPROMPT_RESULTS"
 
 
@@ -17,34 +17,34 @@ def learning_rate_name(learning_rate: float) -> str:
 
 
 def candidate_folder(record: Path, learning_rate: float) -> Path:
-    """The run `search/0.001+0.0005/lr-0.001` of a candidate, from the record `search/0.001+0.0005.json` of its group.
+    """The folder of a candidate's run, `search/0.001+0.0005/lr-0.001`, from its group's `search/0.001+0.0005.json`.
 
-    The group is a part of it: the same learning rate may have been a candidate of another group, at other settings.
+    The group is part of the path: the same learning rate may have been in another group, with other settings.
     """
     return record.parent / record.stem / f"lr-{learning_rate_name(learning_rate)}"
 
 
 def group_name(learning_rates: list[float]) -> str:
-    """The path part of candidates that are trained together: `0.001+0.0005`."""
+    """The path part of a group of candidates that one job trains: `0.001+0.0005`."""
     return "+".join(map(learning_rate_name, learning_rates))
 
 
 def parse_group(name: str) -> list[float]:
-    """The learning rates of a path part; the inverse of `group_name`."""
+    """The inverse of `group_name`."""
     return [float(part) for part in name.split("+")]
 
 
 def languages_name(languages: list[str]) -> str:
-    """The path part of languages that one job predicts in: `en+de`."""
+    """The path part of a group of languages that one job predicts in: `en+de`."""
     return "+".join(languages)
 
 
 def parse_languages(name: str) -> list[str]:
-    """The languages of a path part; the inverse of `languages_name`."""
+    """The inverse of `languages_name`."""
     return name.split("+")
 
 
-UNTUNED = "untuned"  # the encoder as it was before any tuning, where a path or a table names a model
+UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model
 
 
 def model_name(task: str, arm: str, seed: int | str) -> str:
@@ -53,7 +53,7 @@ def model_name(task: str, arm: str, seed: int | str) -> str:
 
 
 def parse_model(name: str) -> tuple[str, str, str]:
-    """Task, arm and seed of a path part; the inverse of `model_name`."""
+    """Task, arm and seed; the inverse of `model_name`."""
     task, arm, seed = name.split("/")
     return task, arm, seed.removeprefix("seed-")
 
@@ -64,19 +64,19 @@ def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> P
 
 
 def arm_name(method: str, prompt_length: int) -> str:
-    """The name of an arm in paths and tables: `fine_tuning`, `prompt_tuning-16`; a prompt length of 0 means none."""
+    """The name of an arm in paths and tables: `fine_tuning`, `prompt_tuning-16`. A prompt length of 0 is none."""
     return f"{method}-{prompt_length}" if prompt_length else method
 
 
-# A job that writes for several languages has a record, `en+de.json`, and a folder of that name beside it. The languages
-# are a part of it, as in `candidate_folder`: an edit that was taken back finds what the earlier job wrote.
+# A job that writes files for several languages has a record, `en+de.json`, and beside it a folder of the same name. The
+# group is part of the path, as in `candidate_folder`: after an edit is undone, the files of the earlier job are there.
 
 
 def vectors_file(record: Path, language: str) -> Path:
-    """The vectors `vectors/en+de/de.safetensors` of one language, from their record `vectors/en+de.json`."""
+    """The vectors of one language, `vectors/en+de/de.safetensors`, from their record `vectors/en+de.json`."""
     return record.parent / record.stem / f"{language}.safetensors"
 
 
 def predictions_file(record: Path, language: str) -> Path:
-    """The predictions `predictions/en+de/de.parquet` in one language, from their record `predictions/en+de.json`."""
+    """The predictions in one language, `predictions/en+de/de.parquet`, from their record `predictions/en+de.json`."""
     return record.parent / record.stem / f"{language}.parquet"

@@ -1,4 +1,4 @@
-"""Files and folders that a configuration names: variables expanded, and what cannot work refused."""
+"""Files and folders in a configuration: variables are expanded, and paths that cannot work are refused."""
 
 import os
 import re
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("workflow_scripts", "rules", "report", "envs")  # folders of the project whose files are its code
-FILLED = ("encoders", "repositories", "corpora", "tokens")  # folders that the workflow makes in `resources`
-TABLES = "tables"  # the one that it makes in `results`, beside a folder for each encoder
+CODE = ("workflow_scripts", "rules", "report", "envs")  # the project's folders with code
+RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
+TABLES = "tables"  # what it creates in `results`, beside a folder for each encoder
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 
 def expanded(place: str) -> str:
-    """The path with `~`, `$NAME` and `${NAME}` replaced. Raises ValueError with the reason for what cannot be a path.
+    """The path with `~`, `$NAME` and `${NAME}` expanded. Raises ValueError for a path that cannot work.
 
-    Spaces, quotes and letters of any alphabet are welcome: every step gets its paths quoted.
+    Spaces, quotes and letters of any alphabet are allowed: the rules quote all paths.
     """
     for match in VARIABLE.finditer(place):
         name = match[1] or match[2]
@@ -25,40 +25,40 @@ def expanded(place: str) -> str:
     path = VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], place)
     path = os.path.expanduser(path)  # noqa: PTH111  (pathlib raises where there is no such user)
     if path.startswith("~"):
-        raise ValueError(f"there is no user {path.partition('/')[0][1:]}; start with ./ for a folder of that name")
+        raise ValueError(f"there is no user {path.partition('/')[0][1:]}; for a folder of that name, start with ./")
     if any(unicodedata.category(character) == "Cc" for character in path):
-        raise ValueError("a path must not have line breaks or other control characters")
+        raise ValueError("a path must not contain line breaks or other control characters")
     if set(path) & set("{}"):
-        raise ValueError("a path must not have braces, which mark wildcards in Snakemake; variables are written $NAME")
-    if "$" in path:  # steps that read the configuration again would expand it again
-        raise ValueError("a path must not have a dollar sign, which marks an environment variable such as $HOME")
+        raise ValueError("a path must not contain braces, which are Snakemake's wildcards; write variables as $NAME")
+    if "$" in path:  # steps that load the configuration would expand it a second time
+        raise ValueError("a path must not contain a dollar sign, except for environment variables such as $HOME")
     if path.startswith("-"):
-        raise ValueError("a path must not begin with a dash, which marks an option")
+        raise ValueError("a path must not start with a dash, which would make it an option")
     if "://" in path:
         raise ValueError("it must be a path on this machine, not a URL")
     return path
 
 
 def folder(place: str) -> str:
-    """A folder to write to, in one spelling: to Snakemake `results/` and `./results` are other places than `results`.
+    """A folder to write to, normalised: Snakemake takes `results/`, `./results` and `results` as different paths.
 
-    Raises ValueError as `expanded`, and for the working folder itself.
+    Raises ValueError like `expanded`, and for the working folder itself.
     """
     path = os.path.normpath(expanded(place))
     if path.startswith("-"):
-        raise ValueError("a path must not begin with a dash, which marks an option")
+        raise ValueError("a path must not start with a dash, which would make it an option")
     if _absolute(path) == Path.cwd():
-        raise ValueError("this is the working folder itself, which holds files of your own; name a folder in it")
+        raise ValueError("this is the working folder itself, which holds your own files; choose a folder inside it")
     return path
 
 
 def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> None:
-    """Refuse folders in which files of two kinds would mix. Raises ValueError that names the key.
+    """Check that results, resources and code do not share folders. Raises ValueError that names the key.
 
-    `results` and `resources` may be the same folder, or one may be in the other, as long as no folder that the workflow
-    makes for one is the same as, or inside, a folder that it makes for the other.
+    `results` and `resources` may be the same folder, or one may be inside the other, as long as no folder that the
+    workflow creates for one is equal to, or inside, a folder that it creates for the other.
     """
-    of_resources = [_absolute(resources) / name for name in FILLED]
+    of_resources = [_absolute(resources) / name for name in RESOURCE_FOLDERS]
     of_results = [_absolute(results) / name for name in (*encoders, TABLES)]
     for key, places in (
         ("resources", [_absolute(resources), *of_resources]),
@@ -67,11 +67,11 @@ def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> No
         for place in places:
             for code in CODE:
                 if place.is_relative_to(ROOT / code):
-                    raise ValueError(f"{key}: {place} is among the code of this workflow; name another folder")
+                    raise ValueError(f"{key}: {place} is among the code of this workflow; choose another folder")
     for one in of_resources:
         for other in of_results:
             if one.is_relative_to(other) or other.is_relative_to(one):
-                raise ValueError(f"results: {other} would mix with {one} of the key resources; name another folder")
+                raise ValueError(f"results: {other} overlaps with {one} of the key resources; choose another folder")
 
 
 def _absolute(place: str) -> Path:

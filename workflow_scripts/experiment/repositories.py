@@ -1,11 +1,11 @@
-"""Where the Hugging Face Hub holds each part of the tasks, and the revisions that the workflow was written for.
+"""The repositories of the tasks' datasets on the Hugging Face Hub, and the revisions that the workflow was written for.
 
 UD-POS is not among them: the hub's copy mixes languages, so it comes from Universal Dependencies itself.
 """
 
 from dataclasses import dataclass
 
-# The last commit of each repository that turned its files into parquet. A configuration may name others.
+# The commit that converted each repository to parquet. A configuration may name other revisions.
 REVISIONS = {
     "facebook/xnli": "b8dd5d7af51114dbda02c0e3f6133f332186418e",
     "google-research-datasets/paws-x": "4cd8187c404bda33cb1f62b49b001115862acf37",
@@ -14,7 +14,7 @@ REVISIONS = {
     "google-research-datasets/tydiqa": "da78f23f9119363459acbaf46bf89426ff26c259",
 }
 
-# Where the treebanks of Universal Dependencies are, each in a repository with a tag for every release.
+# Universal Dependencies: each treebank is a repository with a tag for every release.
 TREEBANKS = "https://raw.githubusercontent.com/UniversalDependencies"
 
 
@@ -27,7 +27,7 @@ class Part:
     split: str
 
     def in_language(self, language: str) -> "Part":
-        """The part of one language, where the folder names it."""
+        """The part for one language, if the folder's name depends on it."""
         return Part(self.repository, self.folder.format(language=language), self.split)
 
 
@@ -42,7 +42,7 @@ PARTS: dict[str, dict[str, Part]] = {
     ),
     "xquad": _parts("rajpurkar/squad", "plain_text", train="train", validation="validation")
     | _parts("google/xquad", "xquad.{language}", test="validation"),
-    # All languages in one file, and no third split: see `shared.is_held_out`.
+    # All languages are in one file, and there is no third split: see `shared.is_held_out`.
     "tydiqa": _parts(
         "google-research-datasets/tydiqa", "secondary_task", train="train", validation="train", test="validation"
     ),

@@ -1,26 +1,26 @@
-"""Names of a cluster's partitions, accounts and the like in a profile: taken as they are typed.
+"""Names of a cluster's partitions, accounts and so on in a profile, protected from evaluation.
 
-Snakemake evaluates every resource of a profile as a Python expression, and falls back to the text only where that
-fails on an unknown name. A partition named `all` or `max` evaluates to a Python function and ends in a traceback.
+Snakemake evaluates every resource of a profile as a Python expression, and takes it as a string only if evaluation
+fails on an unknown name. A partition named `all` or `max` evaluates to a Python function and causes a traceback.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# The resources of Snakemake's plugin for SLURM that are texts.
+# The resources of Snakemake's SLURM plugin that are strings.
 TEXTS = (
     *("slurm_partition", "slurm_account", "slurm_cluster", "cluster", "clusters"),
     *("qos", "constraint", "gres", "gpu_model", "reservation", "slurm_extra"),
 )
-# No quotes, brackets, operators between spaces, or variables: nobody means an expression by this.
+# Without quotes, brackets, spaces and variables: such a value is never meant as an expression.
 PLAIN = re.compile(r"[\w.,:@+=/&|-]+")
 
 
 def keep_names(default_resources: Any, overwritten: Mapping[str, Any]) -> None:
-    """Make texts of all plain values, in place, before the first rule is defined.
+    """Turn plain values into strings, in place, before the first rule is defined.
 
-    A job on the cluster gets them as they were typed and does the same.
+    Jobs on the cluster get the values as the profile has them, and call this as well.
 
     Args:
         default_resources: Snakemake's `Resources` of `default-resources`, or None where there are none.

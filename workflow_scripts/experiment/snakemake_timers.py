@@ -1,10 +1,10 @@
-"""A workaround for Snakemake's scheduler, which keeps one timer thread for every job that has finished.
+"""A workaround for Snakemake's scheduler, which keeps one timer thread for every finished job.
 
-While jobs wait for a free core, each pass of the scheduler starts a `threading.Timer` that causes another pass when the
-time span of `--max-jobs-per-timespan` is over (by default 1 s). Each finished job causes a pass besides, so each one
-leaves a timer that renews itself for as long as jobs wait. Measured with Snakemake 9.27.1: 306 threads and 9 % to
-12 % of a core after 300 trivial jobs. docs/upstream/snakemake-timers.md is the report for Snakemake. Delete this
-module when a fixed Snakemake is pinned; with one it does nothing.
+While jobs wait for a free core, each pass of the scheduler starts a `threading.Timer` that triggers another pass after
+the time span of `--max-jobs-per-timespan` (1 s by default). Every finished job also triggers a pass, so it leaves a
+timer that renews itself as long as jobs wait. Measured with Snakemake 9.27.1: 306 threads and 9 % to 12 % of a core
+after 300 trivial jobs. docs/upstream/snakemake-timers.md is the bug report. Delete this module once a fixed Snakemake
+is pinned; with one, it does nothing.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ KNOWN = """
 
 
 def share_one_timer(scheduler: Any) -> bool:
-    """Let the scheduler (`snakemake.scheduling.job_scheduler.JobScheduler`) have one pending timer at a time.
+    """Limit the scheduler (`snakemake.scheduling.job_scheduler.JobScheduler`) to one pending timer at a time.
 
-    The rate limit holds as before. A job that it holds back starts at most one time span later than it might.
+    The rate limit still holds. A job that it delays starts at most one time span later than without this change.
 
     Returns:
-        Whether the scheduler was changed. One whose method differs from the known one is left as it is.
+        Whether the scheduler was changed. A scheduler whose method is not the known one is left unchanged.
     """
     source = ""
     with contextlib.suppress(AttributeError, TypeError, OSError):
@@ -44,9 +44,9 @@ def share_one_timer(scheduler: Any) -> bool:
 
 
 class SharedTimer:
-    """Calls a function after a delay (seconds): once for all requests that are made until then.
+    """Calls a function after a delay (seconds): once for all requests made before the call.
 
-    A request that is due before the pending one replaces it. Requests come from one thread.
+    A request that is due before the pending one replaces it. All requests must come from one thread.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -63,9 +63,9 @@ class SharedTimer:
             self.timer.cancel()
         self.due = due
         self.timer = threading.Timer(delay, self._call)
-        self.timer.daemon = True  # the end of the workflow does not wait for it
+        self.timer.daemon = True  # the workflow does not wait for it at the end
         self.timer.start()
 
     def _call(self) -> None:
-        self.due = math.inf  # first: the pass that the call causes may request the next one at once
+        self.due = math.inf  # first: the pass that the call triggers may request the next one immediately
         self.function()

@@ -1,12 +1,12 @@
-"""What every step does the same way: its command line, its log, its errors, the lineage of its outputs.
+"""What all steps have in common: the command line, the log, errors, and the lineage of outputs.
 
-A step is a module with `main(arguments)`, ended by
+A step is a module with `main(arguments)` that ends with
 
     if __name__ == "__main__":
         run(main, parser())
 
-Its parser gives the files that it reads and writes the types `input_file` and `output_file`. `main` returns the input
-files that it finds by itself, or nothing.
+Its parser gives arguments for files that the step reads or writes the types `input_file` and `output_file`. `main`
+returns further input files that are not among its arguments, or nothing.
 """
 
 import argparse
@@ -24,36 +24,38 @@ from workflow_scripts.experiment.files import read_json, sha256
 from workflow_scripts.experiment.lineage import recorded
 from workflow_scripts.experiment.visible import visible
 
+logger = logging.getLogger(__name__)
+
 
 def input_file(text: str) -> Path:
-    """The type of an argument that is a file which the step reads; it enters the lineage of the outputs."""
+    """The type of arguments for files that the step reads; they become part of the outputs' lineage."""
     return Path(text)
 
 
 def output_file(text: str) -> Path:
-    """The type of an argument that is a file which the step writes; its lineage is recorded beside it."""
+    """The type of arguments for files that the step writes; their lineage is recorded beside them."""
     return Path(text)
 
 
 def files_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace, kind: Callable[[str], Path]) -> list[Path]:
-    """The files among the arguments that have the type `input_file` or `output_file`."""
+    """The files among the arguments of one type: `input_file` or `output_file`."""
     given = [getattr(arguments, action.dest) for action in parser._actions if action.type is kind]
     return [file for value in given if value for file in (value if isinstance(value, list) else [value])]
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what every step takes; the module's docstring is the help text."""
+    """A parser with the arguments of all steps; the module's docstring is the help text."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the step's settings")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="where plain log lines go besides the terminal")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="a file for the log, in addition to the terminal")
     return parser
 
 
 def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: argparse.ArgumentParser) -> None:
-    """Run a step from the command line: exit with status 0, or 1 after a line that starts with `error:`.
+    """Run a step from the command line: exit with status 0, or with 1 after a line that starts with `error:`.
 
-    A step that was asked to stop and has saved its state exits with `Interrupted.status`, one that Ctrl-C has ended
-    without a state with 130.
+    A step that was interrupted exits with `Interrupted.status` if it has saved a checkpoint, and with 130 if Ctrl-C
+    ended it without one.
     """
     arguments = parser.parse_args()
     try:
@@ -62,29 +64,29 @@ def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: arg
         with recorded(Path(sys.argv[0]).stem, arguments.settings, inputs, outputs) as found:
             found += main(arguments) or []
     except UserError as error:
-        _tell(str(error))
+        _log_error(str(error))
         sys.exit(1)
     except Interrupted as interruption:
-        logging.getLogger("crossprompt").warning("interrupted: %s", interruption)
-        _leave(interruption.status)
+        logger.warning("interrupted: %s", interruption)
+        _exit(interruption.status)
     except KeyboardInterrupt:
-        logging.getLogger("crossprompt").warning("interrupted")
-        _leave(130)  # what a shell says of a program that Ctrl-C has ended
+        logger.warning("interrupted")
+        _exit(130)  # a shell's status for programs that Ctrl-C ended
     except Exception as error:
         message = explain(error)
         if message:
-            _tell(message)
+            _log_error(message)
         else:
-            # A defect of ours: the log must hold the whole story.
-            logging.getLogger("crossprompt").exception("error: this is not expected; the traceback follows")
+            # A bug: the log needs the whole traceback.
+            logger.exception("error: this is a bug in the workflow; the traceback follows")
         sys.exit(1)
-    _leave(0)
+    _exit(0)
 
 
-def _leave(status: int) -> NoReturn:
-    """End the process, all of whose files are written and closed.
+def _exit(status: int) -> NoReturn:
+    """End the process, whose files are all closed, without unloading PyTorch.
 
-    PyTorch is not taken apart, which costs 0.5 s of a 3.8 s prediction, and in which a second SIGTERM would kill.
+    Unloading takes 0.5 s of a prediction's 3.8 s, and a second SIGTERM during it would kill the process.
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -92,15 +94,15 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _tell(message: str) -> None:
-    """Errors of the user's or the machine's, a line each."""
+def _log_error(message: str) -> None:
+    """Log the lines of a message for the user."""
     for line in message.split("\n"):
-        logging.getLogger("crossprompt").error("error: %s", line)
+        logger.error("error: %s", line)
 
 
 def _start_log(file: Path | None) -> None:
-    """Warnings and errors to the terminal, everything to the log file."""
-    logging.raiseExceptions = False  # a log on a full disk must not hide the message that tells so
+    """Send warnings and errors to the terminal, and everything to the log file."""
+    logging.raiseExceptions = False  # an error of logging on a full disk must not hide our message about it
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
     if file is not None:
@@ -112,16 +114,17 @@ def _start_log(file: Path | None) -> None:
 
 
 class _VisibleFormatter(logging.Formatter):
-    """Log lines quote data: what a terminal would obey becomes an escape."""
+    """Escapes control characters, since log lines quote data."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
 
 
 def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]) -> dict[str, Path]:
-    """By language, the files of records that hold the checksum of each.
+    """The files of each language, from records that hold their checksums.
 
-    `file_of` is `names.predictions_file` or `names.vectors_file`. Raises UserError for a file that is not its record's.
+    `file_of` is `names.predictions_file` or `names.vectors_file`. Raises UserError if a file is missing or its
+    checksum differs from the record.
     """
     files = {}
     for record in records:
@@ -129,7 +132,7 @@ def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]
             file = file_of(record, language)
             if not file.is_file() or sha256(file) != checksum:
                 raise UserError(
-                    f"{file} is not the file that {record} tells of: delete {record} and run the workflow again"
+                    f"{file} does not have the checksum in {record}: delete {record} and run the workflow again"
                 )
             files[language] = file
     return files

@@ -1,10 +1,11 @@
-"""Which tables the report of a configuration has: the rule that declares them and the step that writes them agree."""
+"""The tables in a configuration's report: the rule declares them and the step writes them by these names."""
 
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.experiment.configuration import Configuration, HubEncoder
+from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Grid
+from workflow_scripts.experiment.sections import HubEncoder
 
-# The paper's checkpoint (section 3.2) on the Hugging Face Hub, under its name of today and that of the paper's time.
+# The paper's checkpoint (section 3.2) on the Hugging Face Hub, by its current and its former name.
 REPOSITORIES = ("FacebookAI/xlm-roberta-large", "xlm-roberta-large")
 
 AVERAGES, GAPS = "table_1_averages", "table_2_transfer_gaps"
@@ -23,11 +24,11 @@ def table_names(configuration: Configuration) -> list[str]:
     encoders = configuration.encoders.values()
     papers = any(isinstance(encoder, HubEncoder) and encoder.repository in REPOSITORIES for encoder in encoders)
     if papers and configuration.corpora.source != "mini":
-        names.append(BESIDE)  # without a row where the corpora turn out to be others
+        names.append(BESIDE)  # empty if the corpora are not the paper's
     return names
 
 
 def task_table(task: str) -> str:
-    """The name of a task's scores by language, with the paper's number where it has one: `table_5_xnli`."""
+    """The name of the table of a task's scores by language, with the paper's number if it has one: `table_5_xnli`."""
     number = TASKS[task].paper_table
     return f"table_{number}_{task}" if number else f"table_{task}"

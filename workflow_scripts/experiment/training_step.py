@@ -1,4 +1,4 @@
-"""What the two steps that train take on their command lines; other steps do not depend on it."""
+"""The command-line arguments of the two steps that train."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from workflow_scripts.experiment.step import input_file
 
 
 def english_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add what the steps that train take."""
+    """Add the arguments of both steps."""
     parser.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     parser.add_argument("--train", type=input_file, required=True, help="tokens.json of the English training set")
     parser.add_argument(

@@ -1,8 +1,8 @@
-"""What a Snakemake that was killed leaves in its working folder and in SLURM's queue, and the next one clears away.
+"""Cleans up after a Snakemake process that was killed: its locks in the working folder and its jobs in SLURM's queue.
 
-Snakemake's own lock is a file: after `kill -9` it stays, and a person would have to take it away. Its jobs in SLURM's
-queue run on without it, and would write what the next one's jobs write: they are cancelled first. SLURM sends them
-SIGTERM, a training saves its state, and the job that takes its place goes on from there.
+Snakemake's own lock is a file. It remains after `kill -9`, and users would have to remove it. Jobs in SLURM's queue
+keep running and would write the same files as the jobs of the next Snakemake, so they are cancelled first. SLURM sends
+them SIGTERM, a training saves a checkpoint, and the job that replaces it resumes from there.
 """
 
 import contextlib
@@ -18,75 +18,76 @@ from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger("snakemake.logging")
 
-COMMENT = "rule_"  # how Snakemake's plugin begins the comment of every job, of groups as well
-ENDING_SECONDS = 180.0  # SLURM kills what has not ended 30 seconds after SIGTERM, or when the cluster says
+COMMENT = "rule_"  # the start of the comment that Snakemake's plugin gives every job, groups included
+ENDING_SECONDS = 180.0  # SLURM kills jobs 30 seconds after SIGTERM, or after the time that the cluster sets
 
 
-def clear_locks_of_the_dead(memory: Path) -> None:
-    """Take away the locks of a Snakemake that was killed, so that the next one starts without `--unlock`.
+def remove_stale_locks(metadata: Path) -> None:
+    """Remove the locks of a Snakemake process that was killed, so that the next one starts without `--unlock`.
 
-    Snakemake locks a working folder by files, which `kill -9` leaves behind. The system's lock that is taken here ends
-    with its process: every Snakemake shares it for as long as it lives, so whoever gets it alone is the only one.
-    On a disk without such locks nothing is done, and Snakemake's own message tells of `--unlock`.
+    Snakemake locks a working folder with files, which remain after `kill -9`. The kernel's file lock that this takes
+    ends with its process. Every Snakemake process holds it as a shared lock, so a process that gets it as an exclusive
+    lock is the only one. On file systems without such locks this does nothing, and Snakemake's own message names
+    `--unlock`.
 
     Args:
-        memory: the folder `.snakemake` in the working folder.
+        metadata: the folder `.snakemake` in the working folder.
     """
     with contextlib.suppress(OSError):
-        lock = _opened(memory / "alive.lock")
+        lock = _opened(metadata / "alive.lock")
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(memory / "locks", ignore_errors=True)
+            shutil.rmtree(metadata / "locks", ignore_errors=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
-def be_the_only_one(memory: Path) -> None:
-    """From here on no other Snakemake runs jobs in the working folder. Raises UserError where one does.
+def lock_working_folder(metadata: Path) -> None:
+    """Keep other Snakemake processes from running jobs in the working folder. Raises UserError if one is running.
 
-    Snakemake itself refuses a second one where both write the same files. But jobs in SLURM's queue are told apart by
-    their folder alone: a second one with another grid would take the first one's for left over.
+    Snakemake itself refuses a second process only if both write the same files. But jobs in SLURM's queue are
+    identified by their working folder alone: a second process with another grid would cancel the first one's jobs.
     """
     with contextlib.suppress(OSError):
-        lock = _opened(memory / "running.lock")
+        lock = _opened(metadata / "running.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another Snakemake is at work in {memory.absolute().parent}: wait for its end, or give this one a"
-                " folder of its own with --directory"
+                f"another Snakemake is running in {metadata.absolute().parent}: wait until it ends, or choose another"
+                " working folder with --directory"
             ) from None
 
 
 def _opened(file: Path) -> int:
-    """A file to lock: open until the process ends, and not handed to the jobs that it starts."""
+    """Open a file to lock. It stays open until the process ends, and is not inherited by jobs."""
     file.parent.mkdir(exist_ok=True)
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
 def require_slurm() -> None:
-    """Refuse to start where jobs cannot be submitted: Snakemake would wait for them forever. Raises UserError."""
+    """Check that jobs can be submitted: otherwise Snakemake would wait for them forever. Raises UserError."""
     for program in ("sbatch", "squeue"):
         if not shutil.which(program):
-            raise UserError(f"there is no {program} here: --profile slurm is for a login node of a SLURM cluster")
+            raise UserError(f"{program} was not found: use --profile slurm on a login node of a SLURM cluster")
 
 
 def cancel_jobs(folder: Path) -> None:
-    """Cancel the jobs that a Snakemake in the folder has left in SLURM's queue, and wait until they have ended."""
+    """Cancel jobs that a Snakemake in the folder left in SLURM's queue, and wait for their end. Raises UserError."""
     left = jobs_of(folder)
     if not left:
         return
-    # Snakemake's handler prints the message as it is, without its arguments.
+    # Snakemake's log handler ignores a message's arguments.
     logger.warning(f"Cancelling {len(left)} jobs that an earlier Snakemake left in SLURM's queue: {' '.join(left)}")
     subprocess.run(["scancel", *left], check=False)
     deadline = time.monotonic() + ENDING_SECONDS
     while set(left) & set(jobs_of(folder)):
         if time.monotonic() > deadline:
-            raise UserError(f"SLURM's jobs {' '.join(left)} do not end: see `squeue --me`, then run again")
+            raise UserError(f"SLURM's jobs {' '.join(left)} did not end: see `squeue --me`, then run again")
         time.sleep(1)
 
 
 def jobs_of(folder: Path) -> list[str]:
-    """The numbers of this user's jobs in SLURM's queue that a Snakemake in the folder has sent there."""
+    """The ids of this user's jobs in SLURM's queue that a Snakemake in the folder submitted."""
     if not shutil.which("squeue"):
         return []
     words = ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"]

@@ -40,7 +40,7 @@ class TunedModel(nn.Module):
         prompt_length: how many prompt vectors a layer has; the text's positions start after them.
     """
 
-    def __init__(self, encoder: Any, head: nn.Module, level: str, sentence_vector: str) -> None:
+    def __init__(self, encoder: Any, head: nn.Module, level: str, sentence_vector: str | None) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -204,7 +204,9 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
     kind, method = kind_module(settings["kind"]), method_module(settings)
     of_head = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
     head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), of_head)
-    model = TunedModel(encoder, head, kind.LEVEL, method.sentence_vector(settings))
+    # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
+    sentence_vector = method.sentence_vector(settings) if kind.LEVEL == "sequence" else None
+    model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
     method.prepare(model, settings, touched)
     return model
 

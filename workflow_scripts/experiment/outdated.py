@@ -1,0 +1,60 @@
+"""Reruns the jobs of outputs that do not match the configuration, independently of Snakemake's own metadata."""
+
+import logging
+from typing import Any
+
+from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.consistency import Difference, differences
+from workflow_scripts.experiment.jobs import all_jobs
+from workflow_scripts.experiment.lineage import Lineage
+
+logger = logging.getLogger("snakemake.logging")  # Snakemake shows no other logger's messages
+
+SHOWN = 8  # differences that a run lists; a dry run lists all
+
+
+def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) -> None:
+    """Make Snakemake rerun the job of every output that does not match the configuration.
+
+    Snakemake has no public way to declare an output out of date: `--forcerun` would add it to the user's targets. So
+    these files are added to those that Snakemake itself finds incomplete, just before it decides which jobs to run.
+
+    Args:
+        workflow: Snakemake's workflow.
+        dag_class: `snakemake.dag.DAG`. This package must not import Snakemake, since steps run without it.
+        configuration: the configuration of the grid.
+    """
+    check_incomplete = dag_class.check_incomplete
+
+    async def check_incomplete_and_outdated(dag: Any) -> None:
+        await check_incomplete(dag)
+        if dag.workflow is not workflow:
+            return
+        differing = outdated(configuration, with_code="PARAMS" in {trigger.name for trigger in workflow.rerun_triggers})
+        if differing:
+            log_outdated(differing, configuration.resources, shown=len(differing) if workflow.dryrun else SHOWN)
+        dag.forcefiles.update(difference.output for difference in differing)
+
+    dag_class.check_incomplete = check_incomplete_and_outdated
+
+
+def outdated(configuration: Configuration, with_code: bool) -> list[Difference]:
+    """All differences; `with_code` includes outputs for which only the code of the step has changed."""
+    lineage = Lineage(configuration.resources, configuration.results)
+    found = differences(lineage, all_jobs(configuration))
+    return [difference for difference in found if with_code or not difference.only_code]
+
+
+def log_outdated(differing: list[Difference], resources: str, shown: int) -> None:
+    """Log the outdated outputs and the reasons."""
+    # Snakemake's log handler ignores a message's arguments.
+    logger.warning(f"{len(differing)} outputs do not match the configuration, so the jobs that need them run again:")
+    for difference in differing[:shown]:
+        logger.warning(f"  {difference}")
+    if len(differing) > shown:
+        logger.warning(f"  and {len(differing) - shown} more: a dry run lists all")
+    if any(one.output.startswith(f"{resources}/") and not one.only_code for one in differing):
+        logger.warning(
+            f"  If another grid shares {resources}, the two overwrite each other's files: give each its own folder with"
+            " the key resources."
+        )
