@@ -6,10 +6,10 @@ from workflow_scripts.corpora.mini.wording import UNSPACED_LANGUAGES, Fillers, W
 from workflow_scripts.corpora.schema import Row
 
 # Facts of the asked relation in a paragraph, the asked one included, and the fewest and most facts of other relations.
-# A second fact of the same relation holds a wrong answer of the right type: XQuAD's questions need the names as well.
-# TyDiQA's paragraphs are short, so that a few hundred rows teach the task.
-SAME = {"xquad": 2, "tydiqa": 1}
-OTHERS = {"xquad": (1, 2), "tydiqa": (1, 1)}
+# A second fact of the same relation holds a wrong answer of the right type: TyDiQA's questions need the names as well.
+# XQuAD's paragraphs are short, so that a few hundred rows teach the task.
+SAME = {"xquad": 1, "tydiqa": 2}
+OTHERS = {"xquad": (1, 1), "tydiqa": (1, 2)}
 
 
 def question_rows(wording: Wording, task: str, count: int) -> list[Row]:
