@@ -58,7 +58,7 @@ lint: .venv/ready-to-develop ## check style, types and the workflow's rules; cha
 	$(IN_VENV) mypy
 
 docs: .venv/ready-to-develop ## build the documentation into site/; a broken link is an error
-	$(IN_VENV) mkdocs build --strict --quiet $(ARGS)
+	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict $(ARGS)
 
 bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: twenty minutes on a quiet machine
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
