@@ -94,7 +94,7 @@ def test_examples_of_configurations_are_accepted(tmp_path, monkeypatch):
     examples = [(page, block) for page in PAGES for block in blocks(page, "yaml")]
     assert len(examples) >= 7
     for page, block in examples:
-        load({**WHOLE, **yaml.safe_load(block)}, str(page))
+        load({**WHOLE, **(yaml.safe_load(block) or {})}, str(page))
 
 
 def test_the_grid_of_the_readme_has_five_lines_and_needs_no_completion():
