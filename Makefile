@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify test lint bench compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify test lint docs bench compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -56,6 +56,9 @@ lint: .venv/ready-to-develop ## check style, types and the workflow's rules; cha
 	$(IN_VENV) snakefmt --check Snakefile rules
 	$(IN_VENV) snakemake --lint
 	$(IN_VENV) mypy
+
+docs: .venv/ready-to-develop ## build the documentation into site/; a broken link is an error
+	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict $(ARGS)
 
 bench: .venv/ready-to-develop ## time tuning against the Hugging Face Trainer and PEFT: twenty minutes on a quiet machine
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
@@ -92,8 +95,8 @@ clean: ## remove results and logs; keep .venv and resources
 	@$(INSTALL) --requirement envs/requirements.txt --requirement envs/quickstart.txt
 	@touch $@
 
-.venv/ready-to-develop: envs/development.txt .venv/ready-to-run
-	@$(INSTALL) --requirement envs/development.txt
+.venv/ready-to-develop: envs/development.txt envs/docs.txt .venv/ready-to-run
+	@$(INSTALL) --requirement envs/development.txt --requirement envs/docs.txt
 	@touch $@
 
 # If making the environment fails, .DELETE_ON_ERROR takes pyvenv.cfg away again and the next call starts over.

@@ -1,7 +1,7 @@
 """Any encoder: the architectures of the multilingual encoders in use, tiny and random, through every method.
 
-The README's table of encoders says what is here. Checkpoints are written as on the hub: with a pretraining head, so
-that the encoder's tensors have a prefix, and for mBERT with the names that the first BERTs had.
+The table of encoders in docs/models.md says what is here. Checkpoints are written as on the hub: with a pretraining
+head, so that the encoder's tensors have a prefix, and for mBERT with the names that the first BERTs had.
 """
 
 import shutil
@@ -62,7 +62,7 @@ ENCODERS: dict[str, PreTrainedConfig] = {
 }
 VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method": "prompt_tuning"}, **NEW_VARIANTS}
 
-# What cannot be: each is refused in one line, which the README repeats.
+# What cannot be: each is refused in one line, which docs/models.md repeats.
 REFUSED = {
     **{("mDeBERTa-v3", variant): "cannot take prompts" for variant in ("prompt_tuning", "last layers", "network")},
     ("mmBERT", "bitfit"): "no biases to tune",
@@ -226,9 +226,9 @@ def test_what_an_encoder_cannot_do_is_refused_in_one_line(folders, name, variant
     assert "\n" not in str(refusal.value)
 
 
-def test_the_readme_tells_what_was_tested():
+def test_the_documentation_states_what_was_tested():
     """A row an encoder, a column a method: yes or no."""
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs/models.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     (head,) = (row for row in rows if row[0] == "encoder" and "`bitfit`" in row)
     methods = [cell.strip("`") for cell in head[2:]]

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FLOOR = "3.11"
-GROUPS = ("requirements", "quickstart", "development")
+GROUPS = ("requirements", "quickstart", "development", "docs")
 
 
 def lines(name: str) -> list[str]:

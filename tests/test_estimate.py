@@ -58,10 +58,10 @@ def test_hours_are_steps_times_their_seconds():
         assert estimate.hours_of(chosen, PROMPT_TUNING, 1e12) == pytest.approx(3 * steps * operations / 1e12 / 3600)
 
 
-def test_the_readme_states_what_is_estimated_of_the_papers_grids(monkeypatch, capsys):
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_documentation_states_what_is_estimated_of_the_papers_grids(monkeypatch, capsys):
+    page = " ".join((ROOT / "docs/paper.md").read_text(encoding="utf-8").split())
     for file in ("paper", "paper_quick"):
         monkeypatch.setattr("sys.argv", ["estimate", str(ROOT / "configs" / f"{file}.yaml")])
         estimate.main()
         hours, gigabytes = capsys.readouterr().out.splitlines()[-1].split()[1:]
-        assert f"{float(hours):.0f} GPU hours and {float(gigabytes):.0f} GB" in readme
+        assert f"{float(hours):.0f} GPU hours and {float(gigabytes):.0f} GB" in page

@@ -1,4 +1,4 @@
-"""The picture of the workflow in report/rulegraph.svg, which the README shows."""
+"""The picture of the workflow in report/rulegraph.svg, which docs/architecture.md shows."""
 
 import re
 import subprocess
