@@ -111,7 +111,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     ids = ids_in(tokens)
     models = [model.to(device) for model in build_together(arguments.folder, settings, ids, 1, ids)]
     ended: list[float] = []
-    gradient = Gradients.of
+    gradient = Gradients.compute
 
     def note_time() -> None:
         if device.type == "cuda":
@@ -126,7 +126,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
         note_time()
         return {"none": 0.0}, 0.0
 
-    Gradients.of = clocked  # type: ignore[method-assign, assignment]
+    Gradients.compute = clocked  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as name:
         checkpoint = Checkpoint(Path(name), "rehearsal", every=1e9)
         checkpoint.save = lambda *_: None  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
     settings = tiny_settings(kind="sentence_pair", method=method, sentence_vector=vector, dropout=0.0)
     batch, kind = batch_of("sentence_pair", name), kind_module("sentence_pair")
     alone = built(encoders[name], settings)
-    monkeypatch.setattr(model_module, "compute_first_token_alone", lambda encoder: None)
+    monkeypatch.setattr(model_module, "compute_first_token_only", lambda encoder: None)
     whole = built(encoders[name], settings)
     tokens = batch["input_ids"].shape[1]
     assert states(whole, batch).shape[1] == tokens > 1

@@ -23,7 +23,7 @@ from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
-from workflow_scripts.tuning.loop import Trained, train
+from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.recording import Recorder
@@ -51,7 +51,7 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
 
 def trained(
     folder: Path, settings: dict[str, Any], tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
-) -> Trained:
+) -> TrainingResult:
     """A training from the start, or from the checkpoint that a stopped one has left in the place."""
     models, checkpoint = built(folder, settings, tokens, device, len(rates)), Checkpoint(place, "key", every=1e9)
     outcome = train(models, tokens, settings, rates, nothing_to_validate, checkpoint, device)
@@ -59,7 +59,7 @@ def trained(
     return outcome
 
 
-def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> None:
+def assert_same_weights(found: TrainingResult, expected: TrainingResult, tolerance: float) -> None:
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
         assert here.tensors.keys() == there.tensors.keys()
         for name, tensor in there.tensors.items():
@@ -117,11 +117,11 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
     settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
     tokens = random_tokens(kind, 64)
     unrecorded(monkeypatch)
-    steps, fitted = [], loop.Portion.fitted
+    steps, fitted = [], loop.MicroBatches.run
 
-    def watched(portion, work, chosen):
+    def watched(micro_batches, work, chosen):
         with waiting_is_an_error():
-            steps.append(fitted(portion, work, chosen))
+            steps.append(fitted(micro_batches, work, chosen))
         return steps[-1]
 
     clip = torch.nn.utils.clip_grad_norm_
@@ -130,9 +130,9 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
         with waiting_is_an_error():
             return clip(*arguments)
 
-    monkeypatch.setattr(loop.Portion, "fitted", watched)
+    monkeypatch.setattr(loop.MicroBatches, "run", watched)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched_clip)
-    assert trained(encoders[name], settings, tokens, tmp_path, GPU).course.step == 8 == len(steps)
+    assert trained(encoders[name], settings, tokens, tmp_path, GPU).state.step == 8 == len(steps)
 
 
 def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path):
@@ -140,7 +140,7 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, rates)
     for outcome, rate in zip(together.outcomes, rates, strict=True):
         alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [rate])
-        assert_same_weights(Trained([outcome], together.course), alone, 1e-4)
+        assert_same_weights(TrainingResult([outcome], together.state), alone, 1e-4)
 
 
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
@@ -160,7 +160,7 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
         trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     resumed = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
-    assert resumed.course.step == whole.course.step == 15
+    assert resumed.state.step == whole.state.step == 15
     # Not bit for bit: a GPU adds up in an order of its own each time.
     for here, there in zip(resumed.outcomes[0].epochs, whole.outcomes[0].epochs, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-4)
@@ -185,8 +185,8 @@ def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     if share < 1:
-        assert "out of memory with 2048 features at once, 1024 from now on" in caplog.text
-        assert parts.course.portion and parts.course.portion < 2048 == whole.course.portion
+        assert "out of memory with 2048 features per micro-batch; continuing with 1024" in caplog.text
+        assert parts.state.micro_batch_size and parts.state.micro_batch_size < 2048 == whole.state.micro_batch_size
     assert_same_weights(parts, whole, 1e-4)
 
 
@@ -220,12 +220,14 @@ def test_a_candidate_that_diverges_leaves_the_recorded_others_as_they_would_be(e
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e30, 1e-2])
     alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-2])
     assert together.outcomes[0].diverged
-    assert_same_weights(Trained(together.outcomes[1:], alone.course), alone, 1e-4)
+    assert_same_weights(TrainingResult(together.outcomes[1:], alone.state), alone, 1e-4)
 
 
 def test_each_replay_draws_dropout_masks_of_its_own():
     recorder, ones = Recorder(GPU), {"ones": torch.ones(100_000, device=GPU)}
-    drawn = [recorder.do(lambda batch: torch.nn.functional.dropout(batch["ones"], 0.5), ones, "work") for _ in range(5)]
+    drawn = [
+        recorder.run(lambda batch: torch.nn.functional.dropout(batch["ones"], 0.5), ones, "work") for _ in range(5)
+    ]
     assert len(recorder.recordings) == 1
     for number, mask in enumerate(drawn):
         assert mask.count_nonzero().item() == pytest.approx(50_000, abs=1_000)
@@ -235,16 +237,16 @@ def test_each_replay_draws_dropout_masks_of_its_own():
 def test_a_replay_reads_the_batch_that_it_is_given():
     recorder = Recorder(GPU)
     batches = [{"values": torch.arange(4, device=GPU) + number} for number in range(4)]
-    results = [recorder.do(lambda batch: batch["values"] * 2, batch, "work") for batch in batches]
+    results = [recorder.run(lambda batch: batch["values"] * 2, batch, "work") for batch in batches]
     assert len(recorder.recordings) == 1
     assert [result.tolist() for result in results] == [[2 * (at + number) for at in range(4)] for number in range(4)]
 
 
-def test_work_that_cannot_be_recorded_is_done_all_the_same(caplog):
+def test_a_function_that_cannot_be_recorded_runs_eagerly(caplog):
     recorder, batch = Recorder(GPU), {"values": torch.arange(4, device=GPU)}
-    results = [recorder.do(lambda batch: batch["values"] * int(batch["values"][1]), batch, "work") for _ in range(4)]
+    results = [recorder.run(lambda batch: batch["values"] * int(batch["values"][1]), batch, "work") for _ in range(4)]
     assert [result.tolist() for result in results] == [[0, 1, 2, 3]] * 4
-    assert caplog.text.count("since they cannot be recorded") == 1
+    assert caplog.text.count("since a step cannot be recorded") == 1
     torch.rand(3, device=GPU)
 
 
@@ -283,7 +285,7 @@ def test_a_job_waits_for_the_gpu_that_another_holds(tmp_path):
         " import torch; torch.ones(1, device=device); begun = time.monotonic(); time.sleep(2);"
         " print(torch.cuda.device_count(), begun, time.monotonic())"
     )
-    alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULED, gpus.OWN)}
+    alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULER_VARIABLES, gpus.CLAIMED)}
     alone |= {gpus.VISIBLE: gpus.installed_gpus()[0], "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     jobs = [
         subprocess.Popen([sys.executable, "-c", program], env=alone, stdout=subprocess.PIPE, text=True)

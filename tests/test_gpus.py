@@ -31,7 +31,7 @@ print(begun, time.monotonic())
 
 @pytest.fixture(autouse=True)
 def outside_of_a_scheduler(monkeypatch):
-    for name in (*gpus.SCHEDULED, gpus.VISIBLE, gpus.OWN):
+    for name in (*gpus.SCHEDULER_VARIABLES, gpus.VISIBLE, gpus.CLAIMED):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -90,18 +90,20 @@ def test_a_process_that_a_job_starts_shares_the_jobs_gpu(tmp_path):
 def test_gpus_that_the_user_leaves_out_are_not_taken(tmp_path):
     job = start(tmp_path, 0, CUDA_VISIBLE_DEVICES="1")
     assert job.communicate(timeout=60)[0].split()[0] == "GPU-b"
-    assert gpus.allowed(["GPU-a", "GPU-b", "GPU-c"], "2, GPU-a") == ["GPU-c", "GPU-a"]
-    assert gpus.allowed(["GPU-a"], "") == []
-    assert gpus.allowed(["GPU-a"], "5") == []
-    assert gpus.allowed(["GPU-a", "GPU-b"], "-1") == gpus.allowed([], "-1") == gpus.allowed([], "0") == []
-    assert gpus.allowed(["GPU-a", "GPU-b"], "1,-1,0") == ["GPU-b"], "as CUDA reads it"
+    assert gpus.visible_gpus(["GPU-a", "GPU-b", "GPU-c"], "2, GPU-a") == ["GPU-c", "GPU-a"]
+    assert gpus.visible_gpus(["GPU-a"], "") == []
+    assert gpus.visible_gpus(["GPU-a"], "5") == []
+    assert (
+        gpus.visible_gpus(["GPU-a", "GPU-b"], "-1") == gpus.visible_gpus([], "-1") == gpus.visible_gpus([], "0") == []
+    )
+    assert gpus.visible_gpus(["GPU-a", "GPU-b"], "1,-1,0") == ["GPU-b"], "as CUDA reads it"
 
 
 def test_a_machine_without_nvidias_tools_claims_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(gpus, "lock_folder", lambda: tmp_path / "locks")
     gpus.claim_gpu()
-    assert gpus.OWN not in os.environ and gpus.VISIBLE not in os.environ and not (tmp_path / "locks").exists()
+    assert gpus.CLAIMED not in os.environ and gpus.VISIBLE not in os.environ and not (tmp_path / "locks").exists()
 
 
 def test_every_rule_that_computes_asks_for_a_gpu_in_both_profiles():

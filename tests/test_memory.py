@@ -11,7 +11,7 @@ import torch
 
 from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.faults import explain
-from workflow_scripts.tuning.memory import Portion, is_out_of_memory
+from workflow_scripts.tuning.memory import MicroBatches, is_out_of_memory
 from workflow_scripts.tuning.packed import available
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,14 +71,14 @@ def test_a_training_that_runs_out_of_memory_goes_on_in_parts_to_the_same_weights
     said, whole = train_within(tmp_path, room=0)
     assert "out of memory" not in said
     said, parts = train_within(tmp_path, room=600_000_000)
-    assert "out of memory with 4096 features at once, 2048 from now on: " in said
+    assert "out of memory with 4096 features per micro-batch; continuing with 2048: " in said
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_the_parts_are_halved_until_they_fit_and_stay_so():
-    portion, seen = Portion(32), []
+    micro_batches, seen = MicroBatches(32), []
 
     def work(parts: list[np.ndarray]) -> list[int]:
         sizes = [len(part) for part in parts]
@@ -87,9 +87,9 @@ def test_the_parts_are_halved_until_they_fit_and_stay_so():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return np.concatenate(parts).tolist()
 
-    assert portion.fitted(work, np.arange(20)) == list(range(20))
+    assert micro_batches.run(work, np.arange(20)) == list(range(20))
     assert seen == [[20], [10, 10]]
-    assert portion.fitted(work, np.arange(25)) == list(range(25))
+    assert micro_batches.run(work, np.arange(25)) == list(range(25))
     assert seen[2:] == [[10, 10, 5]]
 
 
@@ -98,7 +98,7 @@ def test_one_feature_that_is_too_many_ends_with_the_machines_own_error():
         raise MemoryError("no")
 
     with pytest.raises(MemoryError, match="no"):
-        Portion(8).fitted(work, np.arange(8))
+        MicroBatches(8).run(work, np.arange(8))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -106,7 +106,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        Portion(8).fitted(work, np.arange(8))
+        MicroBatches(8).run(work, np.arange(8))
 
 
 def test_every_text_of_a_lack_of_memory_is_recognised_and_told():

@@ -32,7 +32,7 @@ from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.loop import Trained, train
+from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits
 
@@ -372,7 +372,7 @@ def test_prompts_in_all_the_last_layers_are_prompts_in_every_layer(encoders):
 
 
 def test_more_layers_than_there_are_cannot_have_prompts(encoders):
-    with pytest.raises(UserError, match="prompt_depth: 4 of 3 layers; lower it"):
+    with pytest.raises(UserError, match="prompt_depth is 4, but the encoder has 3 layers: lower it"):
         build(encoders["bert"], tiny_settings(prompt_depth=4), touched=None)
 
 
@@ -486,7 +486,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(encoders, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         return line(*arguments)
 
-    def trained(folder: Path) -> Trained:
+    def trained(folder: Path) -> TrainingResult:
         models = build_together(encoders["xlm-roberta"], made, None, 1)
         validate = lambda model: ({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())  # noqa: E731
         return train(models, tokens, made, [1e-2], validate, Checkpoint(folder, "key", every=60), CPU)

@@ -30,7 +30,7 @@ from transformers.models.modernbert import modeling_modernbert
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning.attention import HIDDEN, NAME, PlainAttention, attend
+from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
@@ -181,7 +181,7 @@ def test_an_architecture_that_is_accepted_reads_the_prompts_of_every_layer(name)
     encoder = of_type(name)
     prompts = Prompts(encoder, LENGTH, std=0.5, dropout=0.0)
     batch = batch_of("tagging", name)
-    states = encoder(**Prompts.place([prompts], inputs_of(batch), encoder)).last_hidden_state
+    states = encoder(**Prompts.insert([prompts], inputs_of(batch), encoder)).last_hidden_state
     (states[batch["attention_mask"].bool()][:, 0]).sum().backward()  # normalised states have a sum that is fixed
     assert prompts.vectors.grad is not None and (prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-4).all()
 
@@ -408,7 +408,7 @@ def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, r
     query = query[:, :, :queries].detach().requires_grad_()
     hidden = None
     if rows is not None:
-        hidden = torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)[:, :, :queries]
+        hidden = torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), MASKED)[:, :, :queries]
     state = dropout_state()
     ours = PlainAttention.apply(query, key, value, hidden, scaling, 0.3)
     restore_dropout(state)

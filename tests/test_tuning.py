@@ -43,7 +43,7 @@ from workflow_scripts.tuning.dropout import (
     seed_dropout,
 )
 from workflow_scripts.tuning.embedding import ids_in
-from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, learning_rate_factor, train
+from workflow_scripts.tuning.loop import Epoch, Outcome, TrainingResult, best_epoch, learning_rate_factor, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
@@ -63,7 +63,7 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
     return {"accuracy": 50.0}, 1.0
 
 
-def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> Trained:
+def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> TrainingResult:
     with tempfile.TemporaryDirectory() as folder:  # a new one, so that no training goes on from another's checkpoint
         checkpoint = Checkpoint(Path(folder), "key", every=60)
         return train(models, tokens, settings, learning_rates, validate, checkpoint, CPU)
@@ -136,7 +136,7 @@ def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, 
     def after_training(touched: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         seed_everything(settings["seed"])
         model = build(encoders[name], settings, touched)
-        assert train_together([model], tokens, settings, [1e-3]).course.step == 5
+        assert train_together([model], tokens, settings, [1e-3]).state.step == 5
         words = {id(parameter) for parameter in model.encoder.get_input_embeddings().parameters()}
         rest = {key: value for key, value in model.tuned_parameters().items() if id(value) not in words}
         return word_vectors(model), rest
@@ -601,7 +601,7 @@ def test_training_learns_what_can_be_learnt(encoders, kind, method):
     (outcome,) = trained.outcomes
     _, after = evaluate(model, tokens, rows, settings, CPU)
     assert after < 0.9 * before
-    assert trained.course.examples == 8 * 120
+    assert trained.state.examples == 8 * 120
     assert not outcome.problem
     assert [found.training_loss for found in outcome.epochs][-1] < outcome.epochs[0].training_loss
 
@@ -744,11 +744,11 @@ def test_each_text_has_its_own_dropout_of_the_prompts(encoders):
     (model,) = build_together(encoders["bert"], tiny_settings(dropout=0.5), None, 1)
     with torch.no_grad():
         model.prompts.vectors.fill_(1.0)
-    vectors = model.train().prompts.of_texts(texts=6)
+    vectors = model.train().prompts.expanded(texts=6)
     assert vectors.shape == (3, 2, 6, 4, 4, 8)
     assert set(vectors.unique().tolist()) == {0.0, 2.0}
     assert not torch.equal(vectors[:, :, 0], vectors[:, :, 1])
-    assert torch.equal(model.eval().prompts.of_texts(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
+    assert torch.equal(model.eval().prompts.expanded(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -839,7 +839,7 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
         count("validate")
         return {"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item()
 
-    def trained() -> Trained:
+    def trained() -> TrainingResult:
         models = build_together(encoders["bert"], settings, None, len(rates))
         return train(models, tokens, settings, rates, validate, Checkpoint(tmp_path, "key", every=60), CPU)
 
@@ -850,13 +850,15 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
     found = trained()
     (tmp_path / ".checkpoint-key.safetensors").unlink()
     expected = trained()
-    assert found.course.step == expected.course.step == 15
+    assert found.state.step == expected.state.step == 15
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
         assert equal(here.tensors, there.tensors)
         assert (here.lines, here.epochs) == (there.lines, there.epochs)
 
 
-def stopped_and_resumed(encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]) -> Trained:
+def stopped_and_resumed(
+    encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]
+) -> TrainingResult:
     """A training that gets SIGTERM at its third batch and goes on; `tried` gets the sizes of what was computed."""
     tokens, loss = random_tokens("tagging", 40), tagging.loss
 
@@ -880,7 +882,7 @@ def stopped_and_resumed(encoder: Path, settings: dict[str, Any], place: Path, mo
 def test_a_training_that_goes_on_keeps_to_the_parts_that_the_memory_held(encoders, tmp_path, monkeypatch):
     tried: list[int] = []
     settings = tiny_settings(kind="tagging", epochs=2, batch_size=16)
-    assert stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried).course.step == 6
+    assert stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried).state.step == 6
     assert tried == [16, *[8] * 10]
 
 
@@ -888,7 +890,7 @@ def test_a_parameter_that_never_has_a_gradient_does_not_keep_a_training_from_goi
     """Such as an adapter of the pooler, which no tag is read from."""
     settings = tiny_settings(kind="tagging", method="lora", lora_targets=["query", "dense"], epochs=2, batch_size=8)
     trained = stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried=[])
-    assert trained.course.step == 10
+    assert trained.state.step == 10
     assert any("pooler" in name for name in trained.outcomes[0].tensors)
 
 
@@ -913,7 +915,7 @@ def test_without_a_cpp_compiler_the_key_compile_is_refused_in_one_line(encoders,
         check=True,
     )
     (line,) = outcome.stdout.splitlines()
-    assert line.startswith("training.compile: PyTorch's compiler needs a C++ compiler and fails here (InvalidCxx")
+    assert line.startswith("training.compile: PyTorch's compiler needs a C++ compiler and failed (InvalidCxx")
     assert line.endswith("or set compile: false")
 
 
@@ -935,7 +937,7 @@ def test_a_compiled_encoder_is_trained_with_other_masks_in_every_step(encoders):
     models[0].train()
     optimizer = torch.optim.SGD(models[0].tuned_parameters().values(), lr=0.0)
     computed = gradients.Gradients(tokens, settings, CPU, frozen=True)
-    losses = [computed.of(models, [optimizer], [np.arange(8)]).item() for _ in range(4)]
+    losses = [computed.compute(models, [optimizer], [np.arange(8)]).item() for _ in range(4)]
     assert len(set(losses)) == 4
     assert all(parameter.grad is not None for parameter in models[0].tuned_parameters().values())
 
