@@ -174,9 +174,7 @@ def test_no_weights_are_made_up_for_a_checkpoint_that_lacks_some(encoders, tmp_p
     folder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
     weights = folder / "model.safetensors"
     save_file(change(load_file(weights)), weights, metadata={"format": "pt"})
-    with pytest.raises(
-        UserError, match=rf"weights are not those of config.json: {named}; .*save_pretrained"
-    ) as refusal:
+    with pytest.raises(UserError, match=rf"weights do not match config.json: {named}; .*save_pretrained") as refusal:
         build(folder, tiny_settings(method="linear_probe"), touched=None)
     assert "\n" not in str(refusal.value)
 
@@ -194,7 +192,7 @@ def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_pa
     moved = [key for key, value in expected.tensors.items() if not torch.equal(value, before[key])]
     assert set(moved) == {key for key in expected.tensors if not key.endswith(".touched")}
 
-    def train_on(model: Any, stop_after: int) -> loop.Trained:
+    def train_on(model: Any, stop_after: int) -> loop.TrainingResult:
         steps, collate = [], gradients.collate
 
         def counted(*arguments: Any) -> Any:

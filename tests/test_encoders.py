@@ -293,7 +293,7 @@ def test_a_folder_is_taken_with_its_checkpoint_and_nothing_else(checkpoint):
         "model.safetensors",
         "tokenizer.json",
         "encoder.json",
-        sources.OWN,
+        sources.WRITTEN_FILES,
     }
     assert (target / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["tiny"]
@@ -320,7 +320,7 @@ def test_the_manifests_checksums_are_true(bundled_encoder):
     present = {path.name for path in bundled_encoder.iterdir()}
     assert (
         set(manifest["files"])
-        == present - {"encoder.json", sources.OWN}
+        == present - {"encoder.json", sources.WRITTEN_FILES}
         == {
             "config.json",
             "model.safetensors",
@@ -490,7 +490,7 @@ def test_sharded_weights_are_taken_with_their_index(checkpoint):
     parameters = json.loads((target / "encoder.json").read_text())["parameters"]
     assert parameters == sum(weight.numel() for weight in model.parameters())
     next(checkpoint.glob("model-*.safetensors")).unlink()
-    with pytest.raises(UserError, match="which the folder does not hold"):
+    with pytest.raises(UserError, match="which the folder does not contain"):
         fetch_folder(checkpoint)
 
 
@@ -552,7 +552,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\2\0\0\0\0\0\0\0[]", b"\2\0\0\0\0\0\0\0{}"])
 def test_weights_that_are_no_safetensors_are_refused(checkpoint, content):
     (checkpoint / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors is no safetensors file"):
+    with pytest.raises(UserError, match=r"model\.safetensors is not a safetensors file"):
         fetch_folder(checkpoint)
 
 
@@ -620,10 +620,10 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (point("tokenizer.json"), r"tokenizer\.json is a pointer of Git LFS.*git lfs pull"),
-        (point("model.safetensors"), r"model\.safetensors is a pointer of Git LFS"),
-        (point("config.json"), r"config\.json is a pointer of Git LFS"),
-        (other_tokenizer(vocab_txt="version https://git-lfs.github.com/spec/v1\n"), r"vocab\.txt is a pointer of Git"),
+        (point("tokenizer.json"), r"tokenizer\.json is a Git LFS pointer.*git lfs pull"),
+        (point("model.safetensors"), r"model\.safetensors is a Git LFS pointer"),
+        (point("config.json"), r"config\.json is a Git LFS pointer"),
+        (other_tokenizer(vocab_txt="version https://git-lfs.github.com/spec/v1\n"), r"vocab\.txt is a Git LFS pointer"),
         (lambda folder: os.truncate(folder / "tokenizer.json", 1000), NEWER),
         (edit_tokenizer(lambda content: content["model"].update(type="Newer")), NEWER),
         (edit_tokenizer(lambda content: content["model"]["vocab"].update({"\ud83d": 4})), NEWER),
@@ -634,11 +634,11 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
         (without_special_tokens, "adds no special tokens.*post-processor"),
         (
             edit_tokenizer(lambda content: content["model"].update(vocab={"a": 0}, type="WordLevel")),
-            r"tokenizer\.json cannot read a text .*UNK",
+            r"tokenizer\.json cannot tokenise a text .*UNK",
         ),
         (
             edit_tokenizer(lambda content: content["model"]["vocab"].update(new=90)),
-            "has the token id 90, but config.json a vocab_size of 88",
+            "has the token id 90, but config.json has a vocab_size of 88",
         ),
         (
             lambda folder: [
@@ -654,19 +654,19 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
         (edit_config(pad_token_id=500), r"config\.json does not describe a model .*Padding_idx"),
         (edit_config(model_type="roberta", pad_token_id=None), "roberta has no number pad_token_id"),
         (edit_config(model_type="gpt2"), "decoders.*use a bidirectional encoder"),
-        (edit_config(num_hidden_layers=3), r"not those of config\.json: encoder\.layer\.2.* is missing"),
-        (edit_config(intermediate_size=24), r"has the shape \[16\] in place of \[24\]"),
+        (edit_config(num_hidden_layers=3), r"do not match config\.json: encoder\.layer\.2.* is missing"),
+        (edit_config(intermediate_size=24), r"has the shape \[16\] instead of \[24\]"),
         (
             replace_weights(lambda name, tensor: {name: tensor.to(torch.int8) if name == QUERY else tensor}),
-            f"quantized, '{QUERY}' is of type I8",
+            f"quantized .'{QUERY}' is of type I8",
         ),
         (
             replace_weights(lambda name, tensor: {name: tensor.to(torch.float8_e4m3fn) if name == QUERY else tensor}),
-            f"quantized, '{QUERY}' is of type F8_E4M3",
+            f"quantized .'{QUERY}' is of type F8_E4M3",
         ),
         (
             replace_weights(lambda name, tensor: {} if name == QUERY else {name: tensor}),
-            rf"not those of config\.json: {QUERY} is missing",
+            rf"do not match config\.json: {QUERY} is missing",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -714,7 +714,7 @@ def test_a_vocabulary_alone_is_a_tokenizer_and_one_that_is_far_too_small_is_told
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
     other_tokenizer(vocab_txt="\n".join(pieces) + "\n")(checkpoint)
     assert AutoTokenizer.from_pretrained(fetch_folder(checkpoint))("a")["input_ids"] == [2, 5, 3]
-    assert "has 31 tokens, the model rows for 88: are these files whole?" in caplog.text
+    assert "has 31 tokens, but the model has embeddings for 88: check that the files are complete" in caplog.text
 
 
 def test_a_tokenizers_own_code_is_neither_taken_nor_run(checkpoint):
