@@ -14,7 +14,7 @@ import csv
 import logging
 from collections.abc import Iterator
 
-from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
+from workflow_scripts.analysis.alignment import mean_cosine_of_other_pairs, mean_cosine_of_pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
 from workflow_scripts.analysis.samples import Samples, read_records
 from workflow_scripts.experiment.files import written
@@ -54,10 +54,10 @@ def measures(before: Samples, after: Samples) -> Iterator[tuple[str, str, float]
         return
     english, *others = after.vectors
     for language, vectors in after.vectors.items():
-        yield language, "before_after", pairs(before.vectors[language], vectors)
+        yield language, "before_after", mean_cosine_of_pairs(before.vectors[language], vectors)
     for language in others:
-        translations = pairs(after.vectors[english], after.vectors[language])
-        non_translations = other_pairs(after.vectors[english], after.vectors[language])
+        translations = mean_cosine_of_pairs(after.vectors[english], after.vectors[language])
+        non_translations = mean_cosine_of_other_pairs(after.vectors[english], after.vectors[language])
         yield language, "translation", translations
         yield language, "non_translation", non_translations
         yield language, "relative_difference", relative_difference(translations, non_translations)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.analysis.projection import boundary, plane
+from workflow_scripts.analysis.projection import boundary, project
 from workflow_scripts.analysis.samples import read_records
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     lines: list[tuple[Any, ...]] = []
     # t-SNE of fewer points than this has no neighbourhoods to keep.
     if shown >= 2:
-        together = plane(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
+        together = project(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
         parts = np.split(together, len(samples.vectors))
         for (language, labels), part in zip(samples.labels.items(), parts, strict=True):
             rows = zip(samples.ids, labels, part.tolist(), strict=False)
