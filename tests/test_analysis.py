@@ -602,7 +602,7 @@ def test_a_fifth_more_candidates_are_enough_for_a_thousand_samples_of_the_real_t
     wanted = candidates((row["id"] for row in real_rows["en"]), 1000)
     found = {}
     for name, rows in real_rows.items():
-        labels, gaps = represent.by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
+        labels, gaps = represent.split_by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
         found[name] = Vectors(list(labels), list(labels.values()), np.zeros((len(labels), 1), np.float32), gaps)
     samples = select_samples(found, 1000)
     assert len(samples.ids) == 1000

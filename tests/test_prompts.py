@@ -467,7 +467,7 @@ def test_a_key_head_may_serve_several_heads():
 def test_an_option_that_would_change_the_result_is_refused_by_name():
     query, key, value = heads_of(3)
     attend(torch.nn.Module(), query, key, value, None, sliding_window=4, is_causal=False)
-    with pytest.raises(UserError, match="ask their attention for softcap"):
+    with pytest.raises(UserError, match="pass the option softcap to their attention"):
         attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
 
 

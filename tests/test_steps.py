@@ -123,7 +123,7 @@ def test_a_single_candidate_is_selected_untried(tmp_path):
 @pytest.mark.parametrize("rates", [[0.1, 0.2], [0.1, 0.01, 0.001], [0.1, 0.02]])
 def test_runs_that_are_not_the_candidates_are_refused(tmp_path, rates):
     runs = [searched(tmp_path, (0.1, 50.0), (0.01, 50.0))]
-    with pytest.raises(UserError, match=r"candidates .* but runs of"):
+    with pytest.raises(UserError, match=r"candidates are .* but there are runs of"):
         selected(tmp_path, rates, runs)
     assert not (tmp_path / "selected.json").exists()
 
@@ -421,7 +421,7 @@ def test_tokenising_refuses_ids_that_the_encoder_has_no_vectors_for(workplace, t
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert re.match(
-        r"error: encoder tiny: its tokenizer gives the token id \d+, but its vocabulary has 20 rows: ", line
+        r"error: encoder tiny: its tokenizer produces the token id \d+, but its vocabulary has 20 rows: ", line
     )
 
 
@@ -460,5 +460,5 @@ def test_a_row_of_which_a_tokenizer_without_special_tokens_makes_nothing_is_name
     (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
     write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder))
     pairs = [{"id": f"row-{text}", "text_a": text, "text_b": text, "label": "x"} for text in ("a", "")]
-    with pytest.raises(UserError, match="encoder tiny: its tokenizer makes no token of row 'row-'"):
+    with pytest.raises(UserError, match="encoder tiny: its tokenizer produces no token for row 'row-'"):
         by_hand_on(pairs, encoder, tmp_path)

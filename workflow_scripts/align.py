@@ -1,11 +1,11 @@
-"""Compare a model's vectors with the untuned encoder's, with their translations', and by their labels.
+"""Measure a model's vectors: against the untuned encoder's, between translations, and by label.
 
-    vectors of the model + of the untuned encoder ──> alignment.csv   language, measure, value
+    vectors of the model and of the untuned encoder ──> alignment.csv   language, measure, value
 
-Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines) and
-`relative_difference` (percent; table 4, language xx of the pair en-xx); `linear_accuracy` (percent: a classifier fitted
-on English vectors, English ones held out); `boundary_angle` (degrees between a language's own boundary and English's)
-and `split_half_angle` (between the English boundaries of two halves of the samples).
+Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines in percent) and
+`relative_difference` (percent; table 4, for language xx of the pair en-xx); `linear_accuracy` (percent, of a classifier
+fitted on English vectors; cross-validated); `boundary_angle` (degrees between a language's own boundary and English's);
+`split_half_angle` (degrees between the English boundaries of two halves of the samples).
 Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out or keep).
 """
 
@@ -26,7 +26,7 @@ COLUMNS = ("language", "measure", "value")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measure and write."""
+    """Compute the measures and write the table."""
     before = read_records(arguments.untuned, arguments.settings)
     after = read_records(arguments.vectors, arguments.settings)
     logger.info("%d samples in %s", len(after.ids), ", ".join(after.vectors))
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measures(before: Samples, after: Samples) -> Iterator[tuple[str, str, float]]:
-    """Language, measure and value of everything that the samples allow; nothing with fewer than two of them."""
+    """Yield (language, measure, value) for each measure that the samples allow; nothing for fewer than two samples."""
     assert before.ids == after.ids
     if len(after.ids) < 2:
         return

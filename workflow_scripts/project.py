@@ -1,10 +1,10 @@
-"""Draw a model's vectors of all languages in one plane, with each language's boundary between the labels.
+"""Project a model's vectors of all languages onto a plane, with each language's boundary between the labels.
 
     vectors of the model ──> points.csv       language, id, label, x, y
                              boundaries.csv   language, x_weight, y_weight, intercept
 
-Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples`, `disagreeing` (leave_out or keep),
-`figure_samples` (the most that are drawn of each language).
+Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out
+or keep), `figure_samples` (the most points per language).
 """
 
 import argparse
@@ -23,7 +23,7 @@ BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
@@ -34,14 +34,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Project and write."""
+    """Project the vectors, fit the boundaries and write both tables."""
     import numpy as np
 
     samples = read_records(arguments.vectors, arguments.settings)
     shown = min(arguments.settings["figure_samples"], len(samples.ids))
     points: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
-    # t-SNE of fewer points than this has no neighbourhoods to keep.
+    # With fewer points t-SNE has no neighbourhoods to preserve.
     if shown >= 2:
         together = project(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
         parts = np.split(together, len(samples.vectors))
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table."""
+    """Write a CSV table atomically."""
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
