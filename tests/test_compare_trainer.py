@@ -56,8 +56,8 @@ def test_both_sides_train_and_a_second_call_repeats_nothing(tiny_encoder, tmp_pa
     assert all(np.isfinite(one["loss"]) and one["seconds"] > 0 for one in found["results"])
     capsys.readouterr()
 
-    monkeypatch.setattr(compare_trainer, "start", None)  # nothing may be trained
-    monkeypatch.setattr(compare_trainer, "measured", None)
+    monkeypatch.setattr(compare_trainer, "run_module", None)  # nothing may be trained
+    monkeypatch.setattr(compare_trainer, "run_json", None)
     compare_trainer.main()
     assert json.loads(output.read_text())["results"] == found["results"]
     assert "1 and 1 seeds" in capsys.readouterr().out
