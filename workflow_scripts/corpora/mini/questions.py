@@ -19,9 +19,9 @@ def question_rows(wording: Wording, task: str, count: int) -> list[Row]:
     while len(rows) < count:
         asked = random.choice(list(plan))
         others = [name for name in plan if name != asked]
-        told = [asked, asked, *random.sample(others, random.randint(FEWEST_OTHER_FACTS, MOST_OTHER_FACTS))]
+        relations = [asked, asked, *random.sample(others, random.randint(FEWEST_OTHER_FACTS, MOST_OTHER_FACTS))]
         taken: set[str] = set()
-        facts = [_draw_fact(wording, task, relation, random, taken) for relation in told]
+        facts = [_draw_fact(wording, task, relation, random, taken) for relation in relations]
         fillers = facts[0][1]
         number = random.randrange(len(plan[asked]["asked"]))
         order = random.sample(range(len(facts)), len(facts))
