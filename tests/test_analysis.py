@@ -48,7 +48,7 @@ COMPARED = {"languages": LANGUAGES, "samples": 20, "disagreeing": "leave_out"}
 
 
 def by_hand(step: ModuleType, settings: dict[str, Any], *arguments: Any) -> None:
-    """A step in this process: a new one takes seconds to import torch and transformers."""
+    """Run a step in this process: a new process takes seconds to import torch and transformers."""
     words = ["--settings", json.dumps(settings), *map(str, arguments)]
     step.main(step.parser().parse_args(words))
 
@@ -66,7 +66,7 @@ def random_vectors(samples: int = 40, width: int = 6, seed: int = 0) -> np.ndarr
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The cosine of every row of one with every row of the other, by its definition."""
+    """The cosine of every row of `first` and every row of `second`, by definition."""
     return np.array([[u @ v / (np.sqrt(u @ u) * np.sqrt(v @ v)) for v in second] for u in first])
 
 
@@ -84,7 +84,7 @@ def test_non_translations_are_all_other_pairs_in_both_orders():
 
 
 def test_a_thousand_vectors_that_are_nearly_the_same_lose_no_digit():
-    """Vectors of an encoder have much in common: the sum must not cancel."""
+    """An encoder's vectors are similar to each other: the sum must not suffer from cancellation."""
     first, second = (100 + random_vectors(1000, 384, seed) for seed in (1, 2))
     units = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (first, second)]
     matrix = units[0] @ units[1].T
@@ -97,7 +97,7 @@ def test_a_thousand_vectors_that_are_nearly_the_same_lose_no_digit():
     [(81.5, 52.6, 54.8), (96.4, 91.0, 5.9), (90.4, 13.3, 580), (98.4, 88.1, 11.7), (98.6, 88.1, 11.9)],
 )
 def test_the_relative_difference_is_the_papers(translation, non_translation, published):
-    """Columns of table 4: rounded as it rounds them, from cosines that it has rounded before."""
+    """Columns of table 4, with its rounding, from cosines that it has already rounded."""
     assert alignment.relative_difference(translation, non_translation) == pytest.approx(published, rel=0.01)
 
 
@@ -166,7 +166,7 @@ def test_english_accuracy_is_scikit_learns_cross_validation():
 
 
 def test_no_sample_is_judged_by_a_classifier_that_saw_its_translation():
-    """200 coordinates of 60 samples tell any labels: judged on what it was fitted on, it is nearly always right."""
+    """With 200 coordinates any labels of 60 samples can be fitted: on its own training data it is nearly always right."""
     english = random_vectors(60, 200)
     labels = np.array(LABELS * 30)
     assert np.mean(boundaries._fit(standard(english), labels).predict(standard(english)) == labels) > 0.95
@@ -174,7 +174,7 @@ def test_no_sample_is_judged_by_a_classifier_that_saw_its_translation():
     assert found["en"] == found["xx"] < 75
 
 
-def test_halves_agree_where_vectors_tell_the_label_and_not_where_they_tell_nothing():
+def test_halves_agree_if_vectors_carry_the_label_and_not_otherwise():
     english, labels = clusters(400, 50)
     assert boundaries.split_half_angle(english[:, :5], labels) < 20
     assert boundaries.split_half_angle(random_vectors(400, 50), labels) > 60
@@ -182,7 +182,7 @@ def test_halves_agree_where_vectors_tell_the_label_and_not_where_they_tell_nothi
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-7], ids=["exactly", "but for rounding"])
 def test_a_model_that_gives_every_text_the_same_vector_has_a_picture_of_one_point_and_no_boundary(rounding):
-    """A learning rate that is too high leaves such models, and the grid must go on."""
+    """A learning rate that is too high leads to such models, and the rest of the grid must run."""
     chance = np.random.default_rng(0)
     vectors = {
         language: np.float32(3) * (1 + np.float32(rounding) * chance.random((40, 8), dtype=np.float32))
@@ -227,7 +227,7 @@ def test_what_is_far_apart_stays_apart_in_the_picture_and_the_line_runs_between(
 
 
 def language(ids: list[str], labels: str) -> Vectors:
-    """Vectors that hold their own number."""
+    """Vectors that contain their own number."""
     return Vectors(ids, list(labels), np.array([[float(identity)] for identity in ids], dtype=np.float32))
 
 
@@ -246,7 +246,7 @@ def test_samples_whose_languages_disagree_are_reported_and_left_out():
     assert samples.missing == {"en": 0, "de": 1, "zh": 0}
 
 
-def test_a_gap_in_one_language_is_no_sample_and_its_label_is_heard_all_the_same():
+def test_a_text_missing_in_one_language_is_no_sample_but_its_label_is_still_compared():
     gap = Vectors(["4", "2"], ["1", "1"], np.array([[4.0], [2.0]], np.float32), untranslated={"1": "1", "3": "0"})
     samples = select_samples({"en": FOUND["en"], "de": gap}, samples=10, keep=True)
     assert sorted(samples.ids) == ["2", "4"]
@@ -328,7 +328,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def representing(
     folder: Path, model: str, languages: str, name: str | None = None, english: str = "en-test", **changes: Any
 ) -> Path:
-    """Represent some languages by a model; the record."""
+    """Compute the vectors of some languages with a model; return the record."""
     record = folder / "vectors-of" / (name or model) / "vectors" / f"{languages}.json"
     files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / f"{english}.parquet"]
     files += ["--run", *([] if model == "untuned" else [folder / model / "run.json"])]
@@ -371,8 +371,8 @@ def test_an_untuned_vector_is_the_librarys_last_state_of_the_first_token(place, 
         np.testing.assert_allclose(vector, expected[identity], atol=1e-5)
 
 
-def test_an_edit_that_was_taken_back_finds_the_vectors_of_before_the_edit(place):
-    """Snakemake sees a record that did not change and runs nothing: what it tells of must not have changed either."""
+def test_a_reverted_edit_finds_the_vectors_from_before_the_edit(place):
+    """Snakemake sees an unchanged record and runs nothing: the files that it describes must not have changed either."""
     record = representing(place, "untuned", "en+de", name="edited")
     before = read_records([record], COMPARED)
     representing(place, "untuned", "en", name="edited", samples=3)
@@ -403,7 +403,7 @@ def test_a_fine_tuned_vector_is_the_librarys_with_the_runs_weights(place):
 
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
-    """Prompts, their shifted positions and all."""
+    """Including prompts and shifted positions."""
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / method, CPU, [tokens])
     vectors = first_token_vectors(model, tokens, run, CPU)

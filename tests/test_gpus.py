@@ -1,4 +1,4 @@
-"""On a workstation each job has a GPU of its own: the locks, with real processes that compete and die."""
+"""On a workstation each job gets its own GPU: the locks, with real processes that compete and are killed."""
 
 import itertools
 import os
@@ -15,7 +15,7 @@ from workflow_scripts.tuning import gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Takes a GPU, writes when it begins, and when it ends: a GPU that two hold would show in the times.
+# Locks a GPU and prints when it starts and ends: if two processes held the same GPU, their times would overlap.
 JOB = """
 import os, sys, time
 from workflow_scripts.tuning import gpus
@@ -42,7 +42,7 @@ def start(folder: Path, seconds: float, **variables: str) -> subprocess.Popen[st
     )
 
 
-def test_no_gpu_is_held_by_two_jobs_at_a_time_and_each_sees_one(tmp_path):
+def test_no_two_jobs_hold_the_same_gpu_and_each_sees_one(tmp_path):
     held: dict[str, list[tuple[float, float]]] = {}
     for job in [start(tmp_path, 0.3) for _ in range(6)]:
         said = job.communicate(timeout=60)[0].split()
@@ -69,7 +69,7 @@ def test_the_gpu_of_a_killed_job_is_free_at_once(tmp_path):
         job.communicate()
 
 
-def test_in_a_schedulers_job_the_schedulers_choice_stands(tmp_path):
+def test_the_schedulers_choice_of_gpus_is_kept(tmp_path):
     job = start(tmp_path, 0, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="3")
     assert job.communicate(timeout=60)[0].split()[0] == "3"
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_a_machine_without_nvidias_tools_claims_nothing(tmp_path, monkeypatch):
 
 
 def test_every_rule_that_computes_asks_for_a_gpu_in_both_profiles():
-    """And no other: `gpu` in the workstation's `resources` is then the number of jobs that compute at a time."""
+    """And no other rule: then `gpu` in the workstation profile's `resources` limits how many jobs compute at a time."""
     computing = {
         rule.split(":")[0]
         for file in (ROOT / "rules").glob("*.smk")

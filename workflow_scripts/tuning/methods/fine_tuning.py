@@ -20,7 +20,7 @@ def sentence_vector(settings: dict[str, Any]) -> str:
 
 
 def check(encoder: Any) -> None:
-    """Every architecture can be fine-tuned."""
+    """Accept every architecture."""
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
