@@ -166,7 +166,7 @@ def test_english_accuracy_is_scikit_learns_cross_validation():
 
 
 def test_no_sample_is_judged_by_a_classifier_that_saw_its_translation():
-    """With 200 coordinates any labels of 60 samples can be fitted: on its own training data it is nearly always right."""
+    """With 200 coordinates any labels of 60 samples can be fitted: on its training data it is nearly always right."""
     english = random_vectors(60, 200)
     labels = np.array(LABELS * 30)
     assert np.mean(boundaries._fit(standard(english), labels).predict(standard(english)) == labels) > 0.95

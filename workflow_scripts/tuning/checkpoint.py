@@ -85,7 +85,7 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def remove(self) -> None:
-        """Delete all checkpoints in the folder, those of earlier settings too. Call it once the outputs are written."""
+        """Delete the folder's checkpoints, also those of earlier settings; call it once the outputs are written."""
         for path in self.path.parent.glob(".checkpoint-*"):
             if path.suffix != UNUSABLE_SUFFIX:
                 path.unlink(missing_ok=True)
