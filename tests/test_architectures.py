@@ -231,7 +231,7 @@ def test_the_readme_lists_what_was_tested():
     (head,) = (row for row in rows if row[0] == "encoder" and "`bitfit`" in row)
     methods = [cell.strip("`") for cell in head[2:]]
     assert set(methods) == {changes["method"] for changes in VARIANTS.values()}
-    told = {row[0]: dict(zip(methods, row[2:], strict=True)) for row in rows if row[0] in ENCODERS}
-    assert told == {
+    documented = {row[0]: dict(zip(methods, row[2:], strict=True)) for row in rows if row[0] in ENCODERS}
+    assert documented == {
         name: {method: "no" if (name, method) in REFUSED else "yes" for method in methods} for name in ENCODERS
     }

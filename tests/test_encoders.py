@@ -328,9 +328,9 @@ def test_the_manifests_checksums_are_true(bundled_encoder):
             "tokenizer_config.json",
         }
     )
-    for name, said in manifest["files"].items():
+    for name, recorded in manifest["files"].items():
         content = (bundled_encoder / name).read_bytes()
-        assert said == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert recorded == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def test_the_bundled_encoders_manifest_names_its_package_and_sizes(bundled_encoder):

@@ -291,9 +291,9 @@ def test_a_job_waits_for_the_gpu_that_another_holds(tmp_path):
         subprocess.Popen([sys.executable, "-c", program], env=alone, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = sorted((job.communicate(timeout=120)[0].split() for job in jobs), key=lambda words: float(words[1]))
-    assert [words[0] for words in said] == ["1", "1"]
-    assert float(said[1][1]) >= float(said[0][2])
+    outputs = sorted((job.communicate(timeout=120)[0].split() for job in jobs), key=lambda words: float(words[1]))
+    assert [words[0] for words in outputs] == ["1", "1"]
+    assert float(outputs[1][1]) >= float(outputs[0][2])
 
 
 def test_the_memory_that_is_reported_is_the_gpus(tmp_path):

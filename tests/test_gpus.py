@@ -45,9 +45,9 @@ def start(folder: Path, seconds: float, **variables: str) -> subprocess.Popen[st
 def test_no_two_jobs_hold_the_same_gpu_and_each_sees_one(tmp_path):
     held: dict[str, list[tuple[float, float]]] = {}
     for job in [start(tmp_path, 0.3) for _ in range(6)]:
-        said = job.communicate(timeout=60)[0].split()
+        output = job.communicate(timeout=60)[0].split()
         assert job.returncode == 0
-        held.setdefault(said[0], []).append((float(said[1]), float(said[2])))
+        held.setdefault(output[0], []).append((float(output[1]), float(output[2])))
     assert set(held) == {"GPU-a", "GPU-b"}
     for times in held.values():
         ordered = sorted(times)

@@ -68,10 +68,10 @@ def test_a_training_that_runs_out_of_memory_continues_with_micro_batches_to_the_
     from tiny import save_encoder
 
     save_encoder(tmp_path / "encoder", "bert")
-    said, whole = train_within(tmp_path, room=0)
-    assert "out of memory" not in said
-    said, parts = train_within(tmp_path, room=600_000_000)
-    assert "out of memory with 4096 features per micro-batch; continuing with 2048: " in said
+    log, whole = train_within(tmp_path, room=0)
+    assert "out of memory" not in log
+    log, parts = train_within(tmp_path, room=600_000_000)
+    assert "out of memory with 4096 features per micro-batch; continuing with 2048: " in log
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
@@ -119,8 +119,8 @@ def test_every_out_of_memory_message_is_recognised_and_explained():
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ):
         assert is_out_of_memory(error)
-        told = explain(error)
-        assert told and told.startswith("there is not enough memory (") and "\n" not in told
+        message = explain(error)
+        assert message and message.startswith("there is not enough memory (") and "\n" not in message
 
 
 def printed_by(script: str) -> float:

@@ -87,8 +87,8 @@ def test_a_command_line_without_files_is_refused(step, tmp_path):
 def searched(folder: Path, *candidates: tuple[float, float], **diverged: bool) -> Path:
     """The record of candidates that were trained together: learning rate and validation of each."""
     path = folder / ("+".join(str(rate) for rate, _ in candidates) + ".json")
-    told = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
-    write_json(path, [{"learning_rate": rate, "validation": value} | told for rate, value in candidates])
+    values = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
+    write_json(path, [{"learning_rate": rate, "validation": value} | values for rate, value in candidates])
     return path
 
 
