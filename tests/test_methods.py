@@ -269,9 +269,7 @@ def test_loras_layers_are_named_by_the_configuration_and_a_wrong_name_is_refused
         return {name.split(".lora_")[0].rpartition(".")[2] for name in model.tuned_parameters() if "lora_" in name}
 
     assert tuned(["key", "dense"]) == {"key", "dense"}
-    with pytest.raises(
-        UserError, match=r"lora_targets: .*'bert' have no linear layers q_proj; choose among dense, key"
-    ):
+    with pytest.raises(UserError, match=r"lora_targets: .*'bert' have no linear layers q_proj; choose from dense, key"):
         tuned(["q_proj"])
 
 
@@ -329,8 +327,8 @@ def test_prompts_at_the_input_begin_as_word_vectors_of_the_training_data(encoder
     assert found == set(touched.tolist())
 
 
-def test_an_encoder_that_pools_in_its_own_way_takes_no_prompts_at_the_input(encoders):
-    with pytest.raises(UserError, match="'albert' pool their states in a way of their own"):
+def test_an_encoder_with_an_unsupported_pooler_takes_no_prompts_at_the_input(encoders):
+    with pytest.raises(UserError, match="'albert' have a pooler that input_prompt_tuning does not support"):
         build(encoders["albert"], tiny_settings(method="input_prompt_tuning"), touched=None)
 
 
