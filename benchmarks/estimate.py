@@ -1,18 +1,18 @@
-"""What a configuration costs on a GPU: hours and disk by method and task, from arithmetic and not from a run.
+"""Estimating the cost of a configuration on a GPU: hours and disk space by method and task, without running it.
 
     python -m benchmarks.estimate configs/paper.yaml [--tflops 125]
 
-A step's time is its arithmetic at a stated speed:
+A step's time is its number of floating-point operations divided by a given speed:
 
-* a forward pass costs 2 operations a parameter outside of the embeddings and token, and 4 x tokens x width a layer and
-  token for attention; its backward pass with respect to activations costs as much again, and with respect to weights
-  too. So fine-tuning costs 3 forward passes, and methods that leave the encoder frozen 2.
-* candidates that are searched together share a step, whose arithmetic grows with their number.
-* `--tflops` is what a card reaches. An H200 reached 111 in fine-tuning and 154 in prompt tuning with 32 texts of 47
-  tokens on average, and 216 to 267 with texts of 128 tokens or six candidates together; 125 is the default.
+* A forward pass takes 2 operations per token and parameter outside the embeddings, and 4 x tokens x width per token and
+  layer for attention. The backward pass takes as many with respect to the activations, and again as many with respect
+  to the weights. So fine-tuning costs 3 forward passes per step, and methods that leave the encoder frozen cost 2.
+* Candidates that are searched together share a step, whose operations grow with their number. * `--tflops` is the speed
+that the GPU reaches. An H200 reached 111 in fine-tuning and 154 in prompt tuning with 32 texts
+  of 47 tokens on average, and 216 to 267 with texts of 128 tokens or with six candidates together. The default is 125.
 
-The encoder is taken to be XLM-R-large, the English training sets to be whole: their texts' mean lengths are measured.
-Predictions, validation and the starts of processes come on top: count a tenth, and a minute a job.
+The estimate assumes XLM-R-large and complete English training sets, whose mean text lengths were measured. Prediction,
+validation and process start-up are not included: add 10 % and one minute per job.
 """
 
 import argparse
@@ -23,17 +23,20 @@ from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import load_file
 from workflow_scripts.experiment.grid import Arm, Grid
 
-# XLM-R-large (Conneau et al. 2020): layers, width, all parameters; those of a layer are 12 x width squared.
+# XLM-R-large (Conneau et al. 2020): layers, width, all parameters. A layer has 12 x width^2 parameters.
 LAYERS, WIDTH, PARAMETERS = 24, 1024, 560e6
 BODY = LAYERS * 12 * WIDTH**2
-BYTES = 4  # weights are kept in float32
+BYTES = 4  # per parameter: weights are stored in float32
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The features of a whole English training set and their mean length.
+    """A complete English training set.
 
-    Lengths in XLM-R's tokens, measured on 2,000 texts of each (question answering: windows of 384, stride 128).
+    Attributes:
+        features: number of features.
+        tokens: their mean length in XLM-R's tokens, measured on 2,000 texts (question answering: windows of 384 tokens
+            with stride 128).
     """
 
     features: int
@@ -44,21 +47,21 @@ TRAINING_SETS = {
     "xnli": TrainingSet(392_702, 45),
     "pawsx": TrainingSet(49_401, 63),
     "udpos": TrainingSet(21_253, 25),
-    "xquad": TrainingSet(90_600, 207),  # 87,599 questions, 1.034 windows each
-    "tydiqa": TrainingSet(3_400, 159),  # 3,696 less the tenth held out, 1.03 windows each
+    "xquad": TrainingSet(90_600, 207),  # 87,599 questions with 1.034 windows each
+    "tydiqa": TrainingSet(3_400, 159),  # 3,696 questions without the held-out tenth, with 1.03 windows each
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("configuration", type=Path, help="the file")
-    result.add_argument("--tflops", type=float, default=125.0, help="reached by the card; default: 125")
+    result.add_argument("configuration", type=Path, help="the configuration file")
+    result.add_argument("--tflops", type=float, default=125.0, help="the speed that the GPU reaches; default: 125")
     return result
 
 
 def main() -> None:
-    """Print a line for each task and method, and the sum."""
+    """Print a line for each task and method, and the total."""
     arguments = parser().parse_args()
     grid = Grid(load_file(arguments.configuration))
     hours: dict[tuple[str, str], float] = {}
@@ -74,7 +77,7 @@ def main() -> None:
 
 
 def trainings(grid: Grid, arm: Arm) -> int:
-    """The models that an arm tunes: its seeds, and the candidates that lost the search."""
+    """Return the number of models that an arm tunes: one per seed, and the candidates that lost the search."""
     return len(grid.configuration.seeds) + len(grid.learning_rates(arm)) - 1 + (not _search_seed_is_used(grid, arm))
 
 
@@ -83,7 +86,7 @@ def _search_seed_is_used(grid: Grid, arm: Arm) -> bool:
 
 
 def hours_of(grid: Grid, arm: Arm, speed: float) -> float:
-    """The hours of an arm's trainings, the search's included."""
+    """Return the hours of an arm's trainings, including the search; `speed` in operations per second."""
     training, data = grid.configuration.training_of(arm.task, arm.method), TRAINING_SETS[arm.task]
     steps = training.epochs * -(-data.features // training.batch_size)
     arithmetic = step_operations(arm, training.batch_size, data.tokens) / speed
@@ -91,14 +94,14 @@ def hours_of(grid: Grid, arm: Arm, speed: float) -> float:
 
 
 def step_operations(arm: Arm, batch: int, tokens: int) -> float:
-    """The floating-point operations of one step of one model."""
+    """Return the floating-point operations of one training step of one model."""
     keys = tokens + arm.prompt_length
     forward = batch * tokens * (2 * BODY + 4 * keys * WIDTH * LAYERS)
     return forward * (2 if METHODS[arm.method].freezes else 3)
 
 
 def weights_bytes(arm: Arm) -> float:
-    """The bytes of one tuned model: the whole encoder, or keys and values of every layer."""
+    """Return the stored bytes of one tuned model: the whole encoder, or the prompts of every layer."""
     return BYTES * (2 * LAYERS * WIDTH * arm.prompt_length if METHODS[arm.method].freezes else PARAMETERS)
 
 

@@ -1,15 +1,15 @@
-"""What people use, as one training: the Hugging Face Trainer, and PEFT's prefix tuning for prompts.
+"""One training with the Hugging Face Trainer, and PEFT's prefix tuning for prompts: the contestants of `bench`.
 
     python -m benchmarks.peers --encoder FOLDER --tokens FOLDER --method fine_tuning --recipe usual
 
-prints one line of JSON: `examples_per_second` (after three steps of warm-up), `peak_memory_mb`, `loss` (mean of the
-last ten steps). The recipes:
+Prints one line of JSON: `examples_per_second` (after three warm-up steps), `peak_memory_mb`, `loss` (mean of the last
+ten steps). The recipes:
 
 * usual: float32, every text padded to the maximum length
-* best_flags: bfloat16 autocast where the settings say so, batches of like lengths padded to the longest of each, fused
-  AdamW
+* best_flags: bfloat16 autocast if the settings say so, batches grouped by length and padded to their longest text,
+  fused AdamW
 
-The Trainer sorts lengths within 50 batches: with its best flags it runs all of one such group.
+The Trainer groups texts by length within 50 batches; the recipe best_flags runs one complete group.
 """
 
 import argparse
@@ -19,24 +19,26 @@ from pathlib import Path
 from typing import Any
 
 WARM_UP = 3  # steps
-STEPS = {"usual": 10, "best_flags": 50}  # the usual ones are all alike
-LOGGED = 10  # steps between two losses
+STEPS = {"usual": 10, "best_flags": 50}  # steps of the usual recipe all have the same shape, so few are enough
+LOGGED = 10  # steps between two logged losses
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--encoder", type=Path, required=True, help="the encoder's folder")
     result.add_argument("--tokens", type=Path, required=True, help="the folder of the training tokens")
-    result.add_argument("--method", choices=["fine_tuning", "prompt_tuning"], required=True, help="what is tuned")
+    result.add_argument("--method", choices=["fine_tuning", "prompt_tuning"], required=True, help="the tuning method")
     result.add_argument("--recipe", choices=["usual", "best_flags"], required=True, help="see above")
-    result.add_argument("--settings", type=json.loads, required=True, metavar="JSON", help="as crossprompt's `train`")
-    result.add_argument("--learning-rate", type=float, required=True, help="the highest of the schedule")
+    result.add_argument(
+        "--settings", type=json.loads, required=True, metavar="JSON", help="settings of the step `train`"
+    )
+    result.add_argument("--learning-rate", type=float, required=True, help="the peak of the schedule")
     return result
 
 
 def main() -> None:
-    """Train and print what it took."""
+    """Train and print speed, memory and loss."""
     import torch
     from datasets import load_from_disk
     from transformers import (

@@ -1,9 +1,10 @@
-"""How long Snakemake takes to plan the paper's grid, and to find it finished; and a grid of ten times as many jobs.
+"""How long Snakemake takes to plan the paper's grid, and to recognise a finished grid; also with ten times the jobs.
 
     python -m benchmarks.planning --encoders 1 10
 
-The finished grid is made of empty files. Snakemake itself writes what it remembers of each job (`--touch`), for one
-encoder; for more, that encoder's files and memory are copied under the other names. Prints one line of JSON a grid.
+The finished grid consists of empty files. For one encoder, Snakemake itself writes the metadata of each job
+(`--touch`); for more encoders, the first one's files and metadata are copied under the other names. Prints one line of
+JSON per grid.
 """
 
 import argparse
@@ -22,15 +23,16 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-# `--touch` sleeps 0.1 s a job so that files differ in time on any disk: minutes, for nothing on a disk of nanoseconds.
+# `--touch` sleeps 0.1 s per job, so that time stamps differ on any file system. With nanosecond time stamps 1 ms is
+# enough.
 TOUCH = (
     "import sys; from snakemake.executors.touch import Executor; Executor.SLEEPING_TIME = 0.001;"
     " from snakemake.cli import main; main(sys.argv[1:])"
 )
 
 
-class Place:
-    """A working folder for the paper's grid with some encoders."""
+class WorkingFolder:
+    """A working folder for the paper's grid with a number of encoders."""
 
     def __init__(self, folder: Path, encoders: int) -> None:
         self.folder = folder
@@ -40,18 +42,18 @@ class Place:
         configuration["encoders"] = {encoder_name(number): encoder for number in range(encoders)}
         (folder / "paper.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
 
-    def measured(self, *words: str) -> tuple[str, dict[str, float]]:
-        """Run Snakemake: what it said, and its seconds, those of the processor, and its peak memory."""
+    def run_snakemake(self, *words: str) -> tuple[str, dict[str, float]]:
+        """Run Snakemake; return its output, and its elapsed seconds, processor seconds and peak memory (MB)."""
         command = [sys.executable, "-c", TOUCH] if "--touch" in words else [sys.executable, "-m", "snakemake"]
         command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder)]
         command += ["--configfile", str(self.folder / "paper.yaml"), *words]
-        said = self.folder / "said"
-        with said.open("w") as file:
+        output = self.folder / "output"
+        with output.open("w") as file:
             begun = time.monotonic()
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        text = said.read_text()
+        text = output.read_text()
         if process.returncode:
             raise SystemExit(text)
         seconds = round(time.monotonic() - begun, 1)
@@ -59,7 +61,7 @@ class Place:
         return text, {"seconds": seconds, "processor_seconds": processor, "megabytes": round(usage.ru_maxrss / 1000)}
 
     def make_outputs(self, plan: str) -> None:
-        """Empty files for every output of a plan; `selected.json` alone is read while planning."""
+        """Create an empty file for every output of a plan; `selected.json` gets content, since planning reads it."""
         for line in re.findall(r"^    output: (.*)$", plan, re.MULTILINE):
             for name in line.split(", "):
                 path = self.folder / name
@@ -69,8 +71,8 @@ class Place:
                 else:
                     path.mkdir(parents=True, exist_ok=True)
 
-    def adopt(self, finished: Path, encoders: int) -> None:
-        """Take over a finished grid of the first encoder, and give the others copies of it."""
+    def copy_finished(self, finished: Path, encoders: int) -> None:
+        """Copy a finished grid of the first encoder, and copy it again under the names of the others."""
         for top in ("resources", "results"):
             shutil.copytree(finished / top, self.folder / top, copy_function=shutil.copy2)
         memory = self.folder / ".snakemake/metadata"
@@ -88,39 +90,41 @@ class Place:
 
 
 def encoder_name(number: int) -> str:
-    """The name of an encoder, of the same length for all."""
+    """Return the name of an encoder; all have the same length."""
     return f"encoder-{number:03d}"
 
 
 def measure(encoders: int, folder: Path) -> dict[str, Any]:
-    """What a plan for an empty folder takes, and a plan for a finished grid."""
-    place = Place(folder / f"grid-{encoders}", encoders)
-    plan, planned = place.measured("--dry-run")
+    """Measure planning in an empty folder and in a finished grid."""
+    working_folder = WorkingFolder(folder / f"grid-{encoders}", encoders)
+    plan, planned = working_folder.run_snakemake("--dry-run")
     jobs = int(re.findall(r"^total +(\d+)$", plan, re.MULTILINE)[0])
     if encoders == 1:
-        place.make_outputs(plan)
-        place.measured("--touch", "--forceall", "--cores", "2")
+        working_folder.make_outputs(plan)
+        working_folder.run_snakemake("--touch", "--forceall", "--cores", "2")
     else:
         one = folder / "grid-1"
         if not one.exists():
             measure(1, folder)
-        place.adopt(one, encoders)
-        place.measured("--touch", "--cores", "2")  # the sums, which are those of another grid now
-    said, found = place.measured("--dry-run")
-    if "Nothing to be done" not in said or "missing provenance" in said:
-        raise SystemExit(f"the finished grid of {encoders} encoders is not found finished:\n{said[:2000]}")
+        working_folder.copy_finished(one, encoders)
+        working_folder.run_snakemake(
+            "--touch", "--cores", "2"
+        )  # the grid-wide outputs, which belong to the smaller grid
+    output, found = working_folder.run_snakemake("--dry-run")
+    if "Nothing to be done" not in output or "missing provenance" in output:
+        raise SystemExit(f"Snakemake does not recognise the grid of {encoders} encoders as finished:\n{output[:2000]}")
     return {"encoders": encoders, "jobs": jobs, "plan": planned, "finished": found}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--encoders", type=int, nargs="+", default=[1, 10], help="how many; default: 1 10")
+    result.add_argument("--encoders", type=int, nargs="+", default=[1, 10], help="numbers of encoders; default: 1 10")
     return result
 
 
 def main() -> None:
-    """Measure each grid and print a line for it."""
+    """Measure each grid and print its line."""
     with tempfile.TemporaryDirectory() as folder:
         for encoders in parser().parse_args().encoders:
             print(json.dumps(measure(encoders, Path(folder))), flush=True)

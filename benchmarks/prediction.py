@@ -1,8 +1,8 @@
-"""Prediction by this project against the library's plain forward pass on the same rows, in turns in one process.
+"""Prediction speed of this project against the plain forward pass of transformers, alternating in one process.
 
     python -m benchmarks.prediction --folder FOLDER --threads N
 
-FOLDER is what `benchmarks.bench` prepares. Prints one line of JSON: rows a second of each, and the ratio.
+`benchmarks.bench` prepares FOLDER. Prints one line of JSON: rows per second of each, and the ratio.
 """
 
 import argparse
@@ -15,7 +15,7 @@ TURNS = 3
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--folder", type=Path, required=True, help="encoder, tokens and runs")
     result.add_argument("--threads", type=int, required=True, help="CPU threads")
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measure in turns and print the best of each."""
+    """Measure both alternately and print the best of each."""
     import torch
     from transformers import AutoModel
 

@@ -1,11 +1,11 @@
-"""The paper's scale: a few training steps of each method on every task, the encoder as large as theirs.
+"""A rehearsal at the paper's scale: a few training steps of each method on each task, with an encoder of the same size.
 
     make rehearsal          -> results/rehearsal.json
 
-The encoder is random, of XLM-R-large's shape (24 layers, 1,024 wide, 250,002 pieces, 560 M parameters). Batches and
-lengths are the paper's, every text as long as it may be: the most that a step can cost. Each pair of task and method
-runs in a process of its own, on the GPU where there is one; `peak_memory_mb` is the GPU's, or else the process's.
-`seconds_a_step` is the fastest step but for the first.
+The encoder has random weights and XLM-R-large's shape (24 layers, width 1,024, 250,002 pieces, 560 M parameters). Batch
+sizes and lengths are the paper's, and every text has the maximum length: the most that a step can cost. Each task and
+method runs in a process of its own, on a GPU if there is one. `peak_memory_mb` is the GPU's memory, or else the
+process's. `seconds_a_step` is the fastest step, the first one excluded.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import ROOT, SETTINGS, measured
+from benchmarks.bench import ROOT, SETTINGS, run_json
 
 VOCABULARY = 250_002
 # By task: kind, labels, batch, tokens of a text.
@@ -33,19 +33,19 @@ METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, default=ROOT / "results/rehearsal.json", help="the file to write")
-    result.add_argument("--steps", type=int, default=3, help="of each method on each task; default: 3")
+    result.add_argument("--steps", type=int, default=3, help="steps of each method on each task; default: 3")
     result.add_argument("--threads", type=int, default=2, help="CPU threads; default: 2")
-    result.add_argument("--folder", type=Path, help="(of one rehearsal) where the encoder lies")
-    result.add_argument("--task", choices=TASKS, help="(of one rehearsal) the task")
-    result.add_argument("--method", choices=METHODS, help="(of one rehearsal) the method")
+    result.add_argument("--folder", type=Path, help="(for one rehearsal) the encoder's folder")
+    result.add_argument("--task", choices=TASKS, help="(for one rehearsal) the task")
+    result.add_argument("--method", choices=METHODS, help="(for one rehearsal) the method")
     return result
 
 
 def main() -> None:
-    """All rehearsals, each in its own process; or one of them."""
+    """Run all rehearsals, each in its own process, or only one of them."""
     arguments = parser().parse_args()
     if arguments.task:
         print(json.dumps(rehearse(arguments)))
@@ -57,7 +57,7 @@ def main() -> None:
             for method in METHODS:
                 words = ["--folder", name, "--task", task, "--method", method]
                 words += ["--steps", arguments.steps, "--threads", arguments.threads]
-                found = measured("benchmarks.rehearsal", *words, threads=arguments.threads)
+                found = run_json("benchmarks.rehearsal", *words, threads=arguments.threads)
                 result[method][task] = found
                 print(
                     f"{task:7} {method:14} {found['seconds_a_step']:7.3f} s a step {found['peak_memory_mb']:8.0f} MiB"
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def make_encoder(folder: Path) -> None:
-    """A random encoder of XLM-R-large's shape."""
+    """Write an encoder with random weights and XLM-R-large's shape."""
     import torch
     from transformers import AutoModel, XLMRobertaConfig
 
@@ -86,7 +86,7 @@ def make_encoder(folder: Path) -> None:
 
 
 def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Some steps of one method on one task."""
+    """Train one method on one task for a few steps; return time, memory and the number of tuned parameters."""
     import torch
 
     from workflow_scripts.tuning import loop
@@ -111,7 +111,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     ids = ids_in(tokens)
     models = [model.to(device) for model in build_together(arguments.folder, settings, ids, 1, ids)]
     ended: list[float] = []
-    gradient = Gradients.of
+    gradient = Gradients.compute
 
     def note_time() -> None:
         if device.type == "cuda":
@@ -126,7 +126,7 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
         note_time()
         return {"none": 0.0}, 0.0
 
-    Gradients.of = clocked  # type: ignore[method-assign, assignment]
+    Gradients.compute = clocked  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as name:
         checkpoint = Checkpoint(Path(name), "rehearsal", every=1e9)
         checkpoint.save = lambda *_: None  # type: ignore[method-assign]
@@ -140,14 +140,14 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def full_texts(kind: str, labels: int, count: int, length: int) -> Any:
-    """Random texts of the greatest length, with the targets of their kind."""
+    """Return `count` features of random tokens, all of the given length, with targets of the kind."""
     import numpy as np
 
     from workflow_scripts.tasks.tokens import Ragged, Tokens
 
     random = np.random.default_rng(0)
     starts = np.arange(count + 1) * length
-    # English text touches a tenth of the vocabulary.
+    # English text uses a tenth of the vocabulary.
     columns: dict[str, Any] = {
         "row": np.arange(count),
         "input_ids": Ragged(random.integers(5, VOCABULARY // 10, count * length).astype(np.int32), starts),

@@ -1,12 +1,12 @@
-"""One fine-tuning by the Hugging Face Trainer, and its predictions: the reference of `benchmarks.compare_trainer`.
+"""One fine-tuning with the Hugging Face Trainer and its predictions: the reference for `benchmarks.compare_trainer`.
 
     python -m benchmarks.trainer_run --settings JSON --encoder FOLDER --train FOLDER --tests FOLDER... --output FOLDER
 
-Each test folder holds `tokens/` and `rows.parquet`; its predictions are written to OUTPUT/NAME.parquet. The model is
+Each test folder contains `tokens/` and `rows.parquet`; its predictions are written to OUTPUT/NAME.parquet. The model is
 the library's own class for the task, trained in float32 with fused AdamW, a linear schedule and batches grouped by
-length. Prediction is the model's plain forward pass. From this project come only the tokens, the padding of test
-batches and the decoding of logits, which both sides share. Prints one line of JSON: `seconds` of the training steps,
-`loss` (mean of the last epoch).
+length. Prediction is the model's plain forward pass. Only the tokens, the padding of test batches and the decoding of
+logits are this project's; both sides share them. Prints one line of JSON: `seconds` of the training steps, `loss` (mean
+of the last epoch).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-# By kind of task: the library's class, and the names that it gives to the columns of the targets.
+# By kind of task: the library's class, and its names for the target columns.
 CLASSES = {
     "tagging": ("AutoModelForTokenClassification", {}),
     "sentence_pair": ("AutoModelForSequenceClassification", {"label": "labels"}),
@@ -27,10 +27,12 @@ BATCH_SIZE = 64  # of prediction
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--settings", type=json.loads, required=True, metavar="JSON", help="as crossprompt's `train`")
-    result.add_argument("--learning-rate", type=float, required=True, help="the highest of the schedule")
+    result.add_argument(
+        "--settings", type=json.loads, required=True, metavar="JSON", help="settings of the step `train`"
+    )
+    result.add_argument("--learning-rate", type=float, required=True, help="the peak of the schedule")
     result.add_argument("--encoder", type=Path, required=True, help="the encoder's folder")
     result.add_argument("--train", type=Path, required=True, help="the folder of the training tokens")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="folders of the test sets")
@@ -39,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Train, predict and print."""
+    """Train, write the predictions and print time and loss."""
     import torch
 
     from workflow_scripts.corpora.schema import read_rows, write_predictions
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def train(settings: dict[str, Any], learning_rate: float, encoder: Path, tokens: Path) -> tuple[Any, dict[str, float]]:
-    """The model after the Trainer's training, and how long the steps took."""
+    """Train with the Trainer; return the model, and the seconds and loss."""
     import transformers
     from datasets import load_from_disk
     from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
@@ -117,7 +119,7 @@ def train(settings: dict[str, Any], learning_rate: float, encoder: Path, tokens:
 
 
 def logits(model: Any, tokens: Any, kind: str) -> list[np.ndarray]:
-    """One array a feature, of the library's plain forward pass: (outputs,) for pairs, else (tokens, outputs)."""
+    """Return one array per feature from a plain forward pass: (outputs,) for pairs, else (tokens, outputs)."""
     import torch
 
     from workflow_scripts.tuning.batches import collate, prediction_batches

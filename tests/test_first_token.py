@@ -1,4 +1,4 @@
-"""Where a text's vector is its first token's, the end of the last layer is computed for that token alone."""
+"""If a text's vector is its first token's, the end of the last layer is computed for that token only."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import attention as attention_module
 from workflow_scripts.tuning import model as model_module
 
-# Their layers have another form; all tokens are computed.
+# Their layers have another structure; all tokens are computed.
 WHOLE = ("modernbert", "distilbert", "albert", "mpnet")
 
 
@@ -32,7 +32,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
     settings = tiny_settings(kind="sentence_pair", method=method, sentence_vector=vector, dropout=0.0)
     batch, kind = batch_of("sentence_pair", name), kind_module("sentence_pair")
     alone = built(encoders[name], settings)
-    monkeypatch.setattr(model_module, "compute_first_token_alone", lambda encoder: None)
+    monkeypatch.setattr(model_module, "compute_first_token_only", lambda encoder: None)
     whole = built(encoders[name], settings)
     tokens = batch["input_ids"].shape[1]
     assert states(whole, batch).shape[1] == tokens > 1
@@ -49,7 +49,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
 
 
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta"])
-def test_in_the_last_layer_the_first_token_alone_attends(encoders, monkeypatch, name):
+def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatch, name):
     attended, plain = [], attention_module.PlainAttention
 
     class Attention(plain):
@@ -85,7 +85,7 @@ def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
 
 
 def test_a_text_of_one_token_among_longer_ones_keeps_its_vector(encoders):
-    """The attention of the last layer still sees all tokens that are there, and no others."""
+    """The last layer's attention still sees all tokens of the text, and no padding."""
     model = built(
         encoders["xlm-roberta"], tiny_settings(kind="sentence_pair", method="linear_probe", dropout=0.0)
     ).eval()

@@ -1,4 +1,4 @@
-"""What is promised on a GPU, on a real one: `make test MARKED=gpu`. Without one these tests are skipped."""
+"""Tests on a real GPU: `make test MARKED=gpu`. Without a GPU they are skipped."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
-from workflow_scripts.tuning.loop import Trained, train
+from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.recording import Recorder
@@ -51,15 +51,15 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
 
 def trained(
     folder: Path, settings: dict[str, Any], tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
-) -> Trained:
-    """A training from the start, or from the checkpoint that a stopped one has left in the place."""
+) -> TrainingResult:
+    """A training from the start, or from the checkpoint that a stopped one has left in the folder."""
     models, checkpoint = built(folder, settings, tokens, device, len(rates)), Checkpoint(place, "key", every=1e9)
     outcome = train(models, tokens, settings, rates, nothing_to_validate, checkpoint, device)
     checkpoint.remove()
     return outcome
 
 
-def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> None:
+def assert_same_weights(found: TrainingResult, expected: TrainingResult, tolerance: float) -> None:
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
         assert here.tensors.keys() == there.tensors.keys()
         for name, tensor in there.tensors.items():
@@ -67,14 +67,14 @@ def assert_same_weights(found: Trained, expected: Trained, tolerance: float) -> 
 
 
 def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings start kernel by kernel from now on."""
+    """Disable recording."""
     monkeypatch.setattr(gradients, "Recorder", lambda device: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", TAKING_PROMPTS)
 def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
-    """There they are those of PEFT, tests/test_prompts.py."""
+    """On a CPU they equal PEFT's, see tests/test_prompts.py."""
     tokens, module = random_tokens(kind, 6), kind_module(kind)
     found = []
     for device in (CPU, GPU):
@@ -90,7 +90,7 @@ def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
 
 
 @pytest.mark.parametrize(("name", "method"), TUNED)
-def test_a_training_takes_the_course_that_it_takes_on_a_cpu(encoders, tmp_path, name, method):
+def test_training_on_a_gpu_matches_training_on_a_cpu(encoders, tmp_path, name, method):
     settings, tokens = tiny_settings(kind="tagging", method=method, epochs=3), random_tokens("tagging", 80)
     outcomes = []
     for device in (CPU, GPU):
@@ -113,15 +113,15 @@ def waiting_is_an_error() -> Iterator[None]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "method"), TUNED)
 def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method, kind, precision):
-    """But for every tenth, when the loss is written down: between them the GPU always has work in its queue."""
+    """Except every tenth step, which logs the loss. In between the GPU always has work in its queue."""
     settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
     tokens = random_tokens(kind, 64)
     unrecorded(monkeypatch)
-    steps, fitted = [], loop.Portion.fitted
+    steps, fitted = [], loop.MicroBatches.run
 
-    def watched(portion, work, chosen):
+    def watched(micro_batches, work, chosen):
         with waiting_is_an_error():
-            steps.append(fitted(portion, work, chosen))
+            steps.append(fitted(micro_batches, work, chosen))
         return steps[-1]
 
     clip = torch.nn.utils.clip_grad_norm_
@@ -130,9 +130,9 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
         with waiting_is_an_error():
             return clip(*arguments)
 
-    monkeypatch.setattr(loop.Portion, "fitted", watched)
+    monkeypatch.setattr(loop.MicroBatches, "run", watched)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched_clip)
-    assert trained(encoders[name], settings, tokens, tmp_path, GPU).course.step == 8 == len(steps)
+    assert trained(encoders[name], settings, tokens, tmp_path, GPU).state.step == 8 == len(steps)
 
 
 def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path):
@@ -140,12 +140,12 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, rates)
     for outcome, rate in zip(together.outcomes, rates, strict=True):
         alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [rate])
-        assert_same_weights(Trained([outcome], together.course), alone, 1e-4)
+        assert_same_weights(TrainingResult([outcome], together.state), alone, 1e-4)
 
 
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
-def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp_path, monkeypatch, method):
-    """Dropout on: the GPU's random numbers go on where they were, too."""
+def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monkeypatch, method):
+    """With dropout: the GPU's random number generator is restored too."""
     settings = tiny_settings(kind="tagging", method=method, epochs=3, dropout=0.1)
     tokens, collate, calls = random_tokens("tagging", 40), gradients.collate, []
 
@@ -160,21 +160,23 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
         trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     resumed = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
-    assert resumed.course.step == whole.course.step == 15
-    # Not bit for bit: a GPU adds up in an order of its own each time.
+    assert resumed.state.step == whole.state.step == 15
+    # Not bit for bit: a GPU's order of summation is not deterministic.
     for here, there in zip(resumed.outcomes[0].epochs, whole.outcomes[0].epochs, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-4)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.7, 1.2], ids=["not the batch", "not the batch and its recording"])
-def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders, tmp_path, monkeypatch, caplog, share):
+def test_a_batch_that_does_not_fit_on_the_gpu_is_split_with_the_same_weights(
+    encoders, tmp_path, monkeypatch, caplog, share
+):
     settings, tokens = tiny_settings(kind="tagging", batch_size=2048, epochs=3), random_tokens("tagging", 4096)
     with monkeypatch.context() as patch:
         unrecorded(patch)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(GPU)
-        # cuBLAS keeps 65 MiB of each stream that an earlier test recorded on.
+        # cuBLAS keeps a workspace of 65 MiB for each stream that an earlier test recorded on.
         resting = torch.cuda.memory_allocated(GPU)
         whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU)
     needed, total = 2**20 * memory_peak(GPU) - resting, torch.cuda.get_device_properties(GPU).total_memory
@@ -185,8 +187,8 @@ def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     if share < 1:
-        assert "out of memory with 2048 features at once, 1024 from now on" in caplog.text
-        assert parts.course.portion and parts.course.portion < 2048 == whole.course.portion
+        assert "out of memory with 2048 features per micro-batch; continuing with 1024" in caplog.text
+        assert parts.state.micro_batch_size and parts.state.micro_batch_size < 2048 == whole.state.micro_batch_size
     assert_same_weights(parts, whole, 1e-4)
 
 
@@ -195,9 +197,7 @@ def test_what_the_gpu_does_not_hold_is_done_without_to_the_same_weights(encoders
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "method"), TUNED)
-def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
-    encoders, tmp_path, monkeypatch, name, kind, method
-):
+def test_recorded_steps_equal_eager_steps(encoders, tmp_path, monkeypatch, name, kind, method):
     settings = tiny_settings(kind=kind, method=method, epochs=4)
     tokens, made = random_tokens(kind, 80), []
 
@@ -215,17 +215,19 @@ def test_recorded_steps_are_those_that_are_started_kernel_by_kernel(
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
 
 
-def test_a_candidate_that_diverges_leaves_the_recorded_others_as_they_would_be(encoders, tmp_path):
+def test_a_candidate_that_diverges_does_not_change_the_recorded_others(encoders, tmp_path):
     settings, tokens = tiny_settings(kind="tagging", epochs=4), random_tokens("tagging", 80)
     together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e30, 1e-2])
     alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-2])
     assert together.outcomes[0].diverged
-    assert_same_weights(Trained(together.outcomes[1:], alone.course), alone, 1e-4)
+    assert_same_weights(TrainingResult(together.outcomes[1:], alone.state), alone, 1e-4)
 
 
-def test_each_replay_draws_dropout_masks_of_its_own():
+def test_each_replay_draws_new_dropout_masks():
     recorder, ones = Recorder(GPU), {"ones": torch.ones(100_000, device=GPU)}
-    drawn = [recorder.do(lambda batch: torch.nn.functional.dropout(batch["ones"], 0.5), ones, "work") for _ in range(5)]
+    drawn = [
+        recorder.run(lambda batch: torch.nn.functional.dropout(batch["ones"], 0.5), ones, "work") for _ in range(5)
+    ]
     assert len(recorder.recordings) == 1
     for number, mask in enumerate(drawn):
         assert mask.count_nonzero().item() == pytest.approx(50_000, abs=1_000)
@@ -235,16 +237,16 @@ def test_each_replay_draws_dropout_masks_of_its_own():
 def test_a_replay_reads_the_batch_that_it_is_given():
     recorder = Recorder(GPU)
     batches = [{"values": torch.arange(4, device=GPU) + number} for number in range(4)]
-    results = [recorder.do(lambda batch: batch["values"] * 2, batch, "work") for batch in batches]
+    results = [recorder.run(lambda batch: batch["values"] * 2, batch, "work") for batch in batches]
     assert len(recorder.recordings) == 1
     assert [result.tolist() for result in results] == [[2 * (at + number) for at in range(4)] for number in range(4)]
 
 
-def test_work_that_cannot_be_recorded_is_done_all_the_same(caplog):
+def test_a_function_that_cannot_be_recorded_runs_eagerly(caplog):
     recorder, batch = Recorder(GPU), {"values": torch.arange(4, device=GPU)}
-    results = [recorder.do(lambda batch: batch["values"] * int(batch["values"][1]), batch, "work") for _ in range(4)]
+    results = [recorder.run(lambda batch: batch["values"] * int(batch["values"][1]), batch, "work") for _ in range(4)]
     assert [result.tolist() for result in results] == [[0, 1, 2, 3]] * 4
-    assert caplog.text.count("since they cannot be recorded") == 1
+    assert caplog.text.count("since a step cannot be recorded") == 1
     torch.rand(3, device=GPU)
 
 
@@ -271,7 +273,7 @@ def test_a_compiled_encoder_is_trained_to_the_same_losses(encoders, tmp_path, me
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_what_is_faster_on_this_gpu_is_the_automatic_precision():
+def test_the_automatic_precision_is_the_faster_one_on_this_gpu():
     has = torch.cuda.get_device_capability(GPU) >= (8, 0)
     assert find_precision("auto", GPU) == ("bfloat16" if has else "float32")
 
@@ -283,15 +285,15 @@ def test_a_job_waits_for_the_gpu_that_another_holds(tmp_path):
         " import torch; torch.ones(1, device=device); begun = time.monotonic(); time.sleep(2);"
         " print(torch.cuda.device_count(), begun, time.monotonic())"
     )
-    alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULED, gpus.OWN)}
+    alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULER_VARIABLES, gpus.CLAIMED)}
     alone |= {gpus.VISIBLE: gpus.installed_gpus()[0], "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     jobs = [
         subprocess.Popen([sys.executable, "-c", program], env=alone, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = sorted((job.communicate(timeout=120)[0].split() for job in jobs), key=lambda words: float(words[1]))
-    assert [words[0] for words in said] == ["1", "1"]
-    assert float(said[1][1]) >= float(said[0][2])
+    outputs = sorted((job.communicate(timeout=120)[0].split() for job in jobs), key=lambda words: float(words[1]))
+    assert [words[0] for words in outputs] == ["1", "1"]
+    assert float(outputs[1][1]) >= float(outputs[0][2])
 
 
 def test_the_memory_that_is_reported_is_the_gpus(tmp_path):

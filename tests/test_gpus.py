@@ -1,4 +1,4 @@
-"""On a workstation each job has a GPU of its own: the locks, with real processes that compete and die."""
+"""On a workstation each job gets its own GPU: the locks, with real processes that compete and are killed."""
 
 import itertools
 import os
@@ -15,7 +15,7 @@ from workflow_scripts.tuning import gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Takes a GPU, writes when it begins, and when it ends: a GPU that two hold would show in the times.
+# Locks a GPU and prints when it starts and ends: if two processes held the same GPU, their times would overlap.
 JOB = """
 import os, sys, time
 from workflow_scripts.tuning import gpus
@@ -31,7 +31,7 @@ print(begun, time.monotonic())
 
 @pytest.fixture(autouse=True)
 def outside_of_a_scheduler(monkeypatch):
-    for name in (*gpus.SCHEDULED, gpus.VISIBLE, gpus.OWN):
+    for name in (*gpus.SCHEDULER_VARIABLES, gpus.VISIBLE, gpus.CLAIMED):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -42,12 +42,12 @@ def start(folder: Path, seconds: float, **variables: str) -> subprocess.Popen[st
     )
 
 
-def test_no_gpu_is_held_by_two_jobs_at_a_time_and_each_sees_one(tmp_path):
+def test_no_two_jobs_hold_the_same_gpu_and_each_sees_one(tmp_path):
     held: dict[str, list[tuple[float, float]]] = {}
     for job in [start(tmp_path, 0.3) for _ in range(6)]:
-        said = job.communicate(timeout=60)[0].split()
+        output = job.communicate(timeout=60)[0].split()
         assert job.returncode == 0
-        held.setdefault(said[0], []).append((float(said[1]), float(said[2])))
+        held.setdefault(output[0], []).append((float(output[1]), float(output[2])))
     assert set(held) == {"GPU-a", "GPU-b"}
     for times in held.values():
         ordered = sorted(times)
@@ -69,7 +69,7 @@ def test_the_gpu_of_a_killed_job_is_free_at_once(tmp_path):
         job.communicate()
 
 
-def test_in_a_schedulers_job_the_schedulers_choice_stands(tmp_path):
+def test_the_schedulers_choice_of_gpus_is_kept(tmp_path):
     job = start(tmp_path, 0, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="3")
     assert job.communicate(timeout=60)[0].split()[0] == "3"
     assert list(tmp_path.iterdir()) == []
@@ -90,22 +90,24 @@ def test_a_process_that_a_job_starts_shares_the_jobs_gpu(tmp_path):
 def test_gpus_that_the_user_leaves_out_are_not_taken(tmp_path):
     job = start(tmp_path, 0, CUDA_VISIBLE_DEVICES="1")
     assert job.communicate(timeout=60)[0].split()[0] == "GPU-b"
-    assert gpus.allowed(["GPU-a", "GPU-b", "GPU-c"], "2, GPU-a") == ["GPU-c", "GPU-a"]
-    assert gpus.allowed(["GPU-a"], "") == []
-    assert gpus.allowed(["GPU-a"], "5") == []
-    assert gpus.allowed(["GPU-a", "GPU-b"], "-1") == gpus.allowed([], "-1") == gpus.allowed([], "0") == []
-    assert gpus.allowed(["GPU-a", "GPU-b"], "1,-1,0") == ["GPU-b"], "as CUDA reads it"
+    assert gpus.visible_gpus(["GPU-a", "GPU-b", "GPU-c"], "2, GPU-a") == ["GPU-c", "GPU-a"]
+    assert gpus.visible_gpus(["GPU-a"], "") == []
+    assert gpus.visible_gpus(["GPU-a"], "5") == []
+    assert (
+        gpus.visible_gpus(["GPU-a", "GPU-b"], "-1") == gpus.visible_gpus([], "-1") == gpus.visible_gpus([], "0") == []
+    )
+    assert gpus.visible_gpus(["GPU-a", "GPU-b"], "1,-1,0") == ["GPU-b"], "as CUDA reads it"
 
 
 def test_a_machine_without_nvidias_tools_claims_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(gpus, "lock_folder", lambda: tmp_path / "locks")
     gpus.claim_gpu()
-    assert gpus.OWN not in os.environ and gpus.VISIBLE not in os.environ and not (tmp_path / "locks").exists()
+    assert gpus.CLAIMED not in os.environ and gpus.VISIBLE not in os.environ and not (tmp_path / "locks").exists()
 
 
 def test_every_rule_that_computes_asks_for_a_gpu_in_both_profiles():
-    """And no other: `gpu` in the workstation's `resources` is then the number of jobs that compute at a time."""
+    """And no other rule: then `gpu` in the workstation profile's `resources` limits how many jobs compute at a time."""
     computing = {
         rule.split(":")[0]
         for file in (ROOT / "rules").glob("*.smk")

@@ -1,4 +1,4 @@
-"""A batch that the memory does not hold goes through the encoder in parts, with the same result."""
+"""A batch that does not fit into memory goes through the encoder in micro-batches, with the same result."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ import torch
 
 from workflow_scripts.experiment.environment import prepare
 from workflow_scripts.experiment.faults import explain
-from workflow_scripts.tuning.memory import Portion, is_out_of_memory
+from workflow_scripts.tuning.memory import MicroBatches, is_out_of_memory
 from workflow_scripts.tuning.packed import available
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A training in a process whose address space is limited, so that the machine itself refuses.
+# A training in a process with a limited address space, so that allocations really fail.
 LIMITED = """
 import logging, resource, sys
 sys.path[:0] = [{tests!r}, {root!r}]
@@ -35,7 +35,7 @@ tokens = random_tokens("tagging", 4096, longest=50)
 models = build_together(folder / "encoder", chosen, None, 1)
 device = torch.device("cpu")
 few = random_tokens("tagging", 16, longest=50)
-# Once through everything: what is loaded on the way is not what is measured.
+# A warm-up run, so that memory for lazily loaded code is not measured.
 (first,) = build_together(folder / "encoder", chosen, None, 1)
 
 
@@ -53,7 +53,7 @@ torch.save(models[0].tuned_tensors(), folder / f"weights-{{room}}.pt")
 
 
 def train_within(folder: Path, room: int) -> tuple[str, dict[str, torch.Tensor]]:
-    """What a training with so many bytes of room says, and its weights; 0 stands for no limit."""
+    """The log of a training with this many bytes of memory left, and its weights; 0 means no limit."""
     script = LIMITED.format(tests=str(ROOT / "tests"), root=str(ROOT))
     environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     outcome = subprocess.run(
@@ -64,21 +64,21 @@ def train_within(folder: Path, room: int) -> tuple[str, dict[str, torch.Tensor]]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits the memory of a process")
-def test_a_training_that_runs_out_of_memory_goes_on_in_parts_to_the_same_weights(tmp_path):
+def test_a_training_that_runs_out_of_memory_continues_with_micro_batches_to_the_same_weights(tmp_path):
     from tiny import save_encoder
 
     save_encoder(tmp_path / "encoder", "bert")
-    said, whole = train_within(tmp_path, room=0)
-    assert "out of memory" not in said
-    said, parts = train_within(tmp_path, room=600_000_000)
-    assert "out of memory with 4096 features at once, 2048 from now on: " in said
+    log, whole = train_within(tmp_path, room=0)
+    assert "out of memory" not in log
+    log, parts = train_within(tmp_path, room=600_000_000)
+    assert "out of memory with 4096 features per micro-batch; continuing with 2048: " in log
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def test_the_parts_are_halved_until_they_fit_and_stay_so():
-    portion, seen = Portion(32), []
+def test_the_micro_batch_size_is_halved_until_it_fits_and_stays_so():
+    micro_batches, seen = MicroBatches(32), []
 
     def work(parts: list[np.ndarray]) -> list[int]:
         sizes = [len(part) for part in parts]
@@ -87,29 +87,29 @@ def test_the_parts_are_halved_until_they_fit_and_stay_so():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return np.concatenate(parts).tolist()
 
-    assert portion.fitted(work, np.arange(20)) == list(range(20))
+    assert micro_batches.run(work, np.arange(20)) == list(range(20))
     assert seen == [[20], [10, 10]]
-    assert portion.fitted(work, np.arange(25)) == list(range(25))
+    assert micro_batches.run(work, np.arange(25)) == list(range(25))
     assert seen[2:] == [[10, 10, 5]]
 
 
-def test_one_feature_that_is_too_many_ends_with_the_machines_own_error():
+def test_a_single_feature_that_does_not_fit_raises_the_original_error():
     def work(parts: list[np.ndarray]) -> None:
         raise MemoryError("no")
 
     with pytest.raises(MemoryError, match="no"):
-        Portion(8).fitted(work, np.arange(8))
+        MicroBatches(8).run(work, np.arange(8))
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_taken_for_out_of_memory():
     def work(parts: list[np.ndarray]) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        Portion(8).fitted(work, np.arange(8))
+        MicroBatches(8).run(work, np.arange(8))
 
 
-def test_every_text_of_a_lack_of_memory_is_recognised_and_told():
+def test_every_out_of_memory_message_is_recognised_and_explained():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
     for error in (
@@ -119,8 +119,8 @@ def test_every_text_of_a_lack_of_memory_is_recognised_and_told():
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ):
         assert is_out_of_memory(error)
-        told = explain(error)
-        assert told and told.startswith("there is not enough memory (") and "\n" not in told
+        message = explain(error)
+        assert message and message.startswith("there is not enough memory (") and "\n" not in message
 
 
 def printed_by(script: str) -> float:
@@ -166,7 +166,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
-def test_a_batch_finds_the_memory_that_the_one_before_has_left():
+def test_a_batch_reuses_the_memory_of_the_one_before():
     assert printed_by(FAULTS.format(called="keep_freed_memory()")) < 1000
     assert printed_by(FAULTS.format(called="")) > 10_000, "this machine's C library keeps it by itself"
 
@@ -177,7 +177,7 @@ import ctypes
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = (ctypes.c_void_p,)
-# The first ones fill what is left of the heap; those in the middle lie side by side.
+# The first rows fill gaps in the heap; those in the middle are adjacent.
 rows = [[libc.malloc(size) for size in (40_000, 1000, 40_000)] for _ in range(1000)]
 for block in rows[500]:
     libc.free(block)
@@ -225,7 +225,7 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not available(), reason="it is oneDNN in bfloat16 that keeps something")
-def test_of_a_new_shape_the_way_back_of_a_frozen_layer_keeps_nothing_that_the_way_there_has_not_kept():
+def test_the_backward_pass_of_a_frozen_layer_caches_nothing_more_for_a_new_shape():
     there = printed_by(KEPT.format(back=False))
     assert there > 60 * 100, "oneDNN keeps nothing of a shape here"  # KiB
     assert printed_by(KEPT.format(back=True)) < 1.3 * there

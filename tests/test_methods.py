@@ -1,4 +1,4 @@
-"""The ways of tuning beside deep prompts and fine-tuning: each against an implementation that is not ours.
+"""The tuning methods other than deep prompts and fine-tuning, each against an independent implementation.
 
 PEFT is the oracle of LoRA, of prompts at the input and of the reparameterisation network; plain transformers and
 PyTorch are those of the probe, of BitFit and of prompts in the last layers.
@@ -32,7 +32,7 @@ from workflow_scripts.tasks import kind_module
 from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.loop import Trained, train
+from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits
 
@@ -56,7 +56,7 @@ def plain(folder: Path) -> torch.nn.Module:
 
 
 def loud(folder: Path, **changes: Any) -> TunedModel:
-    """A model of ours whose tuned parameters are all large enough to matter."""
+    """A model whose tuned parameters are all large enough to have an influence."""
     seed_everything(3)
     model = build(folder, tiny_settings(**changes), touched=None).eval()
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_the_gradients_of_bitfit_are_those_of_the_librarys_biases(encoders, name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_bitfit_moves_biases_and_head_and_nothing_else(encoders, precision):
+def test_bitfit_changes_only_biases_and_head(encoders, precision):
     made = tiny_settings(kind="tagging", method="bitfit", precision=precision, epochs=1)
     tokens = random_tokens("tagging", 40)
     model = built(encoders["xlm-roberta"], made, tokens)
@@ -269,9 +269,7 @@ def test_loras_layers_are_named_by_the_configuration_and_a_wrong_name_is_refused
         return {name.split(".lora_")[0].rpartition(".")[2] for name in model.tuned_parameters() if "lora_" in name}
 
     assert tuned(["key", "dense"]) == {"key", "dense"}
-    with pytest.raises(
-        UserError, match=r"lora_targets: .*'bert' have no linear layers q_proj; choose among dense, key"
-    ):
+    with pytest.raises(UserError, match=r"lora_targets: .*'bert' have no linear layers q_proj; choose from dense, key"):
         tuned(["q_proj"])
 
 
@@ -286,7 +284,7 @@ def test_prompts_at_the_input_equal_those_of_peft(encoders, name):
     with torch.no_grad():
         oracle.prompt_encoder["default"].embedding.weight.copy_(model.prompts.vectors)
     batch = batch_of("tagging", name)
-    batch.pop("token_type_ids", None)  # PEFT does not make them longer
+    batch.pop("token_type_ids", None)  # PEFT does not extend them
     states = oracle(**inputs_of(batch)).last_hidden_state
     expected, found = read(model, states[:, LENGTH:], None, batch), model(batch)
     assert_close(real(found, batch, "tagging"), real(expected, batch, "tagging"))
@@ -301,7 +299,7 @@ def test_prompts_at_the_input_equal_those_of_peft(encoders, name):
 @pytest.mark.parametrize("vector", ["pooler", "first_token", "mean"])
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "xlm-roberta-xl", "electra", "deberta-v2", "mpnet"])
 def test_behind_prompts_at_the_input_the_head_reads_the_text(encoders, name, vector):
-    """The library is given one text after the other, without padding, its prompt and its types put before by hand."""
+    """The library gets one text at a time, without padding; the test prepends prompt and token types itself."""
     model = loud(encoders[name], method="input_prompt_tuning", prompt_length=LENGTH, sentence_vector=vector)
     encoder, batch = plain(encoders[name]), batch_of("sentence_pair", name)
     found = model(batch)
@@ -329,12 +327,12 @@ def test_prompts_at_the_input_begin_as_word_vectors_of_the_training_data(encoder
     assert found == set(touched.tolist())
 
 
-def test_an_encoder_that_pools_in_its_own_way_takes_no_prompts_at_the_input(encoders):
-    with pytest.raises(UserError, match="'albert' pool their states in a way of their own"):
+def test_an_encoder_with_an_unsupported_pooler_takes_no_prompts_at_the_input(encoders):
+    with pytest.raises(UserError, match="'albert' have a pooler that input_prompt_tuning does not support"):
         build(encoders["albert"], tiny_settings(method="input_prompt_tuning"), touched=None)
 
 
-# Prompts in the last layers, and out of a network
+# Prompts in the last layers, and from a network
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -372,7 +370,7 @@ def test_prompts_in_all_the_last_layers_are_prompts_in_every_layer(encoders):
 
 
 def test_more_layers_than_there_are_cannot_have_prompts(encoders):
-    with pytest.raises(UserError, match="prompt_depth: 4 of 3 layers; lower it"):
+    with pytest.raises(UserError, match="prompt_depth is 4, but the encoder has 3 layers: lower it"):
         build(encoders["bert"], tiny_settings(prompt_depth=4), touched=None)
 
 
@@ -450,7 +448,7 @@ def test_as_many_parameters_are_tuned_as_the_method_says(encoders, variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_training_learns_what_can_be_learnt_and_moves_all_that_is_stored(encoders, variant):
+def test_training_learns_what_can_be_learnt_and_changes_everything_that_is_stored(encoders, variant):
     made = tiny_settings(kind="tagging", epochs=10, **VARIANTS[variant])
     columns = random_columns("tagging", 60, longest=6)
     tokens, rows = in_memory(columns), rows_for("tagging", columns)
@@ -475,7 +473,7 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, varia
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_training_that_was_stopped_ends_with_the_same_bytes(encoders, tmp_path, monkeypatch, variant):
+def test_a_stopped_training_resumes_to_the_same_bytes(encoders, tmp_path, monkeypatch, variant):
     made = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16", **VARIANTS[variant])
     tokens, steps = random_tokens("tagging", 40), []
     line = gradients.collate
@@ -486,7 +484,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(encoders, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         return line(*arguments)
 
-    def trained(folder: Path) -> Trained:
+    def trained(folder: Path) -> TrainingResult:
         models = build_together(encoders["xlm-roberta"], made, None, 1)
         validate = lambda model: ({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())  # noqa: E731
         return train(models, tokens, made, [1e-2], validate, Checkpoint(folder, "key", every=60), CPU)
@@ -514,7 +512,7 @@ def test_a_stored_run_gives_identical_logits(encoders, variant, kind, precision)
 
 
 @pytest.mark.parametrize("variant", SHARING)
-def test_candidates_that_share_a_pass_end_as_each_would_alone(encoders, variant):
+def test_candidates_trained_together_equal_each_trained_separately(encoders, variant):
     made = tiny_settings(kind="tagging", **VARIANTS[variant])
     tokens, rates = random_tokens("tagging", 40), [1e-2, 1e-3]
     models = build_together(encoders["bert"], made, None, 2)
@@ -556,7 +554,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("key", sorted(METHOD_KEYS - {"prompt_lengths"}))
 def test_a_key_concerns_the_trainings_of_its_methods_alone(key):
-    """`training` may set it for the whole grid: no other method's settings, which decide what runs again, have it."""
+    """`training` may set it for the whole grid: it must not appear in other methods' settings, or they would rerun."""
 
     def texts(training: dict[str, Any]) -> dict[str, str]:
         configuration = load(GRID | {"training": training})

@@ -1,4 +1,4 @@
-"""Why data sets and encoders cannot be fetched: one line each, with the cause and the way out, alike for both."""
+"""Explanations of failed downloads, for data sets and encoders: one line each, with the cause and the fix."""
 
 import datetime
 import ipaddress
@@ -52,14 +52,14 @@ def environment(monkeypatch) -> Iterator[None]:
 
 @pytest.fixture
 def tiny(server, tiny_encoder) -> Repository:
-    """An encoder on the hub, which serves for a data set as well."""
+    """An encoder on the hub, which also serves as a data set."""
     files = {file.name: file.read_bytes() for file in tiny_encoder.iterdir()}
     server.repositories[NAME] = Repository(files)
     return server.repositories[NAME]
 
 
 def refused(kind: str) -> str:
-    """The line with which fetching fails."""
+    """Fetch, which must fail; return the error message."""
     with pytest.raises(UserError) as caught:
         FETCHES[kind]()
     message = str(caught.value)
@@ -100,7 +100,7 @@ def test_a_proxys_password_is_in_no_message(tiny, kind, monkeypatch, waits, capl
     assert "secret" not in message + refused(kind) + caplog.text
 
 
-def test_without_the_package_for_socks_the_way_to_install_it_is_told(tiny, kind, monkeypatch):
+def test_a_missing_socks_package_is_reported_with_the_command_that_installs_it(tiny, kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     assert_says(refused(kind), "the package for SOCKS proxies is missing", "pip install --requirement")
@@ -131,7 +131,7 @@ def test_a_name_that_is_not_known_is_named(kind, monkeypatch, server, waits):
 
 
 def test_a_proxy_that_does_not_connect_is_named(server, tiny, kind, monkeypatch, waits):
-    """The server answers a CONNECT with 501, as one that is no proxy does."""
+    """The server answers CONNECT with 501, as a server that is not a proxy does."""
     monkeypatch.setattr(constants, "ENDPOINT", "https://no-such-host.invalid")
     monkeypatch.setenv("HTTPS_PROXY", server.url)
     assert_says(refused(kind), f"the proxy {server.url} of HTTPS_PROXY did not connect to no-such-host.invalid:443")
@@ -140,12 +140,12 @@ def test_a_proxy_that_does_not_connect_is_named(server, tiny, kind, monkeypatch,
 def test_a_server_that_does_not_speak_tls_is_named(server, tiny, kind, monkeypatch, waits):
     monkeypatch.setattr(constants, "ENDPOINT", server.url.replace("http", "https"))
     assert_says(refused(kind), f"127.0.0.1:{server.port} does not speak TLS", "http://")
-    assert waits == []  # it would not pass
+    assert waits == []  # permanent errors are not retried
 
 
 @pytest.fixture
 def certificate(tmp_path) -> Path:
-    """A certificate for localhost that signs itself, with its key in the same file."""
+    """A self-signed certificate for localhost, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -177,7 +177,7 @@ def test_a_certificate_that_is_not_trusted_is_named_and_once_trusted_works(
         use_hub(secure, tmp_path, monkeypatch)
         message = refused(kind)
         assert_says(message, f"the certificate of 127.0.0.1:{secure.port} is not trusted (self-signed", "SSL_CERT_FILE")
-        assert waits == []  # it would not pass
+        assert waits == []  # permanent errors are not retried
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         huggingface_hub.close_session()
         FETCHES[kind]()
@@ -193,7 +193,7 @@ def test_a_server_that_does_not_answer_in_time_is_named(server, tmp_path, monkey
             fetch_file(f"http://127.0.0.1:{port}/x", tmp_path / "x", None, "")
 
 
-def test_what_is_wrong_with_a_disk_is_not_laid_to_the_network(tmp_path):
+def test_a_full_disk_is_not_reported_as_a_network_error(tmp_path):
     named = Named(NAME, "main", "model", "encoders.tiny.revision")
     full = OSError(28, "No space left on device")
     assert_says(str(refusal(full, named)), "No space left on device", "the disk of the hub's cache", "HF_HOME")
@@ -237,14 +237,14 @@ def forbidden(server: HubServer) -> None:
         (forbidden, ["access was refused (403)", "HF_TOKEN"]),
     ],
 )
-def test_what_a_repository_refuses_is_told_alike_of_data_sets_and_encoders(server, tiny, kind, waits, fault, says):
+def test_refusals_of_a_repository_are_explained_for_data_sets_and_encoders(server, tiny, kind, waits, fault, says):
     fault(server)
     key = "encoders.tiny.revision" if kind == "model" else "corpora.revisions"
     url = f"{server.url}/{'datasets/' if kind == 'data set' else ''}{NAME} "
     assert_says(refused(kind), *(text.format(kind=kind, key=key, url=url) for text in says))
 
 
-def test_offline_what_the_cache_lacks_is_told(server, tiny, kind, monkeypatch):
+def test_a_file_that_is_not_cached_is_reported_in_offline_mode(server, tiny, kind, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert_says(refused(kind), "HF_HUB_OFFLINE is set and the cache does not hold it", "with internet")
 
@@ -255,7 +255,7 @@ def test_a_name_that_no_repository_has_is_refused(server, monkeypatch):
             fetch()
 
 
-def test_a_token_that_no_header_can_hold_is_told_and_not_shown(server, tiny, kind, monkeypatch, caplog, waits):
+def test_an_invalid_token_is_reported_and_not_shown(server, tiny, kind, monkeypatch, caplog, waits):
     monkeypatch.setenv("HF_TOKEN", TOKEN + "\u00e9")
     message = refused(kind)
     assert TOKEN not in message + caplog.text
@@ -279,4 +279,6 @@ def test_a_treebanks_file_gets_the_same_causes(server, tmp_path, waits, monkeypa
     with pytest.raises(UserError, match=r"SSL_CERT_FILE is /nonexistent\.pem"):
         fetch_file("http://127.0.0.1:9/x.conllu", path, None, "")
     path.write_text("1")
-    fetch_file("http://127.0.0.1:9/x.conllu", path, None, git_blob_sha1(path))  # what is here asks nobody
+    fetch_file(
+        "http://127.0.0.1:9/x.conllu", path, None, git_blob_sha1(path)
+    )  # a file that is already there needs no request

@@ -1,7 +1,7 @@
-"""That answers keep their place: gold answers of real XQuAD through each kind of tokenizer and back.
+"""Answers keep their position: gold answers of real XQuAD, tokenised with each kind of tokenizer and decoded again.
 
-A tokenizer may join an answer's edge with its neighbour (`▁(118` for 118), and no span of tokens is the answer then,
-character by character. What must hold: the tokens found for an answer cover it, and none of them lies outside of it.
+A tokenizer may join the edge of an answer with its neighbour (`▁(118` for 118). Then no span of tokens equals the
+answer exactly. What must hold: the tokens of an answer cover it, and none of them is completely outside of it.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def rows_of(folder: Path, language: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def tokenizers(bundled_encoder) -> dict[str, Any]:
-    """The bundled encoder's, which has XLM-R's vocabulary, and one of each other kind."""
+    """The bundled encoder's tokenizer, which has XLM-R's vocabulary, and one of each other kind."""
     folder = Path(__file__).parents[2] / "shared" / "data" / "xtreme"
     if not folder.is_dir():
         pytest.skip(f"the real data are not in {folder}")
@@ -72,7 +72,7 @@ def test_gold_answers_survive_tokenising_and_decoding_in_every_script(tokenizers
 
 
 def test_what_the_bundled_tokenizer_joins_with_an_answer_costs_little(tokenizers, xtreme_folder):
-    """The score of a reader that always finds the right tokens; what it misses is the assertion's message.
+    """The score of a model that always finds the right tokens; the assertion's message shows what it misses.
 
     Measured: 99.9 to 100 for German, English, Spanish and Russian; Arabic 99.3, where "and" is a part of the next word,
     and Chinese 98.9, where a piece may end within a phrase. The score passes over ASCII punctuation alone.

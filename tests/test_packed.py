@@ -1,4 +1,4 @@
-"""Frozen linear layers in bfloat16 on a CPU: PyTorch's own in float64 is what they are held against."""
+"""Frozen bfloat16 linear layers on a CPU, against PyTorch's own linear layer in float64."""
 
 import copy
 
@@ -27,7 +27,7 @@ def packed(layer: nn.Linear) -> nn.Linear:
 
 
 def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
-    """Of an exact result it is the nearest number of bfloat16, but for a sum in float32 before."""
+    """The result is the exact one rounded to bfloat16, up to the float32 error of the sum before."""
     torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_results_and_gradients_are_exact_but_for_one_rounding(texts, inputs, out
         assert_rounded(found, exact)
 
 
-def test_a_layer_that_has_been_used_holds_its_matrix_once_for_each_way():
+def test_a_used_layer_holds_its_matrix_once_for_each_direction():
     layer = frozen_layer()
     ours, plain = packed(layer), layer.weight.clone()
     assert ours.weight.data_ptr() == dict(ours.named_parameters())["weight"].data_ptr()
@@ -61,7 +61,7 @@ def test_a_layer_that_has_been_used_holds_its_matrix_once_for_each_way():
     assert torch.equal(ours.state_dict()["bias"], layer.bias)
 
 
-def test_a_matrix_that_is_loaded_takes_the_place_of_the_packed_one():
+def test_a_loaded_matrix_replaces_the_packed_one():
     ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16, requires_grad=True)
     ours(states).sum().backward()
     other = {"weight": torch.randn(40, 24), "bias": torch.randn(40)}
@@ -74,7 +74,7 @@ def test_a_matrix_that_is_loaded_takes_the_place_of_the_packed_one():
     assert_rounded(states.grad, weight.sum(0).expand(3, -1))
 
 
-def test_what_a_prediction_has_packed_a_training_can_use():
+def test_training_can_use_a_matrix_that_prediction_packed():
     ours, states = packed(frozen_layer()), torch.randn(3, 24, dtype=torch.bfloat16)
     with torch.inference_mode():
         expected = ours(states).clone()
@@ -91,7 +91,7 @@ def test_a_layer_that_has_been_used_can_be_copied():
 
 
 def test_a_layer_stays_the_module_that_it_was():
-    """With the hooks that a method has put on it."""
+    """With the hooks that a method has registered on it."""
     layer, seen = frozen_layer(), []
     layer.register_forward_hook(lambda *_: seen.append(None))
     pack_frozen(layer)
@@ -109,7 +109,7 @@ OWN = 3 * 6 + 1  # linear layers of the tiny BERT: six in each of its layers, an
         ({"method": "linear_probe"}, OWN),
         ({"method": "lora"}, OWN),  # and not the thin ones beside them
         ({"method": "bitfit"}, 0),
-        ({"method": "fine_tuning"}, 1),  # the checkpoint's pooler, which its head does without
+        ({"method": "fine_tuning"}, 1),  # the checkpoint's pooler, which its head does not use
         ({"method": "prompt_tuning", "precision": "float32"}, 0),
         ({"method": "prompt_tuning", "compile": True}, 0),
     ],

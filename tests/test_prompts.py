@@ -1,4 +1,4 @@
-"""That prompts in the attention interface are the method of the paper, and change nothing where there are none.
+"""Prompts in the attention interface implement the paper's method, and without prompts nothing changes.
 
 The oracle is PEFT's prefix tuning, which puts the prompts into the encoder's cache of past keys and values. It shares
 no code with ours.
@@ -30,7 +30,7 @@ from transformers.models.modernbert import modeling_modernbert
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tasks import kind_module
-from workflow_scripts.tuning.attention import HIDDEN, NAME, PlainAttention, attend
+from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 
 def batch_of(kind: str, name: str = "bert") -> dict[str, torch.Tensor]:
-    """Four texts of unlike lengths, so that three of them are padded, with the targets of the kind."""
+    """Four texts of different lengths, so that three of them are padded, with the targets of the kind."""
     tokens = random_tokens(kind, 4)
     batch = collate(tokens, torch.arange(4).numpy(), PADDING, kind_module(kind).TARGETS, CPU)
     assert not batch["attention_mask"].all()
@@ -129,7 +129,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e
 
 
 def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
-    """Logits without those of padding, which nothing reads."""
+    """Logits without those of padding, which are not used."""
     return logits if kind == "sentence_pair" else logits[batch["attention_mask"].bool()]
 
 
@@ -162,13 +162,13 @@ def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attentio
 
 @pytest.mark.parametrize("name", WITH_CACHE)
 def test_the_prompts_of_every_layer_matter(encoders, name):
-    """Otherwise the equality above could hold for prompts that nothing reads."""
+    """Otherwise the equality above could hold although the prompts have no influence."""
     model = prompted(encoders[name], "tagging")
     model(batch_of("tagging", name)).square().mean().backward()
     assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
 
 
-def test_a_pass_leaves_no_prompts_in_the_layers(encoders):
+def test_no_prompts_are_left_in_the_layers_after_a_forward_pass(encoders):
     model, batch = prompted(encoders["bert"], "tagging"), batch_of("tagging", "bert")
     with torch.no_grad():
         plain = model.encoder(**inputs_of(batch)).last_hidden_state
@@ -181,7 +181,7 @@ def test_an_architecture_that_is_accepted_reads_the_prompts_of_every_layer(name)
     encoder = of_type(name)
     prompts = Prompts(encoder, LENGTH, std=0.5, dropout=0.0)
     batch = batch_of("tagging", name)
-    states = encoder(**Prompts.place([prompts], inputs_of(batch), encoder)).last_hidden_state
+    states = encoder(**Prompts.insert([prompts], inputs_of(batch), encoder)).last_hidden_state
     (states[batch["attention_mask"].bool()][:, 0]).sum().backward()  # normalised states have a sum that is fixed
     assert prompts.vectors.grad is not None and (prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-4).all()
 
@@ -197,7 +197,7 @@ def modernbert_with_prompts(
 ) -> torch.Tensor:
     """ModernBERT's last hidden state with its own eager attention, given longer keys and values.
 
-    It keeps no cache, so PEFT cannot help. A local layer sees the prompts from everywhere, as a cache would be seen.
+    It has no cache, so PEFT does not support it. In a local layer every token attends to the prompts, as to a cache.
     """
     eager = modeling_modernbert.eager_attention_forward
 
@@ -262,7 +262,7 @@ def test_after_no_prompt_positions_are_those_of_the_library(name):
 # Funnel's type has two models, with no positions that are looked up in either.
 @pytest.mark.parametrize("name", sorted({*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *AFTER_PADDING} - {"funnel"}))
 def test_the_types_that_count_positions_from_the_padding_are_those_of_the_library(name):
-    """A manifest is written from the configuration alone; the position table of the model itself says it, too."""
+    """The manifest is written from the configuration alone; the model's own position table must agree."""
     config = CONFIG_MAPPING[name](vocab_size=VOCABULARY, pad_token_id=PADDING)
     with torch.device("meta"):
         encoder = AutoModel.from_config(config)
@@ -384,7 +384,7 @@ def test_bfloat16_stays_near_float32(encoders, name, method):
     assert ((rough - exact).std() / exact.std()).item() < 0.03
 
 
-# The attention function by itself
+# The attention function
 
 
 def heads_of(tensors: int, heads: int = 4, tokens: int = 7, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -393,7 +393,7 @@ def heads_of(tensors: int, heads: int = 4, tokens: int = 7, dtype: torch.dtype =
 
 
 def hide_some(rows: int) -> torch.Tensor:
-    """(texts, 1, rows, keys): of each text the last keys, of each row other ones; the first key is never hidden."""
+    """(texts, 1, rows, keys): masks the last keys of each text, and others in each row; never the first key."""
     first_hidden = 4 + torch.arange(3)[:, None] - torch.arange(rows) % 3
     return (torch.arange(7) >= first_hidden[..., None])[:, None]
 
@@ -402,13 +402,13 @@ def hide_some(rows: int) -> torch.Tensor:
 @pytest.mark.parametrize("rows", [None, 1, 7], ids=["no_mask", "one_row", "a_row_for_each_query"])
 @pytest.mark.parametrize("queries", [7, 1], ids=["all_tokens", "first_token"])
 @pytest.mark.parametrize("scaling", [1, 0.35])
-def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, rows, queries, scaling):
+def test_the_saved_attention_weights_give_the_gradients_of_plain_products(dtype, rows, queries, scaling):
     """With dropout: the masks are drawn again from the same state, and multiplied in by autograd."""
     query, key, value = heads_of(3, dtype=dtype)
     query = query[:, :, :queries].detach().requires_grad_()
     hidden = None
     if rows is not None:
-        hidden = torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), HIDDEN)[:, :, :queries]
+        hidden = torch.zeros(3, 1, rows, 7, dtype=dtype).masked_fill_(hide_some(rows), MASKED)[:, :, :queries]
     state = dropout_state()
     ours = PlainAttention.apply(query, key, value, hidden, scaling, 0.3)
     restore_dropout(state)
@@ -431,7 +431,7 @@ def test_the_weights_that_are_kept_give_the_gradients_of_plain_products(dtype, r
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_those_of_the_softmax_for_rows_of_any_length(dtype):
-    """Read off with a value that is the identity."""
+    """With the identity as value, the output is the weights."""
     seed_everything(1)
     for keys in (3, 12, 31, 32, 36, 45, 12):
         query, key = (torch.randn(2, 3, tokens, keys, dtype=dtype) for tokens in (5, keys))
@@ -467,7 +467,7 @@ def test_a_key_head_may_serve_several_heads():
 def test_an_option_that_would_change_the_result_is_refused_by_name():
     query, key, value = heads_of(3)
     attend(torch.nn.Module(), query, key, value, None, sliding_window=4, is_causal=False)
-    with pytest.raises(UserError, match="ask their attention for softcap"):
+    with pytest.raises(UserError, match="pass the option softcap to their attention"):
         attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
 
 
@@ -488,7 +488,7 @@ def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_pa
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
-    """It would be half of its time; see tuning/lean.py."""
+    """The imports would take half of its time; see tuning/lean.py."""
     code = (
         "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build; import json\n"
         "model = build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None).eval()\n"
@@ -506,7 +506,7 @@ def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
 
 
 def test_where_torchvision_is_installed_it_gets_the_compiler_that_it_needs(tmp_path):
-    """transformers imports it where it finds it."""
+    """Transformers imports torchvision if it is installed."""
     (tmp_path / "torchvision.py").write_text("from torch._dynamo.utils import is_compile_supported\n")
     code = "from workflow_scripts.tuning.lean import without_compiler\nwith without_compiler(): import torchvision\n"
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{tmp_path}"}
@@ -538,7 +538,7 @@ def test_a_decoder_is_refused_by_name_before_its_weights_are_read(tmp_path, name
     ],
 )
 def test_an_encoder_made_of_a_decoders_layers_gives_what_the_library_gives(tmp_path, name, changes):
-    """With padding and without, where the library leaves more to its own attention."""
+    """With padding and without: without padding the library leaves the masking to its attention function."""
     of_type(name, **changes).save_pretrained(tmp_path)
     batch = inputs_of(batch_of("tagging", name))
     whole = {column: values[batch["attention_mask"].all(1)] for column, values in batch.items()}

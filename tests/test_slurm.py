@@ -110,7 +110,7 @@ def went_on(folder: Path, after: int) -> int:
 
     def step() -> int:
         log = folder / LOG
-        found = re.search(r"^goes on after step (\d+) from ", log.read_text() if log.exists() else "", re.MULTILINE)
+        found = re.search(r"^resuming after step (\d+) from ", log.read_text() if log.exists() else "", re.MULTILINE)
         return int(found[1]) if found and int(found[1]) > after else 0
 
     return until(step, lambda: f"it did not go on after step {after}: {(folder / LOG).read_text()}")

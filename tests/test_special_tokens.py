@@ -1,4 +1,4 @@
-"""That a text is only ever read as text, whatever it spells and whatever was saved with the tokenizer."""
+"""Texts are always read as text, whatever they spell and whatever was saved with the tokenizer."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folders(bundled_encoder, tmp_path_factory) -> dict[str, Path]:
-    """A saved tokenizer of each kind, with the roles mask and end of text given to tokens of their own."""
+    """A saved tokenizer of each kind, with separate mask and end-of-text tokens."""
     made = {XLM_R: bundled_encoder}
     for name in TOKENIZERS[1:]:
         tokenizer = trained(name.removesuffix(" split at spaces alone"), texts())
@@ -49,7 +49,7 @@ def tokenizers(folders) -> dict[str, Any]:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """All but the unknown token's, which a text may well have."""
+    """All special ids except the unknown token's, which may occur in a text."""
     return {*tokenizer.all_special_ids, *tokenizer.convert_tokens_to_ids(["<|endoftext|>"])} - {tokenizer.unk_token_id}
 
 
@@ -62,7 +62,7 @@ def spelled() -> list[str]:
 
 
 def test_the_library_alone_would_read_them_as_special_tokens(folders):
-    """What the rest of this file guards against; without it, a passing test would show nothing."""
+    """The behaviour that the rest of this file guards against; otherwise passing tests would prove nothing."""
     as_it_comes = AutoTokenizer.from_pretrained(folders[XLM_R])
     split = AutoTokenizer.from_pretrained(folders[XLM_R], split_special_tokens=True)
     for tokenizer in (as_it_comes, split):
@@ -162,7 +162,7 @@ def test_truncation_and_padding_that_were_saved_do_not_take_part(tokenizers, fol
 
 
 def test_a_saved_prefix_space_is_not_added_to_the_space_before_a_word(folders, tmp_path):
-    """The setting belongs to the vocabulary: the first word is then read as any other word, and no word gets two."""
+    """The saved setting makes the first word be read like any other word; no word may get two spaces."""
     for file in folders["byte-level BPE"].iterdir():
         content = json.loads(file.read_text(encoding="utf-8"))
         if file.name == "tokenizer.json":
@@ -190,7 +190,7 @@ def test_a_saved_prefix_space_is_not_added_to_the_space_before_a_word(folders, t
 
 @pytest.fixture
 def bare(tmp_path) -> Path:
-    """A tokenizer of letters that has no special token, not even for what it does not know."""
+    """A tokenizer of letters without special tokens, not even an unknown token."""
     letters = {letter: number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz ?.")}
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(letters, []))).save_pretrained(tmp_path)
     config = tmp_path / "tokenizer_config.json"

@@ -1,4 +1,4 @@
-"""The steps as a user or a rule calls them: on the command line, file in, file out."""
+"""The steps as a user or a rule calls them: on the command line, from files to files."""
 
 import csv
 import hashlib
@@ -36,14 +36,14 @@ LANGUAGES = ["en", "de"]
 
 
 def run(step: str, *arguments: Any, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A step in a process of its own, on one thread and without the network."""
+    """Run a step in a process of its own, on one thread and without network access."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", f"workflow_scripts.{step}", *map(str, arguments)]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def by_hand(step: ModuleType, *arguments: Any) -> None:
-    """The same in this process: a new one takes seconds to import torch and transformers."""
+    """Run a step in this process: a new process takes seconds to import torch and transformers."""
     step.main(step.parser().parse_args(list(map(str, arguments))))
 
 
@@ -55,11 +55,13 @@ def well(ended: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_help_comes_at_once_and_tells_what_the_step_reads_and_writes(step, tmp_path):
+def test_help_is_fast_and_lists_what_the_step_reads_and_writes(step, tmp_path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = run(step, "--help", folder=tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3  # of a processor, busy or not
+    assert (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    )  # seconds of processor time, independent of other load
     well(ended)
     module = import_module(f"workflow_scripts.{step}")
     assert ended.stdout.count(module.__doc__.strip().splitlines()[0]) == 1
@@ -85,13 +87,13 @@ def test_a_command_line_without_files_is_refused(step, tmp_path):
 def searched(folder: Path, *candidates: tuple[float, float], **diverged: bool) -> Path:
     """The record of candidates that were trained together: learning rate and validation of each."""
     path = folder / ("+".join(str(rate) for rate, _ in candidates) + ".json")
-    told = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
-    write_json(path, [{"learning_rate": rate, "validation": value} | told for rate, value in candidates])
+    values = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
+    write_json(path, [{"learning_rate": rate, "validation": value} | values for rate, value in candidates])
     return path
 
 
 def selected(folder: Path, rates: list[float], searches: list[Path]) -> dict[str, Any]:
-    """What `select` writes, called by hand."""
+    """Run `select` and return what it writes."""
     path = folder / "selected.json"
     settings = json.dumps({"learning_rates": rates})
     by_hand(select, "--settings", settings, "--selected", path, "--searches", *searches)
@@ -123,7 +125,7 @@ def test_a_single_candidate_is_selected_untried(tmp_path):
 @pytest.mark.parametrize("rates", [[0.1, 0.2], [0.1, 0.01, 0.001], [0.1, 0.02]])
 def test_runs_that_are_not_the_candidates_are_refused(tmp_path, rates):
     runs = [searched(tmp_path, (0.1, 50.0), (0.01, 50.0))]
-    with pytest.raises(UserError, match=r"candidates .* but runs of"):
+    with pytest.raises(UserError, match=r"candidates are .* but there are runs of"):
         selected(tmp_path, rates, runs)
     assert not (tmp_path / "selected.json").exists()
 
@@ -164,7 +166,7 @@ def predictions_record(folder: Path, languages: str) -> Path:
 
 
 def predictions_in(folder: Path, language: str) -> Path:
-    """Those of a job for the language alone."""
+    """The arguments of a job for one language."""
     return predictions_file(predictions_record(folder, language), language)
 
 
@@ -205,7 +207,7 @@ def predicting(folder: Path, languages: str, name: str = "searched") -> list[Any
 
 @pytest.fixture(scope="module")
 def workplace(tiny_encoder, tmp_path_factory) -> Path:
-    """Encoder, rows and tokens of a few sentence pairs, and what `train` and `predict` made of them."""
+    """Encoder, rows and tokens of a few sentence pairs, and the outputs of `train` and `predict`."""
     folder = tmp_path_factory.mktemp("work place")
     shutil.copytree(tiny_encoder, folder / "encoder")
     write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
@@ -309,7 +311,7 @@ def test_a_winner_whose_weights_are_gone_is_trained_again(workplace, search_reco
     assert (workplace / "seed-9" / "weights.safetensors").stat().st_nlink == 1
 
 
-def test_a_winner_without_its_record_is_named_with_the_way_out(workplace, search_record, tmp_path):
+def test_a_winner_without_its_record_is_reported_with_the_fix(workplace, search_record, tmp_path):
     record = tmp_path / search_record.name
     shutil.copy(search_record, record)
     shutil.copytree(search_record.parent / record.stem, tmp_path / record.stem)
@@ -325,7 +327,7 @@ def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
 
 
 def test_a_training_imports_no_compiler_unless_it_compiles_and_no_pandas(workplace):
-    """They would cost every job 1.6 s; see tuning/lean.py."""
+    """Importing them would take 1.6 s in every job; see tuning/lean.py."""
     code = (
         "import sys; from workflow_scripts import train\n"
         "train.main(train.parser().parse_args(sys.argv[1:]))\n"
@@ -336,8 +338,8 @@ def test_a_training_imports_no_compiler_unless_it_compiles_and_no_pandas(workpla
     well(subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True))
 
 
-def test_a_training_that_gives_no_numbers_says_so_and_the_grid_goes_on(workplace):
-    """The weights of the start stand for it: they can be tested, and the report tells what they are."""
+def test_a_training_that_diverges_reports_it_and_the_grid_continues(workplace):
+    """The initial weights are stored instead: they can be tested, and the report says what they are."""
     words = training(workplace, "diverged", 1e30)
     ended = run("train", *words)
     well(ended)
@@ -421,7 +423,7 @@ def test_tokenising_refuses_ids_that_the_encoder_has_no_vectors_for(workplace, t
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert re.match(
-        r"error: encoder tiny: its tokenizer gives the token id \d+, but its vocabulary has 20 rows: ", line
+        r"error: encoder tiny: its tokenizer produces the token id \d+, but its vocabulary has 20 rows: ", line
     )
 
 
@@ -460,5 +462,5 @@ def test_a_row_of_which_a_tokenizer_without_special_tokens_makes_nothing_is_name
     (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
     write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder))
     pairs = [{"id": f"row-{text}", "text_a": text, "text_b": text, "label": "x"} for text in ("a", "")]
-    with pytest.raises(UserError, match="encoder tiny: its tokenizer makes no token of row 'row-'"):
+    with pytest.raises(UserError, match="encoder tiny: its tokenizer produces no token for row 'row-'"):
         by_hand_on(pairs, encoder, tmp_path)

@@ -1,4 +1,4 @@
-"""That a token folder gives back what was written, without reading it whole, and that damage is named."""
+"""A token folder returns what was written, memory-mapped, and damage is reported."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_writing_again_replaces_its_own_files_and_leaves_those_of_the_user(recor
     assert [path.name for path in record.parent.parent.iterdir()] == ["train"]
 
 
-def test_what_an_interrupted_writing_left_is_in_nobodys_way(record):
+def test_leftovers_of_an_interrupted_write_do_not_get_in_the_way(record):
     left = record.parent.with_name(".train.writing")
     left.mkdir()
     (left / "data-00000-of-00001.arrow").write_bytes(b"half")

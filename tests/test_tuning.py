@@ -1,4 +1,4 @@
-"""What training promises: what stays as it was, what moves and by which rule, and that two runs are one."""
+"""Training: what stays frozen, what changes and by which rule, and that equal runs give equal results."""
 
 import contextlib
 import hashlib
@@ -43,7 +43,7 @@ from workflow_scripts.tuning.dropout import (
     seed_dropout,
 )
 from workflow_scripts.tuning.embedding import ids_in
-from workflow_scripts.tuning.loop import Epoch, Outcome, Trained, best_epoch, learning_rate_factor, train
+from workflow_scripts.tuning.loop import Epoch, Outcome, TrainingResult, best_epoch, learning_rate_factor, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
@@ -54,7 +54,7 @@ METHODS = ("fine_tuning", "prompt_tuning")
 
 
 def built(folder: Path, settings: dict[str, Any], tokens: Tokens) -> TunedModel:
-    """The model as the step `train` begins with it."""
+    """The model with which the step `train` begins."""
     seed_everything(settings["seed"])
     return build(folder, settings, ids_in(tokens))
 
@@ -63,8 +63,8 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
     return {"accuracy": 50.0}, 1.0
 
 
-def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> Trained:
-    with tempfile.TemporaryDirectory() as folder:  # a new one, so that no training goes on from another's checkpoint
+def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> TrainingResult:
+    with tempfile.TemporaryDirectory() as folder:  # a new folder, so that no training resumes from another's checkpoint
         checkpoint = Checkpoint(Path(folder), "key", every=60)
         return train(models, tokens, settings, learning_rates, validate, checkpoint, CPU)
 
@@ -82,7 +82,7 @@ def equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> boo
     return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
 
 
-# What is frozen, and what moves
+# What stays frozen, and what changes
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -104,8 +104,8 @@ def test_a_frozen_encoder_is_unchanged_bit_for_bit(encoders, name, precision):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_fine_tuning_moves_every_tensor_that_it_frees(encoders, name, precision):
-    """A tensor that got no gradient would be counted as tuned and stored without having learnt."""
+def test_fine_tuning_changes_every_tensor_that_it_unfreezes(encoders, name, precision):
+    """A tensor without a gradient would be counted as tuned and stored although it has not changed."""
     settings = tiny_settings(kind="sentence_pair", method="fine_tuning", precision=precision, epochs=1)
     tokens = random_tokens("sentence_pair", 40)
     model = built(encoders[name], settings, tokens)
@@ -123,8 +123,8 @@ def word_vectors(model: TunedModel) -> torch.Tensor:
 
 @pytest.mark.parametrize("padding_in_texts", [False, True])
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert"])
-def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, padding_in_texts):
-    """Five steps in float32. The padding row is never trained, also where its id stands in a text."""
+def test_training_the_touched_rows_only_gives_the_weights_of_the_whole_table(encoders, name, padding_in_texts):
+    """Five steps in float32. The padding row is never trained, even if its id occurs in a text."""
     columns = random_columns("tagging", 40)
     if padding_in_texts:
         for ids in columns["input_ids"][::3]:
@@ -136,7 +136,7 @@ def test_touched_rows_alone_give_the_weights_of_the_whole_table(encoders, name, 
     def after_training(touched: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         seed_everything(settings["seed"])
         model = build(encoders[name], settings, touched)
-        assert train_together([model], tokens, settings, [1e-3]).course.step == 5
+        assert train_together([model], tokens, settings, [1e-3]).state.step == 5
         words = {id(parameter) for parameter in model.encoder.get_input_embeddings().parameters()}
         rest = {key: value for key, value in model.tuned_parameters().items() if id(value) not in words}
         return word_vectors(model), rest
@@ -168,7 +168,7 @@ def test_a_job_that_keeps_the_rows_of_its_texts_trains_to_the_same_bits(encoders
 
 
 def test_with_weight_decay_the_whole_table_is_trained(encoders):
-    """A row without a gradient shrinks then, so leaving it out would not be exact."""
+    """Rows without a gradient shrink then, so skipping them would not be exact."""
     settings = tiny_settings(method="fine_tuning", weight_decay=0.1, epochs=1)
     tokens = random_tokens("sentence_pair", 20)
     model = built(encoders["bert"], settings, tokens)
@@ -230,7 +230,7 @@ def test_the_same_seed_gives_the_same_masks_and_another_seed_others():
     assert not torch.equal(masks(4)[0], masks(4)[1])
 
 
-def test_the_sequence_of_masks_goes_on_from_where_it_was_saved():
+def test_the_sequence_of_masks_continues_from_where_it_was_saved():
     seed_dropout(6)
     drop(torch.ones(17), 0.5)
     state = dropout_state()
@@ -242,7 +242,7 @@ def test_the_sequence_of_masks_goes_on_from_where_it_was_saved():
 
 
 def test_random_numbers_are_the_key_stream_of_the_counter_mode():
-    """NIST SP 800-38D: a stream's number, then a counter of four bytes that begins at 2; over more than one piece."""
+    """NIST SP 800-38D: the nonce, then a four-byte counter that begins at 2; over more than one block of ZEROS."""
     seed_dropout(3)
     drop(torch.ones(5), 0.5)
     count = len(ZEROS) + 3
@@ -284,7 +284,7 @@ def test_dropout_acts_where_the_librarys_does(encoders, name):
     torch.testing.assert_close(one.std(0), other.std(0), rtol=0.15, atol=0.01)
 
 
-def test_prompts_are_dropped_out_in_training_alone(encoders):
+def test_prompts_have_dropout_in_training_only(encoders):
     model = built(encoders["bert"], tiny_settings(), random_tokens("sentence_pair", 4))
     model.prompts = Prompts(model.encoder, length=4, std=1.0, dropout=0.5)
     batch = {"input_ids": torch.tensor([[0, 11, 23, 2]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
@@ -563,7 +563,7 @@ def test_texts_and_prompts_need_positions(encoders):
 
 @pytest.mark.parametrize("name", list(CONFIGURATIONS))
 def test_the_longest_text_that_is_allowed_can_be_encoded(encoders, name):
-    """RoBERTa and its kin leave the positions up to the padding id unused."""
+    """RoBERTa's family does not use the positions up to the padding id."""
     available = json.loads((encoders[name] / "encoder.json").read_text())["positions"]
     method = "fine_tuning" if name in ("distilbert", "deberta-v2", "albert", "mpnet") else "prompt_tuning"
     length = available if method == "fine_tuning" else available - 4
@@ -601,17 +601,17 @@ def test_training_learns_what_can_be_learnt(encoders, kind, method):
     (outcome,) = trained.outcomes
     _, after = evaluate(model, tokens, rows, settings, CPU)
     assert after < 0.9 * before
-    assert trained.course.examples == 8 * 120
+    assert trained.state.examples == 8 * 120
     assert not outcome.problem
     assert [found.training_loss for found in outcome.epochs][-1] < outcome.epochs[0].training_loss
 
 
-# What goes wrong in training
+# Training that diverges
 
 
 @pytest.mark.parametrize("keep", ["best_metric", "best_loss", "last"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_loss_that_is_not_a_number_is_a_problem_and_its_weights_are_not_kept(encoders, method, keep):
+def test_a_nan_loss_is_a_problem_and_its_weights_are_not_kept(encoders, method, keep):
     settings = tiny_settings(kind="tagging", method=method, keep=keep, epochs=3, schedule="constant")
     outcome = tuned(encoders["bert"], settings, random_tokens("tagging", 40), learning_rate=1e30)
     assert "nan" in outcome.problem
@@ -619,8 +619,8 @@ def test_a_loss_that_is_not_a_number_is_a_problem_and_its_weights_are_not_kept(e
 
 
 @pytest.mark.parametrize("keep", ["best_metric", "best_loss", "last"])
-def test_an_epoch_that_ends_in_not_a_number_is_not_kept(encoders, keep):
-    """The loss of a step is from before its update: the last update of an epoch shows in the validation alone."""
+def test_an_epoch_that_ends_in_nan_is_not_kept(encoders, keep):
+    """A step's loss is computed before its update: the last update of an epoch shows only in the validation."""
     settings = tiny_settings(kind="tagging", keep=keep, epochs=1, batch_size=40)
     columns = random_columns("tagging", 40)
     tokens = in_memory(columns)
@@ -634,11 +634,11 @@ def test_an_epoch_that_ends_in_not_a_number_is_not_kept(encoders, keep):
     assert all(tensor.isfinite().all() for tensor in outcome.tensors.values())
 
 
-def test_what_was_good_before_the_loss_was_lost_is_kept_with_the_problem(encoders, monkeypatch):
+def test_weights_from_before_the_loss_became_nan_are_kept_with_the_problem(encoders, monkeypatch):
     settings = tiny_settings(kind="tagging", epochs=3, keep="best_metric")
     tokens = random_tokens("tagging", 24)
     good = tuned(encoders["bert"], settings | {"epochs": 1, "schedule": "constant"}, tokens)
-    losses = [1.0] * 4 + [math.nan] * 5  # the second step of the second epoch is the first to go wrong
+    losses = [1.0] * 4 + [math.nan] * 5  # the loss becomes NaN in the second step of the second epoch
     loss = tagging.loss
     monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * losses.pop(0))
     outcome = tuned(encoders["bert"], settings | {"schedule": "constant"}, tokens)
@@ -648,7 +648,7 @@ def test_what_was_good_before_the_loss_was_lost_is_kept_with_the_problem(encoder
     assert len(losses) == 3  # no third epoch
 
 
-def test_a_gradient_that_explodes_is_a_problem_and_the_training_goes_on(encoders, monkeypatch):
+def test_a_gradient_that_explodes_is_a_problem_and_training_continues(encoders, monkeypatch):
     settings = tiny_settings(kind="tagging", epochs=2, batch_size=2, schedule="constant")
     tokens = random_tokens("tagging", 24)
     factors = [1.0] * 17 + [1e5] + [1.0] * 6  # the sixth step of the second epoch
@@ -686,8 +686,8 @@ RATES = [1e-2, 3e-3, 1e-4]
 
 
 def assert_same_weights(some: Outcome, others: Outcome, kind: str) -> None:
-    """To 1e-4. The bias of a question's head is left out: the same number on every token changes no loss, so that its
-    gradient is rounding alone, which Adam makes as large as any other.
+    """Within 1e-4. The bias of a question-answering head is skipped: a constant on every token changes no loss, so that
+    its gradient consists of rounding errors, which Adam scales up like any other gradient.
     """
     assert some.tensors.keys() == others.tensors.keys()
     for name in some.tensors:
@@ -726,7 +726,7 @@ def test_candidates_share_one_encoder(encoders):
     assert torch.equal(first.prompts.vectors, second.prompts.vectors)  # of one seed
 
 
-def test_a_candidate_that_diverges_leaves_the_others_as_they_would_be(encoders):
+def test_a_candidate_that_diverges_does_not_change_the_others(encoders):
     settings = tiny_settings(kind="tagging", epochs=2, schedule="constant")
     tokens = random_tokens("tagging", 40)
     models = build_together(encoders["bert"], settings, None, 2)
@@ -739,22 +739,22 @@ def test_a_candidate_that_diverges_leaves_the_others_as_they_would_be(encoders):
 
 
 def test_each_text_has_its_own_dropout_of_the_prompts(encoders):
-    """As in the paper's code, where the prompts are repeated for each text before they are dropped out."""
+    """As in the paper's code, where the prompts are repeated for each text before dropout."""
     seed_everything(0)
     (model,) = build_together(encoders["bert"], tiny_settings(dropout=0.5), None, 1)
     with torch.no_grad():
         model.prompts.vectors.fill_(1.0)
-    vectors = model.train().prompts.of_texts(texts=6)
+    vectors = model.train().prompts.expanded(texts=6)
     assert vectors.shape == (3, 2, 6, 4, 4, 8)
     assert set(vectors.unique().tolist()) == {0.0, 2.0}
     assert not torch.equal(vectors[:, :, 0], vectors[:, :, 1])
-    assert torch.equal(model.eval().prompts.of_texts(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
+    assert torch.equal(model.eval().prompts.expanded(texts=6), torch.ones(3, 2, 6, 4, 4, 8))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_in_parts_give_the_weights_of_whole_batches(encoders, kind, count):
-    """Also where the parts hold unequally many targets, and the last one fewer texts."""
+    """Even if the parts have different numbers of targets, and the last one has fewer texts."""
     tokens = random_tokens(kind, 40)
 
     def after(micro_batch_size: int | None) -> list[Outcome]:
@@ -771,8 +771,8 @@ def test_batches_in_parts_give_the_weights_of_whole_batches(encoders, kind, coun
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning"])
-def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(encoders, monkeypatch, method, kind):
-    """With the weights of whole batches; where the encoder is tuned each part would cost a sum of its gradients."""
+def test_a_frozen_encoder_gets_a_batch_in_parts_of_a_limited_number_of_tokens(encoders, monkeypatch, method, kind):
+    """The weights are those of whole batches. For a tuned encoder each part would cost summing its gradients."""
     tokens = random_tokens(kind, 40)
     count = 2 if method == "prompt_tuning" else 1
     sizes: list[tuple[int, int]] = []
@@ -807,7 +807,7 @@ def test_a_frozen_encoder_sees_a_batch_in_parts_of_so_many_tokens_of_all_models(
         assert len(sizes) == batches  # a setting says how many
 
 
-def test_batches_on_a_cpu_have_few_lengths_and_little_is_filled_up():
+def test_batches_on_a_cpu_have_few_lengths_and_little_padding():
     lengths = range(1, 513)
     ends = [-(-length // step) * step for length in lengths for step in [gradients.step_on_cpu(length)]]
     assert all(0 <= end - length < max(2, length / 16) for length, end in zip(lengths, ends, strict=True))
@@ -820,7 +820,7 @@ def test_batches_on_a_cpu_have_few_lengths_and_little_is_filled_up():
 
 @pytest.mark.parametrize("rates", [[1e-2], [1e-2, 1e-3]], ids=["one model", "two together"])
 @pytest.mark.parametrize("moment", ["between two steps", "during validation"])
-def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp_path, monkeypatch, rates, moment):
+def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monkeypatch, rates, moment):
     settings = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16")
     tokens = random_tokens("tagging", 40)
     loss, calls = tagging.loss, {"loss": 0, "validate": 0}
@@ -839,7 +839,7 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
         count("validate")
         return {"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item()
 
-    def trained() -> Trained:
+    def trained() -> TrainingResult:
         models = build_together(encoders["bert"], settings, None, len(rates))
         return train(models, tokens, settings, rates, validate, Checkpoint(tmp_path, "key", every=60), CPU)
 
@@ -850,14 +850,16 @@ def test_a_training_that_was_asked_to_stop_goes_on_to_the_same_end(encoders, tmp
     found = trained()
     (tmp_path / ".checkpoint-key.safetensors").unlink()
     expected = trained()
-    assert found.course.step == expected.course.step == 15
+    assert found.state.step == expected.state.step == 15
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
         assert equal(here.tensors, there.tensors)
         assert (here.lines, here.epochs) == (there.lines, there.epochs)
 
 
-def stopped_and_resumed(encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]) -> Trained:
-    """A training that gets SIGTERM at its third batch and goes on; `tried` gets the sizes of what was computed."""
+def stopped_and_resumed(
+    encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]
+) -> TrainingResult:
+    """A training that gets SIGTERM at its third batch and resumes; `tried` receives the sizes of its micro-batches."""
     tokens, loss = random_tokens("tagging", 40), tagging.loss
 
     def watched_loss(logits, batch):
@@ -877,18 +879,18 @@ def stopped_and_resumed(encoder: Path, settings: dict[str, Any], place: Path, mo
     return trained
 
 
-def test_a_training_that_goes_on_keeps_to_the_parts_that_the_memory_held(encoders, tmp_path, monkeypatch):
+def test_a_resumed_training_keeps_the_micro_batch_size_that_fitted_into_memory(encoders, tmp_path, monkeypatch):
     tried: list[int] = []
     settings = tiny_settings(kind="tagging", epochs=2, batch_size=16)
-    assert stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried).course.step == 6
+    assert stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried).state.step == 6
     assert tried == [16, *[8] * 10]
 
 
-def test_a_parameter_that_never_has_a_gradient_does_not_keep_a_training_from_going_on(encoders, tmp_path, monkeypatch):
-    """Such as an adapter of the pooler, which no tag is read from."""
+def test_a_parameter_that_never_has_a_gradient_does_not_prevent_resuming(encoders, tmp_path, monkeypatch):
+    """For example an adapter of the pooler, which tagging does not use."""
     settings = tiny_settings(kind="tagging", method="lora", lora_targets=["query", "dense"], epochs=2, batch_size=8)
     trained = stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried=[])
-    assert trained.course.step == 10
+    assert trained.state.step == 10
     assert any("pooler" in name for name in trained.outcomes[0].tensors)
 
 
@@ -896,7 +898,7 @@ def test_a_parameter_that_never_has_a_gradient_does_not_keep_a_training_from_goi
 
 
 def test_without_a_cpp_compiler_the_key_compile_is_refused_in_one_line(encoders, tmp_path):
-    """In a process of its own, with a cache of its own: the compiler remembers what it has found."""
+    """In a process of its own, with its own cache: the compiler caches what it has found."""
     code = (
         "import sys; from pathlib import Path; from workflow_scripts.tuning.model import build;"
         "from tiny import settings; from workflow_scripts.experiment.errors import UserError\n"
@@ -913,7 +915,7 @@ def test_without_a_cpp_compiler_the_key_compile_is_refused_in_one_line(encoders,
         check=True,
     )
     (line,) = outcome.stdout.splitlines()
-    assert line.startswith("training.compile: PyTorch's compiler needs a C++ compiler and fails here (InvalidCxx")
+    assert line.startswith("training.compile: PyTorch's compiler needs a C++ compiler and failed (InvalidCxx")
     assert line.endswith("or set compile: false")
 
 
@@ -935,7 +937,7 @@ def test_a_compiled_encoder_is_trained_with_other_masks_in_every_step(encoders):
     models[0].train()
     optimizer = torch.optim.SGD(models[0].tuned_parameters().values(), lr=0.0)
     computed = gradients.Gradients(tokens, settings, CPU, frozen=True)
-    losses = [computed.of(models, [optimizer], [np.arange(8)]).item() for _ in range(4)]
+    losses = [computed.compute(models, [optimizer], [np.arange(8)]).item() for _ in range(4)]
     assert len(set(losses)) == 4
     assert all(parameter.grad is not None for parameter in models[0].tuned_parameters().values())
 
@@ -953,7 +955,7 @@ def test_a_compiled_draw_drops_the_same_share(dtype):
     np.testing.assert_allclose(dropped.float().mean(1), 0.1, atol=4 * error)
 
 
-def test_what_a_killed_process_had_half_written_of_a_checkpoint_is_deleted(tmp_path):
+def test_a_partial_checkpoint_of_a_killed_process_is_deleted(tmp_path):
     half = tmp_path / "..checkpoint-key.safetensors.4711"  # the name that a write of its begins with
     half.write_bytes(b"half of 7 GB")
     assert Checkpoint(tmp_path, "key", every=60).load() is None

@@ -1,6 +1,6 @@
 """Encoders, token folders and settings small enough to train in a test. Shared by the tests of tuning and of the steps.
 
-The encoders are random, with weights ten times larger than a fresh encoder's: attention that is nearly uniform would
+The encoders are random, with weights ten times larger than the usual initialisation: nearly uniform attention would
 hide a wrong mask or a prompt in the wrong layer.
 """
 
@@ -71,7 +71,7 @@ CONFIGURATIONS: dict[str, PreTrainedConfig] = {
 
 
 def of_type(model_type: str, **changes: Any) -> Any:
-    """A random encoder of any type that the library holds, with our attention."""
+    """A random encoder of any type in transformers, with our attention."""
     torch.manual_seed(0)
     config = CONFIG_MAPPING[model_type](**SIZES | SPECIAL | changes)
     return AutoModel.from_config(config, attn_implementation=attention.NAME).eval()
@@ -81,7 +81,7 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
     """A random encoder of the architecture as `fetch_encoder` leaves one: checkpoint and record. Returns the folder."""
     torch.manual_seed(seed)
     model = AutoModel.from_config(CONFIGURATIONS[name])
-    # Biases and normalisations begin at 0 and 1, where a mistake in them could not be seen.
+    # Biases and normalisations are initialised with 0 and 1, where mistakes would not show.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:

@@ -1,9 +1,9 @@
-"""The steps of the workflow (top level) and the rooms that they are built from."""
+"""The steps of the workflow (modules at the top level) and the packages that they use."""
 
 import sys
 
 from workflow_scripts.experiment.faults import report_missing_package
 
-# A step's own imports run before the step: what they lack, the interpreter has to tell.
+# A step's imports run before its error handling: only the interpreter's hook can report a missing package there.
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = report_missing_package

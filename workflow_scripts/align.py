@@ -1,11 +1,11 @@
-"""Compare a model's vectors with the untuned encoder's, with their translations', and by their labels.
+"""Measure a model's vectors: against the untuned encoder's, between translations, and by label.
 
-    vectors of the model + of the untuned encoder ──> alignment.csv   language, measure, value
+    vectors of the model and of the untuned encoder ──> alignment.csv   language, measure, value
 
-Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines) and
-`relative_difference` (percent; table 4, language xx of the pair en-xx); `linear_accuracy` (percent: a classifier fitted
-on English vectors, English ones held out); `boundary_angle` (degrees between a language's own boundary and English's)
-and `split_half_angle` (between the English boundaries of two halves of the samples).
+Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines in percent) and
+`relative_difference` (percent; table 4, for language xx of the pair en-xx); `linear_accuracy` (percent, of a classifier
+fitted on English vectors; cross-validated); `boundary_angle` (degrees between a language's own boundary and English's);
+`split_half_angle` (degrees between the English boundaries of two halves of the samples).
 Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out or keep).
 """
 
@@ -14,7 +14,7 @@ import csv
 import logging
 from collections.abc import Iterator
 
-from workflow_scripts.analysis.alignment import other_pairs, pairs, relative_difference
+from workflow_scripts.analysis.alignment import mean_cosine_of_other_pairs, mean_cosine_of_pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
 from workflow_scripts.analysis.samples import Samples, read_records
 from workflow_scripts.experiment.files import written
@@ -26,7 +26,7 @@ COLUMNS = ("language", "measure", "value")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measure and write."""
+    """Compute the measures and write the table."""
     before = read_records(arguments.untuned, arguments.settings)
     after = read_records(arguments.vectors, arguments.settings)
     logger.info("%d samples in %s", len(after.ids), ", ".join(after.vectors))
@@ -48,16 +48,16 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measures(before: Samples, after: Samples) -> Iterator[tuple[str, str, float]]:
-    """Language, measure and value of everything that the samples allow; nothing with fewer than two of them."""
+    """Yield (language, measure, value) for each measure that the samples allow; nothing for fewer than two samples."""
     assert before.ids == after.ids
     if len(after.ids) < 2:
         return
     english, *others = after.vectors
     for language, vectors in after.vectors.items():
-        yield language, "before_after", pairs(before.vectors[language], vectors)
+        yield language, "before_after", mean_cosine_of_pairs(before.vectors[language], vectors)
     for language in others:
-        translations = pairs(after.vectors[english], after.vectors[language])
-        non_translations = other_pairs(after.vectors[english], after.vectors[language])
+        translations = mean_cosine_of_pairs(after.vectors[english], after.vectors[language])
+        non_translations = mean_cosine_of_other_pairs(after.vectors[english], after.vectors[language])
         yield language, "translation", translations
         yield language, "non_translation", non_translations
         yield language, "relative_difference", relative_difference(translations, non_translations)

@@ -1,9 +1,9 @@
-"""Bound what question answering can score: the best that any span of tokens reaches, by language.
+"""Compute an upper bound on question-answering scores, by language: the best score of any span of tokens.
 
     rows + tokens of the test sets ──> results/{encoder}/{task}/ceilings.json      metric -> language -> percent
 
-It needs no model. Answers longer than decoding allows count as out of reach, as do answers that begin or end inside a
-token.
+No model is involved. Answers that are longer than decoding allows, or that begin or end inside a token, cannot be
+reached exactly.
 
 Settings: `kind`, `languages`, in the order of the test sets.
 """
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet")
     result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="their tokens, in the same order")
@@ -31,27 +31,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Find the best scores of every question and write their means."""
+    """Find the best scores of each question and write their means."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
     ceilings: dict[str, dict[str, float]] = {}
     for language, rows_file, record in zip(languages, arguments.rows, arguments.tokens, strict=True):
-        of_language = mean_ceilings(read_rows(rows_file, kind), read_tokens(record))
-        for metric, value in of_language.items():
+        language_ceilings = mean_ceilings(read_rows(rows_file, kind), read_tokens(record))
+        for metric, value in language_ceilings.items():
             ceilings.setdefault(metric, {})[language] = value
-        reached = ", ".join(f"{metric} {value:.1f}" for metric, value in of_language.items())
+        reached = ", ".join(f"{metric} {value:.1f}" for metric, value in language_ceilings.items())
         logger.info("%s: at most %s", language, reached)
     write_json(arguments.ceilings, ceilings)
 
 
 def mean_ceilings(rows: list[Row], tokens: Tokens) -> dict[str, float]:
-    """The mean over all questions of the best scores that spans of the tokens reach, in percent, by metric."""
+    """Return the best scores that spans of tokens reach, averaged over all questions: metric -> percent."""
     windows: list[list[Window]] = [[] for _ in rows]
     starts, ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
     for feature, row in enumerate(tokens.plain("row")):
         windows[row].append((starts[feature], ends[feature]))
     best = [
-        best_scores(row["context"], row["answers"]["text"], of_row, LONGEST_ANSWER)
-        for row, of_row in zip(rows, windows, strict=True)
+        best_scores(row["context"], row["answers"]["text"], row_windows, LONGEST_ANSWER)
+        for row, row_windows in zip(rows, windows, strict=True)
     ]
     return {metric: sum(scores[metric] for scores in best) / len(best) for metric in best[0]}
 

@@ -1,11 +1,12 @@
-"""Gather the scores and records of the whole grid.
+"""Collect the scores and records of the whole grid.
 
     seed-*/scores.csv  ──> scores.csv       encoder, task, method, prompt_length, seed, language, metric, value
-    */run.json         ──> runs.csv         one row a training, the search's included
+    */run.json         ──> runs.csv         one row per training run, including the search's
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
-Settings: `configuration`, the whole of it; the files are found by the grid's own paths, below the working folder. No
-table is made of results that the configuration did not ask for: see `experiment/lineage.py`.
+Settings: `configuration`, the complete configuration; the files are found by the grid's paths, in the working folder.
+The step fails if a result was computed with other settings or inputs than the configuration's: see
+`experiment/lineage.py`.
 """
 
 import argparse
@@ -45,26 +46,27 @@ NAMES = {
     "hub": "Hugging Face Hub and Universal Dependencies",
 }
 BENCHMARKS = {
-    "mini": "The generated mini benchmark of this project: templates in seven languages, made anew on each machine and"
-    " the same on all. Its scores tell how the methods differ here; they are not comparable with published numbers.",
-    "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if they are XTREME's"
-    " whole files and the encoder and the settings are the paper's.",
-    "hub": "The data sets' repositories on the Hugging Face Hub; UD-POS from Universal Dependencies as XTREME made it."
-    " Comparable with the paper only if nothing is limited and the encoder and the settings are the paper's.",
+    "mini": "This project's mini benchmark, generated from templates in seven languages; identical on every machine."
+    " Its scores show how the methods differ on it; they are not comparable with published numbers.",
+    "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if the files are"
+    " complete and the encoder and the settings are the paper's.",
+    "hub": "The data sets' repositories on the Hugging Face Hub; UD-POS converted from Universal Dependencies as in"
+    " XTREME. Comparable with the paper only if no data set is limited and the encoder and the settings are the"
+    " paper's.",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=output_file, required=True, help="the long score table to write")
+    result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the three files; returns the files of each run that they are made from."""
+    """Read everything and write the three files; return the run files that they were built from."""
     configuration = load(arguments.settings["configuration"])
     grid, paths = Grid(configuration), Paths.of(configuration)
     by_earlier_code = refuse_other_settings(configuration)
@@ -75,46 +77,49 @@ def main(arguments: argparse.Namespace) -> list[Path]:
 
 
 def refuse_other_settings(configuration: Configuration) -> int:
-    """How many outputs were made by earlier code. Raises UserError if one was made from other settings or inputs."""
+    """Return how many outputs an earlier version of the code made.
+
+    Raises UserError if an output was computed with other settings or inputs than the configuration's.
+    """
     jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
     refused = [difference for difference in differing if not difference.only_code]
     if refused:
         raise UserError(
-            f"{len(refused)} results are not what the configuration asks for, and no table is made of them. Run the"
-            " workflow again to remake them; if another grid shares the folders, name others with the keys resources"
-            f" and results. {summary(refused)}"
+            f"{len(refused)} results do not belong to this configuration, so no tables were written. Run the workflow"
+            " again to remake them; if another grid uses the same folders, set the keys resources and results to other"
+            f" folders. {summary(refused)}"
         )
     return len(differing)
 
 
-def columns_of(arm: Arm) -> dict[str, Any]:
-    """The columns that name an arm."""
+def arm_columns(arm: Arm) -> dict[str, Any]:
+    """Return the columns that identify an arm."""
     return {"encoder": arm.encoder, "task": arm.task, "method": arm.method, "prompt_length": arm.prompt_length}
 
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """One row a run, language and metric."""
+    """Yield one row per run, language and metric. Raises UserError if a file is incomplete."""
     for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
         with Path(scores).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
             expected = [
                 (language, metric) for language in grid.languages(arm.task) for metric in TASKS[arm.task].metrics
             ]
-            # A table that was cut off may end within a number.
-            if [(row["language"], row["metric"]) for row in rows] != expected or not ends_a_line(Path(scores)):
-                raise UserError(f"{scores} does not hold the scores of the grid: delete it and run the workflow again")
+            # A truncated table may end within a number.
+            if [(row["language"], row["metric"]) for row in rows] != expected or not ends_with_newline(Path(scores)):
+                raise UserError(f"{scores} does not contain the grid's scores: delete it and run the workflow again")
         for row in rows:
-            yield {**columns_of(arm), "seed": seed, **row}
+            yield {**arm_columns(arm), "seed": seed, **row}
 
 
-def ends_a_line(path: Path) -> bool:
-    """Whether a text file ends where a line does."""
+def ends_with_newline(path: Path) -> bool:
+    """Whether a file ends with a newline."""
     return path.read_bytes().endswith(b"\n")
 
 
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """One row a training: first the search's, then the seeds'."""
+    """Yield one row per training run: first the search's, then the seeds'."""
     seed = grid.configuration.search.seed
     for arm, rate, record in grid.search_runs(paths, "run.json"):
         winner = read_json(Path(paths.selected(arm.encoder, arm.task, arm.name)))["learning_rate"]
@@ -124,13 +129,13 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
-    """What the report says of one training."""
+    """Return the row of one training run."""
     copied = (
         "learning_rate best_epoch together metric validation majority tuned_parameters encoder_parameters seconds"
         " examples_per_second peak_memory_mb stored_bytes problem"
     ).split()
     return {
-        **columns_of(arm),
+        **arm_columns(arm),
         "seed": seed,
         "stage": stage,
         "selected": selected,
@@ -141,7 +146,7 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
 
 
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:
-    """Where every number comes from."""
+    """Return where the numbers come from: the content of provenance.json."""
     source = configuration.corpora.source
     encoders = {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders}
     corpora = [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()]
@@ -179,13 +184,13 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
 
 
 def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
-    """How many of the models that scores come from were chosen before the code of the metrics was edited."""
+    """Return how many of the scored models were chosen with an earlier version of the metrics' code."""
     now = fingerprint(METRICS)
     return sum(read_json(Path(record))["metrics_code"] != now for _, _, record in grid.seed_runs(paths, "run.json"))
 
 
 def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
-    """How many of the models that scores come from were trained on which device, and in which precision."""
+    """Return how many of the scored models were trained on each device in each precision."""
     records = [read_json(Path(record)) for _, _, record in grid.seed_runs(paths, "run.json")]
     found = Counter((record["device"], record["precision"]) for record in records)
     return [
@@ -195,7 +200,7 @@ def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
 
 
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
-    """Rows, checksum and origin (files, hashes, licences) of one corpus file."""
+    """Return row count, checksum and origin (files, hashes, licences) of a corpus file."""
     return {
         "task": task,
         "language": language,
@@ -207,7 +212,7 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
 
 
 def git_commit() -> str | None:
-    """The commit of this project, with `+` when files differ from it; None outside a checkout."""
+    """Return this project's commit, with `+` if tracked files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -221,7 +226,7 @@ def git_commit() -> str | None:
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows of equal keys as CSV."""
+    """Write rows as CSV; all must have the same keys."""
     found = list(rows)
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")

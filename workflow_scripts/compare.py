@@ -1,11 +1,11 @@
-"""Say how sure the differences between the methods are.
+"""Compare the methods: differences with confidence intervals and tests.
 
     scores.csv  runs.csv        ─┐
-    seed-*/units.parquet        ─┴─> differences.csv   a row a comparison and language, `average` and `gap` among them
+    seed-*/units.parquet        ─┴─> differences.csv   one row per comparison and language, also `average` and `gap`
 
-Each method's headline arm minus fine-tuning's, percentage points, with a 95 % interval that counts test examples and
-seeds, a paired permutation test and Holm's correction over languages. A cell is empty where nothing is known.
-Settings: `configuration`, the whole of it; the units are found by the grid's own paths, below the working folder.
+The differences are each method's headline arm minus fine-tuning's, in percentage points, with a 95 % interval over test
+examples and seeds, a paired permutation test and Holm's correction over languages. Cells without an estimate are empty.
+Settings: `configuration`, the complete configuration; the units are found by the grid's paths, in the working folder.
 """
 
 import argparse
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=input_file, required=True, help="the long score table")
-    result.add_argument("--runs", type=input_file, required=True, help="one row for each training run")
+    result.add_argument("--scores", type=input_file, required=True, help="the table of scores")
+    result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
     result.add_argument("--differences", type=output_file, required=True, help="the CSV file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Compare every method with fine-tuning and write the table; returns the files of the runs that were compared."""
+    """Compare each method with fine-tuning and write the table; return the run files that were read."""
     configuration = load(arguments.settings["configuration"])
     paths = Paths.of(configuration)
 

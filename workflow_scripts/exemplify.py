@@ -1,10 +1,10 @@
 """Choose examples of predictions: test rows on which the tuning methods disagree.
 
-    scores.csv, runs.csv             ──> the arm that stands for each method
+    scores.csv, runs.csv             ──> the arm that represents each method
     predictions + gold rows          ──> examples.json   inputs, gold and each arm's prediction, by task and language
 
-Settings: `configuration`, the whole of it; predictions and rows are found by the grid's own paths, below the working
-folder. Of several seeds the first of the configuration is shown.
+Settings: `configuration`, the complete configuration; predictions and rows are found by the grid's paths, in the
+working folder. Predictions are those of the configuration's first seed.
 """
 
 import argparse
@@ -27,20 +27,20 @@ from workflow_scripts.experiment.names import arm_name, languages_name, predicti
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.tables import read_runs, read_scores
 
-logger = logging.getLogger("crossprompt")
+logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
-    result.add_argument("--scores", type=input_file, required=True, help="the long score table")
-    result.add_argument("--runs", type=input_file, required=True, help="the table of runs")
+    result.add_argument("--scores", type=input_file, required=True, help="the table of scores")
+    result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
     result.add_argument("--examples", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Choose examples of every encoder and task with several methods; returns the records of their predictions."""
+    """Choose examples for each encoder and task with several methods; return the records of the predictions read."""
     configuration = load(arguments.settings["configuration"])
     grid, paths, seed = (
         Grid(configuration),
@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
             ]
             logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(arms))
     with written(arguments.examples) as temporary:
-        # Not sorted by key: premise before hypothesis, and the methods in their order.
+        # Keys are not sorted: the premise comes before the hypothesis, and methods keep their order.
         temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return records
 
@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
 def read(
     grid: Grid, paths: Paths, encoder: str, task: str, arms: list[str], seed: int
 ) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
-    """Each language of a task with its test rows and the arms' predictions of them, read when they are asked for."""
+    """Yield each language of a task with an iterator over its test rows and the arms' predictions; read lazily."""
     for group in grid.language_groups(task):
         for language in group:
             records = {arm: paths.predictions(encoder, task, arm, seed, languages_name(group)) for arm in arms}
@@ -85,7 +85,7 @@ def read(
 
 
 def predicted_rows(rows: Path, kind: Kind, files: dict[str, Path]) -> Iterator[PredictedRow]:
-    """Rows with their predictions by arm. Raises UserError that names the file which lacks one."""
+    """Yield each row with its predictions by arm. Raises UserError, naming the file, if a prediction is missing."""
     predictions = {arm: read_predictions(file) for arm, file in files.items()}
     for row in read_rows(rows, kind):
         for arm, by_id in predictions.items():

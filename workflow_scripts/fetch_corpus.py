@@ -1,12 +1,12 @@
-"""Read one part of a corpus from its source and write it in the row schema of its kind of task.
+"""Read one split of a corpus in one language and write it in the row schema of its kind of task.
 
     source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences
 
-Settings: `source`, the module of `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), what the
-`rows` of that module asks for, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (of train, where
-nothing is to be held out for validation).
+Settings: `source`, the module in `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), the
+settings of that module's `rows`, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (for train: hold
+out nothing for validation).
 
-Corpora of the hub come from the commit that `--pinned` records. Nothing later in the workflow goes online.
+Corpora from the hub are read at the commit that `--pinned` records. Later steps do not use the network.
 """
 
 import argparse
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
-        "--pinned", type=input_file, nargs="*", default=[], help="the record of the hub's repository, if any"
+        "--pinned", type=input_file, nargs="*", default=[], help="the record of the repository on the hub, if any"
     )
-    result.add_argument("--downloads", type=Path, default=Path("resources"), help="where fetched files are kept")
+    result.add_argument("--downloads", type=Path, default=Path("resources"), help="the folder for downloaded files")
     result.add_argument("--rows", type=output_file, required=True, help="the parquet file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fetch the rows, check each and write them."""
+    """Fetch the rows, check each of them, and write them. Raises UserError if there are none or one is unusable."""
     settings = {**arguments.settings, "downloads": str(arguments.downloads)}
     for record in arguments.pinned:
         settings["pinned"] = read_json(record)
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = source.rows(settings)
     where = f"{settings['task']}, {settings['language']}, {settings['split']}"
     if not rows:
-        raise UserError(f"{where}: the corpus source {settings['source']} gave no rows")
+        raise UserError(f"{where}: the corpus source {settings['source']} returned no rows")
     for number, row in enumerate(rows, 1):
         check_row(row, settings["kind"], settings["labels"], f"{where}, row {number}")
     origin = source.origin(settings)

@@ -1,12 +1,12 @@
-"""Gather the analyses of all models.
+"""Combine the analyses of all models.
 
     alignment.csv of each model       ──> alignment.csv     encoder, task, method, prompt_length, seed, ...
     points.csv, boundaries.csv        ──> projections.csv, boundaries.csv   the same, of the first seed
     vectors of one untuned encoder    ──> samples.json      which texts were compared, and which were left out
 
 Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, method, prompt_length)
-and `seeds`: the models are each encoder untuned, then each of its arms with each seed. Their files are found below
-`--results`. Without vectors there is nothing to gather, and the tables hold their headers only.
+and `seeds`. The models are, for each encoder, the untuned encoder and each arm with each seed. Their files are in the
+folder `--results`. Without `--vectors` the tables contain only their headers.
 """
 
 import argparse
@@ -27,7 +27,7 @@ MODEL = ("encoder", "task", "method", "prompt_length", "seed")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--results", type=Path, required=True, help="the folder with the analysis of each model")
     result.add_argument(
@@ -41,14 +41,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the four files; returns those that it read of the models."""
+    """Read everything and write the four files; return the models' files that were read."""
     settings = arguments.settings
     found: list[Path] = []
 
     def rows(file: str, seeds: Sequence[int]) -> Iterator[list[Any]]:
-        """The rows of a file of every model, each after the columns that name the model."""
-        for model in models(settings, seeds) if arguments.vectors else ():
-            path = analysis_file(arguments.results, model["encoder"], name_of(model), file)
+        """Yield the rows of a file of every model, preceded by the columns that identify the model."""
+        for model in list_models(settings, seeds) if arguments.vectors else ():
+            path = analysis_file(arguments.results, model["encoder"], model_folder(model), file)
             found.append(path)
             for row in table_rows(path):
                 yield [model[column] for column in MODEL] + row
@@ -72,8 +72,8 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     return found
 
 
-def models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """The columns that name each model; the untuned encoder was tuned on no task."""
+def list_models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield the columns that identify each model; the untuned encoder has no task."""
     for encoder in settings["encoders"]:
         yield {"encoder": encoder, "task": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
         for arm in settings["arms"]:
@@ -81,15 +81,15 @@ def models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str,
                 yield {"encoder": encoder, **arm, "seed": seed}
 
 
-def name_of(model: dict[str, Any]) -> str:
-    """The part of the path that names a model."""
+def model_folder(model: dict[str, Any]) -> str:
+    """Return the folder name of a model's analysis."""
     if model["method"] == UNTUNED:
         return UNTUNED
     return model_name(model["task"], arm_name(model["method"], model["prompt_length"]), model["seed"])
 
 
 def table_rows(path: Path) -> list[list[str]]:
-    """The rows below the header. Raises UserError that names a file which cannot be read."""
+    """Return a CSV file's rows without the header. Raises UserError, naming the file, if it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.reader(file))[1:]

@@ -1,9 +1,9 @@
-"""Pin a data set of the Hugging Face Hub: resolve its revision to a commit and record what the commit holds.
+"""Pin a data set on the Hugging Face Hub: resolve its revision to a commit and record the commit's files.
 
     the hub ──> resources/repositories/{repository}.json      commit, licence, size and hash of each parquet file
 
-A branch such as `main` is resolved here, once: as long as the record is there, every corpus comes from its commit. The
-settings are `repository` and `revision`.
+A branch such as `main` is resolved only once: as long as the record exists, all corpora are read at its commit.
+Settings: `repository` and `revision`.
 """
 
 import argparse
@@ -17,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--record", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Ask the hub and write the record. Raises UserError if it cannot be asked or has no such revision."""
+    """Query the hub and write the record. Raises UserError if the hub cannot be reached or has no such revision."""
     pinned = pin(arguments.settings["repository"], arguments.settings["revision"])
     write_json(arguments.record, pinned)
-    told = (pinned[name] for name in ("repository", "revision", "commit", "licence"))
-    logger.info("%s at %s is commit %s, licence %s", *told)
+    fields = (pinned[name] for name in ("repository", "revision", "commit", "licence"))
+    logger.info("%s at %s is commit %s, licence %s", *fields)
 
 
 if __name__ == "__main__":

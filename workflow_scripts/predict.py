@@ -1,10 +1,10 @@
-"""Apply a tuned model to the test sets of some languages, with no further training.
+"""Apply a tuned model to the test sets of some languages, without further training.
 
     encoder + weights + tokens + corpus rows ──> predictions/en+de/en.parquet   id, prediction (JSON)
                                                  predictions/en+de.json         checksum by language
 
-The prediction is a label, a list of tags or the text of an answer. It needs no tokenizer. What the model is, is read
-from the run's own record.
+A prediction is a label, a list of tags or the text of an answer. No tokenizer is needed. The model's settings are read
+from the run's record, `run.json`.
 """
 
 import argparse
@@ -21,10 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
-    result.add_argument("--run", type=input_file, required=True, help="run.json of the tuned model, its weights beside")
+    result.add_argument(
+        "--run", type=input_file, required=True, help="run.json of the tuned model, in a folder with its weights"
+    )
     result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Predict and write."""
+    """Predict every test set and write the predictions, the record last."""
     from workflow_scripts.tuning.device import find_device
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import predict

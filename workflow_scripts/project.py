@@ -1,10 +1,10 @@
-"""Draw a model's vectors of all languages in one plane, with each language's boundary between the labels.
+"""Project a model's vectors of all languages onto a plane, with each language's boundary between the labels.
 
     vectors of the model ──> points.csv       language, id, label, x, y
                              boundaries.csv   language, x_weight, y_weight, intercept
 
-Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples`, `disagreeing` (leave_out or keep),
-`figure_samples` (the most that are drawn of each language).
+Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out
+or keep), `figure_samples` (the most points per language).
 """
 
 import argparse
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.analysis.projection import boundary, plane
+from workflow_scripts.analysis.projection import boundary, project
 from workflow_scripts.analysis.samples import read_records
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
@@ -23,7 +23,7 @@ BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
@@ -34,16 +34,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Project and write."""
+    """Project the vectors, fit the boundaries and write both tables."""
     import numpy as np
 
     samples = read_records(arguments.vectors, arguments.settings)
     shown = min(arguments.settings["figure_samples"], len(samples.ids))
     points: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
-    # t-SNE of fewer points than this has no neighbourhoods to keep.
+    # With fewer points t-SNE has no neighbourhoods to preserve.
     if shown >= 2:
-        together = plane(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
+        together = project(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
         parts = np.split(together, len(samples.vectors))
         for (language, labels), part in zip(samples.labels.items(), parts, strict=True):
             rows = zip(samples.ids, labels, part.tolist(), strict=False)
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table."""
+    """Write a CSV table atomically."""
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)

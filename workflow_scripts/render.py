@@ -1,4 +1,4 @@
-"""Write the report and its tables.
+"""Render the report and write its tables.
 
 results/  scores.csv  runs.csv  provenance.json  differences.csv  alignment.csv
           projections.csv  boundaries.csv  samples.json  examples.json
@@ -17,24 +17,24 @@ from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.tables import read_runs, read_scores, write_tables
 
-log = logging.getLogger("crossprompt")
+logger = logging.getLogger(__name__)
 
 FILES = {
-    "scores": "the long score table",
-    "runs": "one row for each training run",
+    "scores": "the table of scores",
+    "runs": "the table of training runs",
     "provenance": "benchmark, configuration, versions, checksums",
     "differences": "each method minus the baseline, with intervals and tests",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
-    "samples": "which texts the representations are of",
-    "examples": "predictions of single rows",
+    "samples": "which texts the analysis compares",
+    "examples": "examples of predictions",
     "published": "the paper's numbers",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     for name, what in FILES.items():
         result.add_argument(f"--{name}", type=input_file, required=True, help=what)
@@ -69,11 +69,11 @@ def main(arguments: argparse.Namespace) -> None:
             inputs.ceilings,
             arguments.settings.get("tables", ()),
         ):
-            log.info("wrote %s", path)
+            logger.info("wrote %s", path)
     page = render(inputs, arguments.templates)
     with written(arguments.output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
-    log.info("wrote %s, %d kB", arguments.output, len(page.encode()) // 1000)
+    logger.info("wrote %s, %d kB", arguments.output, len(page.encode()) // 1000)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Take the vectors of parallel texts from a tuned model, or from the encoder before any tuning.
+"""Compute the vectors of parallel texts with a tuned model, or with the encoder before any tuning.
 
     encoder + weights + tokens + corpus rows ──> vectors/en+de/en.safetensors   vectors (rows, width), ids, labels
                                                  vectors/en+de.json             checksum by language
 
-A vector is that of the first token after the last layer. It needs no tokenizer. Which rows are taken depends on the
-English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (as many are compared at most),
-`untranslated` (a text that stands for a missing translation); `precision` of an encoder that is not tuned.
+A vector is the first token's hidden state after the last layer. No tokenizer is needed. The choice of rows depends on
+the English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (the most that are compared),
+`untranslated` (the placeholder for a missing translation); `precision`, for an encoder that is not tuned.
 """
 
 import argparse
@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
-    result.add_argument("--run", type=input_file, nargs="?", help="run.json of the tuned model, its weights beside")
+    result.add_argument(
+        "--run", type=input_file, nargs="?", help="run.json of the tuned model, in a folder with its weights"
+    )
     result.add_argument("--tokens", type=input_file, nargs="+", required=True, help="tokens.json of the test sets")
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Represent and write."""
+    """Compute the vectors of every language and write them, the record last."""
     from workflow_scripts.tuning.device import find_device, find_precision
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.representations import first_token_vectors, untuned_model
@@ -51,20 +53,22 @@ def main(arguments: argparse.Namespace) -> None:
     texts = [read_tokens(file) for file in arguments.tokens]
     if arguments.run:
         read = {name: settings[name] for name in ("task", "max_length")}
-        model, of_model = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
+        model, model_settings = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
     else:
-        of_model = {**settings, "precision": find_precision(settings["precision"], device)}
-        model = untuned_model(arguments.encoder.parent, of_model["precision"], texts).to(device)
+        model_settings = {**settings, "precision": find_precision(settings["precision"], device)}
+        model = untuned_model(arguments.encoder.parent, model_settings["precision"], texts).to(device)
     wanted = candidates((row["id"] for row in read_rows(arguments.english, settings["kind"])), settings["samples"])
     record = {}
     for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
         features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
-        labels, untranslated = by_translation([row for row in rows if row["id"] in wanted], settings["untranslated"])
+        labels, untranslated = split_by_translation(
+            [row for row in rows if row["id"] in wanted], settings["untranslated"]
+        )
         if not labels:
             raise UserError(f"{rows_file} and {arguments.english} have no translated id in common: fetch them again")
         chosen = tokens.chosen([features[identity] for identity in labels])
-        values = first_token_vectors(model, chosen, of_model, device)
+        values = first_token_vectors(model, chosen, model_settings, device)
         file = vectors_file(arguments.record, language)
         write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
         record[language] = sha256(file)
@@ -72,8 +76,8 @@ def main(arguments: argparse.Namespace) -> None:
     write_json(arguments.record, record)
 
 
-def by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels by id: of the rows that are translated, and of those where the placeholder stands for a text."""
+def split_by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return labels by id, separately for rows that are translated and for rows where a text is the placeholder."""
     labels: dict[str, str] = {}
     untranslated: dict[str, str] = {}
     for row in rows:

@@ -3,7 +3,8 @@
     predictions + gold rows, by language ──> scores.csv      language, metric, value (percent)
                                              units.parquet   language, metric, unit, numerator, denominator
 
-A score is 100 * sum(numerator) / sum(denominator) over its units, the test examples: what `compare` needs.
+A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
+units.
 
 Settings: `kind`, `languages`, in the order of the test sets.
 """
@@ -21,7 +22,7 @@ from workflow_scripts.experiment.step import input_file, output_file, recorded_f
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--predictions", type=input_file, nargs="+", required=True, help="records of `predict`")
     result.add_argument(
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score every language and write the two tables."""
+    """Score each language and write the two tables. Raises UserError if a prediction is missing or invalid."""
     kind, languages = arguments.settings["kind"], arguments.settings["languages"]
     files = recorded_files(arguments.predictions, predictions_file)
     units = {}

@@ -1,9 +1,9 @@
-"""Choose the learning rate whose run was best on the English validation set.
+"""Choose the learning rate with the best score on the English validation set.
 
     search/*.json ──> selected.json   {"learning_rate": ...}
 
-The record holds the winner and nothing else: when the search grows and the winner stays, nothing that depends on it
-has changed. Of equal candidates the smaller learning rate wins; one that diverged wins only where all did.
+The record contains only the winner, so that nothing reruns if the search is extended and the winner stays the same.
+Between equal candidates the smaller learning rate wins. A candidate that diverged wins only if all did.
 Settings: `learning_rates`.
 """
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--searches", type=input_file, nargs="*", default=[], help="records of the candidates")
     result.add_argument("--selected", type=output_file, required=True, help="the record to write")
@@ -26,14 +26,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Compare the candidates; a single one wins untried."""
+    """Choose the winner and write it; a single candidate wins without a search.
+
+    Raises UserError if the records are not those of the candidates.
+    """
     candidates = sorted(arguments.settings["learning_rates"])
     if len(candidates) == 1:
         write_json(arguments.selected, {"learning_rate": candidates[0]})
         return
     records = {record["learning_rate"]: record for search in arguments.searches for record in read_json(search)}
     if sorted(records) != candidates:
-        raise UserError(f"{arguments.selected}: candidates {candidates}, but runs of {sorted(records)}")
+        raise UserError(
+            f"{arguments.selected}: the candidates are {candidates}, but there are runs of {sorted(records)}: delete"
+            " the search's folder and run the workflow again"
+        )
     for rate in candidates:
         logger.info("%g: %s %.2f", rate, records[rate]["metric"], records[rate]["validation"])
     winner = max(candidates, key=lambda rate: (not records[rate]["diverged"], records[rate]["validation"], -rate))

@@ -1,11 +1,11 @@
-"""Cut the rows of a corpus into model inputs, once for every run that reads them.
+"""Tokenise the rows of a corpus into model inputs, once for all runs that read them.
 
     corpus rows + tokenizer ──> resources/tokens/{encoder}/{task}/{language}/{split}/
 
 The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`, which also
-counts the odd texts: cut words and questions, words and texts without a token.
-Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens, question
-answering), `labelled_subword` (tagging).
+counts unusual texts: truncated words and questions, words and texts without a token.
+Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens; question answering),
+`labelled_subword` (tagging).
 """
 
 import argparse
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument("--rows", type=input_file, required=True, help="the corpus, a parquet file")
@@ -32,34 +32,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Tokenise and write."""
+    """Tokenise the rows and write the folder. Raises UserError if the encoder or its tokenizer cannot process them."""
     settings = arguments.settings
     encoder = read_encoder(arguments.encoder)
     if settings["max_length"] > encoder["positions"]:
         raise UserError(
             f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens, but encoder {encoder['name']} has"
-            f" {encoder['positions']} positions"
+            f" {encoder['positions']} positions: lower it"
         )
     tokenizer = load_tokenizer(arguments.encoder.parent)
     special = tokenizer.num_special_tokens_to_add(pair=settings["kind"] != "tagging")
     if settings["max_length"] <= special:
         raise UserError(
-            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens leave no room for a text beside the"
-            f" {special} special tokens of encoder {encoder['name']}"
+            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens leave no room for a text with the"
+            f" {special} special tokens of encoder {encoder['name']}: raise it"
         )
     rows = read_rows(arguments.rows, settings["kind"])
     columns, counts = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)
     if blank is not None:
         raise UserError(
-            f"encoder {encoder['name']}: its tokenizer makes no token of row {rows[blank]['id']!r} and adds none: name"
-            " an encoder whose tokenizer adds special tokens"
+            f"encoder {encoder['name']}: its tokenizer produces no token for row {rows[blank]['id']!r} and adds no"
+            " special tokens: use an encoder whose tokenizer adds them"
         )
     largest = max(max(ids, default=0) for ids in columns["input_ids"])
     if largest >= encoder["vocabulary"]:
         raise UserError(
-            f"encoder {encoder['name']}: its tokenizer gives the token id {largest}, but its vocabulary has"
-            f" {encoder['vocabulary']} rows: name an encoder whose tokenizer and weights belong together"
+            f"encoder {encoder['name']}: its tokenizer produces the token id {largest}, but its vocabulary has"
+            f" {encoder['vocabulary']} rows: use an encoder whose tokenizer and weights belong together"
         )
     full = sum(len(ids) >= settings["max_length"] for ids in columns["input_ids"])
     write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full, **counts})

@@ -1,17 +1,17 @@
 """Tune one model on the English training set and validate it after every epoch.
 
-    encoder + English tokens ──> weights.safetensors   what was tuned, nothing else
+    encoder + English tokens ──> weights.safetensors   the tuned weights only
                                  run.json              settings, validation by epoch, cost, versions
                                  log.jsonl             loss, learning rate and gradient norm by step
 
-The learning rate is the search's winner (`--selected`). Where that one was trained with this run's seed, its files are
-linked and nothing is trained twice (`--searches`). A training that was interrupted goes on from the checkpoint in the
-run's folder; SIGTERM and Ctrl-C save one at once and end with status 75.
+The learning rate is the search's winner (`--selected`). If the search already trained it with this run's seed
+(`--searches`), its files are hard-linked instead of training again. An interrupted training resumes from the checkpoint
+in the run's folder. SIGTERM and Ctrl-C save a checkpoint and end the step with status 75.
 
-Of methods that the environment variable CROSSPROMPT_DROPPED names (`keep_weights: false`) the search's weights are
+The environment variable CROSSPROMPT_DROPPED lists the methods with `keep_weights: false`: the search's weights are then
 deleted once its winner is linked.
 
-Settings: the merged training settings of the run, which `config.yaml` explains.
+Settings: the merged training settings of the run; see the configuration reference.
 """
 
 import argparse
@@ -34,26 +34,26 @@ RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = english_arguments(step_parser(__doc__))
     result.add_argument("--selected", type=input_file, required=True, help="selected.json, the winner of the search")
     result.add_argument(
         "--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches"
     )
     result.add_argument(
-        "--run", type=output_file, required=True, help="run.json, to write; weights and log go beside it"
+        "--run", type=output_file, required=True, help="the run.json to write; weights and log go into the same folder"
     )
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Train, validate, write; or link the run of the search that was this one."""
+    """Train, validate and write the run; or link the search's run if it is the same."""
     learning_rate, folder = read_json(arguments.selected)["learning_rate"], arguments.run.parent
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
             winner = candidate_folder(search, learning_rate)
             if not (winner / WEIGHTS).is_file():
-                break  # They were dropped after an earlier run, and are needed again.
+                break  # The weights were deleted after an earlier run: train again.
             check(winner, search)
             link(winner, folder)
             if arguments.settings["method"] in os.environ.get(DROPPED, "").split():
@@ -65,9 +65,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def check(origin: Path, record: Path) -> None:
-    """Raises UserError unless the candidate's files are whole, so that no damage gets a second name.
+    """Raise UserError if one of the candidate's files is missing or damaged.
 
-    Its folder is no output that Snakemake knows: the search runs again where its record is missing.
+    The candidate's folder is not a declared output, so the message says to delete the search's record, which makes
+    Snakemake run the search again.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -88,7 +89,7 @@ def check(origin: Path, record: Path) -> None:
 
 
 def link(origin: Path, run: Path) -> None:
-    """Give a finished run's files a second name; copy them where the disk has no links."""
+    """Hard-link a finished run's files into another run's folder; copy them if the file system has no links."""
     for name in RUN_FILES:
         with written(run / name) as temporary:
             try:
@@ -99,10 +100,10 @@ def link(origin: Path, run: Path) -> None:
 
 
 def drop_candidates(search: Path) -> None:
-    """Delete the weights of a search: the winner's have a second name, and nothing needs the others'."""
+    """Delete the weights of all candidates of a search; the winner's are already linked into the run's folder."""
     for weights in search.glob(f"*/*/{WEIGHTS}"):
         weights.unlink()
-        logger.info("dropped %s", weights)
+        logger.info("deleted %s", weights)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Check the files of a finished or unfinished grid against its configuration, and say what differs.
+"""Check the files of a complete or incomplete grid against its configuration and print the differences.
 
-    resources/, results/  ──> a line for each output that the configuration did not ask for
+    resources/, results/  ──> a line for each output that does not belong to the configuration
 
-Compares the settings, the inputs and the checksum that are recorded beside every output with the configuration, with
-the inputs that there are now, and with the file. It changes nothing. The exit status is 0 if nothing differs, else 1.
-Outputs that are not there yet are counted, and so are those that only an earlier version of the code made, which is no
-difference here: the next run remakes them. Options are those of the command that ran the workflow.
+For every output, the recorded settings, inputs and checksum are compared with the configuration, the current inputs and
+the file. Nothing is changed. The exit status is 0 if nothing differs, else 1. Missing outputs, and outputs that an
+earlier version of the code made, are only counted: the next run makes them. The options are those of the command that
+ran the workflow.
 """
 
 import argparse
@@ -23,20 +23,20 @@ from workflow_scripts.experiment.step import run, step_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     result = step_parser(__doc__)
     result.add_argument(
         "--configfile", type=Path, nargs="+", required=True, metavar="FILE", help="the grid's configuration files"
     )
     result.add_argument(
-        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="keys that replace those of the file"
+        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="keys that replace those in the files"
     )
-    result.add_argument("--directory", type=Path, metavar="FOLDER", help="the working folder; default: this one")
+    result.add_argument("--directory", type=Path, metavar="FOLDER", help="the working folder; default: the current one")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Compare and tell. Raises UserError where something differs."""
+    """Compare and print. Raises UserError if something differs."""
     configuration = load(values(arguments.configfile, arguments.config))
     if arguments.directory:
         os.chdir(arguments.directory)
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     there = sum(output.exists() for output in outputs)
     for difference in differing:
         print(difference)
-    print(f"{there} of {len(outputs)} outputs are there, {len(differing)} of them differ from the configuration")
+    print(f"{there} of {len(outputs)} outputs exist, {len(differing)} of them differ from the configuration")
     if len(found) > len(differing):
         print(f"{len(found) - len(differing)} of them were made by an earlier version of the code")
     if differing:
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def values(files: list[Path], overrides: list[str]) -> dict[str, Any]:
-    """The configuration as Snakemake reads it. Raises UserError."""
+    """Return the configuration as Snakemake reads it. Raises UserError if a file or value cannot be read."""
     from snakemake.cli import parse_config
     from snakemake.exceptions import WorkflowError
     from snakemake.settings.types import ConfigSettings

@@ -1,1 +1,1 @@
-"""What tuning makes of texts: their vectors in several languages, compared (paper, section 5)."""
+"""Analysis of text representations: vectors of parallel texts, before and after tuning (paper, section 5)."""

@@ -1,20 +1,20 @@
-"""A picture of the vectors of several languages in the plane, with a boundary a language (paper, figure 2).
+"""A two-dimensional projection of vectors of several languages, with one boundary per language (paper, figure 2).
 
-What is near in the space is near in the picture; distances and angles mean nothing. The numbers are in `boundaries`.
+It preserves neighbourhoods only: distances and angles in it have no meaning. For measurements see `boundaries`.
 """
 
 import numpy as np
 
 PERPLEXITY = 30.0  # scikit-learn's default
 RANDOM_STATE = 0
-RESOLUTION = 1e-6  # vectors that differ by less than this share of their size differ by float32's rounding alone
+RESOLUTION = 1e-6  # relative to the largest value; smaller differences are float32 rounding errors
 
 
-def plane(vectors: np.ndarray) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of all vectors together: (points, width) -> (points, 2).
+def project(vectors: np.ndarray) -> np.ndarray:
+    """Project all vectors together by t-SNE (van der Maaten and Hinton 2008): (points, width) -> (points, 2).
 
-    The same vectors give the same picture: it starts from their first principal components. Those of a model that has
-    collapsed, and gives every text the same vector, are one point; scikit-learn would crash on them.
+    Deterministic, since it is initialised with the first principal components. If all vectors are equal, as in a
+    collapsed model, the points are all (0, 0); scikit-learn would crash.
     """
     if np.ptp(vectors, axis=0).max() <= RESOLUTION * np.abs(vectors).max():
         return np.zeros((len(vectors), 2))
@@ -25,9 +25,14 @@ def plane(vectors: np.ndarray) -> np.ndarray:
 
 
 def boundary(points: np.ndarray, labels: np.ndarray) -> tuple[float, float, float] | None:
-    """The line x_weight x + y_weight y + intercept = 0 between two labels; None where nothing tells them apart.
+    """Fit the line x_weight x + y_weight y + intercept = 0 that separates two labels.
 
-    points: (points, 2). The weights have length 1 and point to the label that sorts last.
+    Args:
+        points: (points, 2).
+        labels: (points,).
+
+    Returns (x_weight, y_weight, intercept). The weights have length 1 and point towards the label that sorts last. None
+    unless there are exactly two labels, or if the points do not separate them at all.
     """
     from sklearn.linear_model import LogisticRegression
 

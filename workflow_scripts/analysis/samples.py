@@ -1,8 +1,8 @@
-"""Samples: pairs of sentences that are translations of one another, their labels and their vectors in a model.
+"""Samples: texts that exist in all languages, with their labels and their vectors in a model.
 
-Which they are must not depend on the languages of a grid, or a language that is added would change the work of all
-others. So each language's file holds the *candidates* that it has, chosen on the English ids alone, and what is
-compared is what all languages share of them.
+The choice must not depend on the grid's languages: otherwise adding a language would rerun the jobs of all others. So
+each language's file contains the language's *candidates*, which are chosen by the English ids alone, and the samples
+are the candidates that all languages share.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import vectors_file
 from workflow_scripts.experiment.step import recorded_files
 
-# More candidates than samples: of PAWS-X's 2,000 pairs 58 lack a translation in German, Spanish or Chinese, and every
-# further language loses some.
+# Candidates per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
+# with every further language.
 MARGIN = 1.2
 
-DESCRIPTION = ("ids", "labels", "untranslated")  # what the metadata of a file of vectors holds
+DESCRIPTION = ("ids", "labels", "untranslated")  # the fields of `Vectors` in a file's metadata
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Vectors:
     """The candidates of one language.
 
     Attributes:
-        ids: of the rows.
-        labels: their gold labels in this language.
-        values: (rows, width), float32.
-        untranslated: labels of candidates that have no text in this language, by id; they have no vector.
+        ids: the rows' ids.
+        labels: the rows' gold labels in this language.
+        values: the vectors, (rows, width), float32.
+        untranslated: labels by id of the candidates without a text in this language; they have no vector.
     """
 
     ids: list[str]
@@ -46,14 +46,14 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Samples:
-    """What all languages share, in one order.
+    """The samples that all languages share, in the same order for all.
 
     Attributes:
-        ids: of the samples.
-        labels: by language, (samples,) of text.
-        vectors: by language, (samples, width), float64.
-        disagreeing: candidates whose languages disagree about the label, translated or not: id -> language -> label.
-        missing: by language, how many candidates of English have no vector in it.
+        ids: the samples' ids.
+        labels: by language, an array of strings (samples,).
+        vectors: by language, float64 (samples, width).
+        disagreeing: candidates whose label differs between languages: id -> language -> label.
+        missing: by language, the number of English candidates without a vector in it.
     """
 
     ids: list[str]
@@ -64,17 +64,17 @@ class Samples:
 
 
 def shuffled(ids: Iterable[str]) -> list[str]:
-    """The ids in an order that looks random and depends on nothing but each id."""
+    """Return the ids in a pseudo-random order that depends on the ids alone."""
     return sorted(ids, key=lambda identity: hashlib.sha256(identity.encode()).digest())
 
 
 def candidates(english_ids: Iterable[str], samples: int) -> set[str]:
-    """The ids from which `samples` are taken."""
+    """Return the ids of the candidates from which `samples` samples are chosen."""
     return set(shuffled(english_ids)[: math.ceil(MARGIN * samples)])
 
 
 def write_vectors(path: Path, vectors: Vectors) -> None:
-    """Write safetensors with one tensor, `vectors`; what it is of stands in the metadata as JSON."""
+    """Write a safetensors file with the tensor `vectors` and the other fields as JSON in its metadata."""
     from safetensors.numpy import save_file
 
     metadata = {name: json.dumps(getattr(vectors, name)) for name in DESCRIPTION}
@@ -83,7 +83,7 @@ def write_vectors(path: Path, vectors: Vectors) -> None:
 
 
 def read_vectors(path: Path) -> Vectors:
-    """Read what `write_vectors` wrote. Raises UserError that names the file when it is missing or damaged."""
+    """Read what `write_vectors` wrote. Raises UserError, naming the file, if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -96,22 +96,23 @@ def read_vectors(path: Path) -> Vectors:
 
 
 def read_records(records: Sequence[Path], settings: Mapping[str, Any]) -> Samples:
-    """The samples of one model, from the records of `represent`.
+    """Return the samples of one model from the records of the step `represent`.
 
-    Settings: `languages` (English first), `samples`, `disagreeing`.
+    Settings: `languages` (English first), `samples` (the most), `disagreeing` ("keep" or "leave_out"). Raises UserError
+    if a file is missing or damaged.
     """
     files = recorded_files(records, vectors_file)
     found = {language: read_vectors(files[language]) for language in settings["languages"]}
-    return join(found, settings["samples"], keep=settings["disagreeing"] == "keep")
+    return select_samples(found, settings["samples"], keep=settings["disagreeing"] == "keep")
 
 
-def join(found: Mapping[str, Vectors], samples: int, keep: bool = False) -> Samples:
-    """The first `samples` candidates, in the order of `shuffled`, that every language has.
+def select_samples(found: Mapping[str, Vectors], samples: int, keep: bool = False) -> Samples:
+    """Choose the first candidates, in the order of `shuffled`, that every language has.
 
     Args:
-        found: by language, English first.
-        samples: the most that are taken.
-        keep: whether candidates with different labels in different languages are taken, too.
+        found: the candidates by language, English first.
+        samples: the most samples to choose.
+        keep: whether to include candidates whose label differs between languages.
     """
     first = next(iter(found.values()))
     labels = {name: dict(zip(one.ids, one.labels, strict=True)) | one.untranslated for name, one in found.items()}

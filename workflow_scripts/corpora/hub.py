@@ -27,8 +27,8 @@ from workflow_scripts.corpora.shared import (
 )
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import sha256
-from workflow_scripts.network.download import git_blob_sha1, patiently
-from workflow_scripts.network.failures import Repository, explained
+from workflow_scripts.network.download import git_blob_sha1, with_retries
+from workflow_scripts.network.failures import Repository, explain_failures
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def pin(repository: str, revision: str) -> dict[str, Any]:
     def ask() -> Any:
         return HfApi().dataset_info(repository, revision=revision, files_metadata=True)
 
-    with explained(_named(repository, revision)):
-        info = patiently(ask, repository, client_retries=False)
+    with explain_failures(_named(repository, revision)):
+        info = with_retries(ask, repository, client_retries=False)
     card = info.card_data.to_dict() if info.card_data else {}
     return {
         "repository": repository,
@@ -155,8 +155,8 @@ def _download(repository: str, commit: str, name: str, again: bool) -> Path:
         logger.info("fetching %s of %s at %s", name, repository, commit)
         return hf_hub_download(repository, name, repo_type="dataset", revision=commit, force_download=again)
 
-    with explained(_named(repository, commit), name):
-        return Path(patiently(ask, f"{repository}/{name}", client_retries=True))
+    with explain_failures(_named(repository, commit), name):
+        return Path(with_retries(ask, f"{repository}/{name}", client_retries=True))
 
 
 def _named(repository: str, revision: str) -> Repository:

@@ -109,7 +109,7 @@ def read_rows(path: Path, kind: Kind) -> list[Row]:
 
 
 def read_origin(path: Path) -> dict[str, Any] | None:
-    """Where the rows of a file come from, as `write_rows` was told: name, files, licences."""
+    """Return the origin that `write_rows` stored in a file (name, files, licences), or None."""
     metadata = pq.read_schema(path).metadata or {}
     return json.loads(metadata[ORIGIN]) if ORIGIN in metadata else None
 
@@ -130,7 +130,7 @@ def read_predictions(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path) -> pa.Table:
     try:
-        # The file by itself: `read_table` would import Arrow's datasets, and with them pandas.
+        # `ParquetFile`, since `read_table` would import Arrow's datasets, and with them pandas.
         with pq.ParquetFile(path) as file:
             return file.read()
     except (OSError, pa.ArrowInvalid) as error:

@@ -20,7 +20,7 @@ STRIPPED = "XTREME's scripts strip test sets of their labels: put the labelled f
 PLACEHOLDER = "NS"  # What PAWS-X has for a sentence that was not translated.
 HELD_OUT_PERCENT = 10
 SAMPLE_SEED = 0
-HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which stand for one character together
+HALVES = re.compile("[\ud800-\udfff]")  # halves of surrogate pairs, which together encode one character
 REPLACEMENT = "\ufffd"
 TYPES: dict[type, str] = {list: "list", str: "text", int: "number"}  # of the fields in SQuAD's format
 

@@ -48,7 +48,7 @@ LAYOUT = {
         "test": "xquad/xquad.{language}.json",
     },
     "tydiqa": {
-        # There is no third file: training and validation share one, see `_is_held_out`.
+        # There is no third file: training and validation share one, see `shared.is_held_out`.
         "train": "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",
         "validation": "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",
         "test": "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{language}.dev.json",
@@ -186,7 +186,7 @@ def _squad_questions(path: Path) -> Iterator[tuple[Row, str, str]]:
     """Each question of a file in SQuAD 1.1's JSON: its row, where it is, and its article.
 
     The article is the title. XTREME's TyDiQA files have none: there each question is an article of one paragraph, and
-    the paragraph's text stands for it.
+    the paragraph's text is used instead of the title.
     """
     try:
         document = json.loads(_text(path))

@@ -1,1 +1,1 @@
-"""Where encoders come from: a package, a local folder or the Hugging Face Hub. Loads neither torch nor transformers."""
+"""Fetching encoders: from a package, a local folder or the Hugging Face Hub. Does not import torch at load."""

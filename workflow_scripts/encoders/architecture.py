@@ -1,4 +1,4 @@
-"""The model that a checkpoint's configuration describes: which class it is, and whether it can be tuned here."""
+"""The model class that a checkpoint's configuration describes, and whether this project can tune it."""
 
 import inspect
 from pathlib import Path
@@ -8,7 +8,10 @@ from workflow_scripts.experiment.errors import UserError
 
 
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
-    """The class of a configuration's encoder, and what it is called with: a pooler would be random where none is."""
+    """Return the class of a configuration's encoder and the keyword arguments to construct it with.
+
+    `with_pooler`: whether the checkpoint has weights for a pooler. Without them a pooler would be random.
+    """
     from transformers import AutoModel
 
     found: Any = AutoModel._model_mapping[type(config)]
@@ -17,30 +20,38 @@ def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
 
 
 def refuse_causal(model: Any) -> None:
-    """Raises UserError for a decoder: where no token is padding, transformers lets the attention hide the later ones.
+    """Raise UserError for a decoder, that is, for a model with causal attention.
 
-    Ours hides none, so that a text's vectors would hang on the padding beside it. A configuration with `is_causal:
-    false` makes the library hide none either, whatever its modules say.
+    Without padding, transformers leaves causal masking to the attention function. This project's attention masks no
+    later tokens, so that a text's vectors would depend on the padding in its batch. A configuration with `is_causal:
+    false` turns causal masking off, whatever the modules' attributes say.
     """
     causal = any(getattr(module, "is_causal", False) for module in model.modules())
     if causal and getattr(model.config, "is_causal", True):
         raise UserError(
-            f"models of the type {model.config.model_type!r} with causal attention are decoders, whose tokens see none"
-            " that follow: use a bidirectional encoder"
+            f"models of the type {model.config.model_type!r} with causal attention are decoders, in which a token does"
+            " not attend to later ones: use a bidirectional encoder"
         )
 
 
 def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], **changes: Any) -> tuple[Any, str]:
-    """The model of an older checkpoint, whose names transformers converts, and what it could not load.
+    """Load an older checkpoint, whose tensor names transformers converts; return the model and an error text.
 
-    The library initialises what it cannot convert at random, differently in each process. The text names the first such
-    tensor; it is empty for a whole checkpoint.
+    Transformers initialises tensors that it cannot load at random, differently in each process. The error text names
+    the first of them; it is empty for a complete checkpoint.
+
+    Args:
+        found: the model class.
+        folder: the checkpoint's folder.
+        config: its configuration.
+        options: from `architecture`.
+        changes: further arguments of `from_pretrained`.
     """
     model, left = found.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
     )
     faults = dict.fromkeys(left["missing_keys"], "is missing")
-    for name, its_shape, wanted in left["mismatched_keys"]:
-        faults[name] = f"has the shape {list(its_shape)} in place of {list(wanted)}"
+    for name, shape, wanted in left["mismatched_keys"]:
+        faults[name] = f"has the shape {list(shape)} instead of {list(wanted)}"
     name = min(faults, default="")
     return model, f"{name} {faults[name]}" if faults else ""

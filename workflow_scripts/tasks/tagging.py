@@ -51,7 +51,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
     counts: Counts = {"cut_words": 0, "empty_words": 0}
     for number, row in enumerate(rows):
-        # Each word by itself, as XTREME does: a tokenizer without a marker for word starts still keeps words apart.
+        # Words are tokenised separately, as in XTREME: no token then spans two words, whatever the tokenizer.
         texts = [space * (place > 0) + word for place, word in enumerate(row["tokens"])]
         pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         counts["cut_words"] += sum(len(ids) > room for ids in pieces)

@@ -1,1 +1,1 @@
-"""How an encoder is tuned: prompts, methods, heads, batching, the training loop."""
+"""Tuning an encoder: methods, prompts, heads, batches, the training loop, prediction."""

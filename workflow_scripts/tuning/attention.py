@@ -1,8 +1,7 @@
-"""Self-attention with prompts, for every encoder that goes through the attention interface of transformers 5.
+"""Self-attention with prompts, for every encoder that uses the attention interface of transformers 5.
 
-An attention module whose attribute `prompt` holds a layer's prompt attends to it besides the text: the prompt's
-vectors stand before the keys and the values (paper, section 2: "the prompts are operated as past keys and values").
-Without the attribute the result is the plain encoder's.
+If an attention module has the attribute `prompt`, its vectors are prepended to the keys and values (paper, section 2:
+"the prompts are operated as past keys and values"). Without it, the result is that of the plain encoder.
 """
 
 import math
@@ -20,14 +19,14 @@ with without_compiler(), without_extras():
     from transformers.modeling_utils import AttentionInterface
 
 NAME = "crossprompt"
-ROOM = "prompt_length"  # the attribute of an encoder's configuration with the length of its layers' prompts
-FIRST = "first_query_alone"  # the attribute of an attention module of which only the first token's result is read
-ALIGNED = 8  # elements, at multiples of which the rows of a mask begin
-WHOLE_ROW = 32  # numbers of bfloat16, at multiples of which PyTorch's softmax is not slowed down by the rest of a row
-HIDDEN = -1e30  # added to the product with a hidden token; its weight is exactly 0
+PROMPT_LENGTH = "prompt_length"  # attribute of an encoder's configuration: the length of its layers' prompts
+FIRST_QUERY_ONLY = "first_query_only"  # attribute of an attention module: compute the first token's output only
+MASK_ALIGNMENT = 8  # elements; each row of a mask starts at a multiple of this
+SOFTMAX_ALIGNMENT = 32  # bfloat16 elements; PyTorch's softmax is slower for rows that are no multiple of this
+MASKED = -1e30  # added to the scores of masked tokens; their attention weight becomes exactly 0
 
-# What an architecture may hand to its attention besides the mask without changing the result.
-HARMLESS = {
+# Options that an architecture may pass to its attention and that do not change the result.
+IGNORED_OPTIONS = {
     "sliding_window",
     "is_causal",
     "position_ids",
@@ -42,8 +41,8 @@ HARMLESS = {
     "deterministic",
 }
 
-# cuDNN plans its attention for each new shape: 0.8 ms each way and layer on an H200, most of a step while lengths are
-# new.
+# cuDNN's attention plans each new shape: 0.8 ms per layer in the forward pass and again in the backward pass on an
+# H200, most of a step as long as shapes are new.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
 
@@ -57,42 +56,46 @@ def attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The attention of one layer.
+    """Compute the attention of one layer; transformers calls this function.
 
     Args:
-        module: the encoder's attention module; its `prompt`, if set, is a pair of (batch or 1, key heads, length, head
-            size).
+        module: the encoder's attention module; its `prompt`, if set, is a pair of tensors (batch or 1, key heads,
+            length, head size).
         query: (batch, heads, tokens, head size).
-        key, value: (batch, key heads, tokens, head size); a key head may serve several heads.
-        attention_mask: of `additive_mask`; None where nothing is hidden.
-        scaling: factor on the products; one over the root of the head size by default.
-        dropout: probability with which an attention weight is dropped.
+        key, value: (batch, key heads, tokens, head size); several heads may share a key head.
+        attention_mask: from `additive_mask`; None if no token is masked.
+        scaling: factor on the scores; 1 / sqrt(head size) by default.
+        dropout: probability of dropping an attention weight.
+        options: further options of the architecture.
 
-    Returns (batch, tokens, heads, head size), and None in the place of the weights; the first token's result in the
-    place of every token's where that alone is read. Raises UserError where the architecture asks for something else
-    that would change the result.
+    Returns the output (batch, tokens, heads, head size), and None instead of the weights. With `FIRST_QUERY_ONLY` the
+    output repeats the first token's result for every token. Raises UserError if the architecture passes an option that
+    would change the result.
     """
-    unknown = [name for name, option in options.items() if option is not None and name not in HARMLESS]
+    unknown = [name for name, option in options.items() if option is not None and name not in IGNORED_OPTIONS]
     if unknown:
-        raise UserError(f"encoders with {type(module).__name__} ask their attention for {unknown[0]}: not supported")
+        raise UserError(
+            f"encoders with {type(module).__name__} pass the option {unknown[0]} to their attention, which is not"
+            " supported: use another encoder"
+        )
     prompt = getattr(module, "prompt", None)
     if prompt is not None:
         prompt_key, prompt_value = (part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in prompt)
         key, value = torch.cat((prompt_key, key), dim=2), torch.cat((prompt_value, value), dim=2)
-    if attention_mask is not None:  # It has room for a prompt, which not every layer needs to have.
+    if attention_mask is not None:  # It has columns for a prompt even if this layer has none.
         attention_mask = attention_mask[..., -key.shape[2] :]
     tokens = query.shape[2]
-    if getattr(module, FIRST, False):
+    if getattr(module, FIRST_QUERY_ONLY, False):
         query = query[:, :, :1]
         attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
     if key.shape[1] != query.shape[1]:
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     if query.device.type == "cpu" and torch.is_grad_enabled():
-        # PyTorch's fused CPU attention is slow backwards: it took 61 % of a training step, plain products half of that.
-        type_ = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-        mask = None if attention_mask is None else attention_mask.to(type_)
-        result = PlainAttention.apply(query.to(type_), key.to(type_), value.to(type_), mask, scaling, dropout)
+        # The backward pass of PyTorch's fused CPU attention took 61 % of a training step, plain products half of that.
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+        mask = None if attention_mask is None else attention_mask.to(dtype)
+        result = PlainAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype), mask, scaling, dropout)
     else:
         result = nn.functional.scaled_dot_product_attention(
             query,
@@ -106,11 +109,11 @@ def attend(
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(scaling query key^T + mask) value with dropout, of which only the weights are kept for the way back.
+    """softmax(scaling query key^T + mask) value, with dropout, saving one matrix per head for the backward pass.
 
-    What autograd would keep is three matrices of a weight for each pair of tokens: the weights, their dropout mask and
-    their product. A weight is never negative, so its sign can tell that it was dropped, and one matrix is enough.
-    Factors and the mask are left to the products, which take them in passing.
+    Autograd would save three matrices (tokens, tokens) per head: the attention weights, their dropout mask and their
+    product. Weights are never negative, so here the sign of a weight marks it as dropped, and one matrix is enough.
+    Scaling factors and the mask are fused into the matrix products.
     """
 
     @staticmethod
@@ -123,7 +126,16 @@ class PlainAttention(torch.autograd.Function):
         scaling: float,
         dropout: float,
     ) -> torch.Tensor:
-        """query: (batch, heads, tokens, head size); key, value: with prompts; mask: of `additive_mask`. As query."""
+        """The forward pass; see `attend`. Returns (batch, heads, tokens, head size).
+
+        Args:
+            ctx: autograd's context.
+            query: (batch, heads, tokens, head size).
+            key, value: (batch, heads, prompt + tokens, head size).
+            mask: (batch, 1, tokens or 1, prompt + tokens), or None.
+            scaling: factor on the scores.
+            dropout: probability of dropping an attention weight.
+        """
         shape = query.shape
         if mask is not None:
             mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
@@ -138,38 +150,42 @@ class PlainAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of query, key and value, each where it is needed."""
+        """The backward pass: the gradients of query, key and value, as far as they are needed."""
         query, key, value, weights = ctx.saved_tensors
         needs_query, needs_key, *_ = ctx.needs_input_grad
         gradient, factor = gradients[0].to(value.dtype).flatten(0, 1), 1 / (1 - ctx.dropout)
 
-        def of_heads(result: torch.Tensor) -> torch.Tensor:
+        def split_heads(result: torch.Tensor) -> torch.Tensor:
             return result.unflatten(0, ctx.shape[:2])
 
-        of_value = of_heads(_product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor))
+        value_gradient = split_heads(
+            _product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor)
+        )
         if not (needs_query or needs_key):
-            return None, None, of_value, None, None, None
-        of_weights = _product(gradient, value.transpose(1, 2), factor)
+            return None, None, value_gradient, None, None, None
+        weight_gradient = _product(gradient, value.transpose(1, 2), factor)
         if ctx.dropout:
-            torch.ops.aten.threshold_backward.grad_input(of_weights, weights, 0, grad_input=of_weights)
+            torch.ops.aten.threshold_backward.grad_input(weight_gradient, weights, 0, grad_input=weight_gradient)
             weights = weights.abs()
-        of_products = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_query = of_heads(_product(of_products, key, ctx.scaling)) if needs_query else None
-        of_key = of_heads(_product(of_products.transpose(1, 2), query, ctx.scaling)) if needs_key else None
-        return of_query, of_key, of_value, None, None, None
+        product_gradient = torch.ops.aten._softmax_backward_data(weight_gradient, weights, -1, weights.dtype)
+        query_gradient = split_heads(_product(product_gradient, key, ctx.scaling)) if needs_query else None
+        key_gradient = (
+            split_heads(_product(product_gradient.transpose(1, 2), query, ctx.scaling)) if needs_key else None
+        )
+        return query_gradient, key_gradient, value_gradient, None, None, None
 
 
 def _softmax(products: torch.Tensor) -> torch.Tensor:
-    """Of the last dimension, in place."""
-    if products.dtype == torch.bfloat16 and products.shape[-1] % WHOLE_ROW:
+    """Softmax over the last dimension, in place."""
+    if products.dtype == torch.bfloat16 and products.shape[-1] % SOFTMAX_ALIGNMENT:
         return products.copy_(torch.softmax(products, -1, dtype=torch.float32))
     return torch.softmax(products, -1, out=products)
 
 
 def _product(one: torch.Tensor, other: torch.Tensor, factor: float, added: torch.Tensor | None = None) -> torch.Tensor:
-    """factor (one other) + added, matrix by matrix; added: (matrices, rows or 1, columns)."""
+    """Return factor (one other) + added for batches of matrices; added: (matrices, rows or 1, columns)."""
     if 1 in one.shape[1:] and one.dtype.itemsize < 4:
-        # Of a vector this takes 14 to 32 us more than in oneDNN, which keeps half a MiB of each new product and shape.
+        # For vectors float32 takes 14 to 32 us longer than oneDNN, which however caches 0.5 MiB for each new shape.
         wide = None if added is None else added.float()
         return _product(one.float(), other.float(), factor, wide).to(one.dtype)
     if added is None:
@@ -185,23 +201,25 @@ def additive_mask(
     device: torch.device | str = "cpu",
     **arguments: Any,
 ) -> torch.Tensor | None:
-    """What `attend` adds to the products: 0 where a query may look, a large negative number elsewhere.
+    """Return the mask that `attend` adds to the scores: 0 for visible tokens, `MASKED` for the others.
 
-    A plain padding mask is the same for every query and kept as one row; an encoder with local attention has its own
-    mask function and gets a row for each query. Once for all layers, there is room for their prompts at the left, and
-    rows begin where PyTorch's attention wants them: (batch, 1, tokens or 1, room + tokens).
+    The shape is (batch, 1, tokens or 1, prompt + tokens), with columns for the prompts on the left. A plain padding
+    mask is the same for every query and has one row; encoders with local attention have their own mask function and get
+    a row per query. One mask serves all layers. Its rows are aligned as PyTorch's attention requires. None if nothing
+    is masked, which is checked on a CPU only: on a GPU the check would block until the GPU has caught up.
     """
-    # Whether nothing is hidden is asked on a CPU alone: a GPU would have to wait for the answer.
     skip = allow_is_bidirectional_skip and torch.device(device).type == "cpu"
     allowed = sdpa_mask(mask_function=mask_function, allow_is_bidirectional_skip=skip, device=device, **arguments)
     if allowed is None:
         return None
     if mask_function is bidirectional_mask_function:
         allowed = allowed[:, :, :1]
-    room = getattr(config, ROOM, 0)
-    tokens = room + allowed.shape[-1]
-    mask = torch.zeros(*allowed.shape[:-1], -(-tokens // ALIGNED) * ALIGNED, dtype=dtype, device=allowed.device)
-    mask[..., room:tokens].masked_fill_(~allowed, HIDDEN)
+    prompt = getattr(config, PROMPT_LENGTH, 0)
+    tokens = prompt + allowed.shape[-1]
+    mask = torch.zeros(
+        *allowed.shape[:-1], -(-tokens // MASK_ALIGNMENT) * MASK_ALIGNMENT, dtype=dtype, device=allowed.device
+    )
+    mask[..., prompt:tokens].masked_fill_(~allowed, MASKED)
     return mask[..., :tokens]
 
 

@@ -1,4 +1,4 @@
-"""Batches of features, which split into parts of similar length, so that little of the arithmetic goes into padding."""
+"""Batches of features with little padding: a batch consists of chunks, each of features of similar length."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -14,8 +14,8 @@ Batch = dict[str, torch.Tensor]
 # lengths. Batches of one length train worse (docs/performance.md): their gradients depend on the length.
 CHUNKS = 4
 
-# Chunks are cut from blocks of this many batches, shuffled anew in every epoch: the larger a block, the less padding;
-# the smaller, the more a feature's neighbours change from epoch to epoch.
+# Batches per block. Chunks are cut from blocks, which are drawn anew in every epoch. Larger blocks have less padding;
+# in smaller ones a feature's neighbours change more from epoch to epoch.
 BLOCK = 50
 
 
@@ -27,10 +27,16 @@ def collate(
     device: torch.device,
     length: int | None = None,
 ) -> Batch:
-    """The chosen features as tensors (batch, length), filled up at the right.
+    """Return the chosen features as int64 tensors (batch, length), padded on the right.
 
-    `targets` are the columns that the loss reads, with the filler of those that are lists; `length` is that of the
-    longest feature, or more.
+    Args:
+        tokens: the features.
+        chosen: feature numbers, (batch,).
+        padding_id: the id that pads `input_ids`.
+        targets: the columns that the loss reads, each with its padding value, or None for a column of numbers, which
+            becomes a tensor (batch,).
+        device: where the tensors go.
+        length: tokens to pad to; by default the length of the longest chosen feature.
     """
     token_ids = tokens.ragged("input_ids")
     lengths = token_ids.lengths(chosen)
@@ -52,14 +58,14 @@ def collate(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device, copied while the device computes."""
+    """Copy a batch to the device, asynchronously on a GPU."""
     if device.type == "cpu":
         return batch
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The features of each batch of an epoch, the shortest first.
+    """Return the feature numbers of each batch of an epoch, sorted by length within a batch.
 
     The same seed and epoch give the same batches; every feature comes once. At most one batch, anywhere in the epoch,
     has fewer than `batch_size` features.
@@ -87,6 +93,9 @@ def _by_length(features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def prediction_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """All features, the longest first: a machine that lacks the memory fails at once, not at the end."""
+    """Yield the feature numbers of each batch, the longest features first, so that a lack of memory shows at once.
+
+    lengths: tokens of each feature, (features,).
+    """
     order = np.argsort(-lengths, kind="stable")
     yield from np.split(order, range(batch_size, len(order), batch_size))

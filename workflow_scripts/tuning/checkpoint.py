@@ -1,7 +1,7 @@
-"""Checkpoints: the whole state of a training in one file, so that it goes on after any interruption.
+"""Checkpoints: the complete state of a training in one file, so that an interrupted training resumes.
 
-The file lies beside the run's outputs under a name that Snakemake does not know, since Snakemake deletes declared
-outputs before a retry. It belongs to one training: its key is a hash of everything that the training depends on.
+The file is in the run's folder but is not a declared output, since Snakemake deletes those before a retry. Its key, a
+hash of everything that the training depends on, ties it to one training.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from workflow_scripts.experiment.files import written
 
 logger = logging.getLogger(__name__)
 
-ASIDE = ".unusable"  # the suffix of a file that was put aside
+UNUSABLE_SUFFIX = ".unusable"  # for checkpoints that cannot be used
 
 Tensors = dict[str, torch.Tensor]
 
 
-def key_of(*parts: Any) -> str:
-    """A short hash of what a training depends on; each part must be plain JSON."""
+def checkpoint_key(*parts: Any) -> str:
+    """Return a hash (16 hex digits) of everything that a training depends on; each part must be JSON-serialisable."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -38,7 +38,7 @@ class Checkpoint:
 
     Args:
         folder: the run's folder.
-        key: from `key_of`.
+        key: from `checkpoint_key`.
         every: seconds between two checkpoints within an epoch.
     """
 
@@ -49,13 +49,13 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """The tensors and the state that were saved; None when there are none that can be used.
+        """Return the saved tensors and state, or None if there is no usable checkpoint.
 
-        An unreadable or foreign file is put aside with a warning. What a process that was killed had half written is
-        deleted: it is as large as a checkpoint, and nobody else would.
+        A file that is damaged or has another key is renamed, with a warning. Partial files of killed processes are
+        deleted: they are as large as a checkpoint, and nothing else removes them.
         """
-        for half in self.path.parent.glob("..checkpoint-*"):
-            half.unlink(missing_ok=True)
+        for partial in self.path.parent.glob("..checkpoint-*"):
+            partial.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         try:
@@ -69,46 +69,46 @@ class Checkpoint:
             return None
 
     def put_aside(self, reason: object) -> None:
-        """Rename the file and say why; the training starts over."""
-        aside = self.path.with_suffix(ASIDE)
+        """Rename the file and log the reason; training then starts over."""
+        aside = self.path.with_suffix(UNUSABLE_SUFFIX)
         self.path.replace(aside)
-        logger.warning("%s cannot be used (%s): put aside as %s; training starts over", self.path, reason, aside.name)
+        logger.warning("%s cannot be used (%s): renamed to %s; training starts over", self.path, reason, aside.name)
 
     def is_due(self) -> bool:
-        """Whether the last checkpoint is old enough for a new one."""
+        """Whether `every` seconds have passed since the last checkpoint."""
         return time.monotonic() - self.saved >= self.every
 
     def save(self, tensors: Tensors, state: dict[str, Any]) -> None:
-        """Write to a temporary name, then rename. `state` is plain JSON."""
+        """Write the checkpoint atomically. `state` must be JSON-serialisable."""
         with written(self.path) as temporary:
             save_file(tensors, temporary, metadata={"key": self.key, "state": json.dumps(state)})
         self.saved = time.monotonic()
 
     def remove(self) -> None:
-        """The training is finished and its outputs are written. Those of other settings are of no use any more."""
+        """Delete the folder's checkpoints, also those of earlier settings; call it once the outputs are written."""
         for path in self.path.parent.glob(".checkpoint-*"):
-            if path.suffix != ASIDE:
+            if path.suffix != UNUSABLE_SUFFIX:
                 path.unlink(missing_ok=True)
 
 
 class StopSignal:
-    """Notes SIGTERM, which SLURM sends before it takes a machine away, and Ctrl-C: the loop can save and leave.
+    """Records SIGTERM, which SLURM sends before it ends a job, and Ctrl-C, so that the loop can save and stop.
 
-    SLURM may send three within milliseconds, a warning and what follows it. Once one came they are noted to the end of
-    the process, which else would be killed on its way out. A signal that the process was started to ignore stays
-    ignored, and the log says so.
+    SLURM may send up to three signals within milliseconds. After the first, the handlers therefore stay installed until
+    the process ends; the default handler would kill it while it shuts down. A signal that the process was started to
+    ignore stays ignored, and the log says so.
     """
 
     def __init__(self) -> None:
         self.received = False
-        self.saved: str | None = None  # what was saved, where the signal may raise
+        self.saved: str | None = None  # inside `interruptible`: what has been saved
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGTERM, signal.SIGINT):
-            # A shell without job control does this with SIGINT, so that Ctrl-C stops the foreground alone.
+            # A shell without job control ignores SIGINT in background jobs, so that Ctrl-C stops the foreground only.
             if signal.getsignal(number) == signal.SIG_IGN:
-                reason = "it was started with this signal ignored, as a script starts its background jobs"
+                reason = "the process was started with this signal ignored, as scripts start background jobs"
                 logger.info("%s does not stop this training: %s", number.name, reason)
             else:
                 self.before[number] = signal.signal(number, self._note)
@@ -120,8 +120,8 @@ class StopSignal:
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def at_once(self, saved: str) -> Iterator[None]:
-        """Within the block the signal raises Interrupted, with what was saved: for work that can be done again."""
+    def interruptible(self, saved: str) -> Iterator[None]:
+        """Within the block a signal raises Interrupted(saved) immediately; for work that can be repeated."""
         self.saved = saved
         try:
             if self.received:

@@ -1,4 +1,4 @@
-"""The device that a step computes on, its random numbers and its memory."""
+"""The device that a step runs on: selection, precision, random seeds and memory."""
 
 import ctypes
 import re
@@ -18,21 +18,22 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def find_device() -> torch.device:
-    """The GPU that the scheduler gave to this job, or one that no other job holds; the CPU where there is none."""
+    """Return the GPU that the scheduler assigned to this job, or else a free one, or the CPU if there is no GPU."""
     claim_gpu()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called: the GPU, or the processor."""
+    """Return the model name of the GPU or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def find_precision(wanted: str, device: torch.device) -> str:
-    """The precision of matrix products, bfloat16 or float32: as wanted, or for "auto" the device's faster one.
+    """Return the precision of matrix products, "bfloat16" or "float32": the given one, or the faster one for "auto".
 
-    A processor says which instructions it has and not how fast they are: bfloat16 took a tenth of float32's time with
-    Intel's AMX, half of it on an AMD Zen 4, twice on an Intel with AVX512_BF16 alone, and eight times without that.
+    On a CPU the speed is measured, since instruction flags do not tell it: relative to float32, bfloat16 took 1/10 of
+    the time with Intel's AMX, 1/2 on an AMD Zen 4, 2 times as long on an Intel with AVX512_BF16 only, and 8 times as
+    long without that.
     """
     if wanted != "auto":
         return wanted
@@ -45,9 +46,9 @@ def find_precision(wanted: str, device: torch.device) -> str:
 
 
 def product_seconds(rounds: int = 20) -> dict[str, float]:
-    """The time of a matrix product of an encoder's size on the CPU, in either precision.
+    """Measure a matrix product of an encoder's size on the CPU: seconds by precision, the best of some rounds.
 
-    The best of some rounds, in turns: what else the machine does then slows both, and the choice is the same each time.
+    The precisions alternate, so that other load on the machine slows both and the comparison is reproducible.
     """
     best = dict.fromkeys(("bfloat16", "float32"), float("inf"))
     operands = {}
@@ -63,29 +64,29 @@ def product_seconds(rounds: int = 20) -> dict[str, float]:
 
 
 def seed_everything(seed: int) -> None:
-    """Fix the initial values, the order of the data and the dropout masks."""
+    """Seed the random number generators of PyTorch, NumPy and dropout."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     seed_dropout(seed)
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hold on to what is freed, for the next batch, which takes as much again.
+    """Make glibc keep freed memory for the next batch instead of returning it to the operating system.
 
-    Else it gives the end of the heap back whenever that is large, and every page comes anew at up to 7 us: 8 % of the
-    time of fine-tuning, whose peak rises by 1 %. Other C libraries are left as they are.
+    Otherwise every page is mapped again for each batch, at up to 7 us: 8 % of fine-tuning's time. Peak memory rises by
+    1 %. Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # the greatest that it takes
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value that glibc accepts
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def memory_peak(device: torch.device) -> float:
-    """The highest memory use of this process so far, in MiB: the GPU's where there is one, else resident memory."""
+    """Return this process's peak memory so far in MiB: GPU memory on a GPU, else resident memory."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    # What `getrusage` says begins on Linux at the peak of the process that started this one.
+    # On Linux, getrusage's ru_maxrss is inherited from the parent process at fork.
     status = Path("/proc/self/status")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text() if status.is_file() else "", re.MULTILINE)
     if found:

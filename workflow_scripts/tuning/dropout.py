@@ -1,10 +1,10 @@
-"""Dropout whose masks are drawn fast on a CPU.
+"""Dropout with fast mask generation on a CPU.
 
-PyTorch draws a Bernoulli variable an element; that was a third of a prompt-tuning step. Here the random numbers are
-the key stream of AES in counter mode (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), for which
-processors have instructions: 0.1 ns a byte, where NumPy's fastest generator takes 0.25. Two bytes decide about an
-element. The probability is a multiple of 1/32,768, which is exact to 1.6e-5 of any p. A GPU draws its masks fast by
-itself, and so does what PyTorch's compiler makes of its own dropout.
+PyTorch draws a Bernoulli variable per element, which took a third of a prompt-tuning step. Here the random numbers are
+the key stream of AES in counter mode (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), which
+processors compute in hardware: 0.1 ns per byte, against 0.25 for NumPy's fastest generator. Two bytes decide about an
+element, so the probability is rounded to a multiple of 1/32,768, an error of at most 1.6e-5. On a GPU and in compiled
+code PyTorch's own dropout is fast and is used.
 """
 
 import functools
@@ -16,26 +16,26 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 from torch import nn
 
-ZEROS = memoryview(bytes(1 << 18))  # what is encrypted, piece by piece: they stay in a core's cache
-NUMBER = 12  # bytes of a mask's number; with the seed it tells the mask's key stream
+ZEROS = memoryview(bytes(1 << 18))  # the plaintext, encrypted block by block; small enough to stay in a core's cache
+NUMBER = 12  # bytes of a mask's number, the nonce; seed and number determine the mask's key stream
 
 _seed = 0
 _masks = 0  # drawn since the seed was set
 
 
 def seed_dropout(seed: int) -> None:
-    """Start the sequence of masks anew."""
+    """Restart the sequence of masks with a seed."""
     global _seed, _masks
     _seed, _masks = seed, 0
 
 
 def dropout_state() -> tuple[int, int]:
-    """Where the sequence of masks stands; give it to `restore_dropout` to go on from there."""
+    """Return the position in the sequence of masks, for `restore_dropout`."""
     return _seed, _masks
 
 
 def restore_dropout(state: tuple[int, int]) -> None:
-    """Go on with the sequence of masks where `dropout_state` was taken."""
+    """Continue the sequence of masks at a position from `dropout_state`."""
     global _seed, _masks
     _seed, _masks = map(int, state)
 
@@ -46,11 +46,11 @@ def _key(seed: int) -> AES:
 
 
 def random_words(count: int) -> torch.Tensor:
-    """`count` integers of 16 bits, each as likely as any other. (count,)"""
+    """Return uniformly distributed 16-bit integers, int16 (count,)."""
     global _masks
-    # PyTorch's own, aligned memory tears the heap: 30 MiB more at the peak of a training.
+    # NumPy allocates: PyTorch's aligned allocations fragment the heap (30 MiB more at the peak of a training).
     words = np.empty(count, np.int16)
-    # GCM is the counter mode that OpenSSL has for the widest registers; what it signs besides is not asked for.
+    # GCM is the counter mode for which OpenSSL uses the widest registers; its authentication tag is not computed.
     stream = Cipher(_key(_seed), GCM(_masks.to_bytes(NUMBER, "little"))).encryptor()
     written = words.view(np.uint8)
     for start in range(0, len(written), len(ZEROS)):
@@ -61,42 +61,42 @@ def random_words(count: int) -> torch.Tensor:
 
 
 def _integer(dtype: torch.dtype) -> torch.dtype:
-    """The type of integers as wide as a type."""
+    """Return the integer type of the same width as a type."""
     found: torch.dtype = getattr(torch, f"int{8 * dtype.itemsize}")
     return found
 
 
 def _negative(count: int, probability: float, dtype: torch.dtype) -> torch.Tensor:
-    """`count` integers as wide as the type, negative with the probability. (count,)"""
-    # Half the range, so that the difference fits.
+    """Return integers as wide as the type, each negative with the given probability: (count,)."""
+    # Shifted to half the range, so that the difference does not overflow.
     words = random_words(count).bitwise_right_shift_(1).sub_(round(probability * 2**15) - 2**14)
     return words.to(_integer(dtype))
 
 
 @functools.cache
 def _bits(number: float, dtype: torch.dtype) -> int:
-    """A number of the type as the integer of its bytes."""
+    """Return the bit pattern of a number of the type, as an integer."""
     return int(torch.tensor(number, dtype=dtype).view(_integer(dtype)))
 
 
 def scaled_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of the shape and type: 0 with the probability, else 1 / (1 - probability)."""
-    # The sign, spread over all bits, cuts the factor out: a boolean mask would be converted twice in every step.
+    """Return a tensor of the shape and type: each element 0 with the probability, else 1 / (1 - probability)."""
+    # The sign bit, copied to all bits, masks the factor's bits; a boolean mask would need two conversions per step.
     kept = _negative(shape.numel(), 1 - probability, dtype).bitwise_right_shift_(8 * dtype.itemsize - 1)
     return kept.bitwise_and_(_bits(1 / (1 - probability), dtype)).view(dtype).view(shape)
 
 
 def mark_dropped(values: torch.Tensor, probability: float) -> None:
-    """Give each element of a tensor without negative values a minus sign with the probability, in place."""
+    """Negate each element of a tensor of non-negative values with the probability, in place."""
     if torch.compiler.is_compiling():
         signs = torch.rand_like(values, dtype=torch.float32) - probability
     else:
         signs = _negative(values.numel(), probability, values.dtype).view(values.dtype).view(values.shape)
-    torch.copysign(values, signs, out=values)  # of which the sign alone is read
+    torch.copysign(values, signs, out=values)
 
 
 def drop(values: torch.Tensor, probability: float) -> torch.Tensor:
-    """Zero each element with the probability and scale the rest by 1 / (1 - probability)."""
+    """Set each element to 0 with the probability and scale the others by 1 / (1 - probability)."""
     if probability == 0:
         return values
     if values.device.type != "cpu" or torch.compiler.is_compiling():
@@ -105,15 +105,15 @@ def drop(values: torch.Tensor, probability: float) -> torch.Tensor:
 
 
 class Dropout(nn.Dropout):
-    """A drop-in for `nn.Dropout` with the masks above."""
+    """A drop-in replacement for `nn.Dropout` that uses `drop`."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """values: any shape."""
+        """Apply dropout in training; values may have any shape."""
         return drop(values, self.p) if self.training else values
 
 
 def replace_dropout(model: nn.Module) -> None:
-    """Put `Dropout` in the place of every `nn.Dropout` of the model."""
+    """Replace every `nn.Dropout` of the model by `Dropout`."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:

@@ -1,4 +1,4 @@
-"""Loading a pretrained encoder from its folder: memory-mapped, without its pretraining head, never over the network."""
+"""Loading a pretrained encoder from its folder: memory-mapped, without its pretraining head, and always offline."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 def load_encoder(
     folder: Path, attention: str, dropout: float | None = None, check: Callable[[Any], None] | None = None
 ) -> Any:
-    """The encoder in float32, its weights memory-mapped: a page is read when it is first used.
+    """Load an encoder in float32 with memory-mapped weights: a page is read when it is first used.
 
     Args:
         folder: a Hugging Face checkpoint folder with safetensors files.
         attention: the name of a registered attention implementation.
-        dropout: replaces every dropout probability of the checkpoint's configuration, as in the paper's code.
-        check: is shown the architecture before any weight is read, and may raise.
+        dropout: replaces every dropout probability in the checkpoint's configuration, as in the paper's code.
+        check: called with the model before any weight is read; may raise.
 
-    Raises UserError when the folder lacks a file, holds a decoder, or its weights do not fit the configuration.
+    Raises UserError if a file is missing or damaged, if the model is a decoder, or if its weights do not fit the
+    configuration.
     """
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -44,30 +45,30 @@ def load_encoder(
     refuse_causal(model)
     if check is not None:
         check(model)
-    prefix = f"{model.base_model_prefix}."  # a checkpoint with a pretraining head has its encoder under this name
+    prefix = f"{model.base_model_prefix}."  # the encoder's prefix in a checkpoint with a pretraining head
     weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
         words = model.get_input_embeddings().weight
         (table,) = [name for name, parameter in model.named_parameters() if parameter is words]
-        # Mapped apart from the rest, so that its pages leave the memory when `keep_rows` lets go of it.
+        # Mapped separately, so that its pages can be freed when `keep_rows` replaces the table.
         weights[table] = _read_weights(folder, prefix)[table]
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
-            logger.info("%s: not a part of the encoder, left out: %s", folder, ", ".join(sorted(unexpected)))
+            logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
         return model.float()
-    # An older checkpoint with other names: the library knows how to convert it, at the price of a copy.
-    logger.info("%s: names or shapes differ from the architecture's; converted by transformers", folder)
+    # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
+    logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
     if fault:
         raise UserError(
-            f"{folder}: the weights are not those of config.json: {fault}; write the checkpoint again with AutoModel's"
+            f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
     return model.float()
 
 
 def _weight_names(folder: Path) -> list[str]:
-    """The names of a checkpoint's tensors."""
+    """Return the names of a checkpoint's tensors."""
     from safetensors import safe_open
 
     def names(file: Path) -> list[str]:
@@ -78,7 +79,7 @@ def _weight_names(folder: Path) -> list[str]:
 
 
 def _read_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """A checkpoint's tensors by their names without the prefix, memory-mapped."""
+    """Return a checkpoint's tensors, memory-mapped, by name without the prefix."""
     from safetensors.torch import load_file
 
     return {
@@ -99,29 +100,32 @@ def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
 
 
 def first_position(encoder: Any) -> int:
-    """The position of a text's first token: RoBERTa and its kin begin after the padding token's id, others with 0."""
+    """Return the position of a text's first token: the padding id + 1 in RoBERTa's family, 0 elsewhere."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else int(padding) + 1
 
 
 def positions_available(encoder: Any) -> int:
-    """How many tokens the encoder has positions for."""
+    """Return the most tokens that the encoder has positions for, special tokens included."""
     return int(encoder.config.max_position_embeddings) - first_position(encoder)
 
 
 def is_frozen(module: Any) -> bool:
-    """Whether none of the parameters of an encoder, or of a part of one, is trained."""
+    """Whether a module has no trainable parameter."""
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def padding_id(encoder: Any) -> int:
-    """The id that fills up short texts; the attention mask hides it."""
+    """Return the id that pads short texts; the attention mask hides it."""
     return int(encoder.config.pad_token_id or 0)
 
 
 def position_ids(encoder: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
-    """Position ids for texts that come after `after` prompt positions. attention_mask and result: (batch, tokens)."""
+    """Return the position ids of texts that follow `after` prompt positions.
+
+    attention_mask and the result: (batch, tokens).
+    """
     if first := first_position(encoder):
         return (attention_mask.cumsum(1) + after) * attention_mask + first - 1
     return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

@@ -1,5 +1,7 @@
-"""The last layer for the first token alone: where that stands for a text, nothing reads what becomes of the others
-after they have been attended to. What it saves is three quarters of the layer's products and nearly all its attention.
+"""Computing the last layer for the first token only, if that token's vector represents the text.
+
+The head then reads no other token's last state. This saves three quarters of the layer's matrix products and nearly all
+of its attention.
 """
 
 import inspect
@@ -11,23 +13,24 @@ from torch import nn
 from workflow_scripts.tuning import attention
 
 
-def compute_first_token_alone(encoder: Any) -> None:
-    """Let an encoder's last states be those of the first token, (batch, 1, width), where its architecture allows it.
+def compute_first_token_only(encoder: Any) -> None:
+    """Make an encoder return the last states of the first token only, (batch, 1, width), if its architecture allows it.
 
-    BERT and its kin (RoBERTa, XLM-R, XLM-R XL, DeBERTa) have a module in every layer where the attention's result meets
-    the layer's input; all that follows works on each token by itself. What goes before is for all tokens, but that only
-    the first one attends. Others are left as they are.
+    In BERT's family (BERT, RoBERTa, XLM-R, XLM-R XL, DeBERTa) every layer has a module that adds the attention's output
+    to the layer's input, and everything after it works on each token separately. A hook on the last layer's module
+    drops the other tokens there, and its attention uses the first token's query only. Keys and values still cover all
+    tokens. Other architectures are left unchanged.
     """
     layers = getattr(getattr(encoder, "encoder", None), "layer", None)
     last = getattr(layers[-1], "attention", None) if layers else None
-    attending, meeting = getattr(last, "self", None), getattr(last, "output", None)
-    if attending is None or meeting is None:
+    self_attention, residual = getattr(last, "self", None), getattr(last, "output", None)
+    if self_attention is None or residual is None:
         return
-    if list(inspect.signature(meeting.forward).parameters) == ["hidden_states", "input_tensor"]:
-        meeting.register_forward_pre_hook(first_token)
-        setattr(attending, attention.FIRST, True)
+    if list(inspect.signature(residual.forward).parameters) == ["hidden_states", "input_tensor"]:
+        residual.register_forward_pre_hook(first_token)
+        setattr(self_attention, attention.FIRST_QUERY_ONLY, True)
 
 
 def first_token(module: nn.Module, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Of every (batch, tokens, width) that a module is given, the first token's (batch, 1, width)."""
+    """A forward pre-hook that reduces each input (batch, tokens, width) to its first token, (batch, 1, width)."""
     return tuple(values[:, :1] for values in states)

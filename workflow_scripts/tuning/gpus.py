@@ -1,8 +1,8 @@
-"""Which GPU a job computes on: one that no other job of this machine holds.
+"""Assigning a GPU to a job: one that no other job on this machine uses.
 
-On a cluster the scheduler gives each job its own. On a workstation nobody does: there, a job takes the first GPU whose
-lock is free and hides the others, or waits for one. The locks are the operating system's, so that of a job that was
-killed is free at once.
+On a cluster the scheduler assigns GPUs. On a workstation nothing does, so a job locks the first free GPU and hides the
+others from CUDA, or waits until one is free. The locks belong to the operating system: it releases those of a killed
+job immediately.
 """
 
 import fcntl
@@ -17,30 +17,30 @@ from typing import TextIO
 
 logger = logging.getLogger(__name__)
 
-# Set by the schedulers SLURM, PBS, LSF and Grid Engine in each job.
-SCHEDULED = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
+# SLURM, PBS, LSF and Grid Engine set one of these in each job.
+SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-OWN = "CROSSPROMPT_GPU"  # the GPU that this process, or the one that started it, holds
-HELD: list[TextIO] = []  # a lock lasts as long as its file is open
+CLAIMED = "CROSSPROMPT_GPU"  # the GPU that this process or its parent has locked
+LOCKS: list[TextIO] = []  # kept open: closing the file releases the lock
 POLL_SECONDS = 1.0
 
 
 def claim_gpu() -> None:
-    """Make one GPU the only one that this process sees; call it before CUDA is used for the first time.
+    """Lock one GPU and hide the others from this process. Call it before the first use of CUDA.
 
-    Does nothing in a scheduler's job that has a GPU of its own, on a machine without `nvidia-smi`, or where a GPU is
-    held already. Waits while other jobs hold every GPU.
+    Waits while other jobs hold every GPU. Does nothing in a scheduler's job with one GPU, on a machine without
+    `nvidia-smi`, or if this process already has a GPU.
     """
     several = "," in os.environ.get(VISIBLE, "")
-    if OWN in os.environ or (any(name in os.environ for name in SCHEDULED) and not several):
+    if CLAIMED in os.environ or (any(name in os.environ for name in SCHEDULER_VARIABLES) and not several):
         return
-    gpus = allowed(installed_gpus(), os.environ.get(VISIBLE))
+    gpus = visible_gpus(installed_gpus(), os.environ.get(VISIBLE))
     if gpus:
-        os.environ[OWN] = os.environ[VISIBLE] = claim(gpus, lock_folder())
+        os.environ[CLAIMED] = os.environ[VISIBLE] = claim(gpus, lock_folder())
 
 
 def installed_gpus() -> list[str]:
-    """The identifiers of this machine's NVIDIA GPUs, in the order of their places on the bus."""
+    """Return the identifiers (UUIDs) of this machine's NVIDIA GPUs, in bus order; none without `nvidia-smi`."""
     try:
         words = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
         return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout.split()
@@ -48,10 +48,10 @@ def installed_gpus() -> list[str]:
         return []
 
 
-def allowed(gpus: Sequence[str], visible: str | None) -> list[str]:
-    """Those that CUDA_VISIBLE_DEVICES lets through, by number or identifier; all where it is not set.
+def visible_gpus(gpus: Sequence[str], visible: str | None) -> list[str]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES (`visible`) selects by number or identifier; all if it is not set.
 
-    As CUDA reads it: what comes after a number that is no GPU's, such as -1, does not count.
+    Follows CUDA's rule: an invalid number, such as -1, ends the list.
     """
     if visible is None or not gpus:
         return list(gpus)
@@ -67,14 +67,14 @@ def allowed(gpus: Sequence[str], visible: str | None) -> list[str]:
 
 
 def lock_folder() -> Path:
-    """Where this user's locks lie: on the machine itself, whatever the working folder."""
+    """Return the folder of this user's locks, on the machine's own disk whatever the working folder is."""
     return Path(tempfile.gettempdir()) / f"crossprompt-gpus-{os.getuid()}"
 
 
 def claim(gpus: Sequence[str], folder: Path) -> str:
-    """Hold the lock of the first GPU that is free, to the end of this process; wait while none is."""
+    """Lock the first free GPU until this process ends and return its identifier; wait while none is free."""
     folder.mkdir(exist_ok=True)
-    told = False
+    logged = False
     while True:
         for gpu in gpus:
             lock = (folder / f"{gpu.replace('/', '-')}.lock").open("a")
@@ -83,10 +83,10 @@ def claim(gpus: Sequence[str], folder: Path) -> str:
             except BlockingIOError:
                 lock.close()
                 continue
-            HELD.append(lock)
-            logger.info("computes on %s", gpu)
+            LOCKS.append(lock)
+            logger.info("using GPU %s", gpu)
             return gpu
-        if not told:
-            logger.info("waits: other jobs hold every GPU (%s)", ", ".join(gpus))
-            told = True
+        if not logged:
+            logger.info("waiting for a GPU: other jobs hold all of them (%s)", ", ".join(gpus))
+            logged = True
         time.sleep(POLL_SECONDS)

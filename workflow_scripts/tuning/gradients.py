@@ -1,4 +1,4 @@
-"""The gradient of a batch, left in the parameters of the models that share it."""
+"""Forward and backward pass of a batch: accumulates the gradient in the models' parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,42 +15,44 @@ from workflow_scripts.tuning.predict import lower_precision
 from workflow_scripts.tuning.recording import Recorder
 
 CPU = torch.device("cpu")
-SHARE = "share"  # in a batch that goes through in parts: the part's share of the targets that the mean loss is over
+LOSS_SHARE = "loss_share"  # key in a batch: the part's share of the batch's targets, which weights its mean loss
 
-# Where each shape costs, batches end at few lengths: on a GPU a shape's step is recorded, and on a CPU oneDNN keeps
-# some 4 MiB of its products. Of texts of 25 to 85 tokens that was 300 of fine-tuning's 1,930 MiB, for no time.
-RECORDED_STEP = 8  # tokens, at multiples of which a recorded batch ends
-FINEST_STEP = 2  # the same on a CPU, for a batch or a part of it, unless it is long
+# Lengths are padded to a multiple of these, to limit the number of shapes: on a GPU the step of each shape is recorded,
+# and on a CPU oneDNN caches about 4 MiB per shape (300 of fine-tuning's 1,930 MiB with texts of 25 to 85 tokens; the
+# padding takes no measurable time).
+RECORDED_STEP = 8  # tokens, for recorded batches on a GPU
+FINEST_STEP = 2  # tokens, on a CPU; longer batches use larger steps, see `step_on_cpu`
 
-# The tokens up to which a pass through the encoder takes about the same time, as something else limits it: on a GPU the
-# start of the kernels, unless they are recorded; on a CPU the sum of the encoder's gradients.
+# Below this many tokens, padding included, a forward and backward pass takes about constant time. What limits it is
+# launching kernels on a GPU (unless they are recorded), and summing the encoder's gradients on a CPU.
 LEAST_TOKENS = {"cpu": 256, "recorded": 1024, "other": 8192}
 
-# With a frozen encoder a training's memory is what a forward pass keeps for the backward pass, and a part costs no sum
-# of the encoder's gradients. Parts of these sizes keep a CPU busy; with them prompt tuning takes less than half of
-# fine-tuning's memory.
+# The most tokens of a part, padding included, if the encoder is frozen, on a CPU. Memory is then dominated by what a
+# forward pass saves for the backward pass, and an additional part costs no summing of the encoder's gradients. Parts of
+# these sizes keep a CPU busy, and prompt tuning takes less than half of fine-tuning's memory.
 FROZEN_TOKENS = {"bfloat16": 1408, "float32": 896}
 
 
 def step_on_cpu(length: int) -> int:
-    """Tokens, at multiples of which a batch of such a length ends: long ones take no more shapes than short ones.
+    """Return the multiple, in tokens, to which a batch of this length is padded on a CPU.
 
-    A power of two, a thirty-second to a sixteenth of the length: there are 16 ends between a length and its double.
+    A power of two, between 1/32 and 1/16 of the length but at least `FINEST_STEP`: there are 16 padded lengths between
+    a length and its double, so that long batches have no more shapes than short ones.
     """
     return max(FINEST_STEP, 1 << max(length.bit_length() - 5, 0))
 
 
 class Gradients:
-    """Computes losses and their gradients.
+    """Computes losses and accumulates their gradients.
 
-    On a GPU the work is recorded, unless the encoder is compiled or the method is the user's own: that may decide in
-    Python what to do next.
+    On a GPU the kernels are recorded, unless the encoder is compiled or the method is the user's own, which may branch
+    in Python.
 
     Args:
         tokens: the training features.
         settings: the merged settings of the run.
         device: where the models are.
-        frozen: whether the models' encoder is.
+        frozen: whether the models' encoder is frozen.
     """
 
     def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device, frozen: bool) -> None:
@@ -64,27 +66,34 @@ class Gradients:
         self.recorder = Recorder(device) if recordable else None
         self.least_tokens = LEAST_TOKENS["cpu" if device.type == "cpu" else "recorded" if recordable else "other"]
 
-    def of(
+    def compute(
         self, models: Sequence[TunedModel], optimizers: Sequence[torch.optim.Optimizer], parts: Sequence[np.ndarray]
     ) -> torch.Tensor:
-        """The losses (models,) of a batch, whose features go through the encoder in parts, or in smaller ones."""
+        """Run forward and backward pass of a batch; return each model's mean loss, (models,).
+
+        Args:
+            models: the models that share the encoder; their old gradients are discarded.
+            optimizers: the optimizer of each model.
+            parts: the batch's features, split into micro-batches, each an array of feature numbers. They are split
+                further unless `micro_batch_size` is set.
+        """
         if self.splits:
             parts = [smaller for part in parts for smaller in self._split(part, len(models))]
-        batches = [self._collated(models[0], part) for part in parts]
+        batches = [self._collate(models[0], part) for part in parts]
         counts = [self.kind.counted(batch) for batch in batches]
-        self._clear(optimizers)
+        self._zero_gradients(optimizers)
         losses = [
-            self._add(models, batch | {SHARE: torch.tensor(count / sum(counts))})
+            self._accumulate(models, batch | {LOSS_SHARE: torch.tensor(count / sum(counts))})
             for batch, count in zip(batches, counts, strict=True)
         ]
         return torch.stack(losses).sum(0)
 
     def release(self, optimizer: torch.optim.Optimizer) -> None:
-        """Give the memory of used gradients back, but for that which a recording writes to."""
+        """Free the memory of an optimizer's gradients, unless a recording writes to it."""
         if self.recorder is None:
-            self._clear([optimizer])
+            self._zero_gradients([optimizer])
 
-    def _clear(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def _zero_gradients(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=self.recorder is None)
 
@@ -92,9 +101,10 @@ class Gradients:
         return int(self.tokens.ragged("input_ids").lengths(features).max())
 
     def _split(self, features: np.ndarray, models: int) -> list[np.ndarray]:
-        """Halves, quarters or so on, in which the features take the least time: few sizes, few shapes.
+        """Split features into 1, 2, 4, ... equal parts, whichever is estimated to take the least time.
 
-        Parts of similar length have little padding, many parts have many passes.
+        Features are sorted by length, so that more parts have less padding but need more passes. Powers of two keep the
+        number of shapes small. Parts that exceed `most_tokens` are avoided.
         """
         counts = [1 << power for power in range(len(features).bit_length())]
         choices = [np.array_split(features, count) for count in counts]
@@ -103,22 +113,24 @@ class Gradients:
         fitting = [at for at, parts in enumerate(sizes) if self.most_tokens is None or max(parts) <= self.most_tokens]
         return choices[min(fitting or [len(choices) - 1], key=times.__getitem__)]
 
-    def _collated(self, model: TunedModel, features: np.ndarray) -> Batch:
+    def _collate(self, model: TunedModel, features: np.ndarray) -> Batch:
         length = self._longest(features)
         step = step_on_cpu(length) if self.device.type == "cpu" else RECORDED_STEP if self.recorder else 1
         length = max(length, min(-(-length // step) * step, self.settings["max_length"]))
         return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, CPU, length)
 
-    def _add(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
-        """Add the gradient of a part's share of the losses; that share of them (models,)."""
+    def _accumulate(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
+        """Accumulate a part's gradients, weighted by its share of the batch; return the weighted losses (models,)."""
         batch = to_device(batch, self.device)
         if self.recorder is None:
-            return self._add_now(models, batch)
-        return self.recorder.do(lambda part: self._add_now(models, part), batch, kind=tuple(map(id, models)))
+            return self._forward_and_backward(models, batch)
+        return self.recorder.run(
+            lambda part: self._forward_and_backward(models, part), batch, kind=tuple(map(id, models))
+        )
 
-    def _add_now(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
+    def _forward_and_backward(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
         with lower_precision(self.device, self.settings["precision"]):
             logits = forward_together(models, batch)
-            losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * batch[SHARE]
+            losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * batch[LOSS_SHARE]
         losses.sum().backward()
         return losses.detach()

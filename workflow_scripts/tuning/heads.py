@@ -1,15 +1,15 @@
-"""Heads: from the encoder's vectors to logits."""
+"""Heads, which map the encoder's vectors to logits."""
 
 import torch
 from torch import nn
 
 from workflow_scripts.tuning.dropout import Dropout
 
-HEAD_STD = 0.02  # the deviation that BERT's and RoBERTa's linear layers are initialised with
+HEAD_STD = 0.02  # standard deviation of the initial weights, as in BERT and RoBERTa
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer initialised as BERT's: N(0, 0.02), the bias at 0."""
+    """Return a linear layer initialised as in BERT: weights from a normal distribution of std 0.02, bias 0."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=HEAD_STD)
     nn.init.zeros_(layer.bias)
@@ -17,7 +17,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class LinearHead(nn.Sequential):
-    """Dropout and one linear layer on a text's or on every token's vector: (..., width) -> (..., outputs)."""
+    """Dropout and a linear layer, applied to a text's vector or to each token's: (..., width) -> (..., outputs)."""
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__(Dropout(dropout), linear(width, outputs))
@@ -31,6 +31,6 @@ class DenseHead(nn.Sequential):
 
 
 def mean(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The mean of a text's vectors, padding left out: (batch, tokens, width) -> (batch, width)."""
+    """Return the mean over a text's tokens without padding: (batch, tokens, width) -> (batch, width)."""
     weights = attention_mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)

@@ -1,10 +1,10 @@
-"""Doing without what transformers imports and nothing here needs.
+"""Importing transformers without the packages that it pulls in and this project does not use.
 
-PyTorch's compiler, unless a configuration asks for it: transformers marks functions for it at import, and takes one
-class from it for masks that it compiles; an optimizer of PyTorch tells it of every step. That alone imports 1,100
-modules: 1.3 s at the start of every job.
+`without_compiler` avoids PyTorch's compiler, unless a configuration asks for it: transformers decorates functions for
+it at import and takes one class from it for compiled masks, and PyTorch's optimizers notify it of every step. That
+costs 1,100 modules and 1.3 s at the start of every job.
 
-PyTorch's distributed part, with SymPy, and SciPy: another 1,100 modules, 1.2 s and 85 MiB.
+`without_extras` avoids PyTorch's distributed package, with SymPy, and SciPy: another 1,100 modules, 1.2 s and 85 MiB.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ OPERATOR = f"{COMPILER}._trace_wrapped_higher_order_op"
 
 
 def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:
-    """Stands for a mark, with or without arguments: the function as it is."""
+    """A decorator, with or without arguments, that returns the function unchanged."""
     return function if callable(function) else _unmarked
 
 
 class _StandIn(ModuleType):
-    """A module of which every name is a mark that does nothing."""
+    """A module in which every name is a decorator that does nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -36,7 +36,7 @@ class _StandIn(ModuleType):
 
 
 class _Deferred:
-    """The class that masks for the compiler need, imported when it is used."""
+    """The compiler's class for masks, imported only when it is used."""
 
     def __new__(cls) -> Any:
         return importlib.import_module(OPERATOR).TransformGetItemToIndex()
@@ -44,9 +44,10 @@ class _Deferred:
 
 @contextlib.contextmanager
 def without_compiler() -> Iterator[None]:
-    """In the block an import of the compiler gives a stand-in; after it, or where it is there already, the real one.
+    """Replace the compiler by a stand-in for imports within the block; imports after it get the real one.
 
-    So it does where torchvision is installed, which transformers imports then and which needs the compiler itself.
+    Does nothing if the compiler is already imported, or if torchvision is installed: transformers imports that too,
+    and it needs the real compiler.
     """
     if COMPILER in sys.modules or importlib.util.find_spec("torchvision"):
         yield
@@ -63,9 +64,10 @@ def without_compiler() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_extras() -> Iterator[None]:
-    """In the block transformers takes PyTorch for built without its distributed part, and SciPy for not installed.
+    """Within the block, PyTorch reports no distributed package and SciPy seems not to be installed.
 
-    It copes with both, and needs them for models spread over devices and for losses of object detection.
+    Transformers supports both cases. It needs the packages for models spread over several devices and for
+    object-detection losses.
     """
     find, available = importlib.util.find_spec, torch.distributed.is_available
 

@@ -1,4 +1,4 @@
-"""The training loop: one model, or several on one frozen encoder, and a validation after every epoch."""
+"""The training loop: trains one model, or several on one frozen encoder, and validates after every epoch."""
 
 import logging
 import math
@@ -17,29 +17,29 @@ from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
 from workflow_scripts.tuning.encoder import is_frozen
 from workflow_scripts.tuning.gradients import Gradients
-from workflow_scripts.tuning.memory import Portion
+from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-FUSED = ("cpu", "cuda")  # devices with a fused AdamW
-LOG_EVERY = 10  # steps between two lines of the log, so that the loss is fetched from the device rarely
-EXPLODING = 1000.0  # a gradient's norm this many times that of the first steps is told as a problem
+FUSED_DEVICES = ("cpu", "cuda")  # devices with a fused AdamW
+LOG_EVERY = 10  # steps between two log lines: copying the loss from the device makes the host wait for it
+EXPLODING = 1000.0  # a gradient norm above this multiple of the first steps' median is reported as a problem
 
 Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
 
 
 @dataclass
 class Epoch:
-    """An epoch and the English validation set after it.
+    """An epoch's training and its validation on the English validation set.
 
     Attributes:
         epoch: counted from 1.
-        metrics: of the task, in percent, the main one first.
+        metrics: the task's metrics in percent, the main one first.
         validation_loss: mean over all targets.
         training_loss: mean over the steps.
-        gradient_norm: the largest of the steps, before clipping.
+        gradient_norm: the largest norm of all steps, before clipping.
     """
 
     epoch: int
@@ -51,17 +51,17 @@ class Epoch:
 
 @dataclass
 class Outcome:
-    """What came of the training of one model.
+    """The result of training one model, so far or at the end.
 
     Attributes:
-        epochs: one entry an epoch.
-        best_epoch: the epoch whose weights are kept, counted from 1; 0 before the first.
-        tensors: the kept weights; none where the first epoch did not end.
+        epochs: one entry per epoch.
+        best_epoch: the epoch whose weights are kept, counted from 1; 0 before the end of the first.
+        tensors: the kept weights; empty if no epoch was completed.
         lines: the lines of `log.jsonl`.
-        losses, norms: of the steps of the epoch that is under way; (steps,) once they are stacked.
-        first_norm: the median norm of the gradient in the first steps.
-        diverged: whether the training ended early, at a number that is not finite.
-        problem: why the run should not be trusted; empty if nothing is known against it.
+        losses, norms: one scalar per step of the current epoch: loss, and gradient norm before clipping.
+        first_norm: the median gradient norm of the first `LOG_EVERY` steps.
+        diverged: whether training stopped early because a loss or gradient norm was not finite.
+        problem: why the run should not be trusted; empty if there is no reason.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -74,10 +74,10 @@ class Outcome:
     diverged: bool = False
     problem: str = ""
 
-    PLAIN = ("best_epoch", "lines", "first_norm", "diverged", "problem")  # what a checkpoint holds as JSON
+    JSON_FIELDS = ("best_epoch", "lines", "first_norm", "diverged", "problem")  # stored in a checkpoint as JSON
 
-    def give_up(self, problem: str) -> None:
-        """End the training of this model: what was kept before is kept."""
+    def mark_diverged(self, problem: str) -> None:
+        """Stop training this model; the weights of its best epoch stay."""
         self.diverged, self.problem = True, problem
         self.losses.clear()
         self.norms.clear()
@@ -88,10 +88,10 @@ class Candidate:
     """A model in training.
 
     Attributes:
-        model: as built, on the device.
-        learning_rate: the highest of the schedule.
-        optimizer: of the model's tuned parameters alone.
-        outcome: what came of it so far.
+        model: the model, on the device.
+        learning_rate: the peak of the schedule.
+        optimizer: updates the model's own tuned parameters only.
+        outcome: the result so far.
     """
 
     model: TunedModel
@@ -101,35 +101,36 @@ class Candidate:
 
 
 @dataclass
-class Course:
-    """How far a training is.
+class TrainingState:
+    """Training progress.
 
     Attributes:
         step: steps taken.
-        seconds: spent in them, without validation.
+        seconds: time spent in training steps, excluding validation.
         examples: features seen by each model.
-        portion: features that went through the encoder at once in the last step; None before the first.
+        micro_batch_size: the most features per micro-batch in the last step; None before the first.
     """
 
     step: int = 0
     seconds: float = 0.0
     examples: int = 0
-    portion: int | None = None
+    micro_batch_size: int | None = None
 
 
 @dataclass
-class Trained:
-    """The outcomes, in the order of the models, and the course that they took together."""
+class TrainingResult:
+    """The outcome of each model, in the models' order, and the progress that they share."""
 
     outcomes: list[Outcome]
-    course: Course
+    state: TrainingState
 
 
 def learning_rate_factor(settings: dict[str, Any], step: int, steps: int, steps_an_epoch: int) -> float:
-    """The factor on the learning rate at a step counted from 0.
+    """Return the factor on the learning rate at a step, counted from 0.
 
-    "linear" falls to 0 at the last step (the paper's text); "exponential" is multiplied by `decay` after every epoch
-    (0.95 for tagging and question answering in the paper's code). `warmup` is a share of all steps.
+    `schedule`: "linear" decays to 0 after the last step (the paper's text); "exponential" multiplies by `decay` after
+    every epoch (0.95 for tagging and question answering in the paper's code); "constant" keeps the rate. During
+    `warmup`, a fraction of all steps, the factor rises linearly to 1.
     """
     warm = round(settings["warmup"] * steps)
     if step < warm:
@@ -151,49 +152,49 @@ def train(
     validate: Validation,
     checkpoint: Checkpoint,
     device: torch.device,
-) -> Trained:
-    """Tune one model, or several at a learning rate each that share every pass over a frozen encoder.
+) -> TrainingResult:
+    """Train one model, or several that share the forward and backward passes through one frozen encoder.
 
-    Nothing passes between the models: each has its own parameters, optimizer and gradient clipping, and the gradient
-    of the sum of their losses is, for each, the gradient of its own. Goes on from the checkpoint if there is one: the
-    outcome is then the same, bit for bit on a CPU, as without the interruption.
+    The models do not influence each other: each has its own parameters, optimizer and gradient clipping, and the
+    gradient of the summed losses with respect to a model's parameters is the gradient of its own loss. If there is a
+    checkpoint, training resumes from it; on a CPU the result is bit-identical to that of an uninterrupted training.
 
     Args:
         models: from `build_together`, on the device.
         tokens: the English training features.
         settings: the merged settings of the run.
-        learning_rates: one a model, the highest of its schedule.
-        validate: gives the metrics (percent, the main one first) and the loss on the English validation set.
-        checkpoint: where the state is saved, at the end of an epoch and every few minutes.
+        learning_rates: one per model, the peak of its schedule.
+        validate: returns the metrics (percent, the main one first) and the loss on the English validation set.
+        checkpoint: saved at the end of each epoch and every few minutes.
         device: where the models are.
 
-    Raises Interrupted after SIGTERM or Ctrl-C, with the state saved.
+    Raises Interrupted after SIGTERM or Ctrl-C, once the checkpoint is saved.
     """
     candidates = [
-        Candidate(model, rate, optimizer_of(model, rate, settings, device), Outcome())
+        Candidate(model, rate, build_optimizer(model, rate, settings, device), Outcome())
         for model, rate in zip(models, learning_rates, strict=True)
     ]
     lengths = tokens.ragged("input_ids").lengths()
     steps_an_epoch = math.ceil(len(tokens) / settings["batch_size"])
     steps = steps_an_epoch * settings["epochs"]
-    course = resume(checkpoint, candidates, device)
-    progress = Progress(steps, settings["epochs"], done=course.step)
+    state = resume(checkpoint, candidates, device)
+    progress = Progress(steps, settings["epochs"], done=state.step)
     gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
-    portion = Portion(course.portion or settings["micro_batch_size"] or settings["batch_size"])
+    micro_batches = MicroBatches(state.micro_batch_size or settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
 
     def take_step(chosen: np.ndarray, epoch: int) -> None:
-        """One step of every candidate that is still running."""
-        factor = learning_rate_factor(settings, course.step, steps, steps_an_epoch)
+        """Take one optimizer step with each candidate that has not diverged."""
+        factor = learning_rate_factor(settings, state.step, steps, steps_an_epoch)
         active = running()
         sharing, optimizers = [one.model for one in active], [one.optimizer for one in active]
-        losses = portion.fitted(lambda parts: gradients.of(sharing, optimizers, parts), chosen)
-        course.portion = portion.features
-        course.step += 1
-        course.examples += len(chosen)
-        shown = course.step % LOG_EVERY == 0 or course.step % steps_an_epoch == 0
+        losses = micro_batches.run(lambda parts: gradients.compute(sharing, optimizers, parts), chosen)
+        state.micro_batch_size = micro_batches.size
+        state.step += 1
+        state.examples += len(chosen)
+        shown = state.step % LOG_EVERY == 0 or state.step % steps_an_epoch == 0
         for candidate, loss in zip(active, losses, strict=True):
             groups = candidate.optimizer.param_groups
             for group in groups:
@@ -205,13 +206,13 @@ def train(
             candidate.outcome.losses.append(loss)
             candidate.outcome.norms.append(norm.detach())
         if shown:
-            recent = [add_line(candidate, course.step, factor, epoch) for candidate in active]
-            progress.step(course.step, epoch, recent, len(chosen))
+            recent = [log_step(candidate, state.step, factor, epoch) for candidate in active]
+            progress.step(state.step, epoch, recent, len(chosen))
 
     with StopSignal() as stop:
         while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:
             epoch = epochs_done + 1
-            index = course.step - epochs_done * steps_an_epoch
+            index = state.step - epochs_done * steps_an_epoch
             batches = training_batches(lengths, settings["batch_size"], settings["seed"], epochs_done)
             for model in models:
                 model.train()
@@ -221,30 +222,30 @@ def train(
                 if not running():
                     break
                 if stop.received or checkpoint.is_due():
-                    course.seconds += time.perf_counter() - begun
+                    state.seconds += time.perf_counter() - begun
                     begun = time.perf_counter()
-                    save(checkpoint, candidates, course, device)
+                    save(checkpoint, candidates, state, device)
                     if stop.received:
-                        raise Interrupted(f"saved after step {course.step} of {steps}")
-            course.seconds += time.perf_counter() - begun
-            save(checkpoint, candidates, course, device)
-            with stop.at_once(f"saved after step {course.step} of {steps}"):
+                        raise Interrupted(f"saved after step {state.step} of {steps}")
+            state.seconds += time.perf_counter() - begun
+            save(checkpoint, candidates, state, device)
+            with stop.interruptible(f"saved after step {state.step} of {steps}"):
                 for candidate in running():
-                    end_epoch(candidate, epoch, settings["keep"], validate)
+                    finish_epoch(candidate, epoch, settings["keep"], validate)
                     if not candidate.outcome.diverged:
                         last = candidate.outcome.epochs[-1]
                         progress.epoch(epoch, candidate.learning_rate, last.metrics, last.validation_loss)
     progress.close()
-    return Trained([candidate.outcome for candidate in candidates], course)
+    return TrainingResult([candidate.outcome for candidate in candidates], state)
 
 
-def optimizer_of(
+def build_optimizer(
     model: TunedModel, learning_rate: float, settings: dict[str, Any], device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW of what is tuned, in one fused pass where the device has one.
+    """Return AdamW over the tuned parameters, fused where the device supports it.
 
-    Vectors do not decay: biases and normalisations, which BERT's authors left out as well (Devlin et al. 2019,
-    `optimization.py`), and so does the Hugging Face Trainer.
+    Weight decay does not apply to vectors (biases and normalisation weights), as in BERT's `optimization.py` (Devlin et
+    al. 2019) and the Hugging Face Trainer.
     """
     parameters = list(model.tuned_parameters().values())
     groups = [
@@ -252,12 +253,15 @@ def optimizer_of(
         {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=learning_rate, fused=device.type in FUSED
+        [group for group in groups if group["params"]], lr=learning_rate, fused=device.type in FUSED_DEVICES
     )
 
 
-def add_line(candidate: Candidate, step: int, factor: float, epoch: int) -> float:
-    """Write the means of the last steps into the log, or give the candidate up if they are not numbers; their loss."""
+def log_step(candidate: Candidate, step: int, factor: float, epoch: int) -> float:
+    """Add the means of the last steps to the run's log, or mark the candidate as diverged if they are not finite.
+
+    Returns the mean loss of these steps.
+    """
     outcome = candidate.outcome
     loss = torch.stack(outcome.losses[-LOG_EVERY:]).mean().item()
     norms = torch.stack(outcome.norms[-LOG_EVERY:])
@@ -265,22 +269,22 @@ def add_line(candidate: Candidate, step: int, factor: float, epoch: int) -> floa
         outcome.first_norm = norms.median().item()
     norm, rate = norms.mean().item(), candidate.learning_rate * factor
     if not math.isfinite(loss):
-        outcome.give_up(f"the loss became {loss} in epoch {epoch}")
+        outcome.mark_diverged(f"the loss became {loss} in epoch {epoch}")
     elif not math.isfinite(norm):
-        outcome.give_up(f"the gradient's norm became {norm} in epoch {epoch}")
+        outcome.mark_diverged(f"the gradient's norm became {norm} in epoch {epoch}")
     else:
         outcome.lines.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
     return loss
 
 
-def end_epoch(candidate: Candidate, epoch: int, keep: str, validate: Validation) -> None:
-    """Validate, and keep the weights if they are the best so far; a loss that is not a number ends the training."""
+def finish_epoch(candidate: Candidate, epoch: int, keep: str, validate: Validation) -> None:
+    """Validate, and keep the weights if they are the best so far; mark as diverged if the loss is not finite."""
     outcome, model = candidate.outcome, candidate.model
     training_loss = torch.stack(outcome.losses).mean().item()
     gradient_norm = torch.stack(outcome.norms).max().item()
     metrics, validation_loss = validate(model)
     if not math.isfinite(validation_loss):
-        outcome.give_up(f"the validation loss became {validation_loss} in epoch {epoch}")
+        outcome.mark_diverged(f"the validation loss became {validation_loss} in epoch {epoch}")
         return
     first = outcome.first_norm
     if first and gradient_norm > EXPLODING * first and not outcome.problem:
@@ -295,8 +299,8 @@ def end_epoch(candidate: Candidate, epoch: int, keep: str, validate: Validation)
         outcome.tensors = {name: tensor.cpu().clone() for name, tensor in model.tuned_tensors().items()}
 
 
-def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], course: Course, device: torch.device) -> None:
-    """Save all that the rest of the training depends on."""
+def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], state: TrainingState, device: torch.device) -> None:
+    """Save everything that the rest of the training depends on."""
     tensors = {"random": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random_cuda"] = torch.cuda.get_rng_state(device)
@@ -312,39 +316,42 @@ def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], course: Course
         if outcome.losses:
             parts |= {"losses": torch.stack(outcome.losses), "norms": torch.stack(outcome.norms)}
         tensors |= {f"{number}/{name}": tensor.contiguous() for name, tensor in parts.items()}
-        plain = {name: getattr(outcome, name) for name in Outcome.PLAIN}
+        plain = {name: getattr(outcome, name) for name in Outcome.JSON_FIELDS}
         states.append(plain | {"epochs": [asdict(epoch) for epoch in outcome.epochs]})
-    checkpoint.save(tensors, {"candidates": states, "course": asdict(course), "dropout": dropout_state()})
+    checkpoint.save(tensors, {"candidates": states, "state": asdict(state), "dropout": dropout_state()})
 
 
-def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torch.device) -> Course:
-    """Put models, optimizers and random numbers where the checkpoint left them; the start where there is none."""
+def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torch.device) -> TrainingState:
+    """Restore models, optimizers and random number generators from the checkpoint and return the progress.
+
+    Without a checkpoint nothing changes. Raises UserError if the checkpoint does not fit the models.
+    """
     loaded = checkpoint.load()
     if loaded is None:
-        return Course()
-    tensors, state = loaded
+        return TrainingState()
+    tensors, content = loaded
     try:
-        for number, (candidate, saved) in enumerate(zip(candidates, state["candidates"], strict=True)):
+        for number, (candidate, saved) in enumerate(zip(candidates, content["candidates"], strict=True)):
             prefix = f"{number}/"
             parts = {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
-            candidate.outcome = outcome_of(saved, parts, device)
+            candidate.outcome = restore_outcome(saved, parts, device)
             if not candidate.outcome.diverged:
-                put_back(candidate, parts, device)
-        course = Course(**state["course"])
+                restore_candidate(candidate, parts, device)
+        state = TrainingState(**content["state"])
         torch.set_rng_state(tensors["random"])
-        if device.type == "cuda" and "random_cuda" in tensors:  # not where a CPU began
+        if device.type == "cuda" and "random_cuda" in tensors:  # absent if the training began on a CPU
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
-        restore_dropout(state["dropout"])
+        restore_dropout(content["dropout"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        # The key said that it fits, so it was written by hand or by a defect: better to stop than to train half of it.
+        # The key matched, so the file was edited or a bug wrote it. Stop: the models may be half restored.
         raise UserError(f"{checkpoint.path} does not fit the model ({error}): delete it and run again") from error
-    logger.info("goes on after step %d from %s", course.step, checkpoint.path)
-    return course
+    logger.info("resuming after step %d from %s", state.step, checkpoint.path)
+    return state
 
 
-def outcome_of(saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device) -> Outcome:
-    """The outcome so far, as `save` took it apart."""
-    outcome = Outcome(**{name: saved[name] for name in Outcome.PLAIN})
+def restore_outcome(saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device) -> Outcome:
+    """Rebuild an outcome from what `save` stored of it."""
+    outcome = Outcome(**{name: saved[name] for name in Outcome.JSON_FIELDS})
     outcome.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
     outcome.tensors = {name.removeprefix("kept/"): part for name, part in parts.items() if name.startswith("kept/")}
     if "losses" in parts:
@@ -354,11 +361,11 @@ def outcome_of(saved: dict[str, Any], parts: dict[str, torch.Tensor], device: to
 
 
 @torch.no_grad()
-def put_back(candidate: Candidate, parts: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Give the model and its optimizer the values that were saved."""
+def restore_candidate(candidate: Candidate, parts: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Restore the saved values of a model's parameters and of its optimizer's state."""
     for name, parameter in candidate.model.tuned_parameters().items():
         parameter.copy_(parts[f"tuned/{name}"])
-        if f"step/{name}" not in parts:  # It has never had a gradient.
+        if f"step/{name}" not in parts:  # The parameter never had a gradient.
             continue
         candidate.optimizer.state[parameter] = {
             part: parts[f"{part}/{name}"].to("cpu" if part == "step" and device.type == "cpu" else device)
@@ -367,7 +374,11 @@ def put_back(candidate: Candidate, parts: dict[str, torch.Tensor], device: torch
 
 
 def best_epoch(epochs: Iterable[Epoch], keep: str) -> int:
-    """The epoch to keep: the highest main metric, the lowest validation loss, or the last; the earlier of equals."""
+    """Return the number of the epoch to keep.
+
+    `keep`: "best_metric" (the highest main metric), "best_loss" (the lowest validation loss) or "last". The earlier of
+    two equal epochs wins.
+    """
     epochs = list(epochs)
     if keep == "best_metric":
         return max(epochs, key=lambda epoch: (next(iter(epoch.metrics.values())), -epoch.epoch)).epoch

@@ -1,4 +1,4 @@
-"""Batches that the memory does not hold: they go through the encoder in smaller parts."""
+"""Micro-batches: a batch that does not fit into memory goes through the encoder in smaller parts."""
 
 import gc
 import logging
@@ -15,22 +15,26 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-class Portion:
-    """How many features go through the encoder at once; halved, for the rest of the job, when they are too many.
+class MicroBatches:
+    """Splits batches into micro-batches, whose size is halved for the rest of the job when memory runs out.
 
-    The batch stays as it is, and so does its gradient but for rounding. Dropout draws other masks for other parts.
+    The batch and, up to rounding, its gradient stay the same. Dropout draws different masks for different splits.
+
+    Attributes:
+        size: the most features per micro-batch.
     """
 
-    def __init__(self, features: int) -> None:
-        self.features = features
+    def __init__(self, size: int) -> None:
+        self.size = size
 
-    def fitted(self, work: Callable[[list[np.ndarray]], Result], chosen: np.ndarray) -> Result:
-        """What `work` makes of the chosen features in parts that the memory holds.
+    def run(self, work: Callable[[list[np.ndarray]], Result], chosen: np.ndarray) -> Result:
+        """Return `work(parts)` for the chosen features, split into parts that fit into memory.
 
-        `work` must start anew each time it is called. Raises the machine's own error where one feature is too many.
+        `work` is called again after an out-of-memory error and must then start from scratch. Raises the original error
+        if even a single feature does not fit.
         """
         while True:
-            parts = np.split(chosen, range(self.features, len(chosen), self.features))
+            parts = np.split(chosen, range(self.size, len(chosen), self.size))
             largest = len(parts[0])
             try:
                 return work(parts)
@@ -38,14 +42,19 @@ class Portion:
                 if not is_out_of_memory(error) or largest == 1:
                     raise
                 reason = str(error).splitlines()[0]
-            # Not before here: the error's traceback holds on to the tensors.
-            self.features = largest // 2
+            # Outside of the `except` block: until then the error's traceback keeps the tensors alive.
+            self.size = largest // 2
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            logger.warning("out of memory with %d features at once, %d from now on: %s", largest, self.features, reason)
+            logger.warning(
+                "out of memory with %d features per micro-batch; continuing with %d: %s", largest, self.size, reason
+            )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error tells of a GPU's or this machine's memory; PyTorch has a type for its GPU allocator alone."""
+    """Whether an error means that the GPU or the machine is out of memory.
+
+    PyTorch has an exception type for its GPU allocator only; other errors are recognised by their text.
+    """
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OF_MEMORY)

@@ -1,4 +1,4 @@
-"""A tuned model: an encoder, what a method adds to it or frees in it, and a head."""
+"""A tuned model: an encoder, the parameters that a method adds or unfreezes, and a head."""
 
 import contextlib
 import importlib
@@ -23,21 +23,23 @@ from workflow_scripts.tuning.device import find_device, find_precision, seed_eve
 from workflow_scripts.tuning.dropout import replace_dropout
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
-from workflow_scripts.tuning.first_token import compute_first_token_alone
+from workflow_scripts.tuning.first_token import compute_first_token_only
 from workflow_scripts.tuning.packed import pack_frozen
 from workflow_scripts.tuning.prompts import Prompts
 
-WHOLE = "wholly_bfloat16"  # the attribute of an encoder that computes in bfloat16 without autocast
+ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
 
 
 class TunedModel(nn.Module):
-    """An encoder with a head; a method decides which of its parameters are trained.
+    """An encoder with a head; the method decides which parameters are trained.
 
     Attributes:
         encoder: the pretrained encoder.
-        head: text or token vectors -> logits.
-        prompts: the prompts of a method that has them.
-        prompt_length: how many prompt vectors a layer has; the text's positions start after them.
+        head: maps text or token vectors to logits.
+        level: "sequence" (one output per text) or "token" (one per token).
+        sentence_vector: the vector that the head reads at the sequence level: "pooler", "first_token" or "mean".
+        prompts: the prompts, for a method that has them; else None.
+        prompt_length: prompt vectors per layer; the text's positions start after them.
     """
 
     def __init__(self, encoder: Any, head: nn.Module, level: str, sentence_vector: str | None) -> None:
@@ -50,16 +52,27 @@ class TunedModel(nn.Module):
         self.prompt_length = 0
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits: (batch, outputs) for a task on texts, (batch, tokens, outputs) for a task on tokens."""
+        """Return logits: (batch, outputs) at the sequence level, (batch, tokens, outputs) at the token level."""
         return forward_together([self], batch)[0]
 
-    def reads_first_token_alone(self) -> bool:
-        """Whether the last states of all other tokens are of no use; prompts that are words would come first."""
-        no_words = self.prompts is None or isinstance(self.prompts, Prompts)
-        return self.level == "sequence" and self.sentence_vector != "mean" and no_words
+    def needs_only_first_token(self) -> bool:
+        """Whether the head reads only the first token's last hidden state.
 
-    def read(self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits of an encoder's last states (batch, tokens, width) and what its pooler made of them (batch, width)."""
+        False for prompts at the input, which take the first positions.
+        """
+        first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
+        return self.level == "sequence" and self.sentence_vector != "mean" and first_is_text
+
+    def apply_head(
+        self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the logits; see `forward` for their shape.
+
+        Args:
+            states: the encoder's last hidden states, (batch, tokens, width).
+            pooled: the pooler's output, (batch, width); None for an encoder without a pooler.
+            attention_mask: (batch, tokens).
+        """
         if self.level == "token":
             return self.head(states)
         if self.sentence_vector == "mean":
@@ -67,13 +80,13 @@ class TunedModel(nn.Module):
         return self.head(states[:, 0] if pooled is None or self.sentence_vector != "pooler" else pooled)
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained, by name."""
+        """Return the trainable parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def tuned_tensors(self) -> dict[str, torch.Tensor]:
-        """What a run stores: the trained parameters, and the ids of trained embedding rows.
+        """Return the tensors that a run stores: the trained parameters, and the ids of the trained embedding rows.
 
-        Of a reparameterised tensor it is the tensor itself, without what makes it.
+        A reparameterised tensor is stored as its value, without the network that produces it.
         """
         tensors = {name: parameter.detach() for name, parameter in self.tuned_parameters().items()}
         tensors |= {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
@@ -84,7 +97,7 @@ class TunedModel(nn.Module):
 
 
 def reparameterised(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
-    """The reparameterised tensors: the path of the module that has it, the module, the tensor's name."""
+    """Return each reparameterised tensor as (path of its module, module, name of the tensor)."""
     return [
         (path, module, name)
         for path, module in model.named_modules()
@@ -94,9 +107,9 @@ def reparameterised(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
 
 
 def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.Tensor]:
-    """The logits of each of several models that share one frozen encoder, in one pass over it.
+    """Return the logits of several models that share one frozen encoder, computed in one forward pass.
 
-    Every model gets the whole batch; the encoder sees the copies one below the other.
+    Every model sees the whole batch: the batch is repeated along its first dimension, once per model.
     """
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -104,42 +117,43 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
-        inputs = first.prompts.place([model.prompts for model in models], inputs, first.encoder)
-    whole = getattr(first.encoder, WHOLE, False)
-    with torch.autocast(batch["input_ids"].device.type, enabled=False) if whole else contextlib.nullcontext():
+        inputs = first.prompts.insert([model.prompts for model in models], inputs, first.encoder)
+    no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
+    with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
     if isinstance(first.prompts, Prompts):
-        first.prompts.take_away()
+        first.prompts.remove()
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
-    if (before := states.shape[1] - batch["input_ids"].shape[1]) > 0:
-        # Prompts that went through the layers as words do: the head and the pooler read the text.
-        states = states[:, before:]
+    if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
+        # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
+        states = states[:, prompt_tokens:]
         pooled = None if pooled is None else first.encoder.pooler(states)
-    vectors = [None] * len(models) if pooled is None else pooled.split(texts)
+    pooled_rows = [None] * len(models) if pooled is None else pooled.split(texts)
     return [
-        model.read(its_states, its_pooled, batch["attention_mask"])
-        for model, its_states, its_pooled in zip(models, states.split(texts), vectors, strict=True)
+        model.apply_head(rows, vectors, batch["attention_mask"])
+        for model, rows, vectors in zip(models, states.split(texts), pooled_rows, strict=True)
     ]
 
 
 def method_module(settings: dict[str, Any]) -> ModuleType:
-    """The module of a run's tuning method: one of ours, or the user's file that the settings name.
+    """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
-    Raises UserError for a file that cannot be read, imports what is not installed, or lacks one of the four functions.
+    Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
+    functions of a method.
     """
     method, file = settings["method"], settings.get("module")
     if file is None:
         return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
     spec = importlib.util.spec_from_file_location(f"method_{method}", file)
     if spec is None or spec.loader is None or not Path(file).is_file():
-        raise UserError(f"methods.{method}.module: {file} is no Python file of this machine")
+        raise UserError(f"methods.{method}.module: there is no Python file {file}")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method is one file: put"
-            " helper functions into it"
+            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method must be a single"
+            " file: move helper functions into it"
         ) from error
     for function in ("head", "sentence_vector", "check", "prepare"):
         if not callable(getattr(module, function, None)):
@@ -152,15 +166,15 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
 def build(
     folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, ids: torch.Tensor | None = None
 ) -> TunedModel:
-    """The model at the start of training.
+    """Build the model as it is before training.
 
     Args:
         folder: the encoder's folder.
         settings: the merged settings of the run.
-        touched: the vocabulary ids in the training data, ascending; None trains every row of the embeddings.
-        ids: the vocabulary ids in all texts that the model will read; None keeps every row of the embeddings.
+        touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
+        ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError when the texts and the prompts need more positions than the encoder has.
+    Raises UserError if texts and prompts need more positions than the encoder has.
     """
     encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
     needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
@@ -172,11 +186,11 @@ def build(
         )
     encoder.requires_grad_(False)
     model = _add_head(encoder, settings, touched)
-    if ids is not None and not settings.get("module"):  # A user's own method may read the table itself.
+    if ids is not None and not settings.get("module"):  # A user's method may read the embedding table itself.
         keep_rows(encoder, ids)
     replace_dropout(model)
-    if model.reads_first_token_alone():
-        compute_first_token_alone(encoder)
+    if model.needs_only_first_token():
+        compute_first_token_only(encoder)
     if settings["precision"] == "bfloat16":
         use_bfloat16(encoder)
     if settings["compile"]:
@@ -190,7 +204,7 @@ def build(
 def build_together(
     folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
 ) -> list[TunedModel]:
-    """`count` models at the start of training, all with the settings' seed; a frozen encoder is loaded once for all."""
+    """Build `count` models that share one encoder, all initialised with the settings' seed; see `build`."""
     seed_everything(settings["seed"])
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
@@ -200,10 +214,10 @@ def build_together(
 
 
 def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
-    """A model on a frozen encoder, with what the method adds or frees."""
+    """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
     kind, method = kind_module(settings["kind"]), method_module(settings)
-    of_head = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), of_head)
+    head_settings = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
     sentence_vector = method.sentence_vector(settings) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
@@ -212,57 +226,57 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
 
 
 def use_bfloat16(encoder: Any) -> None:
-    """Keep what is frozen in bfloat16, which autocast would convert in every step, and so the states between layers.
+    """Convert frozen weights to bfloat16 once, which autocast would do in every step, and keep the states in bfloat16.
 
-    Embeddings stay in float32. An encoder of which nothing is tuned then needs no autocast, whose conversions around
-    every normalisation were a quarter of the kernels of a step on a GPU. Else only frozen matrices are converted: what
-    is tuned stays in float32, a bias beside one of them too.
+    Embeddings stay in float32. A wholly frozen encoder then runs without autocast, whose conversions around the
+    normalisations were a quarter of a step's kernels on a GPU. In an encoder with trainable parameters only the frozen
+    linear layers are converted; trainable parameters stay in float32.
     """
-    # EuroBERT and EmbeddingGemma have no such module: there the word vectors are the first states.
+    # EuroBERT and EmbeddingGemma have no `embeddings` module: their word vectors are the first states.
     first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
-    whole = is_frozen(encoder)
+    frozen = is_frozen(encoder)
     kept, words = set(first.modules()), set(encoder.get_input_embeddings().modules())
     for module in encoder.modules():
-        converted = module not in kept and (whole or isinstance(module, nn.Linear))
+        converted = module not in kept and (frozen or isinstance(module, nn.Linear))
         for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad and (converted or module not in words):
-                # What stays as it is, is copied too: one view of the mapped checkpoint would hold on to all its pages.
+                # Copied even when the type stays the same: one view would keep the whole mapped checkpoint in memory.
                 parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
-    setattr(encoder, WHOLE, whole)
+    setattr(encoder, ALL_BFLOAT16, frozen)
     first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
 
 
 def check_compiler(device: torch.device) -> None:
-    """Have PyTorch compile one operation: only that shows whether what its compiler needs is there.
+    """Compile one operation, to find out early whether PyTorch's compiler works on this machine.
 
-    On a CPU that is a C++ compiler, on a GPU Triton, a C compiler and Python's headers. What it prepares once for a
-    processor takes half a minute and stays in its cache, where the encoder's layers find it.
+    It needs a C++ compiler on a CPU; Triton, a C compiler and Python's headers on a GPU. Its one-off preparation for a
+    processor takes half a minute; the result stays in its cache and serves the encoder's layers.
 
-    Raises UserError.
+    Raises UserError if compilation fails.
     """
     try:
         torch.compile(torch.sin, dynamic=True)(torch.ones(8, device=device))
     except Exception as error:
-        if explain(error):  # a full disk, too little memory
+        if explain(error):  # Not the compiler's fault: a full disk, out of memory.
             raise
         needed = "Triton, a C compiler and Python's headers" if device.type == "cuda" else "a C++ compiler"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"training.compile: PyTorch's compiler needs {needed} and fails here ({reason}): install what is missing"
-            " (Debian: apt-get install g++ python3-dev), name another C++ compiler in the environment variable CXX, or"
+            f"training.compile: PyTorch's compiler needs {needed} and failed ({reason}): install what is missing"
+            " (Debian: apt-get install g++ python3-dev), set the environment variable CXX to another C++ compiler, or"
             " set compile: false"
         ) from error
 
 
 def compile_layers(encoder: Any) -> None:
-    """Have PyTorch compile what each layer computes, for texts of any length.
+    """Compile each layer of the encoder for texts of any length.
 
-    Layers are alike, so the first one's program serves them all: of twelve it was ready in a fifth of the time that
-    the whole encoder's took. An architecture that keeps no list of its layers is compiled as a whole.
+    All layers share one compiled program, which is ready in a fifth of the time that compiling a twelve-layer encoder
+    as a whole takes. An architecture without a list of layers is compiled as a whole.
     """
     depth = encoder.config.num_hidden_layers
     lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
-    # First layer or later, training or prediction, a full batch or the last one: each has a program of its own.
+    # Each combination (first or later layer, training or prediction, full or last batch) is compiled separately.
     torch._dynamo.config.recompile_limit = 64
     for module in lists[0] if lists else [encoder]:
         module.compile(dynamic=True)
@@ -271,22 +285,28 @@ def compile_layers(encoder: Any) -> None:
 def restore(
     folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
 ) -> TunedModel:
-    """The model as a run stored it, for texts with the given vocabulary ids or, without them, with any.
+    """Rebuild a model from the tensors that a run stored.
 
-    Raises UserError when the tensors are not those of such a run.
+    Args:
+        folder: the encoder's folder.
+        settings: the merged settings of the run.
+        tensors: from `TunedModel.tuned_tensors`.
+        ids: the vocabulary ids in all texts that the model will read, (ids,); None allows any id.
+
+    Raises UserError if the tensors do not fit the settings.
     """
     touched = next((tensor for name, tensor in tensors.items() if name.endswith(".touched")), None)
     try:
         model = build(folder, settings, touched, ids)
     except IndexError as error:
-        raise UserError(f"the stored weights are of an encoder with a larger vocabulary ({error})") from error
+        raise UserError(f"the stored weights belong to an encoder with a larger vocabulary ({error})") from error
     for _, module, name in reparameterised(model):
         parametrize.remove_parametrizations(module, name)
     expected = {name: tuple(tensor.shape) for name, tensor in model.tuned_tensors().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
         differing = sorted(set(expected.items()) ^ set(found.items()))
-        raise UserError(f"the stored weights do not fit the run's settings, first at {differing[0][0]}")
+        raise UserError(f"the stored weights do not fit the run's settings; the first mismatch is {differing[0][0]}")
     model.load_state_dict(tensors, strict=False)
     return model
 
@@ -294,16 +314,16 @@ def restore(
 def load_run(
     folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
 ) -> tuple[TunedModel, dict[str, Any]]:
-    """The model of a run's folder on a device, and its settings with some of them changed.
+    """Load a run's model onto a device; return it with its settings.
 
     Args:
         folder: the encoder's folder.
-        run: holds `weights.safetensors` and `run.json`.
-        device: an automatic precision is that of this device, which need not be the one that trained.
-        texts: all that the model will read.
-        changes: settings other than the run's, where the model is to read other texts than those it was tuned on.
+        run: the run's folder, with `weights.safetensors` and `run.json`.
+        device: where to put the model. `precision: auto` is resolved for this device, not for the one that trained.
+        texts: all texts that the model will read.
+        changes: settings that replace the run's, for texts of another task than the one it was tuned on.
 
-    Raises UserError when a file is missing, damaged or of another model.
+    Raises UserError if a file is missing, damaged or belongs to another model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

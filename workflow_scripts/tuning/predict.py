@@ -1,4 +1,4 @@
-"""Prediction: logits of every feature, in the order of the features whatever the batches were."""
+"""Prediction: the logits of every feature, in the features' order."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from workflow_scripts.tasks import kind_module
 from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate, prediction_batches
 from workflow_scripts.tuning.encoder import padding_id
-from workflow_scripts.tuning.memory import Portion
+from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
 
 BATCH_SIZE = 64
@@ -20,7 +20,7 @@ BATCH_SIZE = 64
 
 @contextlib.contextmanager
 def lower_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Matrix products in bfloat16, sums and normalisations in float32; or all in float32."""
+    """Within the block: with "bfloat16", matrix products in bfloat16 and the rest in float32; else all in float32."""
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield
 
@@ -33,15 +33,23 @@ def logits(
     device: torch.device,
     each_batch: Callable[[torch.Tensor, Batch], None] | None = None,
 ) -> list[np.ndarray]:
-    """One float32 array a feature: (outputs,) for a task on texts, (tokens of the feature, outputs) on tokens.
+    """Return one float32 array per feature, in the features' order.
 
-    `each_batch` is shown the logits and the batch with its targets.
+    Args:
+        model: the model, on the device.
+        tokens: the features.
+        settings: the run's settings; `kind` and `precision` are used.
+        device: where the model is.
+        each_batch: called with the logits and the batch, targets included, of each micro-batch.
+
+    The arrays are (outputs,) at the sequence level, (tokens of the feature, outputs) at the token level. If memory runs
+    out, batches are split; raises the original error if a single feature does not fit.
     """
     model.eval()
     targets = kind_module(settings["kind"]).TARGETS if each_batch else {}
     lengths = tokens.ragged("input_ids").lengths()
     result: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    portion = Portion(BATCH_SIZE)
+    micro_batches = MicroBatches(BATCH_SIZE)
 
     def forward(parts: list[np.ndarray]) -> list[tuple[torch.Tensor, Batch]]:
         batches = [collate(tokens, part, padding_id(model.encoder), targets, device) for part in parts]
@@ -49,10 +57,10 @@ def logits(
             return [(model(batch).float(), batch) for batch in batches]
 
     for chosen in prediction_batches(lengths, BATCH_SIZE):
-        done = portion.fitted(forward, chosen)
-        rows = [row for values, _ in done for row in values.cpu().numpy()]
+        results = micro_batches.run(forward, chosen)
+        rows = [row for values, _ in results for row in values.cpu().numpy()]
         if each_batch:
-            for values, batch in done:
+            for values, batch in results:
                 each_batch(values, batch)
         for index, row in zip(chosen, rows, strict=True):
             result[index] = row[: lengths[index]] if model.level == "token" else row
@@ -62,7 +70,7 @@ def logits(
 def predict(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
 ) -> dict[str, Any]:
-    """A prediction for every row, by id: a label, a list of tags or the text of an answer."""
+    """Return a prediction for every row, by row id: a label, a list of tags, or the text of an answer."""
     values = logits(model, tokens, settings, device)
     predictions: dict[str, Any] = kind_module(settings["kind"]).decode(values, tokens, rows, settings["labels"])
     return predictions
@@ -71,7 +79,7 @@ def predict(
 def evaluate(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
 ) -> tuple[dict[str, Any], float]:
-    """As `predict`, with the mean loss over all targets; the tokens must hold the loss's targets."""
+    """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
     kind = kind_module(settings["kind"])
     total, count = 0.0, 0
 

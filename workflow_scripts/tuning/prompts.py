@@ -1,4 +1,4 @@
-"""Deep prompts: trained key and value vectors for the self-attention of every layer, or of the last ones."""
+"""Deep prompts: trained key and value vectors in the self-attention of every layer, or of the last few."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tuning.attention import ROOM
+from workflow_scripts.tuning.attention import PROMPT_LENGTH
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.dropout import drop
 from workflow_scripts.tuning.encoder import position_ids
@@ -17,29 +17,31 @@ from workflow_scripts.tuning.encoder import position_ids
 class Prompts(nn.Module):
     """Prompts of one length in the layers of an encoder.
 
-    Initialised N(0, std), dropped out with the encoder's probability, for each text by itself, no reparameterisation
-    network (the paper's code; see `reparameterise`). They are trained in float32: (layers, 2, key heads, length, head
-    size), keys before values.
+    As in the paper's code, they are initialised from N(0, std^2), pass through dropout separately for each text, and
+    have no reparameterisation network (for one, see `reparameterise`). `vectors` is a float32 parameter (layers, 2, key
+    heads, length, head size), keys before values.
 
-    Of a smaller depth, the last layers have prompts: P-tuning v2 (Liu et al., 2022) found the last ones better than as
-    many of the first. A text's positions start after the prompt whatever the depth, so that two depths differ in
-    nothing else.
+    With a smaller depth, only the last layers have prompts: P-tuning v2 (Liu et al., 2022) found the last layers better
+    than the same number of first ones. A text's positions start after the prompt at every depth, so that two depths
+    differ in nothing else.
 
     Args:
-        encoder: its self-attention modules are found by their `layer_idx`.
-        length: vectors a layer.
-        std: deviation of the initial values.
-        dropout: probability with which an element of a prompt is dropped in training.
+        encoder: the encoder; its self-attention modules are found by their `layer_idx`.
+        length: prompt vectors per layer.
+        std: standard deviation of the initial values.
+        dropout: probability of dropping an element of a prompt in training.
         depth: how many of the last layers have prompts; None for all.
 
-    Raises UserError for a depth that the encoder does not have.
+    Raises UserError if `depth` exceeds the number of layers.
     """
 
     def __init__(self, encoder: Any, length: int, std: float, dropout: float, depth: int | None = None) -> None:
         super().__init__()
         layers = attention_modules(encoder)
         if depth is not None and depth > len(layers):
-            raise UserError(f"methods.prompt_tuning.prompt_depth: {depth} of {len(layers)} layers; lower it")
+            raise UserError(
+                f"methods.prompt_tuning.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
+            )
         layers = layers[-(depth or 0) :]
         config = encoder.config
         heads = config.num_attention_heads
@@ -47,12 +49,15 @@ class Prompts(nn.Module):
         key_heads = getattr(config, "num_key_value_heads", None) or heads
         self.vectors = nn.Parameter(torch.randn(len(layers), 2, key_heads, length, head_size) * std)
         self.dropout = dropout
-        # A plain list: the modules belong to the encoder.
+        # A plain list, not a ModuleList: the modules belong to the encoder.
         self.layers: list[Any] = layers
-        setattr(config, ROOM, length)
+        setattr(config, PROMPT_LENGTH, length)
 
-    def of_texts(self, texts: int) -> torch.Tensor:
-        """(layers, 2, texts, key heads, length, head size), freshly dropped out in training."""
+    def expanded(self, texts: int) -> torch.Tensor:
+        """Return the prompts repeated for each text, with new dropout masks in training.
+
+        The shape is (layers, 2, texts, key heads, length, head size).
+        """
         vectors: torch.Tensor = self.vectors
         if torch.is_autocast_enabled(vectors.device.type):
             vectors = vectors.to(torch.get_autocast_dtype(vectors.device.type))
@@ -60,33 +65,36 @@ class Prompts(nn.Module):
         return drop(vectors, self.dropout) if self.training else vectors
 
     @staticmethod
-    def place(prompts: "Sequence[Prompts]", inputs: Batch, encoder: Any) -> Batch:
-        """Give each layer of the encoder its prompts for the next forward pass; the inputs with the texts' positions.
+    def insert(prompts: "Sequence[Prompts]", inputs: Batch, encoder: Any) -> Batch:
+        """Set each layer's prompts for the next forward pass; return the inputs with the texts' position ids added.
 
-        The batch holds as many texts for each of the prompts, those of the first before those of the second.
+        Args:
+            prompts: one per model. The batch holds equally many texts for each, in the order of the models.
+            inputs: the encoder's inputs, `input_ids` and `attention_mask` (batch, tokens) among them.
+            encoder: the encoder that the prompts belong to.
         """
-        vectors = [one.of_texts(len(inputs["input_ids"]) // len(prompts)) for one in prompts]
+        vectors = [one.expanded(len(inputs["input_ids"]) // len(prompts)) for one in prompts]
         together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
         for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
             module.prompt = (keys, values)
         after = position_ids(encoder, inputs["attention_mask"], together.shape[4])
         return inputs | {"position_ids": after}
 
-    def take_away(self) -> None:
-        """Take the prompts from the layers after the pass: the way back needs them beside keys and values alone."""
+    def remove(self) -> None:
+        """Remove the prompts from the layers after the forward pass; autograd keeps what the backward pass needs."""
         for module in self.layers:
             module.prompt = None
 
 
 class Reparameterisation(nn.Module):
-    """Prompts of every layer out of one trained embedding of each prompt position, by a network with one hidden layer.
+    """A network with one hidden layer that computes the prompts of all layers from one embedding per prompt position.
 
-    As in prefix tuning (Li and Liang, 2021, section 4.3) and P-tuning v2; initial values are PyTorch's, as there.
+    As in prefix tuning (Li and Liang, 2021, section 4.3) and P-tuning v2, with PyTorch's default initialisation.
 
     Args:
-        shape: of the prompts: (layers, 2, key heads, length, head size).
-        width: of the embedding.
-        hidden: width of the hidden layer.
+        shape: the shape of the prompts, (layers, 2, key heads, length, head size).
+        width: the width of the embedding.
+        hidden: the width of the hidden layer.
     """
 
     def __init__(self, shape: torch.Size, width: int, hidden: int) -> None:
@@ -96,9 +104,9 @@ class Reparameterisation(nn.Module):
         self.network = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """(length, width) -> (layers, 2, key heads, length, head size).
+        """Map (length, width) to (layers, 2, key heads, length, head size).
 
-        In float32 also under autocast, so that the prompts that are stored are those that were validated.
+        Computed in float32 even under autocast, so that the stored prompts are exactly those that were validated.
         """
         layers, parts, heads, length, size = self.shape
         with torch.autocast(embedding.device.type, enabled=False):
@@ -106,34 +114,34 @@ class Reparameterisation(nn.Module):
         return vectors.view(length, layers, parts, heads, size).permute(1, 2, 3, 0, 4)
 
     def right_inverse(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The embedding that training begins with, N(0, 1): the vectors themselves have no inverse."""
+        """Return the initial embedding, drawn from N(0, 1): the network has no inverse for the given vectors."""
         return torch.randn(self.shape[3], self.width)
 
 
 def reparameterise(prompts: Prompts, width: int, hidden: int) -> None:
-    """Train an embedding and a network in the place of the prompts, which become what the network makes of it.
+    """Train an embedding and a network instead of the prompts, which become the network's output.
 
-    A run stores the prompts alone (`TunedModel.tuned_tensors`): prediction needs no network.
+    A run stores only the resulting prompts (`TunedModel.tuned_tensors`): prediction does not need the network.
     """
     network = Reparameterisation(prompts.vectors.shape, width, hidden)
     parametrize.register_parametrization(prompts, "vectors", network, unsafe=True)
 
 
 def attention_modules(encoder: Any) -> list[nn.Module]:
-    """The self-attention modules, the first layer first.
+    """Return the encoder's self-attention modules in the order of the layers.
 
-    Raises UserError for an architecture whose layers do not go through the attention interface of transformers 5.
+    Raises UserError for an architecture whose layers do not all use the attention interface of transformers 5.
     """
     found = {
         module.layer_idx: module
         for module in encoder.modules()
         if "Attention" in type(module).__name__ and getattr(module, "layer_idx", None) is not None
     }
-    # Modules of the right name and index may still compute attention by themselves, and would never read a prompt.
-    whole = sorted(found) == list(range(encoder.config.num_hidden_layers))
-    if not (whole and encoder.is_backend_compatible()):
+    # A module of the right name and index may still have its own attention code, which would ignore the prompts.
+    complete = sorted(found) == list(range(encoder.config.num_hidden_layers))
+    if not (complete and encoder.is_backend_compatible()):
         raise UserError(
-            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: not all layers go through"
-            " the attention interface of transformers; use another encoder or leave prompt_tuning out"
+            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: not all layers use the"
+            " attention interface of transformers; use another encoder or leave prompt_tuning out"
         )
     return [found[index] for index in sorted(found)]

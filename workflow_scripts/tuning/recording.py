@@ -1,7 +1,7 @@
-"""What a GPU is asked to do for a batch, recorded once and replayed for each later batch of the same shape.
+"""CUDA graphs: the kernels of a step, recorded once per batch shape and then replayed.
 
-A step starts a thousand kernels or more, one by one, which on short texts takes longer than they run: with XLM-R-large
-and 32 texts, 45 ms where an H200 computes for 10. A CUDA graph starts them all at once.
+A step launches a thousand kernels or more. On short texts launching takes longer than running them: 45 ms against 10
+with XLM-R-large and 32 texts on an H200. A CUDA graph launches all of them at once.
 """
 
 import logging
@@ -20,12 +20,12 @@ Work = Callable[[Batch], torch.Tensor]
 
 @dataclass
 class Recording:
-    """A recorded piece of work.
+    """A recorded function of a batch.
 
     Attributes:
-        graph: what replays it.
-        batch: the tensors that it reads, to be filled before.
-        result: the tensor that it writes.
+        graph: the CUDA graph to replay.
+        batch: the tensors that the graph reads; copy a batch into them before replaying.
+        result: the tensor that the graph writes.
     """
 
     graph: torch.cuda.CUDAGraph
@@ -34,11 +34,11 @@ class Recording:
 
 
 class Recorder:
-    """Does work on batches, the first time kernel by kernel, the second time as a recording, then by replaying that.
+    """Runs functions of batches: eagerly for the first batch of a shape, recording the second, replaying from then on.
 
-    Replaying draws new random numbers, as if the kernels had been started one by one. The work must not wait for the
-    GPU, nor decide anything in Python from one batch to the next, and must write its other results to the same memory
-    each time: gradients are to be set to zero inside of it, not to None.
+    A replay draws new random numbers, as eager execution would. A recorded function must not wait for the GPU, must not
+    branch in Python on a batch's values, and must write its side results to the same memory each time: set gradients to
+    zero, not to None.
 
     Args:
         device: the GPU.
@@ -46,17 +46,22 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        # All on one stream: autograd accumulates a parameter's gradient on the stream of its first use.
+        # One stream for everything: autograd accumulates a parameter's gradient on the stream of its first use.
         self.stream = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()  # Recordings share memory, as no two run at a time.
+        self.pool = torch.cuda.graph_pool_handle()  # Recordings can share memory: they never run concurrently.
         self.seen: set[Hashable] = set()
         self.recordings: dict[Hashable, Recording] = {}
-        self.records = True
+        self.enabled = True
 
-    def do(self, work: Work, batch: Batch, kind: Hashable) -> torch.Tensor:
-        """What `work` makes of the batch.
+    def run(self, work: Work, batch: Batch, kind: Hashable) -> torch.Tensor:
+        """Return `work(batch)`, from a recording if there is one for this `kind` and the batch's shapes.
 
-        `kind` tells works apart; batches are told apart by their shapes. Raises what the work raises.
+        Args:
+            work: the function.
+            batch: its input, on the GPU.
+            kind: identifies the function; two functions must not share one.
+
+        Raises what `work` raises.
         """
         key = kind, tuple((name, tensor.shape) for name, tensor in batch.items())
         before = torch.cuda.current_stream(self.device)
@@ -65,14 +70,14 @@ class Recorder:
             with torch.cuda.stream(self.stream):
                 result = self._replay(work, batch, key)
         except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):  # The recordings' memory is of use to whoever tries again.
-                self.forget()
+            if is_out_of_memory(error):  # Free the recordings' memory for the next attempt.
+                self.disable()
             raise
         before.wait_stream(self.stream)
         return result
 
     def _replay(self, work: Work, batch: Batch, key: Hashable) -> torch.Tensor:
-        if key not in self.recordings and key in self.seen and self.records:
+        if key not in self.recordings and key in self.seen and self.enabled:
             self._record(work, batch, key)
         recording = self.recordings.get(key)
         if recording is None:
@@ -84,7 +89,7 @@ class Recorder:
         return recording.result.clone()
 
     def _record(self, work: Work, batch: Batch, key: Hashable) -> None:
-        """Record the work, or none from now on where it cannot be recorded."""
+        """Record the function; if it cannot be recorded, log a warning and stop recording."""
         batch = {name: tensor.clone() for name, tensor in batch.items()}
         graph, generator = torch.cuda.CUDAGraph(), torch.cuda.default_generators[self.stream.device.index]
         random = generator.clone_state()
@@ -93,16 +98,16 @@ class Recorder:
                 result = work(batch)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            # The generator would go on believing that it is recorded.
+            # Otherwise the generator would stay in its recording state.
             generator.graphsafe_set_state(random)
         else:
             self.recordings[key] = Recording(graph, batch, result)
             return
-        logger.warning("kernels are started one by one, since they cannot be recorded: %s", reason)
-        self.forget()
+        logger.warning("training without CUDA graphs, since a step cannot be recorded: %s", reason)
+        self.disable()
 
-    def forget(self) -> None:
-        """Give the recordings' memory back, and record no more."""
+    def disable(self) -> None:
+        """Free the recordings' memory and stop recording."""
         torch.cuda.synchronize(self.device)
         self.recordings.clear()
-        self.records = False
+        self.enabled = False

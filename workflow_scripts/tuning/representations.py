@@ -12,31 +12,34 @@ from workflow_scripts.tasks.tokens import Tokens
 from workflow_scripts.tuning import attention
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import load_encoder
-from workflow_scripts.tuning.first_token import compute_first_token_alone
+from workflow_scripts.tuning.first_token import compute_first_token_only
 from workflow_scripts.tuning.model import TunedModel, use_bfloat16
 from workflow_scripts.tuning.predict import logits
 
 
 def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> TunedModel:
-    """The encoder as it was before any tuning: no prompts, and no head but one that changes nothing.
+    """Return the encoder before any tuning, without prompts and with an identity head.
 
-    `precision`, bfloat16 or float32, is that of `training`, with which the models that it is compared with are tuned
-    unless a task or a method has its own; `texts` are all that it will read.
+    Args:
+        folder: the encoder's folder.
+        precision: "bfloat16" or "float32". Use that of `training`: the tuned models that this one is compared with
+            have it too, unless a task or a method sets its own.
+        texts: all texts that the model will read.
     """
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
     keep_rows(encoder, ids_in(*texts))
     if precision == "bfloat16":
         use_bfloat16(encoder)
-    compute_first_token_alone(encoder)
+    compute_first_token_only(encoder)
     return TunedModel(encoder, nn.Identity(), "sequence", "first_token")
 
 
 def first_token_vectors(
     model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device
 ) -> np.ndarray:
-    """The first token's vector of each feature, in the features' order: (features, width), float32.
+    """Return the first token's vector of each feature, in the features' order: (features, width), float32.
 
-    The texts go the way of prediction, prompts and shifted positions included; only the head is passed over.
+    The forward pass is that of prediction, including prompts and shifted positions; only the head is skipped.
     """
     reader = TunedModel(model.encoder, nn.Identity(), "sequence", "first_token")
     reader.prompts, reader.prompt_length = model.prompts, model.prompt_length

@@ -1,7 +1,7 @@
-"""Runs: trainings from their files to their files, one or several that share a frozen encoder.
+"""Training runs, from input files to a run's folder: one run, or several that share a frozen encoder.
 
-A run's folder holds `weights.safetensors` (what was tuned, nothing else), `run.json` (settings, validation by epoch,
-cost, versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
+A run's folder holds `weights.safetensors` (the tuned weights only), `run.json` (settings, validation by epoch, cost,
+versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
 """
 
 import argparse
@@ -22,12 +22,12 @@ from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.files import write_json, written
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.tasks.tokens import read_tokens
-from workflow_scripts.tuning.checkpoint import Checkpoint, key_of
+from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.encoder import is_frozen
 from workflow_scripts.tuning.lean import without_compiler
-from workflow_scripts.tuning.loop import Outcome, Trained, train
+from workflow_scripts.tuning.loop import Outcome, TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate
 
@@ -35,14 +35,15 @@ logger = logging.getLogger(__name__)
 
 
 def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints: Path) -> dict[Path, dict[str, Any]]:
-    """Train a model at each learning rate, side by side, and write its run's folder.
+    """Train one model per learning rate, all together, and write a folder for each run.
 
     Args:
-        arguments: the command line of a step that trains.
+        arguments: the command line of a training step (`train` or `search`).
         runs: the folder of each run, by learning rate.
-        checkpoints: the folder for checkpoints.
+        checkpoints: the folder for the checkpoint.
 
-    Returns the record of each run, as `run.json` holds it.
+    Returns the content of each `run.json`, by folder. Raises UserError for bad input files, Interrupted after SIGTERM
+    or Ctrl-C.
     """
     device = find_device()
     settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
@@ -53,7 +54,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
     for model in models:
         model.to(device)
-    if not is_frozen(models[0].encoder):  # Through a frozen one go small parts, which gain nothing and cost memory.
+    if not is_frozen(models[0].encoder):  # A frozen encoder gets small micro-batches: no gain there, and more memory.
         keep_freed_memory()
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
@@ -62,19 +63,19 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     checkpoints.mkdir(parents=True, exist_ok=True)
     metrics_code = fingerprint(METRICS)
-    # The settings as given: what was begun on one machine goes on in the precision of another.
-    key = key_of(
+    # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
+    key = checkpoint_key(
         arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
     )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
-    # A user's own method may use what needs the compiler: PyTorch's profiler, its transformations of functions.
+    # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings["compile"] or settings.get("module") else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
     majority = majority_baseline(settings["kind"], validation_rows)
     records = {}
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
-            # Diverged in the first epoch: the weights of the start stand for the run, so that the grid goes on.
+            # Diverged in the first epoch: store the initial weights, so that the rest of the grid can run.
             (start,) = build_together(arguments.encoder.parent, settings, touched, 1, ids)
             outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
             metrics, _ = validate(start.to(device))
@@ -89,7 +90,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             "validation": value,
             "majority": majority,
             "metrics_code": metrics_code,
-            **told(outcome, trained, metric, value, majority),
+            **training_fields(outcome, trained, metric, value, majority),
             "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
             "encoder_parameters": encoder["parameters"],
             "peak_memory_mb": memory_peak(device),
@@ -99,31 +100,36 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         }
         if records[run]["problem"]:
             logger.warning("%s: %s", run, records[run]["problem"])
-        write(run, outcome, records[run])
+        write_run(run, outcome, records[run])
     checkpoint.remove()
     return records
 
 
-def told(outcome: Outcome, trained: Trained, metric: str, value: float, majority: float) -> dict[str, Any]:
-    """What a record says of a training; `seconds` are its share where several took theirs together."""
+def training_fields(
+    outcome: Outcome, trained: TrainingResult, metric: str, value: float, majority: float
+) -> dict[str, Any]:
+    """Return the fields of `run.json` that describe the training.
+
+    `seconds` is the run's share of the time; `examples_per_second` counts the examples of all runs trained together.
+    """
     problem, together = outcome.problem, len(trained.outcomes)
     if value <= majority:
         low = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
         problem = "; ".join(filter(None, [problem, low]))
-    course = trained.course
+    state = trained.state
     return {
         "epochs": [vars(epoch) for epoch in outcome.epochs],
         "best_epoch": outcome.best_epoch,
         "diverged": outcome.diverged,
         "problem": problem,
         "together": together,
-        "seconds": round(course.seconds / together, 2),
-        "examples_per_second": round(together * course.examples / course.seconds, 2) if course.seconds else None,
+        "seconds": round(state.seconds / together, 2),
+        "examples_per_second": round(together * state.examples / state.seconds, 2) if state.seconds else None,
     }
 
 
-def write(run: Path, outcome: Outcome, record: dict[str, Any]) -> None:
-    """The three files of a run, its record last."""
+def write_run(run: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+    """Write the three files of a run, `run.json` last; adds `stored_bytes` to the record."""
     with written(run / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in outcome.lines), encoding="utf-8")
     with written(run / "weights.safetensors") as temporary:

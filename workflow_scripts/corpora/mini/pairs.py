@@ -1,4 +1,4 @@
-"""Sentence pairs: inference from premise to hypothesis, and paraphrases to be told from exchanged roles."""
+"""Sentence pairs: inference from premise to hypothesis, and paraphrases to be distinguished from exchanged roles."""
 
 from random import Random
 
@@ -52,10 +52,10 @@ def paraphrase_rows(wording: Wording, task: str, count: int) -> list[Row]:
         order_kept = random.random() < SHARE_WITH_ORDER_KEPT
         first, second = random.choice(_pairs_of_wordings(wordings, plan[relation]["turned"], order_kept))
         fillers = wording.draw(plan[relation]["slots"], random)
-        told = fillers
+        second_fillers = fillers
         if labels[len(rows)] == "0":
-            told = _falsified(wording, fillers, plan[relation]["exchanged"], random)
-        parts = (((relation, first), fillers), ((relation, second), told))
+            second_fillers = _falsified(wording, fillers, plan[relation]["exchanged"], random)
+        parts = (((relation, first), fillers), ((relation, second), second_fillers))
         _add_pair(rows, seen, wording, task, parts, labels)
     return rows
 

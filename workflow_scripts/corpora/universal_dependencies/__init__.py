@@ -24,7 +24,7 @@ from workflow_scripts.corpora.shared import checked
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import written
-from workflow_scripts.network.download import TIMEOUT, fetch_file, git_blob_sha1, patiently
+from workflow_scripts.network.download import TIMEOUT, fetch_file, git_blob_sha1, with_retries
 from workflow_scripts.network.failures import reason
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _fetch_readme(repository: str, folder: Path) -> None:
 
     for name in READMES:
         try:
-            content = patiently(partial(asked, name), f"{folder.name}/{name}", client_retries=False)
+            content = with_retries(partial(asked, name), f"{folder.name}/{name}", client_retries=False)
         except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
             logger.warning("%s: no README (%s): its licence stays unnamed", folder.name, reason(error))
             return

@@ -91,7 +91,7 @@ def _add(sentence: Sentence, columns: list[str], where: str) -> None:
 
 
 def _tokens(sentence: Sentence, language: str) -> Iterator[tuple[str, str]]:
-    """Form and tag of each token as it is written: a multiword token stands for all of its words."""
+    """Yield form and tag of each token as written: a multiword token replaces all of its words."""
     ends = {first: (last, form) for (first, last), form in sentence.multiword.items()}
     position = 1
     while position <= len(sentence.words):

@@ -1,7 +1,8 @@
-"""The ways of tuning, one module each, all with the same names:
+"""The tuning methods, one module each. Every module defines the same four functions:
 
-* `head(level, width, outputs, settings)`: the head, which is always trained
-* `sentence_vector(settings)`: which vector stands for a text: "pooler", "first_token" or "mean"
-* `check(encoder)`: raises UserError where the architecture cannot be tuned so; its weights are not read yet
-* `prepare(model, settings, touched)`: add parameters to a model whose encoder is frozen, or free some of the encoder's
+* `head(level, width, outputs, settings)`: return the head, which is always trained
+* `sentence_vector(settings)`: return which vector represents a text: "pooler", "first_token" or "mean"
+* `check(encoder)`: raise UserError if the method does not support the architecture; no weights are loaded yet
+* `prepare(model, settings, touched)`: add parameters to a model whose encoder is frozen, or unfreeze some of them;
+  `touched` are the vocabulary ids in the training data, (ids,), or None
 """

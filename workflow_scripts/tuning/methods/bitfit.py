@@ -1,4 +1,4 @@
-"""BitFit: of the encoder the biases alone are trained, those of normalisations among them (Ben Zaken et al., 2022)."""
+"""BitFit: trains only the encoder's biases, including those of the normalisations (Ben Zaken et al., 2022)."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import torch
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.methods import linear_probe
 
-# The head reads the encoder as a probe's does.
+# Head and sentence vector are those of a linear probe.
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
 
 def check(encoder: Any) -> None:
-    """Raises UserError for an architecture without biases, such as ModernBERT: that would be a linear probe."""
+    """Raise UserError for an architecture without biases, such as ModernBERT: BitFit would only be a linear probe."""
     if not any(_is_bias(name) for name, _ in encoder.named_parameters()):
         raise UserError(
             f"encoders of the type {encoder.config.model_type!r} have no biases to tune: use another encoder or leave"
@@ -21,7 +21,7 @@ def check(encoder: Any) -> None:
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
-    """Free every bias but that of a pooler which nothing reads."""
+    """Unfreeze all biases, except that of a pooler whose output is not used."""
     pooled = model.level == "sequence" and model.sentence_vector == "pooler"
     for name, parameter in model.encoder.named_parameters():
         if _is_bias(name) and (pooled or not name.startswith("pooler.")):

@@ -1,4 +1,4 @@
-"""Fine-tuning: every parameter of the encoder is trained, with a new head (paper, figure 1 left)."""
+"""Fine-tuning: trains every parameter of the encoder and a new head (paper, figure 1 left)."""
 
 from typing import Any
 
@@ -10,26 +10,26 @@ from workflow_scripts.tuning.heads import DenseHead, LinearHead
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
-    """RoBERTa's dense classification head for texts, one linear layer for tokens."""
+    """Return RoBERTa's dense classification head for texts, one linear layer for tokens."""
     return (DenseHead if level == "sequence" else LinearHead)(width, outputs, settings["dropout"])
 
 
 def sentence_vector(settings: dict[str, Any]) -> str:
-    """The head has a dense layer of its own, so the checkpoint's pooler is passed over."""
+    """Return "mean" if configured, else "first_token": the head's own dense layer replaces the checkpoint's pooler."""
     return "mean" if settings["sentence_vector"] == "mean" else "first_token"
 
 
 def check(encoder: Any) -> None:
-    """Every architecture can be fine-tuned."""
+    """Accept every architecture."""
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
-    """Free the encoder; of the word embeddings, the rows that the training data touches."""
+    """Unfreeze the encoder; of the word embeddings only the rows that occur in the training data."""
     model.encoder.requires_grad_(True)
     pooler = getattr(model.encoder, "pooler", None)
     if pooler is not None:
-        pooler.requires_grad_(False)  # nothing reads it
+        pooler.requires_grad_(False)  # its output is not used
     words = model.encoder.get_input_embeddings()
-    # A subclass does more than look up: Gemma's scales what it finds.
+    # Subclasses do more than look up rows: Gemma's scales them.
     if touched is not None and settings["weight_decay"] == 0 and type(words) is nn.Embedding:
         model.encoder.set_input_embeddings(TouchedEmbedding(words, touched))

@@ -1,7 +1,7 @@
-"""Prompt tuning at the input alone: trained vectors before the word embeddings of each text (Lester et al., 2021).
+"""Prompt tuning at the input only: trained vectors before the word embeddings of each text (Lester et al., 2021).
 
-They go through every layer as words would, and count as the first positions. The head reads the text's own vectors:
-Lester's model answers with a decoder and has no such head.
+The vectors pass through every layer like words and take the first positions. The head reads the text's vectors only;
+Lester et al. use a decoder, which has no such head.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,15 @@ head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
 
 class InputPrompts(nn.Module):
-    """Trained vectors (length, width of the word embeddings) that stand before a text's.
+    """Trained vectors, (length, width of the word embeddings), that precede the word embeddings of a text.
 
-    They begin as the word vectors of tokens drawn at random (Lester et al., section 3.2, who draw from the 5,000 most
-    common ones; here from all that the training data holds).
+    They are initialised with the embeddings of random tokens: Lester et al. (section 3.2) draw from the 5,000 most
+    common tokens, this class from all tokens in the training data.
+
+    Args:
+        encoder: the encoder.
+        length: the number of vectors.
+        vocabulary: the ids to draw from, (ids,); None for the whole vocabulary.
     """
 
     def __init__(self, encoder: Any, length: int, vocabulary: torch.Tensor | None) -> None:
@@ -29,13 +34,16 @@ class InputPrompts(nn.Module):
         words = encoder.get_input_embeddings()
         drawn = torch.randint(len(words.weight if vocabulary is None else vocabulary), (length,))
         with torch.no_grad():
-            # `forward` is not hooked: in bfloat16 a call may round, and Gemma's scales what stands in the table.
+            # `forward` bypasses hooks, which may round to bfloat16, but includes the scaling of Gemma's embeddings.
             vectors = words.forward(drawn if vocabulary is None else vocabulary[drawn])
         self.vectors = nn.Parameter(vectors.clone())
 
     @staticmethod
-    def place(prompts: "Sequence[InputPrompts]", inputs: Batch, encoder: Any) -> Batch:
-        """The encoder's inputs with embeddings (batch, length + tokens, width) in the place of ids; see `Prompts`."""
+    def insert(prompts: "Sequence[InputPrompts]", inputs: Batch, encoder: Any) -> Batch:
+        """Return the encoder's inputs with embeddings (batch, length + tokens, width) instead of ids.
+
+        Arguments as for `Prompts.insert`.
+        """
         words = encoder.get_input_embeddings()(inputs["input_ids"])
         texts, length = len(words) // len(prompts), len(prompts[0].vectors)
         before = torch.cat([one.vectors.expand(texts, -1, -1) for one in prompts]).to(words.dtype)
@@ -47,11 +55,11 @@ class InputPrompts(nn.Module):
 
 
 def check(encoder: Any) -> None:
-    """Raises UserError for ALBERT, whose pooler is given a vector and not the states, so that it reads the prompt."""
+    """Raise UserError for ALBERT: its pooler takes the first position's vector, which would be a prompt's."""
     if isinstance(getattr(encoder, "pooler", None), nn.Linear):
         raise UserError(
-            f"encoders of the type {encoder.config.model_type!r} pool their states in a way of their own: use another"
-            " encoder or leave input_prompt_tuning out"
+            f"encoders of the type {encoder.config.model_type!r} have a pooler that input_prompt_tuning does not"
+            " support: use another encoder or leave input_prompt_tuning out"
         )
 
 

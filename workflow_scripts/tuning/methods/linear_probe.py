@@ -1,7 +1,7 @@
-"""A linear probe: the encoder stays as it is and the head alone is trained (Alain and Bengio, 2016).
+"""A linear probe: trains only the head; the encoder stays frozen (Alain and Bengio, 2016).
 
-What the head can read off is what the encoder knew before. Dropout acts in the encoder as it does with every other
-method, so that arms differ in what is tuned and in nothing else; `dropout: 0` gives features that never change.
+It measures what the pretrained encoder already represents. Dropout is active in the encoder, as with every method, so
+that methods differ only in what they tune. With `dropout: 0` the features are constant.
 """
 
 from typing import Any
@@ -13,18 +13,18 @@ from workflow_scripts.tuning.heads import LinearHead
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
-    """One linear layer, after the checkpoint's own frozen pooler for texts."""
+    """Return one linear layer; for texts it follows the checkpoint's own frozen pooler."""
     return LinearHead(width, outputs, settings["dropout"])
 
 
 def sentence_vector(settings: dict[str, Any]) -> str:
-    """As configured; a checkpoint without a pooler gives the first token's vector in its place."""
+    """Return the configured vector; in a checkpoint without a pooler, "pooler" means the first token's vector."""
     return settings["sentence_vector"]
 
 
 def check(encoder: Any) -> None:
-    """Every architecture can be probed."""
+    """Accept every architecture."""
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
-    """Nothing is added or freed."""
+    """Do nothing: only the head is trained."""

@@ -1,14 +1,14 @@
-"""LoRA: a trained product of two thin matrices beside frozen ones of the encoder (Hu et al., 2022), through PEFT.
+"""LoRA: trains a low-rank update of some of the encoder's frozen weight matrices (Hu et al., 2022), using PEFT.
 
-Settings: `lora_rank` (columns of the thin matrices), `lora_alpha` (their product is scaled by alpha / rank),
-`lora_dropout` (probability, on what goes into them), `lora_targets` (the last parts of the names of the linear layers;
-null for those of the query and the value, the paper's choice).
+Settings: `lora_rank` (rank of the update), `lora_alpha` (the update is scaled by alpha / rank), `lora_dropout`
+(probability, on the update's input), `lora_targets` (the linear layers to adapt, by the last part of their names; null
+for query and value, the choice of Hu et al.).
 """
 
 from typing import Any
 
 import torch
-import torch.distributed.tensor  # PEFT asks for a class of it, and leaves its import to others
+import torch.distributed.tensor  # PEFT uses a class of this module without importing it
 from torch import nn
 
 from workflow_scripts.experiment.errors import UserError
@@ -18,10 +18,10 @@ from workflow_scripts.tuning.methods import linear_probe
 with without_compiler():
     from peft import LoraConfig, inject_adapter_in_model
 
-# The head reads the encoder as a probe's does.
+# Head and sentence vector are those of a linear probe.
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
-# What architectures call the linear layers of query and value. ModernBERT has query, key and value in one layer.
+# Names of the linear layers for query and value, by architecture. ModernBERT has query, key and value in one layer.
 QUERY_AND_VALUE = (
     ("query", "value"),
     ("query_proj", "value_proj"),
@@ -33,11 +33,14 @@ QUERY_AND_VALUE = (
 
 
 def check(encoder: Any) -> None:
-    """Every architecture with linear layers can be adapted; which they are is looked up in `prepare`."""
+    """Accept every architecture; `prepare` looks up its linear layers."""
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
-    """Put the adapters into the encoder's layers; the second matrix of each begins at 0, so nothing changes yet."""
+    """Insert the adapters. Their second matrix is initialised with 0, so that the encoder's output does not change yet.
+
+    Raises UserError if the encoder lacks the layers.
+    """
     config = LoraConfig(
         r=settings["lora_rank"],
         lora_alpha=settings["lora_alpha"],
@@ -48,13 +51,13 @@ def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) 
 
 
 def targets(encoder: Any, wanted: list[str] | None) -> list[str]:
-    """The last parts of the names of the layers that are adapted. Raises UserError where the encoder has none such."""
+    """Return the names (last parts) of the layers to adapt. Raises UserError if the encoder has no such layers."""
     present = {name.rpartition(".")[2] for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
     for names in [wanted] if wanted else QUERY_AND_VALUE:
         if present.issuperset(names):
             return list(names)
     raise UserError(
         f"methods.lora.lora_targets: encoders of the type {encoder.config.model_type!r} have no linear layers"
-        f" {', '.join(wanted) if wanted else 'that are known to be those of query and value'}; choose among"
+        f" {', '.join(wanted) if wanted else 'with a known name for query and value'}; choose from"
         f" {', '.join(sorted(present))}"
     )

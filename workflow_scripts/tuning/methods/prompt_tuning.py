@@ -1,8 +1,8 @@
-"""Deep prompt tuning: trained key and value vectors in the layers, the encoder frozen (paper, section 2).
+"""Deep prompt tuning: trains key and value vectors in each layer; the encoder stays frozen (paper, section 2).
 
-Settings: `prompt_length` (vectors a layer), `prompt_std` (deviation of their initial values), `prompt_depth` (null for
-every layer, as in the paper, or how many of the last ones) and `prompt_projection` (null, as in the paper, or the width
-of a reparameterisation network).
+Settings: `prompt_length` (vectors per layer), `prompt_std` (standard deviation of their initial values), `prompt_depth`
+(how many of the last layers have prompts; null for all, as in the paper) and `prompt_projection` (the hidden width of a
+reparameterisation network; null for none, as in the paper).
 """
 
 from typing import Any
@@ -15,22 +15,22 @@ from workflow_scripts.tuning.prompts import Prompts, attention_modules, reparame
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
-    """One linear layer, after the checkpoint's own frozen pooler for texts."""
+    """Return one linear layer; for texts it follows the checkpoint's own frozen pooler."""
     return LinearHead(width, outputs, settings["dropout"])
 
 
 def sentence_vector(settings: dict[str, Any]) -> str:
-    """As configured; a checkpoint without a pooler gives the first token's vector in its place."""
+    """Return the configured vector; in a checkpoint without a pooler, "pooler" means the first token's vector."""
     return settings["sentence_vector"]
 
 
 def check(encoder: Any) -> None:
-    """Every layer must go through the attention interface."""
+    """Raise UserError if a layer does not use the attention interface of transformers."""
     attention_modules(encoder)
 
 
 def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
-    """Add the prompts."""
+    """Add the prompts. Raises UserError if `prompt_depth` exceeds the number of layers."""
     length, std, depth = settings["prompt_length"], settings["prompt_std"], settings.get("prompt_depth")
     model.prompts = Prompts(model.encoder, length, std, settings["dropout"], depth)
     if hidden := settings.get("prompt_projection"):
