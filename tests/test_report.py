@@ -527,6 +527,7 @@ def test_the_step_writes_page_and_tables_without_torch(tmp_path):
     arguments = [
         *write_inputs(tmp_path, inputs),
         f"--output={tmp_path / 'report.html'}",
+        f"--summary={tmp_path / 'summary.txt'}",
         f"--tables={tmp_path / 'tables'}",
         f"--log={tmp_path / 'render.log'}",
     ]

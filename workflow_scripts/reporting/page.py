@@ -50,10 +50,7 @@ def render(inputs: Inputs, template_folder: Path) -> str:
         UserError: a table lacks a column, or the provenance a key of its benchmark.
     """
     inputs.check()
-    names = Names(
-        languages=read_languages(template_folder / "languages.csv"),
-        several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,
-    )
+    names = names_for(inputs, template_folder)
     script = (template_folder / "script.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder),
@@ -72,6 +69,14 @@ def render(inputs: Inputs, template_folder: Path) -> str:
         **_head(inputs, names),
         **_results(inputs, names),
         **_explanations(inputs, names),
+    )
+
+
+def names_for(inputs: Inputs, template_folder: Path) -> Names:
+    """How languages, methods and encoders are called in the report of these inputs."""
+    return Names(
+        languages=read_languages(template_folder / "languages.csv"),
+        several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,
     )
 
 
