@@ -240,8 +240,8 @@ def test_a_comparison_with_one_seed_borrows_nothing():
 def test_with_borrowed_strength_intervals_of_a_grid_cover_the_truth_and_chance_is_not_called_significant(
     comparisons, seeds, variances
 ):
-    found = measured_grid(Grid(comparisons, seeds, 100, variances), data_sets=6000 // comparisons // seeds)
-    assert 93 <= found["coverage"] <= 97.5
+    found = measured_grid(Grid(comparisons, seeds, 100, variances), data_sets=12_000 // comparisons // seeds)
+    assert 93 <= found["coverage"] <= 97
     assert found["significant"] <= 6
     assert found["half_width"] < found["plain_half_width"]
 
@@ -528,7 +528,9 @@ def test_models_that_were_tested_on_other_rows_are_refused():
     results = Results()
     units = results.units["prompt_tuning-16", 2]["de"]
     units["row-x"] = units.pop("row-7")
-    with pytest.raises(UserError, match=r"de: prompt_tuning-16 seed 2 and .* not tested on the same rows, 'row-"):
+    with pytest.raises(
+        UserError, match=r"de: prompt_tuning-16 seed 2 and .* not tested on the same rows: only one has 'row-"
+    ):
         results.table()
 
 
@@ -566,4 +568,5 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
     compare.main(compare.parser().parse_args(words))
     written = pd.read_csv("differences.csv")
     assert list(written) == COLUMNS
-    assert [pytest.approx(row) for row in written.to_dict("records")] == results.table()
+    shown = written.astype(object).where(written.notna(), None).to_dict("records")
+    assert [pytest.approx(row) for row in shown] == results.table()
