@@ -8,7 +8,7 @@ from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import names_for
 from workflow_scripts.reporting.summary import summary_text
-from workflow_scripts.reporting.verdicts import summary
+from workflow_scripts.reporting.verdicts import headline
 
 
 def text_of(inputs: Inputs) -> str:
@@ -23,7 +23,7 @@ def small(**changes) -> Inputs:
 def test_it_starts_with_the_headline_of_the_page():
     inputs = make_inputs()
     said = " ".join(text_of(inputs).partition("\n\n")[0].split())
-    assert said == " ".join(summary(inputs.differences, names_for(inputs, TEMPLATES)))
+    assert said == " ".join(headline(inputs.differences, names_for(inputs, TEMPLATES)))
 
 
 def test_it_has_a_row_for_each_task_metric_and_method_with_the_average_of_table_1():

@@ -10,7 +10,7 @@ from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.visible import visible
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.tables import headline_averages
-from workflow_scripts.reporting.verdicts import summary
+from workflow_scripts.reporting.verdicts import headline
 from workflow_scripts.reporting.views.differences import AVERAGE, direction
 from workflow_scripts.reporting.wording import (
     Names,
@@ -35,7 +35,7 @@ def summary_text(inputs: Inputs, names: Names) -> str:
     """
     rows = list(_rows(inputs, names))
     lines = [
-        *(line for sentence in summary(inputs.differences, names) for line in textwrap.wrap(sentence, WIDTH)),
+        *(line for sentence in headline(inputs.differences, names) for line in textwrap.wrap(sentence, WIDTH)),
         "",
         "Average score over the test languages in percent: mean ± standard deviation over the seeds.",
         "",
