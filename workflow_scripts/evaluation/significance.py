@@ -36,15 +36,15 @@ SMALLEST = 1e-5  # share of the median that stands in for a smaller variance in 
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference between two methods, with what each unit does to it.
+    """A difference between two methods, with the contribution of each unit.
 
-    Leading dimensions (...), where there are any, are data sets beside each other.
+    Leading dimensions (...), if any, are independent data sets.
 
     Attributes:
         by_seed: (..., seeds), the difference of each seed, percentage points.
-        influence: (..., seeds, units), how far each unit moves it; the sum over units is 0.
-        swaps: (..., units), what each unit adds to the mean difference: swapping the two methods' results on the unit
-            turns its sign. The sum over units is the mean difference.
+        influence: (..., seeds, units), the influence of each unit on it; the sum over units is 0.
+        swaps: (..., units), the contribution of each unit to the mean difference: swapping the results of the two
+            methods on the unit changes its sign. The sum over units is the mean difference.
     """
 
     by_seed: Array
@@ -65,10 +65,10 @@ def effect(treated: tuple[Array, Array], baseline: tuple[Array, Array]) -> Effec
     scores, influences, weights = zip(*(_linearised(*method) for method in (treated, baseline)), strict=True)
     by_seed, influence = scores[0] - scores[1], influences[0] - influences[1]
     units = influence.shape[-1]
-    # The ratio is linear in a unit's sums where denominators are fixed, as they are in all metrics but chunk F1: there
-    # this is exactly what the unit adds to one score less what it adds to the other.
+    # With fixed denominators, as in all metrics but chunk F1, a ratio is linear in the sums of a unit: this is then
+    # exactly what the unit contributes to one score minus what it contributes to the other.
     swaps = (influence + by_seed[..., None] * (weights[0] + weights[1]) / 2).mean(-2)
-    # The mean of n squares about their own mean is too small by (n - 1) / n; 1 unit says nothing of a spread.
+    # The mean of n squared deviations from their own mean is biased by (n - 1) / n; 1 unit has no variance.
     return Effect(by_seed, influence * np.sqrt(units / (units - 1)) if units > 1 else influence, swaps)
 
 
@@ -82,8 +82,8 @@ def _linearised(numerators: Array, denominators: Array) -> tuple[Array, Array, A
 def combine(effects: Sequence[Effect], weights: Sequence[float], places: Sequence[Array], units: int) -> Effect:
     """A weighted sum over languages: their average, or the transfer gap.
 
-    places: for each language, the number that each of its units has among all `units`. Units of two languages that
-    have one number, translations of each other, are one unit of the sum: what they share is counted as shared.
+    places: for each language, the index of each of its units among all `units`. Units of two languages with the same
+    index, translations of each other, are one unit of the sum, so that their correlation is accounted for.
     """
     *data_sets, seeds = effects[0].by_seed.shape
     influence, swaps = np.zeros((*data_sets, seeds, units)), np.zeros((*data_sets, units))
