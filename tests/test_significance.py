@@ -209,12 +209,12 @@ def measured_with(variance: float, seeds: int = 3) -> Measured:
 
 
 def test_strength_is_borrowed_from_three_comparisons_or_more_with_two_seeds_or_more():
-    three = [measured_with(variance) for variance in (1.0, 2.0, 3.0)]
-    assert grid_prior(three[:2], comparisons=2) is None
-    assert grid_prior([*three[:2], measured_with(0.0, seeds=1)], comparisons=3) is None
-    assert grid_prior([measured_with(0.0)] * 3, comparisons=3) is None
-    prior = grid_prior(three, comparisons=3)
+    one, two, three = ([measured_with(variance)] for variance in (1.0, 2.0, 3.0))
+    prior = grid_prior([one, two, three])
     assert prior is not None and float(prior.freedom) == pytest.approx(2)
+    for too_few in ([one, two], [one, two, [measured_with(0.0, seeds=1)]], [one, two, []], [one + two + three, one]):
+        assert grid_prior(too_few) is None
+    assert grid_prior([[measured_with(0.0)]] * 3) is None, "no variance is positive"
 
 
 def test_an_estimate_keeps_the_interval_without_the_prior_beside_the_one_with_it():

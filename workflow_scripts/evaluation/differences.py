@@ -65,12 +65,7 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     """
     compared = list(_comparisons(scores, runs, read))
     priors = {
-        kind: grid_prior(
-            [one for each in compared for scope, one in each.scopes.items() if kind_of(scope) == kind],
-            sum(
-                any(kind_of(scope) == kind and one.seeds > 1 for scope, one in each.scopes.items()) for each in compared
-            ),
-        )
+        kind: grid_prior([[one for scope, one in each.scopes.items() if kind_of(scope) == kind] for each in compared])
         for kind in (LANGUAGE, AVERAGE, GAP)
     }
     for each in compared:

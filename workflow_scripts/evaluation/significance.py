@@ -31,7 +31,7 @@ LEVEL = 0.05  # the significance level of the tests
 FLIPS = 10_000  # random swaps of the permutation test
 NOTHING = 1e-18  # a variance below it (percentage points, squared) is a rounding error
 FEWEST_COMPARISONS = 3  # that a prior is fitted to
-SMALLEST = 1e-5  # share of the median that stands in for a smaller variance in the fit, as in limma
+SMALLEST = 1e-5  # smaller variances are raised to this share of the median in the fit, as in limma
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def fit_prior(variances: Array, freedom: Array | float, comparisons: int | None 
     that of its width. The prior never counts for more than half of the degrees of freedom of the other comparisons.
 
     Args:
-        variances: (..., n), each of one seed's difference, estimated from the seeds of one comparison.
+        variances: (..., n), each of one seed's difference, estimated from the seeds of one comparison. At least one
+            must be positive.
         freedom: (n,) or one number for all: d, the degrees of freedom of each variance; at least 1.
         comparisons: how many independent ones the variances come from; default: n. Languages of one comparison share
             its models and count as one.
@@ -174,6 +175,7 @@ def _log_moments(variances: Array, freedom: Array) -> tuple[Array, Array]:
     """The mean of the log variances without the bias of few seeds, and their variance beyond what chance explains."""
     middle = np.median(variances, axis=-1, keepdims=True)
     middle = np.where(middle > 0, middle, variances.max(-1, keepdims=True))
+    # Seeds with equal scores have a variance of zero. Raised so little, it leaves the prior hardly any weight.
     logs = np.log(np.maximum(variances, np.maximum(SMALLEST * middle, NOTHING)))
     unbiased = logs - special.digamma(freedom / 2) + np.log(freedom / 2)
     return unbiased.mean(-1), unbiased.var(-1, ddof=1) - special.polygamma(1, freedom / 2).mean()
@@ -350,18 +352,19 @@ class Measured:
         return float(self.spread.seeds) * self.seeds if self.seeds > 1 else np.nan
 
 
-def grid_prior(measured: Sequence[Measured], comparisons: int) -> Prior | None:
-    """The prior of differences from this many comparisons; None where too few have two seeds or more.
+def grid_prior(compared: Sequence[Sequence[Measured]]) -> Prior | None:
+    """The prior of the comparisons of a grid; None if fewer than three of them have two seeds or more.
 
-    measured: the differences that share the prior. Those that cannot be tested, and those of one seed, are left out.
+    compared: for each comparison, its differences that share the prior. Differences that cannot be tested, and those of
+    one seed, are left out.
     """
-    usable = [one for one in measured if one.is_testable and one.seeds > 1]
-    if comparisons < FEWEST_COMPARISONS or len(usable) < FEWEST_COMPARISONS:
+    usable = [[one for one in each if one.is_testable and one.seeds > 1] for each in compared]
+    comparisons = sum(map(bool, usable))
+    every = [one for each in usable for one in each]
+    variances = np.array([one.seed_variance for one in every])
+    if comparisons < FEWEST_COMPARISONS or not (variances > NOTHING).any():
         return None
-    variances = np.array([one.seed_variance for one in usable])
-    if not variances.any():
-        return None
-    return fit_prior(variances, np.array([one.seeds - 1.0 for one in usable]), comparisons)
+    return fit_prior(variances, np.array([one.seeds - 1.0 for one in every]), comparisons)
 
 
 def estimate(one: Measured, prior: Prior | None = None) -> Estimate:

@@ -17,6 +17,7 @@ from workflow_scripts.reporting.wording import (
     method_words,
     metric_title,
     p_text,
+    plural,
     signed_text,
     spread_text,
 )
@@ -184,8 +185,7 @@ def differences_table(differences: pd.DataFrame, names: Names) -> Table:
             "Method minus baseline in percentage points, each at the prompt length chosen on English validation."
             " p is the larger of those of the interval and of the paired permutation test; for languages it is"
             " corrected for their number (Holm 1979). Own seeds only: the interval without what other comparisons"
-            " contribute. ± over seeds: the standard deviation of the difference between the comparison’s own seeds,"
-            " and the typical one of the grid where strength was borrowed."
+            " contribute. ± over seeds: the standard deviation of the difference between the comparison’s own seeds."
         ),
         columns=(
             Column("Task", "head"),
@@ -196,7 +196,6 @@ def differences_table(differences: pd.DataFrame, names: Names) -> Table:
             Column("± over seeds", "text"),
             Column("p, corrected"),
             Column("Verdict", "text"),
-            Column("Seeds"),
             Column("Units"),
         ),
         bodies=tuple(bodies),
@@ -221,15 +220,15 @@ def _difference_row(row: dict, names: Names) -> Row:
                 interval_text(row["low_plain"], row["high_plain"]) if known else NOTHING,
                 sort=sortable(row["low_plain"]),
             ),
-            Cell(spread_text(row["seed_std"]) or NOTHING, small=_typical(row), sort=sortable(row["seed_std"])),
+            Cell(
+                spread_text(row["seed_std"]) or NOTHING,
+                small=plural(int(row["seeds"]), "seed"),
+                sort=sortable(row["seed_std"]),
+                title=f"typical in this grid: ± {row['prior_std']:.1f}" if row["prior_freedom"] > 0 else "",
+            ),
             Cell(p_text(row["p_holm"]).removeprefix("p "), sort=sortable(row["p_holm"])),
             Cell("unclear" if verdict == "open" else verdict, marks=() if verdict == "open" else ("chosen",)),
-            Cell(str(row["seeds"]), sort=sortable(row["seeds"])),
             Cell(f"{row['units']:,.0f}" if pd.notna(row["units"]) else NOTHING, sort=sortable(row["units"])),
         ),
         kind="winner" if row["scope"] in (AVERAGE, GAP) else "",
     )
-
-
-def _typical(row: dict) -> str:
-    return f"typical {row['prior_std']:.1f}" if row["prior_freedom"] > 0 else ""
