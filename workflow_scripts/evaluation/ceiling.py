@@ -59,7 +59,7 @@ def _of_character(character: str) -> str:
 
 
 class _Index:
-    """The skeleton of a context, and how much of it lies before each character."""
+    """The skeleton of a context, and its length up to each character."""
 
     def __init__(self, context: str) -> None:
         parts = list(map(_of_character, context))
@@ -67,7 +67,7 @@ class _Index:
         self.before = np.cumsum([0, *map(len, parts)])
 
     def occurrences(self, part: str) -> Iterator[int]:
-        """Where a part of the skeleton occurs, overlapping occurrences included."""
+        """The positions of a part in the skeleton, overlapping occurrences included."""
         place = self.text.find(part)
         while place >= 0:
             yield place

@@ -97,7 +97,7 @@ def f1(gold: Sequence[str], predicted: str) -> float:
 
 
 def answer_scores(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> dict[str, float]:
-    """Mean `f1` and `exact_match` over all questions; `gold` holds the gold answers of each question."""
+    """Mean `f1` and `exact_match` over all questions; `gold`: the gold answers of each question."""
 
     def mean(metric: Callable[[Sequence[str], str], float]) -> float:
         return sum(metric(answers, guess) for answers, guess in zip(gold, predicted, strict=True)) / len(gold)
@@ -112,7 +112,7 @@ def score(kind: Kind, rows: Sequence[Row], predictions: Mapping[str, Any]) -> di
         kind: decides the metrics: sentence pair `accuracy`; tagging `f1`, `f1_xtreme`, `accuracy`; question answering
             `f1`, `exact_match`.
         rows: the gold rows (`corpora.schema`).
-        predictions: by row id, a label, a list of tags (one a word) or an answer's text.
+        predictions: by row id, a label, a list of tags (one for each word) or the text of an answer.
 
     Raises UserError if there are no rows, if rows and predictions differ in their ids, or if a sentence has more or
     fewer predicted tags than words.

@@ -152,7 +152,7 @@ def read_differences(path: Path) -> pd.DataFrame:
 
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
-    """Read the examples. Raises UserError that names the file when it holds no list."""
+    """Read the examples. Raises UserError that names the file if it has no list."""
     examples = read_json(path)
     if not isinstance(examples, list):
         raise UserError(f"{path} has no list of examples but {json.dumps(examples)[:40]}: delete it and run again")

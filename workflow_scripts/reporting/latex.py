@@ -226,7 +226,7 @@ def _languages_block(frame: pd.DataFrame, columns: Sequence[str], ceilings: Mapp
 def representations_latex(frame: pd.DataFrame, measures: Mapping[str, str], caption: str, label: str) -> str:
     """Tables 3 and 4: a table for each training task with languages as columns, a row for each arm and measure.
 
-    `measures`: their titles; with a single one it stands in no row. The untuned encoder heads every table.
+    `measures`: their titles, left out of the rows if there is only one. The untuned encoder comes first.
     """
     languages = list(dict.fromkeys(frame["language"]))
     tasks = [task for task in dict.fromkeys(frame["task"]) if task]

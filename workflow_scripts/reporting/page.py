@@ -73,7 +73,7 @@ def render(inputs: Inputs, template_folder: Path) -> str:
 
 
 def names_for(inputs: Inputs, template_folder: Path) -> Names:
-    """How languages, methods and encoders are called in the report of these inputs."""
+    """The names of languages, methods and encoders in the report of these inputs."""
     return Names(
         languages=read_languages(template_folder / "languages.csv"),
         several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,

@@ -299,7 +299,7 @@ def write_tables(
         folder: where to write.
         alignment: the rows of `results/alignment.csv`, of which tables 3 and 4 are made.
         published: the paper's figures (`published.read_published`); with them comes their audit.
-        comparable: the (encoder, task) pairs that stand beside the paper's figures.
+        comparable: the (encoder, task) pairs that are shown beside the paper's figures.
         ceilings: the best scores that the tokens allow (`Inputs.ceilings`).
         expected: names of tables that are written even without a row, with the header alone.
     """

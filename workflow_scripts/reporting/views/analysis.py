@@ -122,9 +122,10 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             paper=paper_table(None, "Figure 2 of the paper shows it as a drawing"),
             prefix="en-",
             caption=(
-                "Angle in degrees between a language’s own linear decision boundary and English’s: 0 is aligned. The"
-                " angle en-en is between the boundaries of two halves of the English texts: so far chance alone turns"
-                " them. Where it is near 90, the representations tell nothing of the label, nor do the other angles."
+                "Angle in degrees between the linear decision boundary of a language and that of English: 0 is aligned."
+                " The angle en-en is between the boundaries of two halves of the English texts: it shows how far chance"
+                " alone rotates them. If it is near 90, the representations do not predict the label, and the other"
+                " angles have no meaning."
             ),
         ),
     ]
@@ -191,7 +192,7 @@ def _value(values: pd.DataFrame, language: str) -> Cell:
 def figure(projections: pd.DataFrame, boundaries: pd.DataFrame, names: Names) -> Figure | None:
     """Figure 2: a panel for each model, at one seed; None without a projection.
 
-    Where there are more than `MOST_POINTS` in all, every n-th text is drawn, the same in each panel and language.
+    With more than `MOST_POINTS` in total, only every n-th text is shown, the same in each panel and language.
     """
     if projections.empty:
         return None
