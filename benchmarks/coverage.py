@@ -1,21 +1,27 @@
-"""Whether intervals and tests of `evaluation/significance.py` keep their word, on data whose true difference is known.
+"""Check intervals and tests of `evaluation/significance.py` on simulated data whose true difference is known.
 
     make coverage       -> results/coverage.json
 
-A data set is what one comparison sees: two methods, each tuned with some seeds, tested on the same units. Its random
-parts are crossed, on the logit scale: how hard a unit is, how much better one method is on it, how good each model came
-out by its seed, and a residual by unit and model. The truth is their expectation, by quadrature. Shapes:
+A data set is one comparison: two methods, each tuned with some seeds, tested on the same units. Its random effects are
+crossed, on the logit scale: the difficulty of a unit, how much better one method is on it, the effect of a seed on a
+model, and a residual by unit and model. The true difference is their expectation, by quadrature. Shapes:
 
     accuracy       one right or wrong answer a unit
-    alike          the same where no unit prefers a method, so that nothing but chance differs between seeds
-    words          right words of sentences with 2 to 40 words, the longer the harder
+    alike          the same, but no unit prefers a method, so that only chance differs between seeds
+    words          right words of sentences with 2 to 40 words; longer sentences are harder
     chunks         F1 of chunks: the number predicted, in the denominator, is random, too
-    clusters       1 to 10 rows a unit that are hard together
+    clusters       1 to 10 rows a unit with a shared difficulty
 
-Each combination of shape, seeds, units and the deviation between seeds (percentage points of one method's score) is
-drawn twice: with a true difference of some points, to count how often the 95 % interval holds it, and with none, to
-count how often a difference is called significant. `bootstrap` is how often the interval of a plain bootstrap over
-seeds holds it. Of a coverage of 95 %, 1,000 data sets give 93.6 to 96.4 in nineteen of twenty conditions.
+The first part checks single comparisons, in every combination of shape, seeds, units and standard deviation between
+seeds (percentage points of one method's score). Each is drawn twice: with a true difference, to count how often the
+95 % interval covers it, and with none, to count how often a difference is called significant. `bootstrap` is the
+coverage of a plain bootstrap over seeds. With a true coverage of 95 %, 1,000 data sets give 93.6 to 96.4 in 19 of 20
+conditions.
+
+The second part checks grids of several comparisons whose seeds' variances are all equal, or spread evenly by logarithm
+over a factor of 10 or 100, or equal but for one that is 10 times the others. `coverage` and `significant` are averages
+over the comparisons of a grid, `worst` and `most` those of the comparison that fares worst. `plain` is the interval
+without borrowed strength.
 """
 
 import argparse
@@ -32,10 +38,15 @@ from scipy import special
 
 from workflow_scripts.evaluation.significance import (
     CONFIDENCE,
+    FEWEST_COMPARISONS,
     LEVEL,
     Effect,
+    Prior,
+    Spread,
     effect,
+    fit_prior,
     half_width,
+    moderated,
     p_interval,
     p_permutation,
     spread,
@@ -43,8 +54,11 @@ from workflow_scripts.evaluation.significance import (
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = ("accuracy", "alike", "words", "chunks", "clusters")
+PARTS = ("comparisons", "grids")
 SEEDS, UNITS, DEVIATIONS = (2, 3, 5), (100, 300, 1000), (0.0, 0.5, 3.0)
 DATA_SETS = 1000
+COMPARISONS, VARIANCES = (1, 3, 5, 10), ("equal", "tenfold", "hundredfold", "one apart")
+GRID_SHAPE, GRID_UNITS, GRID_DEVIATION = "accuracy", (100, 1000), 2.0
 
 LOGIT, UNIT_STD, METHOD_STD, ROW_STD = 1.0, 1.5, 1.0, 1.0  # of the random parts
 DIFFERENCE = 0.3  # between the methods where there is one: about 5 points
@@ -55,7 +69,7 @@ MISSED = 0.8  # chunks predicted for each chunk that is missed
 
 @dataclass(frozen=True)
 class Condition:
-    """What data sets are drawn from; `deviation` is one method's between its seeds, percentage points."""
+    """What data sets are drawn from; `deviation` is one method's standard deviation between seeds, in points."""
 
     shape: str
     seeds: int
@@ -63,18 +77,56 @@ class Condition:
     deviation: float
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Several comparisons with the same shape, seeds and units; `variances` says how their deviations differ."""
+
+    comparisons: int
+    seeds: int
+    units: int
+    variances: str
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What each comparison is drawn from; the deviations have a geometric mean of about 2 points."""
+        count = self.comparisons
+        ratios = {
+            "equal": np.ones(count),
+            "tenfold": np.geomspace(10**-0.5, 10**0.5, count),
+            "hundredfold": np.geomspace(0.1, 10, count),
+            "one apart": np.where(np.arange(count) == 0, 10.0, 1.0),
+        }[self.variances]
+        return [
+            Condition(GRID_SHAPE, self.seeds, self.units, float(GRID_DEVIATION * np.sqrt(ratio))) for ratio in ratios
+        ]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, default=ROOT / "results/coverage.json", help="the file to write")
-    result.add_argument("--data-sets", type=int, default=DATA_SETS, help="of each condition; default: 1000")
+    result.add_argument("--data-sets", type=int, default=DATA_SETS, help="of each condition and grid; default: 1000")
+    result.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: both")
     result.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES, help="default: all")
     result.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 2 3 5")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw every condition, print one line for each, write the table."""
+    """Draw every condition and grid, print a line for each, write the table."""
+    start = time.perf_counter()
+    report: dict[str, Any] = {"data_sets": arguments.data_sets}
+    if "comparisons" in arguments.parts:
+        report["conditions"] = _run_conditions(arguments)
+    if "grids" in arguments.parts:
+        report["grids"] = _run_grids(arguments)
+    report["seconds"] = round(time.perf_counter() - start)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {arguments.output}")
+
+
+def _run_conditions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     conditions = [
         Condition(shape, seeds, units, deviation)
         for seeds in arguments.seeds
@@ -84,7 +136,6 @@ def main(arguments: argparse.Namespace) -> None:
     ]
     print(f"{'shape':10}seeds units deviation  coverage  bootstrap  called significant  half width", flush=True)
     rows: list[dict[str, Any]] = []
-    start = time.perf_counter()
     for number, condition in enumerate(conditions):
         row = asdict(condition) | measured(condition, arguments.data_sets, number)
         rows.append(row)
@@ -93,10 +144,92 @@ def main(arguments: argparse.Namespace) -> None:
             " {half_width:11.2f}".format(**row),
             flush=True,
         )
-    report = {"data_sets": arguments.data_sets, "seconds": round(time.perf_counter() - start), "conditions": rows}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {arguments.output}")
+    return rows
+
+
+def _run_grids(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    grids = [
+        Grid(comparisons, seeds, units, variances)
+        for seeds in arguments.seeds
+        for comparisons in COMPARISONS
+        for variances in VARIANCES
+        for units in GRID_UNITS
+        if comparisons > 1 or variances == VARIANCES[0]
+    ]
+    print(
+        "seeds comparisons variances    units  coverage  worst  plain  significant   most  half width  plain  prior",
+        flush=True,
+    )
+    rows: list[dict[str, Any]] = []
+    for number, grid in enumerate(grids):
+        row = asdict(grid) | measured_grid(grid, arguments.data_sets, number)
+        rows.append(row)
+        print(
+            "{seeds:5} {comparisons:11} {variances:12} {units:5} {coverage:9.1f} {worst:6.1f} {plain_coverage:6.1f}"
+            " {significant:12.1f} {most:6.1f} {half_width:11.2f} {plain_half_width:6.2f} {prior:6.1f}".format(**row),
+            flush=True,
+        )
+    return rows
+
+
+def measured_grid(grid: Grid, data_sets: int, number: int = 0) -> dict[str, float]:
+    """What the procedure does in a grid, in percent of its data sets; half widths are medians, in points.
+
+    `prior` is the median of the prior's degrees of freedom; 0 where the grid has too few comparisons.
+    """
+    half, plain, held, held_plain, freedom = _grid_intervals(grid, data_sets, number)
+    called = _called_by_chance(grid, data_sets, number)
+    return {
+        "coverage": 100 * float(held.mean()),
+        "worst": 100 * float(held.mean(0).min()),
+        "plain_coverage": 100 * float(held_plain.mean()),
+        "significant": 100 * float(called.mean()),
+        "most": 100 * float(called.mean(0).max()),
+        "half_width": float(np.median(half)),
+        "plain_half_width": float(np.median(plain)),
+        "prior": freedom,
+    }
+
+
+def _grid_intervals(grid: Grid, data_sets: int, number: int) -> tuple[Any, ...]:
+    """Half widths with and without borrowing, whether each interval covers, (data sets, comparisons); and the prior."""
+    drawn = [
+        draw(condition, DIFFERENCE, data_sets, np.random.default_rng([3, number, place]))
+        for place, condition in enumerate(grid.conditions)
+    ]
+    errors = np.stack([np.abs(one.difference - truth) for one, truth in drawn], axis=-1)
+    of, borrowed, freedom = _grid_spreads([one for one, _ in drawn])
+    half, plain = half_width(borrowed, 1 - CONFIDENCE), half_width(of, 1 - CONFIDENCE)
+    return half, plain, errors <= half, errors <= plain, freedom
+
+
+def _called_by_chance(grid: Grid, data_sets: int, number: int) -> np.ndarray:
+    """Whether each difference is called significant where there is none: (data sets, comparisons)."""
+    drawn = [
+        draw(condition, 0.0, data_sets, np.random.default_rng([4, number, place]))[0]
+        for place, condition in enumerate(grid.conditions)
+    ]
+    _, borrowed, _ = _grid_spreads(drawn)
+    p = p_interval(np.stack([one.difference for one in drawn], axis=-1), borrowed)
+    permuted = np.stack([p_permutation(one.swaps) for one in drawn], axis=-1)
+    return np.maximum(p, permuted) <= LEVEL
+
+
+def _grid_spreads(drawn: list[Effect]) -> tuple[Spread, Spread, float]:
+    """The comparisons' variances, each (data sets, comparisons), without and with the prior of each data set."""
+    each = [spread(one) for one in drawn]
+    of = Spread(
+        np.stack([one.units for one in each], axis=-1),
+        np.stack([one.seeds for one in each], axis=-1),
+        each[0].units_freedom,
+        each[0].seeds_freedom,
+    )
+    if len(drawn) < FEWEST_COMPARISONS:
+        return of, of, 0.0
+    seeds = float(of.seeds_freedom) + 1
+    prior = fit_prior(of.seeds * seeds, of.seeds_freedom)
+    aligned = Prior(prior.variance[..., None], prior.freedom[..., None])
+    return of, moderated(of, aligned), float(np.median(prior.freedom))
 
 
 def measured(condition: Condition, data_sets: int, number: int = 0) -> dict[str, float]:
@@ -114,12 +247,12 @@ def measured(condition: Condition, data_sets: int, number: int = 0) -> dict[str,
 
 
 def is_significant(drawn: Effect) -> np.ndarray:
-    """Whether each data set's difference is called significant: by the interval and by the permutation test."""
+    """Whether each data set's difference is significant by both the interval and the permutation test."""
     return np.maximum(p_interval(drawn.difference, spread(drawn)), p_permutation(drawn.swaps)) <= LEVEL
 
 
 def holds_by_bootstrap(drawn: Effect, truth: float, resamples: int = 1000) -> np.ndarray:
-    """Whether the percentile interval of a bootstrap over seeds alone holds the truth, for each data set."""
+    """Whether the percentile interval of a bootstrap over seeds alone covers the truth, for each data set."""
     seeds = drawn.by_seed.shape[-1]
     chosen = np.random.default_rng(0).integers(0, seeds, (resamples, seeds))
     means = drawn.by_seed[:, chosen].mean(-1)

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page is whole without this script. It adds: sorting, filtering, hiding languages, values where one points.
+// The page works without this script. It adds sorting, filtering, hiding languages, and values under the pointer.
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const whole = table.dataset.sorts === "bodies";
@@ -12,8 +12,8 @@ languageBoxes(document.querySelector("#languages"));
 values();
 openForPrint();
 
-// Click a head to sort by its column, again to turn the order round. A table whose bodies belong together (an arm with its
-// seeds) sorts them whole, by their first row; any other sorts its rows. Empty cells stay last either way.
+// Click a header to sort by its column, click again to reverse the order. A table whose bodies are units (an arm with its
+// seeds) sorts whole bodies by their first row; any other table sorts its rows. Empty cells are always last.
 function sortable(table, units, whole) {
   const heads = [...table.tHead.rows[0].cells];
 
@@ -49,7 +49,7 @@ function sortable(table, units, whole) {
   }
 }
 
-// A field above a long table: a row is shown if it has every word of the field.
+// A filter field above a long table: a row is shown if it contains every word in the field.
 function filterable(table, units) {
   const box = document.createElement("p");
   const field = document.createElement("input");
@@ -77,7 +77,7 @@ function filterable(table, units) {
   }
 }
 
-// A box for each language: those that are not ticked leave the tables by language, the charts and the examples.
+// A checkbox for each language: unchecked languages are hidden in the tables by language, the charts and the examples.
 function languageBoxes(section) {
   const columns = [...document.querySelectorAll("th[data-language]")];
   const codes = [...new Set(columns.map((head) => head.dataset.language))];
@@ -114,8 +114,8 @@ function languageBoxes(section) {
   section.querySelector("figure").before(set);
 }
 
-// The value of a point beside it: under the pointer, or of the point that the arrow keys have reached in a chart. Until
-// then the point has a title, which browsers show late and only to a pointer.
+// The value of the point under the pointer, or of the point selected by the arrow keys in a chart. Without the script a
+// point has a title, which browsers show late and only for a pointer.
 function values() {
   const tip = element("div", "");
   tip.className = "tip";
@@ -170,7 +170,7 @@ function values() {
   }
 }
 
-// Paper cannot be clicked: what is folded is printed, and folded again after.
+// Collapsed details are opened for printing and closed again afterwards.
 function openForPrint() {
   let folded = [];
   addEventListener("beforeprint", () => {

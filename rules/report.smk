@@ -110,6 +110,7 @@ rule render:
             caption="../report/page.rst",
             category="Report",
         ),
+        summary=f"{CONFIGURATION.results}/summary.txt",
         # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
         csv=report(
             [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
@@ -134,4 +135,4 @@ rule render:
         " --provenance {input.provenance:q} --differences {input.differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
-        " --output {output.page:q} --tables {params.tables:q} --log {log:q}"
+        " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -156,6 +156,12 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
                     "significant": abs(difference) > half,
                     "seeds": len(seeds),
                     "units": 500,
+                    "low_plain": difference - 1.5 * half,
+                    "high_plain": difference + 1.5 * half,
+                    "p_plain": math.sqrt(p),
+                    "seed_std": 0.4 * half,
+                    "prior_std": 1.2,
+                    "prior_freedom": 4.0,
                 }
             )
     return pd.DataFrame(rows)[COLUMNS["differences"]]

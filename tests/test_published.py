@@ -11,12 +11,12 @@ from made_up_experiment import ANALYSED, make_alignment, make_runs, make_scores
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.published import (
-    analysis_apart,
+    analysis_as_printed,
     audit,
     audit_in_words,
     beside,
     deviation_range,
-    languages_apart,
+    languages_as_printed,
     read_published,
     relative_difference_range,
 )
@@ -275,11 +275,11 @@ def test_the_papers_tables_are_shown_as_printed(published):
     assert "79.9" in texts["published-1"][-1] and "24.3" in texts["published-2"][0]
     assert len(texts["published-3"]) == 4 and len(texts["published-4"]) == 12
     assert "503.0" in texts["published-4"][8]
-    rows = languages_apart(published, "tydiqa", "f1")
+    rows = languages_as_printed(published, "tydiqa", "f1")
     assert list(rows.columns) == ["method", "run", *TASKS["tydiqa"].languages, "avg"]
     assert list(rows.query("method == 'prompt_tuning' and run == 3").iloc[0, 2:4]) == [73.6, 73.9]
     assert [len(texts[name]) for name in texts if name.startswith("published-tydiqa")] == [10, 10]
-    assert list(analysis_apart(published, 3).columns) == ["task", "method", "metric", *ANALYSED]
+    assert list(analysis_as_printed(published, 3).columns) == ["task", "method", "metric", *ANALYSED]
 
 
 def test_a_file_without_a_column_is_refused(tmp_path):

@@ -100,7 +100,7 @@ def test_the_headline_is_computed_from_the_scores():
         "On PAWS-X, prompt tuning (length 16) averages 77.0 over 3 languages, fine-tuning 72.0: +5.0; transfer gap 6.0"
         " against 12.0." in text
     )
-    assert "1 seed cannot tell a difference between methods from the chance of the seed." in text
+    assert "1 seed cannot tell a difference between methods from the effect of the seed." in text
 
 
 def test_few_seeds_are_said_to_give_little_certainty():
@@ -109,7 +109,7 @@ def test_few_seeds_are_said_to_give_little_certainty():
 
 def test_five_seeds_are_reported_without_that_caution():
     text = Page(rendered(make_scores(seeds=range(5)), make_runs(seeds=range(5)))).text
-    assert "Over 5 seeds, between seeds" in text
+    assert "Over 5 seeds, the averages vary by ± " in text
     assert "little certainty" not in text
 
 
@@ -172,7 +172,7 @@ def test_a_task_that_was_chosen_on_its_test_set_is_named_as_a_problem():
     provenance = make_provenance()
     provenance["configuration"]["tasks"]["tydiqa"] = {"validation": "test"}
     text = Page(render(Inputs(make_scores(), make_runs(), provenance), TEMPLATES)).text
-    assert "TyDiQA-GoldP chosen on the English test set that is reported" in text
+    assert "TyDiQA-GoldP models were chosen on the reported English test set" in text
     assert "XNLI chosen on" not in text
 
 
@@ -247,8 +247,8 @@ def test_the_best_of_a_column_is_marked_for_each_encoder_by_itself_as_in_latex()
     assert best[6:] == [0]
     of_metric = by_language(scores, "xnli")["accuracy"].assign(metric="accuracy")
     assert languages_latex(of_metric, "xnli", "a").count(r"\textbf") == 2 * columns
-    assert "for each encoder by itself" in Page(rendered(scores, runs)).text
-    assert "for each encoder by itself" not in Page(rendered()).text
+    assert "for each encoder separately" in Page(rendered(scores, runs)).text
+    assert "for each encoder separately" not in Page(rendered()).text
 
 
 def test_languages_in_their_own_script_say_their_language_and_direction():
@@ -325,7 +325,9 @@ def test_the_highest_possible_score_stands_below_the_scores_of_question_answerin
             known = next(each for each in inputs.provenance["ceilings"] if each["task"] == task)["metrics"][metric]
             expected = [known[code] for code in TASKS[task].languages]
             assert [cell.text for cell in cells] == [f"{value:.1f}" for value in (*expected, np.mean(expected))]
-            assert any(note.startswith("Highest possible: an answer is a span of tokens") for note in table.notes)
+            assert any(
+                note.startswith("Highest possible: the score with the best span of tokens") for note in table.notes
+            )
 
 
 def test_the_highest_possible_score_is_at_the_foot_of_the_page_s_tables():
@@ -527,6 +529,7 @@ def test_the_step_writes_page_and_tables_without_torch(tmp_path):
     arguments = [
         *write_inputs(tmp_path, inputs),
         f"--output={tmp_path / 'report.html'}",
+        f"--summary={tmp_path / 'summary.txt'}",
         f"--tables={tmp_path / 'tables'}",
         f"--log={tmp_path / 'render.log'}",
     ]
@@ -565,11 +568,11 @@ def a_difference(difference: float, low: float, high: float, p: float, **changes
         ),
         (
             (1.1, -2.1, 4.4, 0.31),
-            "No difference is shown between prompt tuning and fine-tuning: +1.1 points, and the 95 % interval runs from"
-            " −2.1 to 4.4 (p 0.31).",
+            "The difference between prompt tuning and fine-tuning cannot be told from chance: +1.1 points (95 %"
+            " interval −2.1 to 4.4, p 0.31).",
         ),
-        ((1.1, 0.1, 2.1, 0.07), "runs from 0.1 to 2.1; the permutation test does not rule chance out (p 0.070)."),
-        ((1.1, np.nan, np.nan, np.nan), "+1.1 points, and no interval can be given."),
+        ((1.1, 0.1, 2.1, 0.07), "(95 % interval 0.1 to 2.1); the permutation test does not exclude chance (p 0.070)."),
+        ((1.1, np.nan, np.nan, np.nan), "+1.1 points; no interval can be estimated."),
     ],
 )
 def test_a_verdict_says_size_interval_and_p_or_that_nothing_is_shown(row, says):
@@ -578,7 +581,39 @@ def test_a_verdict_says_size_interval_and_p_or_that_nothing_is_shown(row, says):
 
 def test_one_seed_is_said_to_leave_the_seeds_chance_out():
     one = a_difference(3.1, 1.0, 5.2, 0.004, seeds=1)
-    assert "With one seed the interval counts the examples alone" in with_differences(one)
+    assert "With one seed the interval accounts for the test examples alone" in with_differences(one)
+
+
+def test_the_page_says_how_much_strength_was_borrowed_and_what_the_interval_would_be_without():
+    one = a_difference(
+        3.1, 1.0, 5.2, 0.004, prior_std=0.9, prior_freedom=3.14, seed_std=1.4, low_plain=-2, high_plain=8
+    )
+    others = [
+        a_difference(1.0, -1, 3, 0.4, task=task, prior_std=0.9, prior_freedom=3.14) for task in ("pawsx", "udpos")
+    ]
+    text = with_differences(pd.concat([one, *others]))
+    assert "3 seeds alone say little about how much a difference varies from seed to seed" in text
+    assert "they also use what the 3 comparisons of this grid have in common" in text
+    assert "typically varies by ± 0.9 points from seed to seed (prior standard deviation)" in text
+    assert "This counts as much as 3.1 more seeds would (prior degrees of freedom)" in text
+    assert "From seed to seed the difference varies by ± 1.4 points on this task and typically by ± 0.9" in text
+    assert "From this task’s own seeds alone it would be −2.0 to 8.0." in text
+
+
+def test_where_nothing_is_borrowed_the_page_does_not_claim_it():
+    text = with_differences(a_difference(3.1, 1.0, 5.2, 0.004, prior_std=np.nan, prior_freedom=0.0))
+    assert "Each interval is estimated from the seeds of its own comparison." in text
+    assert "typically by" not in text and "borrow strength" not in text
+
+
+def test_a_task_that_the_paper_has_no_table_of_is_said_to_be_missing_by_language_and_no_other_task_is():
+    inputs = Inputs(make_scores(), make_runs(), make_provenance())
+    tags = {task: language_tables(inputs.scores, inputs.runs, task, Names({}))[0].paper for task in TASKS}
+    expected = {
+        name: f"The paper’s table {task.paper_table}" if task.paper_table else "Not in the paper by language"
+        for name, task in TASKS.items()
+    }
+    assert tags == expected
 
 
 def test_the_headline_counts_the_tasks_on_which_each_method_is_better():
@@ -594,9 +629,12 @@ def test_the_headline_counts_the_tasks_on_which_each_method_is_better():
     text = with_differences(pd.concat([*rows, other]))
     assert (
         "Prompt tuning transfers better than fine-tuning on 2 of 5 tasks (by 3.0 to 4.0 points) and worse on 1 (by 2.0"
-        " points); on 2 no difference is shown." in text
+        " points). On the other 2, the difference cannot be told from chance." in text
     )
-    assert "bias tuning and fine-tuning: no difference is shown on the one task." in text
+    assert (
+        "bias tuning and fine-tuning: the difference cannot be told from chance on the one task; differences of up to"
+        " 3.0 points remain possible." in text
+    )
 
 
 def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
@@ -610,7 +648,7 @@ def test_the_page_says_where_a_difference_is_shown_and_where_none_is():
         in with_differences(differences)
     )
     none = with_differences(differences.assign(significant=False))
-    assert "no difference is shown in any of 15 pairs of task and language" in none
+    assert "the difference cannot be told from chance in any of 15 pairs of task and language" in none
 
 
 def test_of_several_encoders_the_largest_difference_names_its_own():
@@ -630,8 +668,8 @@ def test_what_is_printed_as_the_same_is_not_called_more_or_less():
     alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns)
     arms = {("tiny", "pawsx", "fine_tuning"): 0, ("tiny", "pawsx", "prompt_tuning"): 2}
     (sentence,) = verdicts._why(alignment, arms)
-    assert "English representations is as good on the others: 77" in sentence
-    assert "turned farther away from English’s: 26° against 15°" in sentence
+    assert "English representations is as good on the other languages: 77" in sentence
+    assert "rotated farther from that of English: 26° against 15°" in sentence
 
 
 def test_without_prompt_tuning_the_other_methods_verdict_stands_uncontradicted():
@@ -670,11 +708,11 @@ def test_parts_that_were_not_made_are_named_and_leave_no_empty_box():
     source = rendered()
     text = Page(source).text
     for says in (
-        "Nothing follows: no two methods were compared by a test.",
+        "There is no answer: no two methods were compared by a test.",
         "No difference was tested",
-        "Not analysed: it takes a parallel corpus",
-        "None: no two methods were compared, or they agree on every row.",
-        "None are at hand.",
+        "Not analysed: this needs a parallel corpus",
+        "There are none: no two methods were compared, or they agree on every row.",
+        "There are none.",
     ):
         assert says in text
     assert not re.search(r"<(tbody|dl|ul|figure)[^>]*>\s*</", source)
@@ -767,7 +805,7 @@ def test_examples_of_a_right_to_left_language_say_so_and_each_prediction_is_mark
 
 def test_ours_stand_beside_the_papers_only_for_comparable_pairs():
     apart = Page(render(make_inputs(), TEMPLATES)).text
-    assert "They are not comparable with the scores of this page and stand here by themselves." in apart
+    assert "They are not comparable with the scores on this page." in apart
     assert "Ours beside the paper’s" not in apart
     provenance = make_provenance(comparable_with_the_paper=True, comparable_pairs=[[ENCODER, "xnli"]])
     text = Page(render(make_inputs(provenance=provenance), TEMPLATES)).text

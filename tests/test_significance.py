@@ -8,22 +8,29 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from benchmarks.coverage import Condition, draw, holds_by_bootstrap, measured
+from benchmarks.coverage import Condition, Grid, draw, holds_by_bootstrap, measured, measured_grid
 from workflow_scripts import compare
 from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
 from workflow_scripts.evaluation.contributions import write_units
-from workflow_scripts.evaluation.differences import COLUMNS, differences
+from workflow_scripts.evaluation.differences import COLUMNS, differences, kind_of
 from workflow_scripts.evaluation.significance import (
     Effect,
+    Estimate,
+    Measured,
+    Prior,
     Spread,
     combine,
     effect,
     estimate,
+    fit_prior,
+    grid_prior,
     half_width,
     holm,
+    moderated,
     p_interval,
     p_permutation,
     spread,
+    trigamma_inverse,
 )
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
@@ -36,8 +43,13 @@ def scored(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.ones_like(values)
 
 
+def estimated(one: Effect, largest: float = 100, prior: Prior | None = None) -> Estimate:
+    units = one.swaps.shape[-1]
+    return estimate(Measured(float(one.difference), spread(one), 0.5, one.by_seed.size, units, largest), prior)
+
+
 def interval(one: Effect) -> tuple[float, float]:
-    found = estimate(one, 0.5, one.swaps.shape[-1], 100)
+    found = estimated(one)
     return found.low, found.high
 
 
@@ -48,7 +60,7 @@ def test_with_one_seed_the_interval_is_that_of_the_paired_t_test():
     generator = np.random.default_rng(1)
     treated, baseline = generator.random((2, 1, 50))
     test = stats.ttest_rel(100 * treated[0], 100 * baseline[0])
-    found = estimate(effect(scored(treated), scored(baseline)), 0.5, 50, 100)
+    found = estimated(effect(scored(treated), scored(baseline)))
     assert (found.low, found.high) == pytest.approx(test.confidence_interval(0.95))
     assert found.p_interval == pytest.approx(test.pvalue)
     assert found.seeds == 1
@@ -60,7 +72,7 @@ def test_where_seeds_alone_differ_the_interval_is_that_of_the_t_test_over_seeds(
     values = np.random.default_rng(2).random((2, seeds))
     treated, baseline = np.repeat(values[..., None], 40, axis=-1)
     test = stats.ttest_rel(100 * values[0], 100 * values[1])
-    found = estimate(effect(scored(treated), scored(baseline)), 0.5, 40, 1000)
+    found = estimated(effect(scored(treated), scored(baseline)), largest=1000)
     assert (found.low, found.high) == pytest.approx(test.confidence_interval(0.95))
     assert found.p_interval == pytest.approx(test.pvalue)
 
@@ -113,10 +125,125 @@ def test_an_interval_does_not_reach_beyond_what_a_difference_can_be():
 
 
 @pytest.mark.parametrize("values", [np.ones((2, 1)), np.full((2, 30), 0.5)], ids=["one unit", "all units alike"])
-def test_what_cannot_be_known_is_not_told(values):
-    found = estimate(effect(scored(values), scored(np.zeros_like(values))), 0.5, values.shape[1], 100)
+def test_what_cannot_be_estimated_is_nan(values):
+    found = estimated(effect(scored(values), scored(np.zeros_like(values))))
     assert found.difference == pytest.approx(100 * values.mean())
     assert np.isnan([found.low, found.high, found.p_interval, found.p_permutation]).all()
+
+
+# Variances that share a prior
+
+# `squeezeVar(x, df)` of limma 3.54.1 (R 4.2.2): df.prior, var.prior and var.post.
+LIMMA = [
+    (
+        [0.4, 1.9, 3.3, 0.08, 6.1, 1.2, 0.7],
+        [2] * 7,
+        5.5149800055,
+        1.47553999734,
+        [1.18930104619, 1.58850370512, 1.96109285346, 1.10413781229, 2.70627115012, 1.40220913095, 1.26914157798],
+    ),
+    (
+        [0.001, 5, 40, 0.3, 900],
+        [1] * 5,
+        0.43707722302,
+        0.28573419688,
+        [0.0875999614198, 3.56618825154, 27.9211772802, 0.295661153408, 626.358050556],
+    ),
+    (
+        [0, 1.9, 3.3, 0.08, 6.1, 1.2],
+        [2] * 6,
+        0.438897398156,
+        0.0128207544796,
+        [0.00230718839904, 1.56038831263, 2.70844808838, 0.0679106041561, 5.00456763987, 0.986358424755],
+    ),
+]
+
+
+@pytest.mark.parametrize(("variances", "freedom", "prior_freedom", "prior_variance", "posterior"), LIMMA)
+def test_the_prior_and_the_moderated_variances_are_limmas(variances, freedom, prior_freedom, prior_variance, posterior):
+    """With so many comparisons that the limit for small grids has no effect."""
+    values = np.array(variances, dtype=float)
+    prior = fit_prior(values, np.array(freedom), comparisons=10**12)
+    assert float(prior.freedom) == pytest.approx(prior_freedom, rel=1e-6)
+    assert float(prior.variance) == pytest.approx(prior_variance, rel=1e-6)
+    for value, d, expected in zip(values, freedom, posterior, strict=True):
+        one = moderated(Spread(np.array(0.0), np.array(value / (d + 1)), 99, d), prior)
+        assert float(one.seeds) * (d + 1) == pytest.approx(expected, rel=1e-6)
+        assert float(one.seeds_freedom) == pytest.approx(prior_freedom + d)
+
+
+def test_the_inverse_of_trigamma_is_limmas():
+    values = [1e-3, 0.1, 1, 5, 50]
+    limma = [1000.49991667, 10.4916818211, 1.42625512022, 0.496168734704, 0.143379812353]
+    assert trigamma_inverse(values) == pytest.approx(limma, rel=1e-9)
+
+
+def test_variances_that_differ_by_no_more_than_chance_get_a_prior_as_strong_as_half_of_the_others():
+    """limma's prior is infinitely strong here (df.prior Inf); three or ten tasks do not justify that."""
+    for count in (3, 10):
+        alike = np.linspace(1.0, 1.3, count)
+        prior = fit_prior(alike, 4)
+        assert float(prior.freedom) == pytest.approx((count - 1) * 4 / 2)
+        # The mean logarithm of a chi-square variable with 4 degrees of freedom, over 4, is 1 - Euler's constant - ln 2.
+        assert np.log(float(prior.variance)) == pytest.approx(np.log(alike).mean() - (1 - np.euler_gamma - np.log(2)))
+
+
+def test_a_prior_of_known_spread_is_found_again():
+    """Variances drawn from a scaled inverse chi-square distribution with 6 degrees of freedom around 2.5."""
+    generator = np.random.default_rng(12)
+    true = 2.5 * 6 / generator.chisquare(6, 20_000)
+    prior = fit_prior(true * generator.chisquare(2, 20_000) / 2, 2)
+    assert float(prior.freedom) == pytest.approx(6, rel=0.1)
+    assert float(prior.variance) == pytest.approx(2.5, rel=0.05)
+
+
+def test_the_more_the_variances_differ_the_less_is_borrowed():
+    strengths = [float(fit_prior(np.geomspace(1, ratio, 10), 4).freedom) for ratio in (1, 30, 1000, 1e6, 1e12)]
+    assert strengths == sorted(strengths, reverse=True)
+    assert strengths[0] > 4 and strengths[-1] < 0.3
+
+
+def measured_with(variance: float, seeds: int = 3) -> Measured:
+    spread_of = Spread(np.array(0.0), np.array(variance / max(1, seeds)), 99, max(0, seeds - 1))
+    return Measured(1.0, spread_of, 0.5, seeds, 100, 100.0)
+
+
+def test_strength_is_borrowed_from_three_comparisons_or_more_with_two_seeds_or_more():
+    one, two, three = ([measured_with(variance)] for variance in (1.0, 2.0, 3.0))
+    prior = grid_prior([one, two, three])
+    assert prior is not None and float(prior.freedom) == pytest.approx(2)
+    for too_few in ([one, two], [one, two, [measured_with(0.0, seeds=1)]], [one, two, []], [one + two + three, one]):
+        assert grid_prior(too_few) is None
+    assert grid_prior([[measured_with(0.0)]] * 3) is None, "no variance is positive"
+
+
+def test_an_estimate_keeps_the_interval_without_the_prior_beside_the_one_with_it():
+    prior = Prior(np.array(4.0), np.array(3.0))
+    alone, both = estimate(measured_with(25.0)), estimate(measured_with(25.0), prior)
+    assert (both.low_plain, both.high_plain, both.p_plain) == (alone.low, alone.high, alone.p_interval)
+    assert both.high < alone.high and both.p_interval < alone.p_interval
+    half = stats.t.isf(0.025, 5) * np.sqrt((3 * 4 + 2 * 25) / 5 / 3)
+    assert both.high == pytest.approx(1 + half)
+    assert (both.seed_std, both.prior_std, both.prior_freedom) == pytest.approx((5, 2, 3))
+    assert np.isnan(alone.prior_std) and alone.prior_freedom == 0
+
+
+def test_a_comparison_with_one_seed_borrows_nothing():
+    one = Measured(1.0, Spread(np.array(2.0), np.array(0.0), 99, 0), 0.5, 1, 100, 100.0)
+    found = estimate(one, Prior(np.array(4.0), np.array(3.0)))
+    assert found.prior_freedom == 0 and (found.low, found.high) == (found.low_plain, found.high_plain)
+
+
+@pytest.mark.parametrize("variances", ["equal", "tenfold"])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("comparisons", [3, 10])
+def test_with_borrowed_strength_intervals_of_a_grid_cover_the_truth_and_chance_is_not_called_significant(
+    comparisons, seeds, variances
+):
+    found = measured_grid(Grid(comparisons, seeds, 100, variances), data_sets=12_000 // comparisons // seeds)
+    assert 93 <= found["coverage"] <= 97
+    assert found["significant"] <= 6
+    assert found["half_width"] < found["plain_half_width"]
 
 
 # Sums over languages
@@ -264,15 +391,23 @@ LANGUAGES = ("en", "de", "fr")
 class Results:
     """Made-up units of a small grid, with the score and run tables that go with them."""
 
-    def __init__(self, seeds: tuple[int, ...] = (1, 2, 3), lengths: tuple[int, ...] = (16,), units: int = 40) -> None:
+    def __init__(
+        self,
+        seeds: tuple[int, ...] = (1, 2, 3),
+        lengths: tuple[int, ...] = (16,),
+        units: int = 40,
+        methods: tuple[str, ...] = (),
+    ) -> None:
         generator = np.random.default_rng(9)
         self.units: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
         self.arms = [Arm("e5", "xnli", "fine_tuning", 0), *(Arm("e5", "xnli", "prompt_tuning", n) for n in lengths)]
+        self.arms += [Arm("e5", "xnli", method, 0) for method in methods]
         for number, arm in enumerate(self.arms):
             for seed in seeds:
                 self.units[arm.name, seed] = {
                     language: {
-                        f"row-{unit}": (float(generator.binomial(3, 0.5 + 0.2 * number)), 3.0) for unit in range(units)
+                        f"row-{unit}": (float(generator.binomial(3, min(0.5 + 0.2 * number, 0.9))), 3.0)
+                        for unit in range(units)
                     }
                     for language in LANGUAGES
                 }
@@ -304,7 +439,7 @@ def test_a_comparison_has_a_row_a_language_and_two_over_them():
     results = Results()
     rows = results.table()
     assert [row["scope"] for row in rows] == ["en", "de", "fr", "average", "gap"]
-    assert list(rows[0]) == COLUMNS
+    assert sorted(rows[0]) == sorted(COLUMNS)
     by_scope = {row["scope"]: row["difference"] for row in rows}
     for language in LANGUAGES:
         by_seed = [
@@ -324,6 +459,29 @@ def test_a_difference_is_significant_where_both_tests_say_so_after_holms_correct
     assert [row["p_holm"] for row in rows] == pytest.approx([*holm(larger[:3]), *larger[3:]])
     assert [row["significant"] for row in rows] == [row["p_holm"] <= 0.05 for row in rows]
     assert {row["significant"] for row in rows} == {True, False}
+
+
+def test_a_grid_of_three_comparisons_borrows_by_kind_of_scope_and_one_of_two_does_not():
+    rows = Results(methods=("lora",)).table()
+    assert {row["prior_freedom"] for row in rows} == {0.0}
+    assert all(
+        (row["low"], row["high"], row["p_interval"]) == (row["low_plain"], row["high_plain"], row["p_plain"])
+        for row in rows
+    )
+
+    rows = Results(methods=("lora", "bitfit")).table()
+    priors = {
+        kind: {(row["prior_std"], row["prior_freedom"]) for row in rows if kind_of(row["scope"]) == kind}
+        for kind in ("language", "average", "gap")
+    }
+    assert [len(found) for found in priors.values()] == [1, 1, 1], "one prior for each kind of scope"
+    assert len(set.union(*priors.values())) == 3, "and they differ"
+    for kind in priors:
+        of_kind = [row for row in rows if kind_of(row["scope"]) == kind]
+        prior = fit_prior(np.array([row["seed_std"] ** 2 for row in of_kind]), 2.0, comparisons=3)
+        assert of_kind[0]["prior_freedom"] == pytest.approx(float(prior.freedom))
+        assert of_kind[0]["prior_std"] ** 2 == pytest.approx(float(prior.variance))
+    assert any(row["low"] != row["low_plain"] for row in rows)
 
 
 def test_the_order_of_units_and_languages_does_not_matter():
@@ -370,7 +528,9 @@ def test_models_that_were_tested_on_other_rows_are_refused():
     results = Results()
     units = results.units["prompt_tuning-16", 2]["de"]
     units["row-x"] = units.pop("row-7")
-    with pytest.raises(UserError, match=r"de: prompt_tuning-16 seed 2 and .* not tested on the same rows, 'row-"):
+    with pytest.raises(
+        UserError, match=r"de: prompt_tuning-16 seed 2 and .* not tested on the same rows: only one has 'row-"
+    ):
         results.table()
 
 
@@ -379,7 +539,7 @@ def test_a_language_of_one_unit_has_a_difference_and_nothing_else():
     for languages in results.units.values():
         languages["de"] = {"row-0": languages["de"]["row-0"]}
     rows = {row["scope"]: row for row in results.table()}
-    unknown = ["low", "high", "p_interval", "p_permutation", "p_holm", "significant"]
+    unknown = "low high p_interval p_permutation p_holm significant low_plain high_plain p_plain prior_std".split()
     for scope in ("de", "average", "gap"):
         assert rows[scope]["difference"] is not None
         assert [rows[scope][column] for column in unknown] == [None] * len(unknown)
@@ -408,4 +568,5 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
     compare.main(compare.parser().parse_args(words))
     written = pd.read_csv("differences.csv")
     assert list(written) == COLUMNS
-    assert [pytest.approx(row) for row in written.to_dict("records")] == results.table()
+    shown = written.astype(object).where(written.notna(), None).to_dict("records")
+    assert [pytest.approx(row) for row in shown] == results.table()

@@ -155,7 +155,7 @@ def test_the_tables_are_declared_one_by_one_and_a_file_of_the_users_own_beside_t
     mine.write_text("mine")
     plan = place.run({}, "--dry-run", "--forcerun", "render")
     (outputs,) = re.findall(r"^    output: (.*report\.html.*)$", plan.stdout, re.MULTILINE)
-    assert {Path(name).name for name in outputs.split(", ")} == written | {"report.html"}
+    assert {Path(name).name for name in outputs.split(", ")} == written | {"report.html", "summary.txt"}
     (tables / "cost.tex").unlink()
     assert "render" in place.planned()
     outcome = place.run()

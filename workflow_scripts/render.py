@@ -1,9 +1,9 @@
-"""Render the report and write its tables.
+"""Write the report, its tables and its answer as plain text.
 
 results/  scores.csv  runs.csv  provenance.json  differences.csv  alignment.csv
           projections.csv  boundaries.csv  samples.json  examples.json
 report/   published.csv  template.html.j2 ...
-    -> results/report.html  results/tables/*.csv, *.tex
+    -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
 
 import argparse
@@ -13,8 +13,9 @@ from pathlib import Path
 from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
-from workflow_scripts.reporting.page import render
+from workflow_scripts.reporting.page import names_for, render
 from workflow_scripts.reporting.published import read_published
+from workflow_scripts.reporting.summary import summary_text
 from workflow_scripts.reporting.tables import read_runs, read_scores, write_tables
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,13 @@ def parser() -> argparse.ArgumentParser:
         result.add_argument(f"--{name}", type=input_file, required=True, help=what)
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=output_file, required=True, help="the page to write")
+    result.add_argument("--summary", type=output_file, required=True, help="the text file to write for terminals")
     result.add_argument("--tables", type=Path, help="the folder to write the tables to; without it, none")
     return result
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Read the inputs, then write the tables and, last, the page."""
+    """Read the inputs, then write the tables, the summary and, last, the page."""
     inputs = Inputs(
         scores=read_scores(arguments.scores),
         runs=read_runs(arguments.runs),
@@ -71,6 +73,10 @@ def main(arguments: argparse.Namespace) -> None:
         ):
             logger.info("wrote %s", path)
     page = render(inputs, arguments.templates)
+    with written(arguments.summary) as temporary:
+        text = summary_text(inputs, names_for(inputs, arguments.templates))
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    logger.info("wrote %s", arguments.summary)
     with written(arguments.output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     logger.info("wrote %s, %d kB", arguments.output, len(page.encode()) // 1000)

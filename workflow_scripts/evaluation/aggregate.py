@@ -1,13 +1,12 @@
-"""From the long score table to the numbers of the paper's tables.
+"""Aggregate the long score table to the numbers of the paper's tables.
 
 A score is one row: `encoder, task, method, prompt_length, seed, language, metric, value` (percent; the prompt
 length is 0 for a method without prompts). An *arm* is a method at a prompt length: `fine_tuning`,
-`prompt_tuning-16`. Scores become tables level by level, always in this order: languages into the average of one
-seed, then seeds into a mean and a standard deviation.
+`prompt_tuning-16`. Scores are always aggregated in this order: over languages to the average of one seed, then over
+seeds to a mean and a standard deviation.
 
-A cell that is missing stays empty and the average is over the languages present. Averages over different languages
-cannot be compared, so every table carries the number of languages, and `complete` is False where another arm has
-more of them.
+A missing cell stays empty, and the average is over the languages present. Averages over different languages cannot be
+compared, so every table has the number of languages, and `complete` is False where another arm has more of them.
 """
 
 from collections.abc import Iterator
@@ -52,11 +51,11 @@ _CELL = [column for column in SCORE_COLUMNS if column != "value"]
 _LEADING = [*ARM, "arm", "seed"]
 _TRAILING = ["avg", "languages"]
 
-Arms = dict[tuple[str, str, str], int]  # the prompt length that stands for each (encoder, task, method)
+Arms = dict[tuple[str, str, str], int]  # the headline prompt length by (encoder, task, method)
 
 
 def check_scores(scores: pd.DataFrame) -> None:
-    """Refuse a score table that cannot be aggregated: raises UserError that names the row or column."""
+    """Raise a UserError that names the row or column if the score table cannot be aggregated."""
     absent = [column for column in SCORE_COLUMNS if column not in scores]
     if absent:
         raise UserError(f"the score table lacks the columns {', '.join(absent)}")
@@ -65,7 +64,7 @@ def check_scores(scores: pd.DataFrame) -> None:
         raise UserError(f"the score table names unknown tasks: {', '.join(map(str, unknown))}")
     repeated = scores[scores.duplicated(_CELL)]
     if not repeated.empty:
-        raise UserError(f"the score table holds a cell twice: {_describe(repeated.iloc[0])}")
+        raise UserError(f"the score table has a cell twice: {_describe(repeated.iloc[0])}")
     outside = scores[(scores["value"] < 0) | (scores["value"] > 100)]
     if not outside.empty:
         raise UserError(f"a score is not a percentage: {_describe(outside.iloc[0])}, {outside.iloc[0]['value']}")
@@ -76,19 +75,19 @@ def _describe(score: pd.Series) -> str:
 
 
 def check_runs(runs: pd.DataFrame) -> None:
-    """Refuse a run table that lacks a column. Raises UserError."""
+    """Raise a UserError if the run table lacks a column."""
     absent = [column for column in RUN_COLUMNS if column not in runs]
     if absent:
         raise UserError(f"the run table lacks the columns {', '.join(absent)}")
 
 
 def tasks_of(frame: pd.DataFrame) -> list[str]:
-    """The tasks that a score or run table holds, in the catalogue's order."""
+    """The tasks of a score or run table, in the catalogue's order."""
     return [task for task in TASKS if task in set(frame["task"])]
 
 
 def methods_of(frame: pd.DataFrame) -> list[str]:
-    """The methods that a score or run table holds: in the catalogue's order, then a user's own by name."""
+    """The methods of a score or run table: in the catalogue's order, then the user's own by name."""
     found = set(frame["method"])
     return [method for method in METHODS if method in found] + sorted(found - set(METHODS))
 
@@ -106,12 +105,11 @@ def languages_of(table: pd.DataFrame) -> list[str]:
 
 
 def by_language(scores: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
-    """Tables 5 to 8, and UD-POS's, which the paper leaves out: a table for each metric, the main one first.
+    """Tables 5 to 8, and the same for UD-POS: a table for each metric, the main one first.
 
     A row is one tuned model (encoder, arm, seed). Its columns are the languages that any arm of the task was scored
-    in, in the catalogue's order (a language that the catalogue does not know comes last); `avg`, their unweighted
-    mean, English included, as XTREME averages; and `languages`, how many of them the row has. A missing score is
-    NaN.
+    in, in the catalogue's order, others last; `avg`, their unweighted mean including English, as in XTREME; and
+    `languages`, the number of scores in the row. A missing score is NaN.
     """
     present = scores[(scores["task"] == task) & scores["value"].notna()]
     order = TASKS[task].languages
@@ -138,7 +136,7 @@ def arm_names(frame: pd.DataFrame) -> list[str]:
 
 
 def averages(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 1: for each encoder, arm, task and metric, the language average's mean and spread over the seeds.
+    """Table 1: for each encoder, arm, task and metric, mean and standard deviation of the average over the seeds.
 
     Columns: `mean`; `std`, the sample standard deviation (ddof 1; NaN with one seed); `seeds`; `languages`, the
     fewest that a seed has; `complete`, whether every seed has every language that any arm of the task has.
@@ -171,9 +169,8 @@ def _by_arm(table: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFra
 def transfer_gaps(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 2: English minus the average of the other languages, for each task's main metric; smaller is better.
 
-    The gap is taken for each seed; `gap` and `std` (ddof 1) are over the seeds that have one, counted by `seeds`.
-    `languages` is the fewest languages besides English that such a seed has. Where there is no gap, `gap` is NaN
-    and `note` says why.
+    The gap is computed for each seed. `gap` and `std` (ddof 1) are over the `seeds` that have one; `languages` is the
+    smallest number of languages besides English among them. Without a gap, `gap` is NaN and `note` says why.
     """
     rows = []
     for task in tasks_of(scores):
@@ -202,13 +199,13 @@ def transfer_gaps(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_table(scores: pd.DataFrame, task: str) -> tuple[str, pd.DataFrame | None]:
-    """The name of a task's main metric, and `by_language`'s table for it; None if nothing was scored by it."""
+    """The name of a task's main metric and its table from `by_language`, None if there are no scores by it."""
     metric = TASKS[task].metrics[0]
     return metric, by_language(scores, task).get(metric)
 
 
 def seed_gaps(models: pd.DataFrame) -> pd.Series:
-    """The transfer gap of each row of a `by_language` table, without the rows that have none."""
+    """The transfer gap of each row of a `by_language` table that has one."""
     others = [language for language in languages_of(models) if language != SOURCE_LANGUAGE]
     if SOURCE_LANGUAGE not in models or not others:
         return pd.Series(dtype=float)
@@ -230,7 +227,7 @@ def _gap_note(models: pd.DataFrame, others: list[str], with_gap: int) -> str:
 def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The training runs that the scores come from: one for each encoder, task, arm and seed.
 
-    The search's winner has a row of its own as the run of a seed where the grid has the search's seed.
+    The winner of the search is also the run of its seed if that seed is in the grid, and then has a row for it.
     """
     return in_table_order(runs[runs["stage"] == "seed"], "seed")
 
@@ -238,8 +235,8 @@ def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
 def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean score on the English validation set over the seeds, for each encoder, task, method and prompt length.
 
-    `best` marks the winner of its encoder, task and method; of equals, the shortest prompt, which tunes the fewest
-    parameters. A length without any validation score cannot win.
+    `best` marks the winner for its encoder, task and method; ties go to the shortest prompt, which tunes the fewest
+    parameters. A length without a validation score cannot win.
     """
     keys = ["encoder", "task", "method"]
     lengths = (
@@ -255,19 +252,19 @@ def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
-    """The prompt length of each encoder, task and method, chosen on the English validation set, not on the scores.
+    """The prompt length of each encoder, task and method, chosen on the English validation set, never on test scores.
 
-    The paper tunes it the same way (appendix A.1: 32 for XNLI, 16 for the others). 0 for methods without prompts.
+    The paper chooses it the same way (appendix A.1: 32 for XNLI, 16 for the others). 0 for methods without prompts.
     """
     lengths = validation_by_prompt_length(runs)
     return lengths[lengths["best"]].drop(columns="best").reset_index(drop=True)
 
 
 def headline_arms(scores: pd.DataFrame, runs: pd.DataFrame) -> Arms:
-    """The prompt length that stands for a method in table 1, by (encoder, task, method).
+    """The prompt length at which table 1 shows a method, by (encoder, task, method).
 
-    A method that was scored at one length has no choice; among several, `best_prompt_length` decides. A method is
-    left out where the runs cannot decide, or where the length that they decide on has no scores.
+    `best_prompt_length` chooses among several lengths. A method is left out if the runs do not determine a length, or
+    if the chosen length has no scores.
     """
     chosen = best_prompt_length(runs).set_index(["encoder", "task", "method"])["prompt_length"]
     arms: Arms = {}
@@ -315,7 +312,7 @@ class Comparison:
 
 
 def comparisons(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Comparison]:
-    """The question of tables 1 and 2: a comparison for each encoder and task that both methods were scored on."""
+    """The comparisons of tables 1 and 2: one for each encoder and task that both methods were scored on."""
     arms = headline_arms(scores, runs)
     return [
         comparison
@@ -365,9 +362,9 @@ def _side(method: str, models: pd.DataFrame) -> Side:
 
 
 def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The scores that the grid lets one expect and that are not there, for the main metric.
+    """The scores by the main metric that the grid should have and lacks.
 
-    Expected of each arm of an encoder and task: every seed that was trained or scored for any of its arms, in every
+    Each arm of an encoder and task should have every seed that was trained or scored for any of its arms, in every
     language that any of them was scored in. Columns: encoder, task, method, prompt_length, arm, seed, languages (a
     tuple; all of them where the seed has no score at all).
     """

@@ -1,12 +1,13 @@
-"""The best scores that an answer made of whole tokens can reach: no model with the same tokenizer can score higher.
+"""Upper bounds of question answering scores: the best that any answer made of whole tokens can reach.
 
-A gold answer may begin or end inside a token (`▁(118` for 118). No span of tokens is that answer then, however good the
-model. With XLM-R's vocabulary this costs XQuAD 0 to 1 points of exact match, and TyDiQA's Telugu 20.
+A gold answer may begin or end inside a token (`▁(118` for 118). Then no span of tokens equals it, and no model with
+this tokenizer can predict it. With XLM-R's vocabulary this costs XQuAD 0 to 1 points of exact match, and Telugu in
+TyDiQA 20.
 
-All spans of a context would be too many to normalise and compare. Which of them can matter follows from their
-*skeletons*: what is left of a text in lower case without white space, ASCII punctuation and the letters of `a`, `an`
-and `the`. Normalisation (`metrics.normalise_answer`) removes only such characters. So two texts that are equal after
-it have the same skeleton, and a text that shares a word with an answer contains that word's skeleton.
+A context has too many spans to normalise and compare them all. Their *skeletons* narrow them down: the text in lower
+case without white space, ASCII punctuation and the letters of `a`, `an` and `the`. Normalisation
+(`metrics.normalise_answer`) removes only such characters. So two texts that are equal after it have the same skeleton,
+and a text that shares a word with an answer contains that word's skeleton.
 """
 
 import string
@@ -26,8 +27,8 @@ Place = tuple[int, int]  # the first character of a span and the one after the l
 def best_scores(context: str, answers: Sequence[str], windows: Sequence[Window], longest: int) -> dict[str, float]:
     """The highest `exact_match` and `f1` of any span of at most `longest` tokens in any window, in percent.
 
-    context: the text that the windows' characters count in; a token that starts at -1 or is empty begins and ends no
-    span. answers: the gold answers. Without a span the prediction is the empty text, as in decoding.
+    context: the text that the character offsets of the windows refer to. A token that starts at -1 or is empty cannot
+    begin or end a span. answers: the gold answers. Without any span the prediction is empty, as in decoding.
     """
     index = _Index(context)
     spans = [_Spans(starts, ends, longest, index) for starts, ends in windows]
@@ -46,19 +47,19 @@ def best_scores(context: str, answers: Sequence[str], windows: Sequence[Window],
 
 
 def skeleton(text: str) -> str:
-    """The text in lower case without what normalisation may remove; see the module."""
+    """The text in lower case without the characters that normalisation may remove (see the module's docstring)."""
     return "".join(map(_of_character, text))
 
 
 @cache
 def _of_character(character: str) -> str:
-    # A capital sigma becomes one of two letters, depending on what follows.
+    # The lower case of a capital sigma depends on the next character.
     lower = character.lower().replace("ς", "σ")
     return "".join(part for part in lower if part not in DROPPED and not part.isspace())
 
 
 class _Index:
-    """The skeleton of a context, and how much of it lies before each character."""
+    """The skeleton of a context, and its length up to each character."""
 
     def __init__(self, context: str) -> None:
         parts = list(map(_of_character, context))
@@ -66,7 +67,7 @@ class _Index:
         self.before = np.cumsum([0, *map(len, parts)])
 
     def occurrences(self, part: str) -> Iterator[int]:
-        """Where a part of the skeleton occurs, overlapping occurrences included."""
+        """The positions of a part in the skeleton, overlapping occurrences included."""
         place = self.text.find(part)
         while place >= 0:
             yield place

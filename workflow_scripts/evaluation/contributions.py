@@ -1,4 +1,4 @@
-"""What each test example adds to a score: the numbers behind intervals and tests.
+"""The contribution of each test example to a score: the data of intervals and tests.
 
 Every metric is a ratio of sums over units, 100 * sum(numerator) / sum(denominator):
 
@@ -8,11 +8,11 @@ Every metric is a ratio of sums over units, 100 * sum(numerator) / sum(denominat
     accuracy of tags                right tags                   words
     F1 of tags, by either rule      twice the shared chunks      predicted and gold chunks
 
-A unit is a group of rows that are not independent of each other: the questions about one context, the pairs with one
-first text (XNLI has three hypotheses a premise), one tagged sentence. It is named by the id of its first row, so in a
-parallel corpus a unit has the same name in all languages.
+A unit is a group of rows that are not independent of each other: the questions about one context, the pairs with the
+same first text (XNLI has three hypotheses for each premise), or one tagged sentence. It is named by the id of its first
+row, so that a unit of a parallel corpus has the same name in all languages.
 
-Apart from `metrics`, so that an edit here trains no model again.
+This is a module of its own, not part of `metrics`, so that an edit here does not retrain any model.
 """
 
 import warnings
@@ -81,10 +81,10 @@ def unit_names(kind: Kind, rows: Sequence[Row]) -> list[str]:
 
 
 def chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-    """Twice the shared chunks, and the gold and predicted chunks, of each sentence, as seqeval 1.2.2 counts them.
+    """For each sentence, twice its shared chunks, and its gold and predicted chunks, as seqeval 1.2.2 counts them.
 
-    A chunk belongs to the sentence that it ends in. seqeval reads all sentences as one text, in which a chunk of bare
-    tags `X` can begin before its sentence does: so it is given them all, and the sums give its F1 exactly.
+    A chunk belongs to the sentence that it ends in. seqeval reads all sentences as one text, and a chunk of bare tags
+    `X` can begin in an earlier sentence. So all sentences are passed at once, and the sums give seqeval's F1 exactly.
     """
     # seqeval puts one tag O after each sentence.
     sentence_of = [number for number, tags in enumerate(gold) for _ in range(len(tags) + 1)]
@@ -95,13 +95,15 @@ def chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 
 
 def bare_chunk_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-    """As `chunk_sums`, of the chunks by XTREME's rule (`metrics.bare_chunks`), none of which crosses sentences."""
+    """`chunk_sums` for chunks by XTREME's rule (`metrics.bare_chunks`), which never cross sentences."""
     chunks = [(bare_chunks(tags), bare_chunks(guesses)) for tags, guesses in zip(gold, predicted, strict=True)]
     return [(2.0 * len(right & guessed), float(len(right) + len(guessed))) for right, guessed in chunks]
 
 
 def _chunks(sentences: Sequence[Sequence[str]]) -> set[tuple[str, int, int]]:
-    from seqeval.metrics.sequence_labeling import get_entities  # seconds of imports that no other step should wait
+    from seqeval.metrics.sequence_labeling import (
+        get_entities,
+    )  # imported here: it takes seconds, which other steps need not wait for
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* seems not to be NE tag")

@@ -1,10 +1,11 @@
 """Every method against the baseline, by task, language and overall: the rows of `differences.csv`.
 
-A comparison is between the arms that stand for the two methods in the report (`aggregate.headline_arms`), by the task's
-main metric, over the seeds that both were tuned with and the languages that all of those models were tested in.
+A comparison is between the headline arms of two methods (`aggregate.headline_arms`), by the task's main metric, over
+the seeds that both were tuned with and the languages that all of those models were tested in.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,28 +14,70 @@ from scipy import sparse
 
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
-from workflow_scripts.evaluation.significance import LEVEL, combine, effect, estimate, holm, p_permutation
+from workflow_scripts.evaluation.significance import (
+    LEVEL,
+    Measured,
+    Prior,
+    combine,
+    effect,
+    estimate,
+    grid_prior,
+    holm,
+    p_permutation,
+    spread,
+)
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE, Arm
 
 BASELINE = "fine_tuning"
 AVERAGE, GAP = "average", "gap"  # scopes beside the languages
+LANGUAGE = "language"  # what all other scopes are
+ESTIMATED = (  # columns that may be empty
+    "difference low high p_interval p_permutation low_plain high_plain p_plain seed_std prior_std prior_freedom"
+).split()
 COLUMNS = (
     "encoder task metric method prompt_length baseline scope difference low high p_interval p_permutation p_holm"
-    " significant seeds units"
+    " significant seeds units low_plain high_plain p_plain seed_std prior_std prior_freedom"
 ).split()
 
-Units = Mapping[str, Sums]  # one model's sums by language
-Reader = Callable[[Arm, int, str], Units]  # of an arm's seed, by a metric
+Units = Mapping[str, Sums]  # the sums of one model by language
+Reader = Callable[[Arm, int, str], Units]  # reads the sums of an arm and seed by a metric
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One method against the baseline on one task, measured in every scope: the languages, then the sums over them."""
+
+    treated: Arm
+    baseline: Arm
+    scopes: Mapping[str, Measured]
 
 
 def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """The rows: for each encoder, task and method, its languages in the catalogue's order, then `average` and `gap`.
 
-    `average` is unweighted over the languages; `gap` is English minus the mean of the others, and left out without
-    them. What is not known is None.
+    `average` is the unweighted mean over the languages. `gap` is English minus the mean of the others; without these
+    there is no such row. An unknown value is None.
+
+    The seeds' variances of the grid share a prior if there are enough comparisons (`significance.fit_prior`): one prior
+    for the averages, one for the gaps, and one for all languages together.
     """
+    compared = list(_comparisons(scores, runs, read))
+    priors = {
+        kind: grid_prior([[one for scope, one in each.scopes.items() if kind_of(scope) == kind] for each in compared])
+        for kind in (LANGUAGE, AVERAGE, GAP)
+    }
+    for each in compared:
+        yield from _rows(each, priors)
+
+
+def kind_of(scope: str) -> str:
+    """Whether a scope is a language, the average or the gap."""
+    return scope if scope in (AVERAGE, GAP) else LANGUAGE
+
+
+def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[Compared]:
     arms = headline_arms(scores, runs)
     for encoder in sorted(set(scores["encoder"])):
         for task in tasks_of(scores):
@@ -42,7 +85,9 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
                 key, baseline = (encoder, task, method), (encoder, task, BASELINE)
                 if method != BASELINE and key in arms and baseline in arms:
                     pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])
-                    yield from _comparison(*pair, _shared_seeds(scores, *pair), read)
+                    scopes = _measured(*pair, _shared_seeds(scores, *pair), read)
+                    if scopes:
+                        yield Compared(*pair, scopes)
 
 
 def _shared_seeds(scores: pd.DataFrame, *pair: Arm) -> list[int]:
@@ -56,12 +101,13 @@ def _shared_seeds(scores: pd.DataFrame, *pair: Arm) -> list[int]:
     return sorted(map(int, set.intersection(*seeds)))
 
 
-def _comparison(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader) -> Iterator[dict[str, Any]]:
+def _measured(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader) -> dict[str, Measured]:
+    """The differences of one comparison by scope; none where the models share no language."""
     task, metric = TASKS[treated.task], TASKS[treated.task].metrics[0]
     models = {(arm, seed): read(arm, seed, metric) for arm in (treated, baseline) for seed in seeds}
     languages = _shared_languages(list(models.values()), task.languages)
     if not languages:
-        return
+        return {}
     names = [_shared_units(models, language) for language in languages]
     everything = sorted(set().union(*names))
     number = {unit: place for place, unit in enumerate(everything)}
@@ -75,32 +121,41 @@ def _comparison(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader)
     rows = [_spread_out(one.swaps, place, len(everything)) for one, place in zip(effects, places, strict=True)]
     rows += [sparse.csr_array(one.swaps[None]) for one in sums]
     counts = [len(units) for units in names]
-    # A language of one unit tells nothing of its spread; no more does a sum that it is a part of.
+    # A language of one unit has no estimable variance, and neither has any average that includes it.
     counts += [len(everything) if min(counts) > 1 else 1] * len(sums)
     permuted = p_permutation(sparse.vstack(rows, format="csr"))
-    # A score is at most 100, so that two gaps, but no other two values, differ by up to 200.
-    largest = [200.0 if scope == GAP else 100.0 for scope in (*languages, *over)]
-    estimates = [estimate(*each) for each in zip([*effects, *sums], permuted, counts, largest, strict=True)]
-    of_languages, of_sums = estimates[: len(languages)], estimates[len(languages) :]
-    adjusted = [*holm([one.p for one in of_languages]), *(one.p for one in of_sums)]
-    for scope, one, p_holm in zip([*languages, *over], estimates, adjusted, strict=True):
-        known = {
-            "difference": one.difference,
-            "low": one.low,
-            "high": one.high,
-            "p_interval": one.p_interval,
-            "p_permutation": one.p_permutation,
-            "p_holm": float(p_holm),
-        }
+    return {
+        scope: Measured(
+            difference=float(one.difference),
+            spread=spread(one),
+            permuted=float(p),
+            seeds=len(seeds),
+            units=units,
+            # A score is at most 100, so two scores differ by up to 100 points, and two gaps by up to 200.
+            largest=200.0 if scope == GAP else 100.0,
+        )
+        for scope, one, p, units in zip([*languages, *over], [*effects, *sums], permuted, counts, strict=True)
+    }
+
+
+def _rows(compared: Compared, priors: Mapping[str, Prior | None]) -> Iterator[dict[str, Any]]:
+    """The rows of one comparison; the p-values of its languages are corrected for their number."""
+    estimates = {scope: estimate(one, priors[kind_of(scope)]) for scope, one in compared.scopes.items()}
+    corrected = {scope: one.p for scope, one in estimates.items()}
+    languages = [scope for scope in estimates if kind_of(scope) == LANGUAGE]
+    corrected |= dict(zip(languages, holm([corrected[language] for language in languages]), strict=True))
+    for scope, one in estimates.items():
+        p_holm = float(corrected[scope])
+        known = {column: getattr(one, column) for column in ESTIMATED} | {"p_holm": p_holm}
         yield {
-            "encoder": treated.encoder,
-            "task": treated.task,
-            "metric": metric,
-            "method": treated.method,
-            "prompt_length": treated.prompt_length,
-            "baseline": baseline.method,
+            "encoder": compared.treated.encoder,
+            "task": compared.treated.task,
+            "metric": TASKS[compared.treated.task].metrics[0],
+            "method": compared.treated.method,
+            "prompt_length": compared.treated.prompt_length,
+            "baseline": compared.baseline.method,
             "scope": scope,
-            **{name: None if np.isnan(value) else value for name, value in known.items()},
+            **{column: None if np.isnan(value) else value for column, value in known.items()},
             "significant": None if np.isnan(p_holm) else bool(p_holm <= LEVEL),
             "seeds": one.seeds,
             "units": one.units,
@@ -108,20 +163,20 @@ def _comparison(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader)
 
 
 def _shared_languages(models: Sequence[Units], order: Sequence[str]) -> list[str]:
-    """The languages that every model was tested in, in an order that need not have them all."""
+    """The languages that every model was tested in, in the given order; others come last by name."""
     shared = set(models[0]).intersection(*models[1:]) if models else set()
     return [language for language in order if language in shared] + sorted(shared.difference(order))
 
 
 def _shared_units(models: Mapping[tuple[Arm, int], Units], language: str) -> list[str]:
-    """The sorted names of a language's units. Raises UserError where two models were tested on different ones."""
+    """The sorted names of a language's units. Raises UserError if two models were tested on different ones."""
     (first, units), *others = ((model, units[language]) for model, units in models.items())
     for (arm, seed), other in others:
         if other.keys() != units.keys():
             odd = min(units.keys() ^ other.keys())
             raise UserError(
                 f"{arm.encoder}, {arm.task}, {language}: {arm.name} seed {seed} and {first[0].name} seed {first[1]}"
-                f" were not tested on the same rows, {odd!r} is in one alone: delete scores.csv of both and run again"
+                f" were not tested on the same rows: only one has {odd!r}. Delete scores.csv of both and run again"
             )
     return sorted(units)
 
@@ -142,5 +197,5 @@ def _over_languages(languages: Sequence[str]) -> dict[str, list[float]]:
 
 
 def _spread_out(values: np.ndarray, places: np.ndarray, units: int) -> sparse.csr_array:
-    """One row that has the values at these places among all units."""
+    """The values as one sparse row over all units."""
     return sparse.csr_array((values, (np.zeros(len(places), dtype=int), places)), shape=(1, units))

@@ -1,6 +1,6 @@
 """Examples of predictions: rows on which tuned models disagree, with inputs, gold and predictions as readable texts.
 
-The texts are data from outside, as they are in the corpora: who shows them escapes them.
+The texts are copied from the corpora and not escaped: whoever displays them must escape them.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from workflow_scripts.corpora.schema import Row
 from workflow_scripts.evaluation.metrics import exact_match, normalise_answer
 from workflow_scripts.experiment.kinds import Kind
 
-EXAMPLES = 5  # a language
+EXAMPLES = 5  # for each language
 CONTEXT = 400  # characters of a context that are shown
 ELLIPSIS = "…"
 NEAR = 20  # how far a cut may move to fall between words
@@ -29,19 +29,19 @@ def examples(
 
     Args:
         rows: by language, the test rows with the prediction of each arm.
-        kind: of the task; decides what a disagreement is. Answers are compared as SQuAD 1.1 does.
-        inputs: what a reader calls the texts of a row.
-        arms: the names, in the order in which they are shown.
+        kind: the kind of the task. Answers are compared after SQuAD 1.1's normalisation.
+        inputs: the titles of the texts of a row.
+        arms: their names, in the order of display.
 
-    The choice takes turns between the arms: a row on which the first alone is best, then the second, and so on;
-    languages begin with different arms. A row on which none is alone the best comes only where the others are used
-    up. So the examples do not tell who is right how often; `disagreements` does. Among rows of equal standing those
-    come first that are disagreed on in more languages (in a parallel corpus the same row then shows in several), and
-    then in the order of a checksum of their ids, so that a row which is added or moved changes nothing else.
+    Rows are taken in turn for each arm: one on which the first arm alone is best, then one for the second, and so on;
+    languages begin with different arms. Rows without a single best arm come last. The examples therefore do not show
+    how often an arm is right; `disagreements` does. Among equals, rows that are disagreed on in more languages come
+    first, so that a row of a parallel corpus is shown in several languages. Remaining ties are broken by a checksum of
+    the ids, so that adding or moving a row changes nothing else.
 
-    Returns dictionaries with `language`, `id`, `inputs` (text by name), `gold` (the texts that are right),
-    `predictions` (text by arm), `right` (the arms that are) and `disagreements`: `rows`, how many of the language's
-    rows the arms disagree on, and by arm, on how many of these it alone is the best.
+    Returns dictionaries with `language`, `id`, `inputs` (text by title), `gold` (the correct texts), `predictions`
+    (text by arm), `right` (the arms that are correct) and `disagreements`: `rows`, the number of the language's rows
+    that the arms disagree on, and for each arm the number of these on which it alone is best.
     """
     disagreeing = {
         language: [(row, predictions) for row, predictions in of_language if disagree(kind, predictions)]
@@ -62,7 +62,7 @@ def examples(
 
 
 def disagree(kind: Kind, predictions: Predictions) -> bool:
-    """Whether the predictions of a row are not all the same."""
+    """Whether the predictions of a row differ."""
     values = list(predictions.values())
     if kind == "question_answering":
         values = [normalise_answer(value) for value in values]
@@ -70,7 +70,7 @@ def disagree(kind: Kind, predictions: Predictions) -> bool:
 
 
 def goodness(kind: Kind, row: Row, prediction: Any) -> float:
-    """How good a prediction of one row is, from 0 to 100: accuracy, or for question answering exact match."""
+    """The score of the prediction of one row, 0 to 100: accuracy, or for question answering exact match."""
     if kind == "sentence_pair":
         return 100.0 * (prediction == row["label"])
     if kind == "tagging":
@@ -79,7 +79,7 @@ def goodness(kind: Kind, row: Row, prediction: Any) -> float:
 
 
 def _best(kind: Kind, row: Row, predictions: Predictions) -> str | None:
-    """The arm whose prediction is better than all others; None if there is none."""
+    """The arm whose prediction is better than all others, or None."""
     values = {arm: goodness(kind, row, prediction) for arm, prediction in predictions.items()}
     highest = [arm for arm, value in values.items() if value == max(values.values())]
     return highest[0] if len(highest) == 1 else None
@@ -90,7 +90,7 @@ def _checksum(identity: str) -> str:
 
 
 def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: Sequence[str]) -> list[PredictedRow]:
-    """Up to `EXAMPLES` rows: one of each arm's in turn, then those that are nobody's."""
+    """Up to `EXAMPLES` rows: one for each arm in turn, then those without a single best arm."""
     piles = {who: [row for row, winner in zip(ranked, best, strict=True) if winner == who] for who in (*arms, None)}
     taken: list[PredictedRow] = []
     while any(piles[arm] for arm in arms):
@@ -101,7 +101,7 @@ def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: 
 def _shown(
     kind: Kind, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]
 ) -> dict[str, Any]:
-    """The row as a reader sees it."""
+    """The row with its predictions as readable texts."""
     if kind == "sentence_pair":
         texts, gold = [row["text_a"], row["text_b"]], [row["label"]]
         shown = {arm: predictions[arm] for arm in arms}

@@ -19,26 +19,26 @@ WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Share of the labels that are right, in percent. The two are of one length, and not empty."""
+    """Share of correct labels, in percent. Both sequences have the same length and are not empty."""
     right = sum(label == guess for label, guess in zip(gold, predicted, strict=True))
     return 100.0 * right / len(gold)
 
 
 def tagging_accuracy(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    """Share of the words of all sentences whose tag is right, in percent."""
+    """Share of the words of all sentences with the correct tag, in percent."""
     return accuracy(_flat(gold), _flat(predicted))
 
 
 def tagging_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
     """Micro-averaged F1 of seqeval 1.2.2's chunks over bare tags, in percent: the paper's score for UD-POS.
 
-    Not a score of words. seqeval 1.x takes the first letter of a tag for a chunk prefix (the `B` of `B-PER`) and the
-    rest for its type: neighbours of one tag are one chunk, right or wrong as a whole (except those whose letter is S,
-    which is the prefix of a chunk of one word), and CCONJ and SCONJ are one type. XLM-R-large scores 74.2 by this rule
-    where its accuracy is 78.2. The paper's code pins this version. XTREME's published rows follow an older rule, see
-    `tagging_f1_xtreme`; `tagging_accuracy` counts words.
+    This is not a score of words. seqeval 1.x interprets the first letter of a tag as a chunk prefix (the `B` of
+    `B-PER`) and the rest as the type. Adjacent words with the same tag are one chunk, correct or wrong as a whole,
+    except for tags in S, which is the prefix of a chunk of one word; CCONJ and SCONJ are one type. XLM-R-large scores
+    74.2 by this rule with an accuracy of 78.2. The paper's code pins this version. XTREME's published rows follow an
+    older rule, see `tagging_f1_xtreme`; `tagging_accuracy` counts words.
     """
-    # Imported here: seqeval brings scikit-learn, and 0.9 s that no other step should wait.
+    # Imported here: seqeval imports scikit-learn, which takes 0.9 s that other steps need not wait for.
     from seqeval.metrics import f1_score
 
     with warnings.catch_warnings():
@@ -61,11 +61,11 @@ def tagging_f1_xtreme(gold: Sequence[Sequence[str]], predicted: Sequence[Sequenc
 
 
 def bare_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The chunks of one sentence as (tag, first word, last word), where a whole tag is the type.
+    """The chunks of one sentence as (tag, first word, last word), with the whole tag as the type.
 
-    Neighbours of one tag are one chunk. A tag with the first letter S, SYM or SCONJ, makes each word a chunk, since
-    seqeval takes that letter for the prefix of a chunk of one word in all of its versions. So it would take B and E,
-    with which no UPOS tag begins.
+    Adjacent words with the same tag are one chunk. With SYM and SCONJ each word is a chunk, since all versions of
+    seqeval interpret an initial S as the prefix of a chunk of one word. The same holds for B and E, with which no UPOS
+    tag begins.
     """
     chunks = set()
     first = 0
@@ -79,9 +79,9 @@ def bare_chunks(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def normalise_answer(text: str) -> str:
     """The answer as SQuAD 1.1's official script compares it: lower case, without ASCII punctuation and a, an, the.
 
-    XTREME applies these English rules to every language. So full-width punctuation stays; a text without spaces is
-    one word; and any free-standing `a`, `an`, `the` goes, even where it is no article, such as Spanish `a`, German
-    `an`, or an `a` whose accent is a combining mark of its own.
+    XTREME applies these English rules to every language. Full-width punctuation is kept, a text without spaces is one
+    word, and every separate `a`, `an` or `the` is removed even if it is not an article, such as Spanish `a`, German
+    `an`, or an `a` followed by a combining accent.
     """
     return " ".join(ARTICLES.sub(" ", text.lower().translate(WITHOUT_PUNCTUATION)).split())
 
@@ -97,7 +97,7 @@ def f1(gold: Sequence[str], predicted: str) -> float:
 
 
 def answer_scores(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> dict[str, float]:
-    """Mean `f1` and `exact_match` over all questions; `gold` holds the gold answers of each question."""
+    """Mean `f1` and `exact_match` over all questions; `gold`: the gold answers of each question."""
 
     def mean(metric: Callable[[Sequence[str], str], float]) -> float:
         return sum(metric(answers, guess) for answers, guess in zip(gold, predicted, strict=True)) / len(gold)
@@ -112,7 +112,7 @@ def score(kind: Kind, rows: Sequence[Row], predictions: Mapping[str, Any]) -> di
         kind: decides the metrics: sentence pair `accuracy`; tagging `f1`, `f1_xtreme`, `accuracy`; question answering
             `f1`, `exact_match`.
         rows: the gold rows (`corpora.schema`).
-        predictions: by row id, a label, a list of tags (one a word) or an answer's text.
+        predictions: by row id, a label, a list of tags (one for each word) or the text of an answer.
 
     Raises UserError if there are no rows, if rows and predictions differ in their ids, or if a sentence has more or
     fewer predicted tags than words.
@@ -133,11 +133,11 @@ def score(kind: Kind, rows: Sequence[Row], predictions: Mapping[str, Any]) -> di
 
 
 def majority_baseline(kind: Kind, rows: Sequence[Row]) -> float:
-    """Main metric of one constant prediction: the label or tag that is commonest in `rows` themselves, in percent.
+    """The main metric, in percent, of always predicting the most frequent label or tag of `rows`.
 
-    For tagging this is `tagging_f1` of that tag on every word. It is near 0, since each sentence is then one single
-    chunk: on XTREME's English test set 0.1, though 18.3 % of the words are right. For question answering it is 0: no
-    answer is shared by all questions.
+    For tagging this is `tagging_f1` with that tag on every word. It is near 0, since each sentence is then a single
+    chunk: 0.1 on XTREME's English test set, although 18.3 % of the words are correct. For question answering it is 0:
+    the questions share no answer.
     """
     if kind == "question_answering":
         return 0.0
@@ -154,7 +154,7 @@ def _flat(sentences: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _commonest(labels: Iterable[str]) -> str:
-    """The commonest label; of equally common ones, the first to occur."""
+    """The most frequent label; ties go to the first to occur."""
     return Counter(labels).most_common(1)[0][0]
 
 
@@ -163,7 +163,7 @@ def _word_f1(gold: str, predicted: str) -> float:
     predicted_words = normalise_answer(predicted).split()
     shared = (Counter(gold_words) & Counter(predicted_words)).total()
     if shared == 0:
-        # Also where both are empty (the answer "The"): the official script gives 0 there, and an exact match.
+        # Also if both are empty (the answer "The"): the official script gives F1 0 and exact match 100 then.
         return 0.0
     precision, recall = shared / len(predicted_words), shared / len(gold_words)
     return 100.0 * 2 * precision * recall / (precision + recall)

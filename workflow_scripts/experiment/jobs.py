@@ -90,4 +90,4 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
     yield Job("collect", collected, settings.of_collection(configuration))
     yield Job("compare", files("differences.csv"), settings.of_comparison(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
-    yield Job("render", files("report.html"), settings.of_page(configuration))
+    yield Job("render", files("report.html", "summary.txt"), settings.of_page(configuration))

@@ -1,7 +1,7 @@
-"""Charts as view objects: where each mark stands, so that a template draws them without computing.
+"""Charts as view objects with the position of each mark, so that templates draw them without computing.
 
-Places along an axis are percentages of its length, so a chart stretches with the page and its text does not. Heights
-of a plot are pixels, counted from the top.
+Positions along an axis are percentages of its length, so that a chart stretches with the page and its text does not.
+Heights of a plot are pixels from the top.
 """
 
 import math
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-HEIGHT = 190  # pixels of a plot's inside
+HEIGHT = 190  # pixels of the plot area
 LINE = 13  # pixels between two labels at a plot's edge
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A value that an axis names, and where."""
+    """A labelled value of an axis and its position."""
 
     place: float
     text: str
@@ -23,14 +23,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """A stretch of numbers, by their logarithms if `logarithmic`."""
+    """A range of numbers, by their logarithms if `logarithmic`."""
 
     low: float
     high: float
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value lies between the ends, in percent; what lies outside is put at the end."""
+        """The position of a value between the ends, in percent; values outside are clipped."""
         low, high, at = (
             (map(math.log10, (self.low, self.high, value))) if self.logarithmic else (self.low, self.high, value)
         )
@@ -38,7 +38,7 @@ class Axis:
 
 
 def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[float, ...]]:
-    """An axis from one round number to another that holds all values, and the round numbers on it."""
+    """An axis between two round numbers that includes all values, and its ticks."""
     known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     raw = (high - low or abs(high) or 1.0) / (most - 1)
@@ -50,9 +50,9 @@ def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[flo
 
 
 def log_axis(values: Iterable[float]) -> tuple[Axis, tuple[float, ...]]:
-    """A logarithmic axis that holds all values (above 0) with some room, and the powers of ten on it.
+    """A logarithmic axis that includes all positive values with a margin, and the powers of ten as ticks.
 
-    Where it spans no two of them, twice and five times a power count, too.
+    If there are fewer than two of them, twice and five times a power are ticks, too.
     """
     known = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
     axis = Axis(min(known) / 1.6, max(known) * 1.6, logarithmic=True)
@@ -111,7 +111,7 @@ class Plot:
 
 
 def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
-    """Where a value stands on an upright axis, in pixels from the top."""
+    """The position of a value on a vertical axis, in pixels from the top."""
     return round(height * (1 - axis.place(value) / 100), 1)
 
 
@@ -120,8 +120,8 @@ def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:
     return [Segment(a.x, a.y, b.x, b.y, kind) for a, b in pairwise(marks)]
 
 
-def apart(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
-    """The labels in their order from the top, moved so that none covers another."""
+def without_overlap(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
+    """The labels in order from the top, moved so that they do not overlap."""
     placed: list[Label] = []
     for label in sorted(labels, key=lambda label: label.y):
         above = placed[-1].y + LINE if placed else -math.inf

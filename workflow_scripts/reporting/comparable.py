@@ -1,4 +1,4 @@
-"""Whether a grid's scores may stand beside the paper's: only where the encoder and the corpora are the paper's."""
+"""Whether the scores of a grid are comparable with the paper's: only with the paper's encoder and corpora."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ def why_not_comparable(
 
     encoders: the manifests by name. corpora: records with `task`, `language`, `split` and `rows`.
 
-    That rows are as many as XTREME's does not prove that they are the same: a folder's origin cannot be known.
+    Equal row counts do not prove that the rows are XTREME's: the origin of a folder is unknown.
     """
     of_encoders = [reason for name, manifest in encoders.items() if (reason := encoder_reason(name, manifest))]
     if configuration.corpora.source == "mini":
@@ -38,7 +38,7 @@ def why_not_comparable(
 def comparable_pairs(
     configuration: Configuration, encoders: Mapping[str, Mapping[str, Any]], corpora: Records
 ) -> list[tuple[str, str]]:
-    """The (encoder, task) pairs whose scores may stand beside the paper's."""
+    """The (encoder, task) pairs whose scores are comparable with the paper's."""
     if configuration.corpora.source == "mini":
         return []
     known = [name for name, manifest in encoders.items() if encoder_reason(name, manifest) is None]
@@ -49,8 +49,8 @@ def comparable_pairs(
 def encoder_reason(name: str, manifest: Mapping[str, Any]) -> str | None:
     """Why an encoder is not the paper's; None if it is.
 
-    A checkpoint folder of the same shape is not taken for it: encoders that were trained further, such as InfoXLM,
-    have that shape too.
+    A checkpoint folder of the same shape is not accepted: encoders with further training, such as InfoXLM, have that
+    shape, too.
     """
     different = [
         f"{size.replace('_', ' ')} {manifest.get(size)}" for size in SHAPE if manifest.get(size) != SHAPE[size]

@@ -1,4 +1,4 @@
-"""The headline of each task, its chart, what to be careful about, and the problems of the whole experiment."""
+"""The finding of each task with its chart and caveats, and the problems of the whole experiment."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ class Concern:
 
 
 def findings(scores: pd.DataFrame, runs: pd.DataFrame, differences: pd.DataFrame, names: Names) -> list[Finding]:
-    """The finding of every encoder and task, in the catalogue's order; a task that cannot be compared says so."""
+    """The finding of every encoder and task, in the catalogue's order, also for tasks without a comparison."""
     troubled = problems(runs)
     troubled = troubled[troubled["final"]]
     compared = {(one.encoder, one.task): one for one in comparisons(scores, runs)}
@@ -103,8 +103,8 @@ def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, tested: bool, 
     methods = set(scores[(scores["encoder"] == encoder) & (scores["task"] == task)]["method"])
     both = methods >= {"fine_tuning", "prompt_tuning"}
     reason = (
-        "fine-tuning and prompt tuning share no language in all of their seeds, or no validation score says which"
-        " prompt length stands for prompt tuning"
+        "fine-tuning and prompt tuning share no language in all of their seeds, or there is no validation score to"
+        " choose the prompt length by"
         if both
         else f"only {listed(sorted(map(method_words, methods), key=str.casefold))}"
         f" {'was' if len(methods) == 1 else 'were'} run"
@@ -118,13 +118,13 @@ def _no_comparison(encoder: str, task: str, scores: pd.DataFrame, tested: bool, 
     )
 
 
-def headline(comparison: Comparison) -> str:
-    """The finding of one task in one sentence, from the scores alone."""
+def scores_sentence(comparison: Comparison) -> str:
+    """The scores of one task in one sentence."""
     prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
     gap = (
         f"; transfer gap {score_text(prompt.gap)} against {score_text(fine.gap)}"
         if prompt.gap is not None and fine.gap is not None
-        else "; no transfer gap, since it takes English and one language more"
+        else "; no transfer gap, which needs English and another language"
     )
     return (
         f"On {TASKS[comparison.task].title}, prompt tuning (length {prompt.prompt_length}) averages"
@@ -134,7 +134,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def certainty(comparison: Comparison, tested: bool) -> str:
-    """How the averages spread between seeds; where no test was made, what so many seeds allow one to say."""
+    """The standard deviation of the averages over seeds; without a test, how much so few seeds can show."""
     prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
     fewest = min(prompt.seeds, fine.seeds)
     seeds = (
@@ -143,9 +143,9 @@ def certainty(comparison: Comparison, tested: bool) -> str:
         else f"{plural(prompt.seeds, 'seed')} of prompt tuning and {fine.seeds} of fine-tuning"
     )
     if fewest == 1:
-        return f"{seeds} cannot tell a difference between methods from the chance of the seed."
+        return f"{seeds} cannot tell a difference between methods from the effect of the seed."
     widest = max(prompt.std, fine.std)
-    spread = f"between seeds the averages spread by ± {prompt.std:.1f} and ± {fine.std:.1f}"
+    spread = f"the averages vary by ± {prompt.std:.1f} (prompt tuning) and ± {fine.std:.1f} (fine-tuning) between seeds"
     if abs(comparison.difference) < widest:
         spread += ", more than the difference"
     if fewest < ENOUGH_SEEDS and not tested:
@@ -159,13 +159,13 @@ def _finding(
     cautions = [certainty(comparison, tested)]
     if comparison.left_out:
         missing = listed([names.language(code) for code in comparison.left_out])
-        cautions.append(f"Compared without {missing}, which not every seed of both methods has.")
+        cautions.append(f"Compared without {missing}: not every seed of both methods has a score there.")
     cautions += _trouble(comparison, troubled)
     lanes, ticks = strip_chart(comparison, scores, names)
     return Finding(
         title=_task_title(comparison.task, comparison.encoder, names),
         metric=metric_title(comparison.metric),
-        sentence=headline(comparison),
+        sentence=scores_sentence(comparison),
         cautions=tuple(cautions),
         lanes=lanes,
         ticks=ticks,
@@ -184,15 +184,15 @@ def _trouble(comparison: Comparison, troubled: pd.DataFrame) -> Iterator[str]:
         ]
         if not of_side.empty:
             runs = f"{len(of_side)} of its {plural(max(side.seeds, len(of_side)), 'run')}"
-            yield f"{method_title(side.method)} has a problem in {runs} (see Problems): the comparison may not hold."
+            yield f"{method_title(side.method)} has a problem in {runs} (see Problems): the comparison may be invalid."
 
 
 def strip_chart(
     comparison: Comparison, scores: pd.DataFrame, names: Names
 ) -> tuple[tuple[Lane, ...], tuple[tuple[float, str], ...]]:
-    """Both arms of a comparison on one axis: a point for each language, English apart, and the average.
+    """Both arms of a comparison on one axis: a point for each language, a ring for English, a bar for the average.
 
-    The distance from English to the others is the transfer gap made visible.
+    The distance from English to the others shows the transfer gap.
     """
     _, table = main_table(scores[scores["encoder"] == comparison.encoder], comparison.task)
     assert table is not None  # there is a comparison, so there is a table
@@ -220,7 +220,7 @@ def strip_chart(
 
 
 def _marks(means: pd.Series, average: float, place: Callable[[float], float], names: Names) -> Iterator[Mark]:
-    # What is drawn last lies on top: English is the mark that the eye must find.
+    # English is drawn last, on top of the other marks.
     for code in means.index.drop(SOURCE_LANGUAGE, errors="ignore"):
         yield Mark(place(means[code]), f"{names.language(code)} {score_text(means[code])}", "language")
     yield Mark(place(average), f"average {score_text(average)}", "average")
@@ -235,7 +235,7 @@ def _language_means(table: pd.DataFrame, side: Side, languages: Sequence[str]) -
 
 
 def concerns(runs: pd.DataFrame, names: Names) -> tuple[list[Concern], list[Concern]]:
-    """The runs with problems: those that the scores come from, and the candidates that lost the search."""
+    """The runs with problems: first those that the scores come from, then the losing candidates of the search."""
     troubled = problems(runs)
     both: tuple[list[Concern], list[Concern]] = ([], [])
     for run in troubled.to_dict("records"):
@@ -249,7 +249,7 @@ def concerns(runs: pd.DataFrame, names: Names) -> tuple[list[Concern], list[Conc
 
 def choices_on_test(configuration: dict[str, Any]) -> list[Concern]:
     """The tasks whose models were chosen on the English test set (`validation: test`)."""
-    what = "chosen on the English test set that is reported: its score is flattered, and the gap to the others widened"
+    what = "models were chosen on the reported English test set, so its score and the transfer gap are too high"
     return [
         Concern(TASKS[task].title, what)
         for task, section in configuration.get("tasks", {}).items()
@@ -258,26 +258,26 @@ def choices_on_test(configuration: dict[str, Any]) -> list[Concern]:
 
 
 def choices_by_earlier_metrics(count: int) -> list[Concern]:
-    """The models whose epoch, and learning rate where there was a search, were chosen before an edit of the metrics."""
+    """The models whose epoch or learning rate was chosen before an edit of the metrics."""
     if not count:
         return []
     what = (
-        "chosen on English validation by an earlier version of the metrics; `snakemake --forcerun search train` trains"
-        " and chooses anew"
+        "chosen on English validation by an earlier version of the metrics; `snakemake --forcerun search train`"
+        " trains and chooses again"
     )
     return [Concern(plural(count, "model"), what)]
 
 
 def made_by_earlier_code(count: int) -> list[Concern]:
-    """The outputs that Snakemake was told to keep although the code of their step has changed since."""
+    """The outputs that Snakemake kept, by its options, although the code of their step has changed since."""
     if not count:
         return []
-    what = "made by an earlier version of the code, and kept as Snakemake was started with --rerun-triggers"
+    what = "made by an earlier version of the code; Snakemake was started with --rerun-triggers and kept them"
     return [Concern(plural(count, "output"), what)]
 
 
 def gaps_in_the_grid(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Concern]:
-    """What is missing beside the other arms of a task, by arm: averages over different languages mislead."""
+    """The scores that an arm lacks and other arms of its task have: averages over different languages mislead."""
     missing = missing_cells(scores, runs)
     found = []
     for (encoder, task, method, length, languages), cells in missing.groupby(

@@ -1,4 +1,4 @@
-"""What the page is made from: the tables and records that earlier steps wrote, read and checked."""
+"""The inputs of the page: reading and checking the tables and records of earlier steps."""
 
 import json
 from dataclasses import dataclass, field
@@ -28,6 +28,12 @@ COLUMNS = {
         "significant",
         "seeds",
         "units",
+        "low_plain",
+        "high_plain",
+        "p_plain",
+        "seed_std",
+        "prior_std",
+        "prior_freedom",
     ],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
@@ -54,13 +60,13 @@ BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
 
 def empty(name: str) -> pd.DataFrame:
-    """A table of the page's inputs that holds no row."""
+    """An input table without rows."""
     return pd.DataFrame(columns=COLUMNS[name])
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that the page shows; a part that was not made is empty, and the page says so.
+    """Everything that the page shows; a missing part is empty, and the page says so.
 
     Attributes:
         scores: the long score table (see `aggregate`).
@@ -87,14 +93,14 @@ class Inputs:
 
     @property
     def comparable_pairs(self) -> list[tuple[str, str]]:
-        """The encoders and tasks whose scores may stand beside the paper's."""
+        """The encoders and tasks whose scores are comparable with the paper's."""
         return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
 
     @property
     def ceilings(self) -> pd.DataFrame:
-        """The best scores that any span of tokens can reach: `encoder`, `task`, `metric`, `language`, `value`.
+        """The best scores that any span of tokens can reach, in the order of the catalogue.
 
-        In the order of the catalogue.
+        Columns: `encoder`, `task`, `metric`, `language`, `value`.
         """
         known = {(bounded["task"], bounded["encoder"]): bounded for bounded in self.provenance.get("ceilings") or []}
         rows = [
@@ -109,7 +115,7 @@ class Inputs:
         return pd.DataFrame(rows, columns=CEILINGS)
 
     def check(self) -> None:
-        """Refuse what cannot be shown. Raises UserError that names the table and the column or key."""
+        """Raise a UserError that names the table and the column or key if an input cannot be shown."""
         check_scores(self.scores)
         check_runs(self.runs)
         absent = [key for key in BENCHMARK if key not in self.provenance.get("benchmark", {})]
@@ -128,12 +134,12 @@ class Inputs:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read one of the tables. Only an empty field is missing: a language may be called `na`. Raises UserError."""
+    """Read one of the tables. Only an empty field is a missing value, not `na` or `null`. Raises UserError."""
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}") from error
-    # An untuned encoder has no task, an untitled note no text.
+    # An untuned encoder has no task, and a row may have no note.
     return table.fillna({column: "" for column in TEXT if column in table})
 
 
@@ -146,8 +152,8 @@ def read_differences(path: Path) -> pd.DataFrame:
 
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
-    """Read the examples. Raises UserError that names the file when it holds no list."""
+    """Read the examples. Raises UserError that names the file if it has no list."""
     examples = read_json(path)
     if not isinstance(examples, list):
-        raise UserError(f"{path} holds no list of examples but {json.dumps(examples)[:40]}: delete it and run again")
+        raise UserError(f"{path} has no list of examples but {json.dumps(examples)[:40]}: delete it and run again")
     return examples

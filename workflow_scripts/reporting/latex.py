@@ -1,7 +1,7 @@
-"""The tables as LaTeX to paste into a paper: booktabs, one or more `table` environments a file.
+"""The tables as LaTeX to paste into a paper: booktabs, one or more `table` environments in each file.
 
-Numbers are those of the CSV files, rounded as the paper prints them: one digit after the point, the standard deviation
-over seeds in parentheses, the best in bold.
+The numbers of the CSV files in the paper's format: one digit after the point, the standard deviation over seeds in
+parentheses, the best in bold.
 """
 
 import re
@@ -17,8 +17,8 @@ from workflow_scripts.reporting.wording import Names, method_title, metric_note,
 
 HEAD = "% Needs \\usepackage{booktabs} and, for words of other alphabets, XeLaTeX or LuaLaTeX.\n"
 NOTHING = "--"
-MOST_LANGUAGES = 14  # columns that a page takes in small print; more go into a second tabular below
-ONE_COLUMN = 42  # characters that one column of a page in two columns takes in small print
+MOST_LANGUAGES = 14  # columns that fit on a page in small print; more go into a second tabular below
+ONE_COLUMN = 42  # characters that fit into one column of a two-column page in small print
 
 _SPECIAL = str.maketrans(
     {
@@ -41,9 +41,9 @@ Cell = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Block:
-    """A tabular: heads (a pair where a head stands over several columns) and groups of rows, ruled off each other.
+    """A tabular: headers (a pair if one spans several columns) and groups of rows with rules between them.
 
-    Every text is LaTeX already. The first `texts` columns are set to the left, numbers to the right.
+    Every text is LaTeX already. The first `texts` columns are left-aligned, numbers right-aligned.
     """
 
     heads: Sequence[Cell]
@@ -52,12 +52,12 @@ class Block:
 
 
 def escaped(text: object) -> str:
-    """A text with LaTeX's special characters made plain ones, and control characters visible."""
+    """The text with LaTeX's special characters and control characters escaped."""
     return visible(str(text)).translate(_SPECIAL)
 
 
 def number(value: object, digits: int = 1) -> str:
-    """A number with a fixed count of digits after the point; a dash where there is none."""
+    """A number with a fixed number of digits after the point; a dash if there is none."""
     if value is None or pd.isna(value):  # type: ignore[call-overload]
         return NOTHING
     return f"{float(value):,.{digits}f}".replace("-", "$-$")  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def bold(text: str) -> str:
 
 
 def table(caption: str, label: str, *blocks: Block) -> str:
-    """A table with its tabulars one below the other, over both columns of a page where it needs them.
+    """A table with its tabulars one below the other, over both columns of a page if necessary.
 
     caption: LaTeX; label: any text, without `tab:`.
     """
@@ -88,7 +88,7 @@ def table(caption: str, label: str, *blocks: Block) -> str:
 
 
 def _characters(block: Block) -> int:
-    """About how wide a tabular is; marks such as bold are not seen."""
+    """The approximate width of a tabular in characters, without markup such as bold."""
     heads = [head if isinstance(head, str) else head[1] for head in block.heads]
     rows = [heads, *(row for group in block.groups for row in group)]
     lengths = [[len(re.sub(r"\\[a-z]+|[{}$\\]", "", cell)) + 1 for cell in row] for row in rows]
@@ -96,7 +96,7 @@ def _characters(block: Block) -> int:
 
 
 def _tabular(block: Block) -> str:
-    """Laid out by pandas, a row a line; then a rule between the groups."""
+    """The tabular as pandas writes it, one line for each row, with rules between the groups."""
     rows = [row for group in block.groups for row in group]
     heads = pd.MultiIndex.from_tuples(block.heads) if isinstance(block.heads[0], tuple) else pd.Index(block.heads)
     layout = "l" * block.texts + "r" * (len(block.heads) - block.texts)
@@ -111,10 +111,10 @@ def _tabular(block: Block) -> str:
 
 
 def summary_latex(frame: pd.DataFrame, value: str, caption: str, label: str, best: Callable[..., float]) -> str:
-    """Tables 1 and 2: a method a row, a task and metric a column. `value`: the column of the number, beside `std`.
+    """Tables 1 and 2: a row for each method, a column for each task and metric. `value`: the column of the number.
 
-    A method's row is that of the prompt length that stands for it, by task; where it has several, each follows in a row
-    of its own. Of the methods' rows the best of each column is bold, among those that have all languages.
+    The row of a method has the headline prompt length of each task; several lengths follow in rows of their own. The
+    best method of each column is bold, among those that have all languages.
     """
     several_encoders = frame["encoder"].nunique() > 1
     present = set(zip(frame["task"], frame["metric"], strict=True))
@@ -167,7 +167,7 @@ def languages_latex(
     ceilings: Mapping[str, Mapping[str, pd.Series]] | None = None,
     ceiling_note: str = "",
 ) -> str:
-    """Tables 5 to 8 and UD-POS: a table for each metric; languages are columns, a seed a row, then the arm's mean.
+    """Tables 5 to 8 and UD-POS: a table for each metric with languages as columns, a row for each seed, then the mean.
 
     `ceilings`: by metric and encoder, the best scores that tokens allow (`tables.ceilings_of`), which come last.
     """
@@ -224,9 +224,9 @@ def _languages_block(frame: pd.DataFrame, columns: Sequence[str], ceilings: Mapp
 
 
 def representations_latex(frame: pd.DataFrame, measures: Mapping[str, str], caption: str, label: str) -> str:
-    """Tables 3 and 4: a table for each training task, languages are columns, an arm and measure a row.
+    """Tables 3 and 4: a table for each training task with languages as columns, a row for each arm and measure.
 
-    `measures`: their titles; with a single one it stands in no row. The untuned encoder heads every table.
+    `measures`: their titles, left out of the rows if there is only one. The untuned encoder comes first.
     """
     languages = list(dict.fromkeys(frame["language"]))
     tasks = [task for task in dict.fromkeys(frame["task"]) if task]
@@ -290,7 +290,7 @@ TASK = Column("Task", lambda row: escaped(TASKS[row["task"]].title if row["task"
 
 
 def arm_column(frame: pd.DataFrame) -> Column:
-    """The arm as a reader calls it."""
+    """The column with the title of the arm."""
     names = _names(frame)
     return Column("Method", lambda row: escaped(names.arm(row["method"], row["prompt_length"], row["encoder"])))
 
@@ -304,7 +304,7 @@ def plain_latex(
     winner: str = "",
     groups: str = "task",
 ) -> str:
-    """Any other table: a row a row, ruled off by `groups`; rows whose column `winner` is true in bold."""
+    """Any other table, with rules between `groups`; rows whose column `winner` is true are bold."""
     blocks = []
     for _, of_group in frame.groupby(groups, sort=False):
         rows = []

@@ -1,7 +1,7 @@
-"""The report: one HTML file that holds all it needs and loads nothing.
+"""The report: one self-contained HTML file that loads nothing.
 
-`verdicts`, `findings` and `views` turn tables into small view objects, and the templates of `report/` turn those into
-markup. A template shows what it is given and computes nothing; every text is escaped there.
+`verdicts`, `findings` and `views` turn tables into small view objects; the templates in `report/` turn these into
+markup. Templates compute nothing, and they escape every text.
 """
 
 import base64
@@ -25,7 +25,7 @@ from workflow_scripts.reporting.findings import (
 )
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.published import audit, audit_in_words
-from workflow_scripts.reporting.verdicts import answers, summary
+from workflow_scripts.reporting.verdicts import answers, borrowed_strength, headline
 from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
 from workflow_scripts.reporting.views.corpora import checksums_table, corpora_table
 from workflow_scripts.reporting.views.differences import differences_table, forests, overview
@@ -50,10 +50,7 @@ def render(inputs: Inputs, template_folder: Path) -> str:
         UserError: a table lacks a column, or the provenance a key of its benchmark.
     """
     inputs.check()
-    names = Names(
-        languages=read_languages(template_folder / "languages.csv"),
-        several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,
-    )
+    names = names_for(inputs, template_folder)
     script = (template_folder / "script.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_folder),
@@ -75,13 +72,21 @@ def render(inputs: Inputs, template_folder: Path) -> str:
     )
 
 
+def names_for(inputs: Inputs, template_folder: Path) -> Names:
+    """The names of languages, methods and encoders in the report of these inputs."""
+    return Names(
+        languages=read_languages(template_folder / "languages.csv"),
+        several_encoders=len(set(inputs.scores["encoder"]) | set(inputs.runs["encoder"])) > 1,
+    )
+
+
 def _shown(value: Any) -> Any:
-    """What the template puts in the place of an expression: texts without control characters, markup as it is."""
+    """The value of a template's expression with control characters escaped; markup is unchanged."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
-    """What the page begins and ends with: what was run, what follows, what went wrong."""
+    """The start and the end of the page: what was run, the answer, the problems, the provenance."""
     scores, runs, provenance = inputs.scores, inputs.runs, inputs.provenance
     final, lost = concerns(runs, names)
     corpora = provenance.get("corpora") or []
@@ -90,7 +95,8 @@ def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
         "provenance": {**dict.fromkeys(PROVENANCE), **provenance},
         "date": readable_date(provenance.get("date") or ""),
         "encoders": sorted(set(scores["encoder"]) | set(runs["encoder"])),
-        "summary": summary(inputs.differences, names),
+        "headline": headline(inputs.differences, names),
+        "borrowed_strength": borrowed_strength(inputs.differences),
         "answers": answers(inputs.differences, runs, inputs.alignment, headline_arms(scores, runs), names),
         "runs_known": not runs.empty,
         "final_concerns": choices_on_test(provenance.get("configuration") or {})
@@ -105,7 +111,7 @@ def _head(inputs: Inputs, names: Names) -> dict[str, Any]:
 
 
 def _results(inputs: Inputs, names: Names) -> dict[str, Any]:
-    """The scores, how sure their differences are, and what they cost."""
+    """The scores, how certain their differences are, and what they cost."""
     scores, runs, differences = inputs.scores, inputs.runs, inputs.differences
     generated = inputs.provenance["benchmark"]["source"] == "mini"
     return {
@@ -130,7 +136,7 @@ def _results(inputs: Inputs, names: Names) -> dict[str, Any]:
 
 
 def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
-    """Why: the analyses of section 5, single predictions, and the paper's own numbers."""
+    """The analyses of section 5, single predictions, and the paper's own numbers."""
     benchmark = inputs.provenance["benchmark"]
     found = audit(inputs.published)
     return {
@@ -150,5 +156,5 @@ def _explanations(inputs: Inputs, names: Names) -> dict[str, Any]:
 
 
 def script_hash(script: str) -> str:
-    """The content security policy's name for the page's one script: no other can run, whatever slips into the page."""
+    """The hash by which the content security policy allows the page's script, and no other, to run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,9 +1,8 @@
-"""The paper's printed tables: read, audited, and set beside ours.
+"""The paper's printed tables: reading them, checking their consistency, and comparing them with ours.
 
-`report/published.csv` holds every figure of tables 1 to 8 of Tu, Xiong and Zhou (2022) as it is printed there. A
-printed figure stands for a range: 88.3 for everything from 88.25 to 88.35. So a figure that follows from others agrees
-with them if it lies in the range that theirs allow, each as far from its print as rounding takes it; not if it is
-merely near.
+`report/published.csv` has every figure of tables 1 to 8 of Tu, Xiong and Zhou (2022) as printed. A printed figure
+represents a range: 88.3 is anything from 88.25 to 88.35. A figure that is derived from others agrees with them if it is
+in the range that their ranges allow; being close is not enough.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,13 +61,13 @@ MEASURES = {
     "non_translation": "cosine_non_translations",
     "relative_difference": "relative_difference",
 }
-_EXACT = 1e-9  # what binary fractions may add to a range
+_EXACT = 1e-9  # tolerance for rounding of binary fractions
 _KEYS = ["task", "method", "metric"]
 
 
 @dataclass(frozen=True)
 class Range:
-    """A recomputed figure, and the lowest and highest that it can be if its inputs are what they were rounded from."""
+    """A recomputed figure, with the lowest and highest value that unrounded inputs allow."""
 
     value: float
     low: float
@@ -78,8 +77,8 @@ class Range:
 def read_published(path: Path) -> pd.DataFrame:
     """Read the printed figures: `COLUMNS`, and `half`, half a unit of a figure's last printed digit.
 
-    The unit is that of the figure's own group (table, task, method, metric): table 5 prints 79 for 79.0 among figures
-    with a digit after the point, while table 4's relative differences of fine-tuning on PAWS have none.
+    The number of digits is that of the figure's group (table, task, method, metric): table 5 prints 79 for 79.0 among
+    figures with one digit, while the relative differences of fine-tuning on PAWS in table 4 have none.
 
     Raises UserError if the file is missing or lacks a column.
     """
@@ -102,7 +101,7 @@ def read_published(path: Path) -> pd.DataFrame:
 
 
 def mean_range(values: Sequence[float], half: float) -> Range:
-    """The mean of figures printed to `half` a unit."""
+    """The mean of figures that were each rounded by up to `half`."""
     mean = float(np.mean(values))
     return Range(mean, mean - half, mean + half)
 
@@ -114,13 +113,13 @@ def gap_range(english: Sequence[float], others: Sequence[float], half: float) ->
 
 
 def deviation_range(values: Sequence[float], half: float) -> Range:
-    """The population standard deviation (divided by the number of runs) of figures printed to `half` a unit.
+    """The population standard deviation (divided by the number of runs) of figures rounded by up to `half`.
 
-    The paper's table 1 prints that one, of the printed averages: TyDiQA's 2.7 in exact match for fine-tuning is no
+    The paper's table 1 prints this of the printed averages: 2.7 for exact match of fine-tuning on TyDiQA is not the
     sample deviation, which would be 3.1.
 
-    The deviation is a convex function, so it is highest at a corner of the box that the figures may lie in; it is
-    lowest where all of them come as near to one centre as they may.
+    The deviation is a convex function, so its maximum is at a corner of the box of possible figures. Its minimum is
+    where all figures are as close to one centre as possible.
     """
     printed = np.asarray(values, dtype=float)
     corners = (printed + half * np.array(signs) for signs in product((-1, 1), repeat=len(printed)))
@@ -147,11 +146,11 @@ def relative_difference_range(translations: float, others: float, half: float) -
 
 
 def audit(published: pd.DataFrame) -> pd.DataFrame:
-    """Recompute what the paper's tables can be recomputed from, figure by figure.
+    """Recompute every figure of the paper's tables that can be derived from other figures.
 
-    Columns: `AUDIT_COLUMNS`. `tolerance` is how far the printed figure may lie from the recomputed one, on its side of
-    it, if nothing but rounding lies between them. `agrees` is empty where the paper prints nothing to recompute the
-    figure from. Notes of `published` are not read.
+    Columns: `AUDIT_COLUMNS`. `tolerance` is the largest difference between the printed and the recomputed figure, in
+    its direction, that rounding alone explains. `agrees` is empty if the paper does not print what the figure is
+    derived from. The notes of `published` are not used.
     """
     own = published[published["model"] == MODEL]
     rows = [*_averages(own), *_table_1(own), *_table_2(own), *_table_4(own)]
@@ -188,10 +187,10 @@ def _averages(own: pd.DataFrame) -> Iterator[dict]:
             (average,) = of_run[of_run["language"] == "avg"].itertuples()
             found = mean_range(languages["value"], average.half)
             row = _finding(average.value, average.half, found, "average over languages", run=run, **where)
-            yield row if row["agrees"] else {**row, "note": _apart(row)}
+            yield row if row["agrees"] else {**row, "note": _mean_note(row)}
 
 
-def _apart(row: dict) -> str:
+def _mean_note(row: dict) -> str:
     side = "above" if row["printed"] > row["recomputed"] else "below"
     return f"{abs(row['printed'] - row['recomputed']):.1f} {side} the mean of its own row"
 
@@ -258,7 +257,7 @@ def _table_4(own: pd.DataFrame) -> Iterator[dict]:
 
 
 def audit_in_words(found: pd.DataFrame) -> list[str]:
-    """What the audit comes to, a sentence a table; the figures are the audit's."""
+    """The results of the audit, one sentence for each table."""
     return [*_averages_in_words(found), *_table_1_in_words(found), *_table_2_in_words(found), *_table_4_in_words(found)]
 
 
@@ -339,7 +338,7 @@ def beside(
     comparable: Iterable[tuple[str, str]],
     alignment: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Ours beside the paper's, for the (encoder, task) pairs that `comparable` names and for no other.
+    """Our scores beside the paper's, for the (encoder, task) pairs in `comparable` only.
 
     Columns: `BESIDE_COLUMNS`. The headline arm of each method that the paper has. `scope` is a language (the mean over
     runs of tables 5 to 8), `average` (table 1) or `gap` (table 2, main metric); `difference` is ours minus the paper's,
@@ -441,7 +440,7 @@ def _beside_summary(
 
 
 def _doubts(found: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
-    """What to say of a printed average or gap that the paper's own scores by language do not give."""
+    """The note on a printed average or gap that does not follow from the paper's own scores by language."""
     from_scores = found["what"].str.contains("scores by language") & ~found["what"].str.startswith("standard")
     return {
         (row.task, row.method, row.metric, "average" if row.table == 1 else "gap"): (
@@ -451,7 +450,7 @@ def _doubts(found: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
     }
 
 
-def analysis_apart(published: pd.DataFrame, number: int) -> pd.DataFrame:
+def analysis_as_printed(published: pd.DataFrame, number: int) -> pd.DataFrame:
     """Table 3 or 4 as printed: `task`, `method`, `metric`, then a column a language or pair of languages."""
     rows = published[published["table"] == number]
     keys = ["task", "method", "metric"]
@@ -460,7 +459,7 @@ def analysis_apart(published: pd.DataFrame, number: int) -> pd.DataFrame:
     return wide.reset_index().rename_axis(columns=None)
 
 
-def languages_apart(published: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+def languages_as_printed(published: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The paper's scores of a task by language (tables 5 to 8), a run a row: `method`, `run`, languages, `avg`."""
     rows = published[(published["table"] >= 5) & (published["task"] == task) & (published["metric"] == metric)]
     wide = rows.pivot(index=["method", "run"], columns="language", values="value")

@@ -59,7 +59,7 @@ def _read_csv(path: Path, text: list[str]) -> pd.DataFrame:
 
 
 def headline_averages(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 with a column `headline`: whether the arm stands for its method (see `headline_arms`)."""
+    """Table 1 with a column `headline`: whether the arm is its method's headline arm (see `headline_arms`)."""
     return _mark_headline(averages(scores), headline_arms(scores, runs))
 
 
@@ -74,13 +74,13 @@ def _mark_headline(table: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 CEILING_NOTE = (
-    "Highest possible: an answer is a span of tokens, no longer than decoding allows. With the best such span for each"
-    " question, an encoder’s tokenizer allows this score and no higher one."
+    "Highest possible: the score with the best span of tokens for each question. An answer is a span of tokens, no"
+    " longer than decoding allows, so no model with this tokenizer can score higher."
 )
 
 
 def ceilings_of(ceilings: pd.DataFrame, task: str, metric: str, languages: Sequence[str]) -> dict[str, pd.Series]:
-    """By encoder, the best scores that tokens allow: one a language, then `avg`, unweighted; NaN where not known."""
+    """By encoder, the best scores that the tokens allow: each language, then `avg`, unweighted. NaN if unknown."""
     rows = ceilings[(ceilings["task"] == task) & (ceilings["metric"] == metric)]
     found = {}
     for encoder, own in rows.groupby("encoder", sort=False):
@@ -99,10 +99,10 @@ def language_scores(scores: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every candidate of the search on the English validation set (the paper's appendix A.1), one row a candidate.
+    """Every candidate of the search on the English validation set (the paper's appendix A.1), one row each.
 
-    `last_epoch_best`: of several epochs, so training longer might have helped. `at_the_edge`: the winner is the
-    smallest or largest of several candidates, so a better one may lie outside.
+    `last_epoch_best`: the last of several epochs was the best, so longer training might have helped. `at_the_edge`: the
+    winner is the smallest or largest of several learning rates, so a better one may be outside of the range.
     """
     search = runs[runs["stage"] == "search"]
     group = search.groupby(["task", *ARM])["learning_rate"]
@@ -146,12 +146,12 @@ def _by_task(table: pd.DataFrame, *further: str) -> pd.DataFrame:
 
 
 def cost(runs: pd.DataFrame) -> pd.DataFrame:
-    """What an arm costs, by encoder and task; the paper states the tuned share alone (section 4: 0.1 % to 0.3 %).
+    """What an arm costs, by encoder and task. The paper states only the tuned share (section 4: 0.1 % to 0.3 %).
 
-    Over the runs that the scores come from: means, and for memory the most. A search's winner that shared the encoder
-    with other candidates used memory and time for all of them: examples a second and memory are those of the runs that
-    shared it with the fewest (`together`; 1 is alone). `tuned_percent` is of the encoder's parameters. `search_seconds`
-    is the time that all candidates of the learning-rate search took together, the winner included.
+    Means over the runs that the scores come from; for memory the maximum. The winner of a search shared the encoder,
+    and so time and memory, with other candidates. Throughput and memory are therefore those of the runs that shared it
+    with the fewest (`together`; 1 is none). `tuned_percent` is the share of the encoder's parameters. `search_seconds`
+    is the time of all candidates of the learning-rate search, the winner included.
     """
     keys = ["task", *ARM]
     final = final_runs(runs)
@@ -196,8 +196,7 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
 def problems(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that failed, did not learn or are not above the majority class; `problem` says which.
 
-    `final` is True for a run that scores come from; a candidate that lost the search is expected to fail now and
-    then.
+    `final` is True for a run that scores come from. Losing candidates of the search may fail.
     """
     final = final_runs(runs)
     lost = runs[(runs["stage"] == "search") & ~runs["selected"].astype(bool)]
@@ -220,11 +219,11 @@ def _problem(run: dict) -> str:
 
 
 def prompt_lengths(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """What the prompt length does: the main metric on English validation, and averaged over the test languages.
+    """The effect of the prompt length: the main metric on English validation, and averaged over the test languages.
 
-    A row is an encoder, task, method and length. `validation` and `test` are means over the seeds that have one,
+    One row for each encoder, task, method and length. `validation` and `test` are means over the seeds that have one,
     `validation_std` and `test_std` sample standard deviations (NaN with one seed); `chosen` marks the length that
-    stands for the method (see `headline_arms`). Methods without prompts are left out.
+    is the method's headline arm (see `headline_arms`). Methods without prompts are left out.
     """
     keys = ["encoder", "task", "method", "prompt_length"]
     final = final_runs(runs)
@@ -266,7 +265,7 @@ class TableFile:
 
 
 SUFFIXES = (".csv", ".tex")
-WRITTEN = ".tables.json"  # in the folder of the tables: those of the last run, as others are the user's own
+WRITTEN = ".tables.json"  # names the tables of the last run; other files in the folder belong to the user
 REPRESENTATIONS = {
     table_names.BEFORE_AFTER: (
         {"before_after": "before and after"},
@@ -276,7 +275,7 @@ REPRESENTATIONS = {
     table_names.TRANSLATIONS: (
         {"translation": "translations", "non_translation": "other pairs", "relative_difference": "relative difference"},
         "Cosine similarity of translations of English texts and of all other pairs (\\%), and by how many percent the"
-        " first is above the second. Mean over seeds, with the standard deviation in parentheses.",
+        " first exceeds the second. Mean over seeds, with the standard deviation in parentheses.",
     ),
 }
 
@@ -291,18 +290,18 @@ def write_tables(
     ceilings: pd.DataFrame | None = None,
     expected: Iterable[str] = (),
 ) -> list[Path]:
-    """Write every table as CSV and as LaTeX and return the files, each written to a temporary name, then renamed.
+    """Write every table as CSV and as LaTeX and return the files. Each is written under a temporary name, then renamed.
 
-    A table that an earlier run wrote here and this one does not is deleted, since it would mislead; other files stay.
+    A table from an earlier run that this one does not have is deleted, since it would mislead; other files are kept.
 
     Args:
         scores, runs: the long tables that all others are made from.
         folder: where to write.
         alignment: the rows of `results/alignment.csv`, of which tables 3 and 4 are made.
         published: the paper's figures (`published.read_published`); with them comes their audit.
-        comparable: the (encoder, task) pairs that stand beside the paper's figures.
-        ceilings: the best scores that tokens allow (`Inputs.ceilings`).
-        expected: names of tables that are written even without a row, as a file with the head alone.
+        comparable: the (encoder, task) pairs that are shown beside the paper's figures.
+        ceilings: the best scores that the tokens allow (`Inputs.ceilings`).
+        expected: names of tables that are written even without a row, with the header alone.
     """
     check_scores(scores)
     check_runs(runs)
@@ -347,7 +346,7 @@ def _written_before(folder: Path) -> set[str]:
     """The names of the tables that earlier runs wrote to the folder."""
     try:
         names = set(read_json(folder / WRITTEN))
-    except (UserError, TypeError):  # not there, or damaged: then nothing is known to be ours
+    except (UserError, TypeError):  # missing or damaged: treat every file as the user's
         return set()
     return {name for name in names if isinstance(name, str) and re.fullmatch(r"\w+", name)}
 

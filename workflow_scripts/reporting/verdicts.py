@@ -1,6 +1,6 @@
-"""The answers in words: which method transfers better, by how much, how surely, where, at what cost, and why.
+"""The answers in words: which method transfers better, by how much, how certain that is, where, at what cost and why.
 
-Each sentence follows from a table alone, and says so where nothing follows.
+Each sentence is derived from a table, and says so where the table gives no answer.
 """
 
 from collections import Counter
@@ -26,12 +26,10 @@ from workflow_scripts.reporting.wording import (
     signed_text,
 )
 
-LEVEL = 0.05  # of the tests; `differences.csv` says itself what is significant
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests say of one method on one task: its average, and its transfer gap where there is one."""
+    """What the tests say about one method on one task: its average, and its transfer gap if there is one."""
 
     method: str
     direction: str
@@ -42,14 +40,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question of the page's head with its answers, a method each."""
+    """One question at the top of the page with its answers, one for each method."""
 
     question: str
     sentences: tuple[str, ...]
 
 
 def verdicts(differences: pd.DataFrame, encoder: str, task: str, names: Names) -> list[Verdict]:
-    """A verdict for each method that was compared with a baseline on the task; none where nothing was."""
+    """A verdict for each method that was compared with a baseline on the task."""
     rows = differences[(differences["encoder"] == encoder) & (differences["task"] == task)]
     found = []
     for (method, baseline), of_method in rows.groupby(["method", "baseline"], sort=False):
@@ -61,7 +59,7 @@ def verdicts(differences: pd.DataFrame, encoder: str, task: str, names: Names) -
                     method=method_class(method),
                     direction=direction(average[0]),
                     sentence=average_sentence(average[0]),
-                    gap=gap_sentence(gap[0]) if gap else "No transfer gap can be compared.",
+                    gap=gap_sentence(gap[0]) if gap else "There are no transfer gaps to compare.",
                     basis=_basis(average[0], names, baseline),
                 )
             )
@@ -72,7 +70,7 @@ def average_sentence(row: dict) -> str:
     """`Prompt tuning transfers better by 3.1 points (95 % interval 1.0 to 5.2, p 0.004).`"""
     title = method_title(row["method"])
     if direction(row) == "open":
-        return f"No difference is shown between {_pair(row)}: {_open(row)}"
+        return f"The difference between {_pair(row)} cannot be told from chance: {_open(row)}"
     more = direction(row) == "better"
     return f"{title} transfers {'better' if more else 'worse'} by {_size(row)}."
 
@@ -80,7 +78,7 @@ def average_sentence(row: dict) -> str:
 def gap_sentence(row: dict) -> str:
     """`Its transfer gap is smaller by 2.0 points (95 % interval 0.4 to 3.6, p 0.01).` A smaller gap is better."""
     if direction(row) == "open":
-        return f"Of its transfer gap no difference is shown: {_open(row)}"
+        return f"The difference in transfer gap cannot be told from chance: {_open(row)}"
     return f"Its transfer gap is {'larger' if row['difference'] > 0 else 'smaller'} by {_size(row)}."
 
 
@@ -98,12 +96,12 @@ def _size(row: dict) -> str:
 
 def _open(row: dict) -> str:
     if pd.isna(row["low"]) or pd.isna(row["high"]):
-        return f"{signed_text(row['difference'])} points, and no interval can be given."
-    ends = interval_text(row["low"], row["high"])
-    said = f"{signed_text(row['difference'])} points, and the 95\u00a0% interval runs from {ends}"
+        return f"{signed_text(row['difference'])} points; no interval can be estimated."
+    size = f"{signed_text(row['difference'])} points"
+    interval = f"95\u00a0% interval {interval_text(row['low'], row['high'])}"
     if row["low"] <= 0 <= row["high"]:
-        return f"{said} ({p_text(row['p_holm'])})."
-    return f"{said}; the permutation test does not rule chance out ({p_text(row['p_holm'])})."
+        return f"{size} ({interval}, {p_text(row['p_holm'])})."
+    return f"{size} ({interval}); the permutation test does not exclude chance ({p_text(row['p_holm'])})."
 
 
 def _basis(row: dict, names: Names, baseline: str) -> str:
@@ -112,25 +110,57 @@ def _basis(row: dict, names: Names, baseline: str) -> str:
     if pd.notna(row["units"]):
         counted += f", {row['units']:,.0f} test units"
     if row["seeds"] == 1:
-        counted += ". With one seed the interval counts the examples alone, not what another seed would change"
+        counted += ". With one seed the interval accounts for the test examples alone, not for other seeds"
+    elif row["prior_freedom"] > 0:
+        counted += (
+            f". From seed to seed the difference varies by ± {row['seed_std']:.1f} points on this task and typically by"
+            f" ± {row['prior_std']:.1f} in this grid; the interval combines both. From this task’s own seeds alone it"
+            f" would be {interval_text(row['low_plain'], row['high_plain'])}"
+        )
     return f"{counted}."
 
 
-def summary(differences: pd.DataFrame, names: Names) -> list[str]:
+def borrowed_strength(differences: pd.DataFrame) -> str:
+    """How much the intervals of the averages rely on other comparisons, for readers who are no statisticians.
+
+    Empty where nothing was compared, or only models of one seed.
+    """
+    averages = differences[(differences["scope"] == AVERAGE) & (differences["seeds"] > 1) & differences["low"].notna()]
+    if averages.empty:
+        return ""
+    borrowing = averages[averages["prior_freedom"] > 0]
+    if borrowing.empty:
+        return (
+            "Each interval is estimated from the seeds of its own comparison. With three comparisons or more, it would"
+            " also use what the comparisons have in common."
+        )
+    first, few = borrowing.iloc[0], sorted({int(seeds) for seeds in borrowing["seeds"]})
+    seeds = plural(few[0], "seed") if len(few) == 1 else f"{few[0]} to {few[-1]} seeds"
+    return (
+        f"How sure the intervals are: {seeds} alone say little about how much a difference varies from seed to seed."
+        f" The intervals therefore borrow strength: they also use what the {len(borrowing)} comparisons of this grid"
+        f" have in common. There, a difference typically varies by ± {first['prior_std']:.1f} points from seed to seed"
+        f" (prior standard deviation). This counts as much as {first['prior_freedom']:.1f} more seeds would (prior"
+        " degrees of freedom). The table of all differences also has each interval from a comparison’s own seeds only."
+    )
+
+
+def headline(differences: pd.DataFrame, names: Names) -> list[str]:
     """The headline of the whole grid: a sentence for each method, over all tasks and encoders."""
     averages = differences[differences["scope"] == AVERAGE]
     return [
-        _summary(method, baseline, rows.to_dict("records"), names)
+        _headline(method, baseline, rows.to_dict("records"), names)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
-    ] or ["Nothing follows: no two methods were compared by a test."]
+    ] or ["There is no answer: no two methods were compared by a test."]
 
 
-def _summary(method: str, baseline: str, rows: list[dict], names: Names) -> str:
+def _headline(method: str, baseline: str, rows: list[dict], names: Names) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
     title, other = method_title(method), method_words(baseline)
     many = "comparisons" if names.several_encoders else "tasks"
     if counts["open"] == total:
-        return f"{title} and {other}: no difference is shown on {_all(total, many)}."
+        where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
+        return f"{title} and {other}: the difference cannot be told from chance on {where}{_possible(rows)}."
     parts = []
     if counts["better"]:
         parts.append(f"better than {other} on {_of(counts['better'], total, many)}{_range(rows, 'better')}")
@@ -138,12 +168,14 @@ def _summary(method: str, baseline: str, rows: list[dict], names: Names) -> str:
         parts.append(f"worse on {counts['worse']}{_range(rows, 'worse')}")
     elif counts["worse"]:
         parts.append(f"worse than {other} on {_of(counts['worse'], total, many)}{_range(rows, 'worse')}")
-    rest = f"; on {counts['open']} no difference is shown" if counts["open"] else ""
-    return f"{title} transfers {' and '.join(parts)}{rest}."
+    rest = f" On the other {counts['open']}, the difference cannot be told from chance." if counts["open"] else ""
+    return f"{title} transfers {' and '.join(parts)}.{rest}"
 
 
-def _all(total: int, many: str) -> str:
-    return f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
+def _possible(rows: list[dict]) -> str:
+    """How large the differences may still be that no test has shown."""
+    ends = [abs(row[end]) for row in rows for end in ("low", "high") if pd.notna(row[end])]
+    return f"; differences of up to {score_text(max(ends))} points remain possible" if ends else ""
 
 
 def _of(count: int, total: int, many: str) -> str:
@@ -161,13 +193,13 @@ def _range(rows: list[dict], wanted: str) -> str:
 def answers(
     differences: pd.DataFrame, runs: pd.DataFrame, alignment: pd.DataFrame, arms: dict, names: Names
 ) -> list[Answer]:
-    """What the page's head says besides the headline: where, at what cost, why."""
+    """The answers at the top of the page below the headline: where, at what cost, why."""
     return [
-        Answer("Where?", tuple(_where(differences, names)) or ("Not known: no difference by language was tested.",)),
+        Answer("Where?", tuple(_where(differences, names)) or ("Unknown: no difference by language was tested.",)),
         Answer(
-            "At what cost?", tuple(_costs(runs, arms)) or ("Not known: there are no runs of two methods to compare.",)
+            "At what cost?", tuple(_costs(runs, arms)) or ("Unknown: there are no runs of two methods to compare.",)
         ),
-        Answer("Why?", tuple(_why(alignment, arms)) or ("Not known: no representations were analysed.",)),
+        Answer("Why?", tuple(_why(alignment, arms)) or ("Unknown: no representations were analysed.",)),
     ]
 
 
@@ -178,7 +210,7 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
         counts = Counter(direction(row) for row in rows)
         title, other = method_title(method), method_words(baseline)
         if counts["open"] == len(rows):
-            yield f"{title} and {other}: no difference is shown in any of {len(rows)} {pairs}."
+            yield f"{title} and {other}: the difference cannot be told from chance in any of {len(rows)} {pairs}."
             continue
         sentence = (
             f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} {pairs}, worse in"
@@ -217,7 +249,7 @@ def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
 
 
 def _of_headline(table: pd.DataFrame, arms: dict) -> pd.Series:
-    """Which rows are of the prompt length that stands for their method (see `headline_arms`)."""
+    """Which rows belong to the headline arm of their method (see `headline_arms`)."""
     found = [arms.get((row.encoder, row.task, row.method)) == row.prompt_length for row in table.itertuples()]
     return pd.Series(found, index=table.index, dtype=bool)
 
@@ -232,28 +264,28 @@ def _times(value: float) -> str:
     )
 
 
-WHY = (  # measure, what it says, the words for more, less and as much, unit
+WHY = (  # measure, its sentence, the words for more, less and as much, unit
     (
         "before_after",
-        "the representations stay {} the untuned encoder’s: cosine",
+        "the representations stay {} those of the untuned encoder: cosine similarity",
         ("closer to", "less close to", "as close to"),
         "\u00a0%",
     ),
     (
         "relative_difference",
-        "translations stand out {} from other pairs of texts: by",
-        ("more", "less", "as much"),
+        "translations are distinguished {} from other pairs of texts: by",
+        ("more clearly", "less clearly", "as clearly"),
         "\u00a0%",
     ),
     (
         "boundary_angle",
-        "the languages’ decision boundaries are turned {} away from English’s:",
+        "the decision boundaries of the languages are rotated {} from that of English:",
         ("farther", "less far", "as far"),
         "°",
     ),
     (
         "linear_accuracy",
-        "a classifier of English representations is {} on the others:",
+        "a linear classifier fitted on English representations is {} on the other languages:",
         ("better", "worse", "as good"),
         "\u00a0%",
     ),
@@ -261,12 +293,12 @@ WHY = (  # measure, what it says, the words for more, less and as much, unit
 
 
 def _word(words: tuple[str, str, str], value: float, other: float) -> str:
-    """The word for more, less or as much, of the values as they are printed."""
+    """The word for more, less or as much, by the values as printed."""
     return words[2] if f"{value:.0f}" == f"{other:.0f}" else words[0] if value > other else words[1]
 
 
 def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
-    """What tuning does to representations, the method against fine-tuning on the same tasks, English left out."""
+    """What tuning does to representations: each method against fine-tuning on the same tasks, without English."""
     tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != SOURCE_LANGUAGE)]
     tuned = tuned[_of_headline(tuned, arms)]
     key = ["encoder", "task"]
@@ -285,6 +317,6 @@ def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
         if parts:
             title = method_title(method)
             yield (
-                f"{title} compared with fine-tuning, on average over the other languages: {'; '.join(parts)}. This goes"
-                " with the scores; it proves no cause."
+                f"{title} compared with fine-tuning, on average over the other languages: {'; '.join(parts)}. This"
+                " accompanies the scores; it does not prove a cause."
             )

@@ -1,4 +1,4 @@
-"""How the report writes numbers, and what it calls languages, methods and metrics."""
+"""How the report writes numbers, and its names for languages, methods and metrics."""
 
 import csv
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from workflow_scripts.experiment.names import UNTUNED
 
 NOTHING = "–"
 METRICS = {"accuracy": "accuracy", "f1": "F1", "f1_xtreme": "F1 (XTREME)", "exact_match": "exact match"}
-# What a caption says of a metric that published numbers define in two ways, by kind of task and metric.
+# Notes on metrics that published numbers define in two ways, by kind of task and metric.
 METRIC_NOTES = {
     ("tagging", "f1"): (
         "Chunks as seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022); XTREME’s published scores"
@@ -28,18 +28,18 @@ METRIC_NOTES = {
 
 @dataclass(frozen=True)
 class Names:
-    """How languages, methods and encoders are called in this report."""
+    """The names of languages, methods and encoders in this report."""
 
     languages: dict[str, dict[str, str]]
     several_encoders: bool = False
     fallback: dict[str, str] = field(default_factory=lambda: {"name": "", "native": "", "direction": "auto"})
 
     def language(self, code: str) -> str:
-        """The English name of a language, or its code where the name is not known."""
+        """The English name of a language, or its code if the name is unknown."""
         return self.languages.get(code, self.fallback)["name"] or code
 
     def arm(self, method: str, prompt_length: int, encoder: str = "") -> str:
-        """An arm as a reader calls it: `Prompt tuning, length 16`, with its encoder where there are several."""
+        """The title of an arm: `Prompt tuning, length 16`, with its encoder if there are several."""
         parts = [method_title(method)]
         if prompt_length:
             parts.append(f"length {prompt_length}")
@@ -55,31 +55,31 @@ def read_languages(path: Path) -> dict[str, dict[str, str]]:
 
 
 def method_title(method: str) -> str:
-    """A method as readers call it; one that the catalogue does not know keeps its name."""
+    """The title of a method; a method that is not in the catalogue keeps its name."""
     if method == UNTUNED:
         return "Untuned encoder"
     return METHODS[method].title if method in METHODS else method.replace("_", " ")
 
 
 def method_words(method: str) -> str:
-    """As `method_title`, within a sentence: names of their own, such as LoRA, stay as they are."""
+    """`method_title` within a sentence: lower case, except for proper names such as LoRA."""
     title = method_title(method)
     known = method == UNTUNED or method in METHODS
     return title.lower() if known and title[1:].islower() else title
 
 
 def metric_title(metric: str) -> str:
-    """A metric as readers call it."""
+    """The title of a metric."""
     return METRICS.get(metric, metric.replace("_", " "))
 
 
 def score_text(value: float | None) -> str:
-    """A percentage with one digit, as the paper prints it; a dash where there is none."""
+    """A percentage with one digit, as the paper prints it; a dash if there is none."""
     return NOTHING if value is None or pd.isna(value) else f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def signed_text(value: float) -> str:
-    """A difference with its sign; what rounds to nothing has none."""
+    """A difference with its sign; 0.0 has none."""
     return f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
 
 
@@ -89,19 +89,19 @@ def interval_text(low: float, high: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value to the digits that matter: `p 0.31`, `p 0.004`, `p < 0.001`."""
+    """A p-value with two or three digits: `p 0.31`, `p 0.004`, `p < 0.001`."""
     if pd.isna(p):
         return "p not known"
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.0995 else f"p {p:.2f}"
 
 
 def spread_text(std: float | None) -> str:
-    """A standard deviation; nothing where one seed has none."""
+    """A standard deviation; empty with one seed."""
     return "" if std is None or pd.isna(std) else f"± {std:.1f}"
 
 
 def rate_text(rate: float | None) -> str:
-    """A learning rate as people write it, and as a configuration can take it: 5e-5."""
+    """A learning rate as in a configuration: 5e-5."""
     if rate is None or pd.isna(rate):
         return NOTHING
     mantissa, exponent = f"{rate:e}".split("e")
@@ -109,7 +109,7 @@ def rate_text(rate: float | None) -> str:
 
 
 def count_text(count: float) -> str:
-    """A whole number with its thousands apart."""
+    """A whole number with thousands separators."""
     return NOTHING if pd.isna(count) else f"{count:,.0f}"
 
 
@@ -124,7 +124,7 @@ def bytes_text(size: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration to the precision that a reader needs."""
+    """A duration in seconds, minutes or hours."""
     if pd.isna(seconds):
         return NOTHING
     if round(seconds, 1) < 60:
@@ -154,9 +154,9 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def metric_note(task: str, metric: str, alone: bool = False) -> str:
-    """How a task's metric relates to published numbers, with the task's and the metric's names unless it is `alone`.
+    """How a task's metric relates to published numbers, with the names of task and metric unless it is `alone`.
 
-    Empty where there is one definition only.
+    Empty if the metric has only one definition.
     """
     note = METRIC_NOTES.get((TASKS[task].kind, metric), "")
     return note if alone or not note else f"{TASKS[task].title}, {metric_title(metric)}: {note[0].lower()}{note[1:]}"

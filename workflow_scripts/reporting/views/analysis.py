@@ -1,4 +1,4 @@
-"""Section 5 of the paper: what tuning does to the representations, and to the languages' decision boundaries."""
+"""Section 5 of the paper: the effect of tuning on representations and on the decision boundaries of languages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from workflow_scripts.reporting.wording import (
     spread_text,
 )
 
-MOST_POINTS = 1500  # of figure 2, in all panels together: more are no longer told apart, and the page grows
-SIDE = 100.0  # of a panel, in its own units
+MOST_POINTS = 1500  # in all panels of figure 2 together: more cannot be distinguished and enlarge the page
+SIDE = 100.0  # of a panel, in units of its view box
 MARGIN = 4.0
 COLOURS = 8  # that the style has for languages
 FILLS = ("hollow", "filled", "faint")  # by label
@@ -75,14 +75,14 @@ class Figure:
 
 
 def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
-    """Tables 3 and 4, and the accuracy and angle of linear classifiers; a measure that is not there has no table."""
+    """Tables 3 and 4, and the accuracy and angle of linear classifiers, for the measures that exist."""
     made = [
         _table(
             alignment,
             ["before_after"],
             names,
             identifier="table-3",
-            title="How much tuning changes the representations",
+            title="Change of the representations by tuning",
             paper=paper_table(3),
             caption=(
                 "Cosine similarity of each text’s representation before and after tuning, in percent: 100 is unchanged."
@@ -93,7 +93,7 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             ["translation", "non_translation", "relative_difference"],
             names,
             identifier="table-4",
-            title="How close translations lie",
+            title="Similarity of translations",
             paper=paper_table(4),
             prefix="en-",
             caption=(
@@ -106,25 +106,26 @@ def analysis_tables(alignment: pd.DataFrame, names: Names) -> list[Table]:
             ["linear_accuracy"],
             names,
             identifier="linear-accuracy",
-            title="A classifier of English representations, in each language",
-            paper=paper_table(None, "Not in the paper, which draws it in figure 2"),
+            title="A classifier fitted on English, by language",
+            paper=paper_table(None, "Figure 2 of the paper shows it as a drawing"),
             caption="Accuracy in percent of a linear classifier fitted on English representations alone.",
         ),
         _table(
-            # English against itself is between two halves of its texts, and stands first.
+            # English is compared with itself by two halves of its texts, and comes first.
             alignment.replace({"measure": {"split_half_angle": "boundary_angle"}}).sort_values(
                 "language", key=lambda codes: codes != SOURCE_LANGUAGE, kind="stable"
             ),
             ["boundary_angle"],
             names,
             identifier="boundary-angle",
-            title="How far the decision boundaries are turned",
-            paper=paper_table(None, "Not in the paper, which draws it in figure 2"),
+            title="Angle between decision boundaries",
+            paper=paper_table(None, "Figure 2 of the paper shows it as a drawing"),
             prefix="en-",
             caption=(
-                "Angle in degrees between a language’s own linear decision boundary and English’s: 0 is aligned. The"
-                " angle en-en is between the boundaries of two halves of the English texts: so far chance alone turns"
-                " them. Where it is near 90, the representations tell nothing of the label, nor do the other angles."
+                "Angle in degrees between the linear decision boundary of a language and that of English: 0 is aligned."
+                " The angle en-en is between the boundaries of two halves of the English texts: it shows how far chance"
+                " alone rotates them. If it is near 90, the representations do not predict the label, and the other"
+                " angles have no meaning."
             ),
         ),
     ]
@@ -189,9 +190,9 @@ def _value(values: pd.DataFrame, language: str) -> Cell:
 
 
 def figure(projections: pd.DataFrame, boundaries: pd.DataFrame, names: Names) -> Figure | None:
-    """Figure 2: a panel for each model, at one seed; None where nothing was projected.
+    """Figure 2: a panel for each model, at one seed; None without a projection.
 
-    Where there are more than `MOST_POINTS` in all, every n-th text is drawn, the same in each panel and language.
+    With more than `MOST_POINTS` in total, only every n-th text is shown, the same in each panel and language.
     """
     if projections.empty:
         return None
@@ -203,9 +204,9 @@ def figure(projections: pd.DataFrame, boundaries: pd.DataFrame, names: Names) ->
     languages = list(dict.fromkeys(points["language"]))
     labels = sorted(set(points["label"]))
     panels = tuple(_panel(key, rows, kept, boundaries, (languages, labels), names) for key, rows in _in_order(points))
-    notes = ["Each panel has a scale of its own: directions and distances between panels cannot be compared."]
+    notes = ["Each panel has its own scale: directions and distances cannot be compared between panels."]
     if step > 1:
-        notes.append(f"{len(kept)} of {len(texts)} texts are drawn; the boundaries are fitted on all.")
+        notes.append(f"{len(kept)} of {len(texts)} texts are shown; the boundaries are fitted on all of them.")
     tuned = points[points["task"] != ""]
     if len(tuned):
         notes.append(f"Tuned models of seed {listed([str(seed) for seed in sorted(set(tuned['seed']))])}.")
@@ -233,7 +234,7 @@ def _panel(
     languages, labels = kinds
     low_x, low_y = rows["x"].min(), rows["y"].min()
     width, height = rows["x"].max() - low_x, rows["y"].max() - low_y
-    # One scale for both directions, or angles would not be true.
+    # The same scale for both axes, so that angles are correct.
     scale = (SIDE - 2 * MARGIN) / (max(width, height) or 1.0)
     left = (SIDE - scale * width) / 2 - scale * low_x
     bottom = (SIDE + scale * height) / 2 + scale * low_y
@@ -273,12 +274,12 @@ def _panel(
 
 
 def samples_note(samples: dict[str, Any], names: Names) -> list[str]:
-    """Which texts the analyses are of: how many, in which languages, and which were left out or disagree."""
+    """The texts of the analyses: how many, in which languages, and which were left out or disagree."""
     if not samples:
         return []
     languages = [names.language(code) for code in samples.get("languages", [])]
     title = TASKS[samples["task"]].title if samples.get("task") in TASKS else samples.get("task", "the corpus")
-    used = f"{samples['used']:,} of {samples['asked']:,} texts of {title} that were asked for"
+    used = f"{samples['used']:,} of {samples['asked']:,} requested texts of {title}"
     notes = [f"{used}, each in {listed(languages)}."]
     missing = {code: count for code, count in samples.get("missing", {}).items() if count}
     if missing:

@@ -1,4 +1,4 @@
-"""The corpora: how many rows they have, what in them was odd, and their checksums."""
+"""The corpora: their numbers of rows, unusual texts, and checksums."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,12 +8,12 @@ from workflow_scripts.reporting.views.table import Cell, Column, Row, Table
 from workflow_scripts.reporting.wording import NOTHING, Names, listed
 
 SPLITS = ("train", "validation", "test")
-# What the record of a token folder counts, and what was done about it.
+# The counts in the record of a token folder, and how such texts are handled.
 ODDITIES = {
-    "cut_words": "Words of more subwords than max_length has room for, cut to their first ones and still scored",
-    "empty_words": "Words of which the tokenizer makes no subword, read as unknown words and still scored",
-    "cut_questions": "Questions that left no room for their context, cut at their end",
-    "empty_texts": "Rows with a text of which the tokenizer makes no token, kept",
+    "cut_words": "Words with more subwords than fit into max_length, truncated and still scored",
+    "empty_words": "Words for which the tokenizer has no subword, treated as unknown words and still scored",
+    "cut_questions": "Questions that left no room for their context, truncated at the end",
+    "empty_texts": "Rows with a text without any token, kept",
     "absent_answers": "Questions without a gold answer in their context, kept in test sets and left out of training",
 }
 
@@ -53,7 +53,7 @@ def corpora_table(corpora: list[dict[str, Any]], names: Names, tokens: Iterable[
         columns=(
             Column("Task", "head"),
             Column("Language", "text"),
-            Column("Its own name", "text"),
+            Column("Native name", "text"),
             *(Column(split) for split in splits),
         ),
         bodies=tuple(bodies),
@@ -62,7 +62,7 @@ def corpora_table(corpora: list[dict[str, Any]], names: Names, tokens: Iterable[
 
 
 def _odd_texts(tokens: list[dict[str, Any]], names: Names) -> Iterator[str]:
-    """A sentence for each kind of odd text that was found: how many, and where."""
+    """A sentence for each kind of unusual text: how many there are, and where."""
     for kind, what in ODDITIES.items():
         places = [f"{record[kind]:,} in {_place(record, names)}" for record in tokens if record.get(kind)]
         if places:

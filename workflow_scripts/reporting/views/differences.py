@@ -1,4 +1,4 @@
-"""How sure the differences are: the forest charts, by task and by language, and the table behind them."""
+"""How certain the differences are: the forest charts by task and by language, and the table behind them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,12 @@ from workflow_scripts.reporting.wording import (
     method_words,
     metric_title,
     p_text,
+    plural,
     signed_text,
+    spread_text,
 )
 
-AVERAGE, GAP = "average", "gap"  # scopes that are no language
+AVERAGE, GAP = "average", "gap"  # scopes that are not languages
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Forest:
-    """Differences with their intervals on one axis; `zero` is where there is none."""
+    """Differences with their intervals on one axis; `zero` is the place of no difference."""
 
     identifier: str
     title: str
@@ -64,14 +66,14 @@ def languages(differences: pd.DataFrame) -> pd.DataFrame:
 
 
 def direction(row: dict) -> str:
-    """What a difference of scores says: better or worse where it is significant, else open."""
+    """Better or worse where a difference is significant, else open."""
     if not row["significant"]:
         return "open"
     return "better" if row["difference"] > 0 else "worse"
 
 
 def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
-    """The difference of the averages, a task a row, for each method and encoder."""
+    """For each method and encoder, the difference of the averages, one row for each task."""
     averages = differences[differences["scope"] == AVERAGE]
     made: list[Forest] = []
     for (encoder, method, baseline), rows in averages.groupby(["encoder", "method", "baseline"], sort=False):
@@ -95,7 +97,7 @@ def overview(differences: pd.DataFrame, names: Names) -> list[Forest]:
 
 
 def forests(differences: pd.DataFrame, names: Names) -> list[Forest]:
-    """The difference in each language, the largest first and the average on top, for each task, method and encoder."""
+    """For each task, method and encoder, the average difference, then that of each language, the largest first."""
     made: list[Forest] = []
     rows_of = differences[differences["scope"] != GAP]
     for task in tasks_of(rows_of):
@@ -181,17 +183,19 @@ def differences_table(differences: pd.DataFrame, names: Names) -> Table:
         title="All differences",
         caption=(
             "Method minus baseline in percentage points, each at the prompt length chosen on English validation."
-            " p is the larger of the interval’s and the paired permutation test’s; of languages it is corrected over"
-            " those of the comparison (Holm 1979)."
+            " p is the larger of those of the interval and of the paired permutation test; for languages it is"
+            " corrected for their number (Holm 1979). Own seeds only: the interval without what other comparisons"
+            " contribute. ± over seeds: the standard deviation of the difference between the comparison’s own seeds."
         ),
         columns=(
             Column("Task", "head"),
             Column("Scope", "text"),
             Column("Difference"),
             Column("95 % interval", "text"),
+            Column("Own seeds only", "text"),
+            Column("± over seeds", "text"),
             Column("p, corrected"),
             Column("Verdict", "text"),
-            Column("Seeds"),
             Column("Units"),
         ),
         bodies=tuple(bodies),
@@ -212,9 +216,18 @@ def _difference_row(row: dict, names: Names) -> Row:
             Cell(scope),
             Cell(signed_text(row["difference"]), sort=sortable(row["difference"])),
             Cell(interval_text(row["low"], row["high"]) if known else NOTHING, sort=sortable(row["low"])),
+            Cell(
+                interval_text(row["low_plain"], row["high_plain"]) if known else NOTHING,
+                sort=sortable(row["low_plain"]),
+            ),
+            Cell(
+                spread_text(row["seed_std"]) or NOTHING,
+                small=plural(int(row["seeds"]), "seed"),
+                sort=sortable(row["seed_std"]),
+                title=f"typical in this grid: ± {row['prior_std']:.1f}" if row["prior_freedom"] > 0 else "",
+            ),
             Cell(p_text(row["p_holm"]).removeprefix("p "), sort=sortable(row["p_holm"])),
-            Cell("not shown" if verdict == "open" else verdict, marks=() if verdict == "open" else ("chosen",)),
-            Cell(str(row["seeds"]), sort=sortable(row["seeds"])),
+            Cell("unclear" if verdict == "open" else verdict, marks=() if verdict == "open" else ("chosen",)),
             Cell(f"{row['units']:,.0f}" if pd.notna(row["units"]) else NOTHING, sort=sortable(row["units"])),
         ),
         kind="winner" if row["scope"] in (AVERAGE, GAP) else "",

@@ -9,13 +9,13 @@ from workflow_scripts.experiment.grid import parse_arm
 from workflow_scripts.reporting.views.table import method_class
 from workflow_scripts.reporting.wording import Names, listed, method_words, plural
 
-SHOWN = 5  # of a language: the page stays light, and results/examples.json has them all
+SHOWN = 5  # for each language, to keep the page small; results/examples.json has all of them
 SEPARATOR = ", "  # between the words of a tagged sentence on which the methods disagree
 
 
 @dataclass(frozen=True)
 class Word:
-    """A part of an answer; `wrong` where it is not as in the gold one; `after` is what follows it."""
+    """A part of an answer; `wrong`: it differs from the gold answer; `after`: the text up to the next part."""
 
     text: str
     wrong: bool = False
@@ -24,7 +24,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one arm answered."""
+    """The answer of one arm."""
 
     method: str
     arm: str
@@ -34,7 +34,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Example:
-    """A row with its gold answers and each arm's. `answer_language` is empty where answers are labels."""
+    """A row with its gold answers and the answer of each arm. `answer_language` is empty if answers are labels."""
 
     identifier: str
     seed: str
@@ -136,7 +136,7 @@ def _prediction(kind: str, row: dict[str, Any], name: str, gold: list[str], answ
 
 
 def _counts(rows: list[dict[str, Any]]) -> str:
-    """How many rows of a language the methods disagree on, and on how many each alone is the best."""
+    """The number of rows of a language that the methods disagree on, and on how many each method alone is best."""
     counts = dict(rows[0].get("disagreements") or {})
     if not counts:
         return ""
@@ -146,4 +146,4 @@ def _counts(rows: list[dict[str, Any]]) -> str:
         arm = parse_arm("", "", name)
         length = f" (length {arm.prompt_length})" if arm.prompt_length else ""
         best.append(f"{method_words(arm.method)}{length} on {count:,}")
-    return f"The methods disagree on {plural(total, 'test row')}; alone the best is {listed(best)}."
+    return f"The methods disagree on {plural(total, 'test row')}. The single best is {listed(best)}."

@@ -1,11 +1,11 @@
-"""The paper's own numbers, apart from ours; ours beside them only where the two can be compared."""
+"""The paper's own numbers in separate tables; our scores are shown beside them only where they are comparable."""
 
 from typing import Any
 
 import pandas as pd
 
 from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.published import analysis_apart, beside, languages_apart
+from workflow_scripts.reporting.published import analysis_as_printed, beside, languages_as_printed
 from workflow_scripts.reporting.views.differences import AVERAGE, GAP
 from workflow_scripts.reporting.views.table import Cell, Column, Row, Table, arm_cell, sortable
 from workflow_scripts.reporting.wording import (
@@ -72,7 +72,7 @@ def _as_printed(published: pd.DataFrame, number: int, **texts: Any) -> Table | N
 
 
 def _analysis_as_printed(published: pd.DataFrame, number: int, **texts: Any) -> Table | None:
-    frame = analysis_apart(published, number)
+    frame = analysis_as_printed(published, number)
     if frame.empty:
         return None
     languages = [column for column in frame.columns if column not in ("task", "method", "metric")]
@@ -101,7 +101,7 @@ def _analysis_as_printed(published: pd.DataFrame, number: int, **texts: Any) -> 
 
 
 def _languages_as_printed(published: pd.DataFrame, task: str, metric: str) -> Table | None:
-    frame = languages_apart(published, task, metric)
+    frame = languages_as_printed(published, task, metric)
     if frame.empty:
         return None
     title = f"{TASKS[task].title}, {metric_title(metric)}, as published"
@@ -146,7 +146,7 @@ def beside_table(
     alignment: pd.DataFrame,
     names: Names,
 ) -> Table | None:
-    """Ours beside the paper's, of the encoders and tasks that are `comparable`; None where there are none."""
+    """Our scores beside the paper's for the `comparable` encoders and tasks, or None."""
     if not comparable or published.empty:
         return None
     rows = beside(published, scores, runs, comparable, alignment)
@@ -156,8 +156,8 @@ def beside_table(
         identifier="beside",
         title="Ours beside the paper’s",
         caption=(
-            "Of the encoders and corpora that are the paper’s. ± of ours is a sample’s deviation over seeds, of the"
-            " paper’s a population’s."
+            "For the paper’s encoder and corpora only. ± is the sample standard deviation over seeds for our scores and"
+            " the population standard deviation for the paper’s."
         ),
         columns=(
             Column("Task", "head"),
@@ -195,14 +195,14 @@ def _beside_row(row: dict, names: Names) -> Row:
 
 
 def audit_table(audit: pd.DataFrame) -> Table | None:
-    """What the paper prints and its own rows do not give; None where all agrees."""
+    """The printed figures that do not follow from the paper's own rows, or None."""
     wrong = audit[audit["agrees"].notna() & (audit["agrees"].astype(str).str.lower() == "false")]
     if wrong.empty:
         return None
     return Table(
         identifier="audit",
-        title="Printed figures that do not follow from the paper’s own",
-        caption="Printed and recomputed; the tolerance is how far apart rounding alone may bring the two.",
+        title="Printed figures that do not follow from the paper’s other figures",
+        caption="Printed and recomputed figures; the tolerance is the largest difference that rounding alone explains.",
         columns=(
             Column("Table", "head"),
             Column("Task", "text"),

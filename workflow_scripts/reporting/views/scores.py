@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 5 to 8: averages, transfer gaps and scores by language."""
+"""Tables 1, 2 and 5 to 8: averages, transfer gaps, and scores by language."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from workflow_scripts.reporting.wording import (
 
 
 def averages_table(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> Table:
-    """Table 1, laid out as the paper's: an arm a row, a task and metric a column."""
+    """Table 1 in the paper's layout: a row for each arm, a column for each task and metric."""
     table = headline_averages(scores, runs)
     return _summary(
         table,
@@ -40,7 +40,7 @@ def averages_table(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> Ta
 
 
 def gaps_table(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> Table:
-    """Table 2, laid out as the paper's: an arm a row, a task a column."""
+    """Table 2 in the paper's layout: a row for each arm, a column for each task."""
     table = headline_gaps(scores, runs)
     return _summary(
         table,
@@ -51,8 +51,8 @@ def gaps_table(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> Table:
         title="Transfer gap",
         paper=paper_table(2),
         caption=(
-            "English minus the average of the other languages, main metric, in percentage points: mean over seeds."
-            " Smaller is better, but only beside a good average: a method that learned nothing has no gap."
+            "English minus the average of the other languages, main metric, in percentage points; mean over seeds."
+            " Smaller is better, but only together with a good average: a method that learned nothing has no gap."
         ),
     )
 
@@ -81,7 +81,7 @@ def _summary(table: pd.DataFrame, names: Names, value: str, best: Any, **texts: 
 
 
 def _winners(table: pd.DataFrame, value: str, best: Any) -> dict[tuple[str, str, str], float]:
-    """The best printed number of each encoder, task and metric that two methods or more have."""
+    """The best printed number of each encoder, task and metric that at least two methods have."""
     return {
         key: best(round(number, 1) for number in group[value].dropna())
         for key, group in table.groupby(["encoder", "task", "metric"])
@@ -96,7 +96,7 @@ def _summary_body(
     winners: dict[tuple[str, str, str], float],
     names: Names,
 ) -> tuple[Row, ...]:
-    """One method with one encoder: its headline row, and below it a row for each length where there are several."""
+    """One method with one encoder: its headline row, then a row for each prompt length if there are several."""
     encoder, method = table["encoder"].iloc[0], table["method"].iloc[0]
     lengths = sorted(set(table["prompt_length"]))
     several = len(lengths) > 1
@@ -163,8 +163,8 @@ def language_tables(
 ) -> list[Table]:
     """A task's scores by language: a table for each metric (tables 5 to 8, and UD-POS).
 
-    `generated` says that the corpora are the mini benchmark's, so that no caption names a corpus that was not used.
-    `ceilings`: the best scores that tokens allow (`Inputs.ceilings`), a row each below the scores.
+    generated: whether the corpora are those of the mini benchmark; the captions then name no other corpus.
+    ceilings: the best scores that the tokens allow (`Inputs.ceilings`), one row each below the scores.
     """
     made = []
     for metric, table in by_language(scores, task).items():
@@ -175,7 +175,7 @@ def language_tables(
 
 
 def _majority(runs: pd.DataFrame, task: str, metric: str) -> float | None:
-    """The majority class's score on the English validation set, if the runs know it by this metric."""
+    """The majority class's score on the English validation set by this metric, if the runs have it."""
     known = runs[(runs["task"] == task) & (runs["metric"] == metric)]["majority"].dropna()
     return float(known.max()) if len(known) else None
 
@@ -249,17 +249,17 @@ def _language_table(
     number = TASKS[task].paper_table
     notes = []
     if incomplete:
-        notes.append("† The average is over the languages present only: not comparable with a row that has all.")
+        notes.append("† The average is over fewer languages: not comparable with a row that has all of them.")
     if any("below" in cell.marks for body in bodies for row in body for cell in row.cells):
         notes.append(
-            f"Underlined in dots: not above {majority:.1f}, which the majority class reaches on English validation."
+            f"Dotted underline: not above {majority:.1f}, the score of the majority class on English validation."
         )
     if ceilings:
         notes.append(CEILING_NOTE)
     return Table(
         identifier=f"{task}-{metric.replace('_', '-')}",
         title=f"{TASKS[task].title}, {metric_title(metric)}" if len(TASKS[task].metrics) > 1 else TASKS[task].title,
-        paper=paper_table(number, "Not in the paper, which gives UD-POS’s averages only"),
+        paper=paper_table(number, "Not in the paper by language"),
         caption=_language_caption(task, metric, languages, generated),
         columns=(
             Column("Method", "head"),
@@ -294,7 +294,7 @@ def _language_caption(task: str, metric: str, languages: list[str], generated: b
 
 
 def _shading(scores: pd.DataFrame, majority: float | None) -> Any:
-    """From a score to the depth of its tint: from the majority class (or the lowest score) up to the highest score."""
+    """A function from a score to the depth of its tint, from the majority class or the lowest score to the highest."""
     low = scores.min().min() if majority is None else majority
     high = scores.max().max()
 

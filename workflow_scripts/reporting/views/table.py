@@ -1,4 +1,4 @@
-"""What a table of the page is made of: rows of cells, with how they look and sort."""
+"""The parts of a table on the page: rows of cells, how they look and how they sort."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,18 +8,18 @@ import pandas as pd
 from workflow_scripts.evaluation.aggregate import COMPARED
 from workflow_scripts.experiment.catalogue import METHODS
 
-FILTERED = 12  # a table with as many rows to sort has a field to filter them
+FILTERED = 12  # rows from which on a table has a field to filter them
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what it shows, in which small print, and by what it sorts.
+    """One cell: its text, its small print, and the value that it is sorted by.
 
     Attributes:
         shade: 0 to 1, the depth of the heat map's tint; None for no tint.
         marks: names of CSS classes.
-        swatch: the method whose colour stands before the text.
-        language, direction: of the text, where it is not English.
+        swatch: the method whose colour is shown before the text.
+        language, direction: those of the text if it is not English.
     """
 
     text: str
@@ -35,9 +35,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head; `kind` is `head` (names the row), `number` or `text`; `small` are lines of small print.
+    """The header of a column; `kind` is `head` (names the row), `number` or `text`; `small` are lines of small print.
 
-    `language` is the code of the language whose scores the column holds: the page can hide it.
+    `language` is the code of the language whose scores the column has: the page can hide it.
     """
 
     title: str
@@ -57,10 +57,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; `sorts` is `bodies` where the rows of a body belong together, else `rows`.
+    """A table of the page; `sorts` is `bodies` if the rows of a body are sorted as one, else `rows`.
 
-    `feet` are rows below all bodies that stay there when a reader sorts. `published` says that the numbers are the
-    paper's and not ours.
+    `feet` are rows below all bodies that are never sorted. `published`: whether the numbers are the paper's.
     """
 
     identifier: str
@@ -77,7 +76,7 @@ class Table:
 
     @property
     def is_long(self) -> bool:
-        """Whether a reader would want to filter it."""
+        """Whether the table has a field to filter its rows."""
         return (len(self.bodies) if self.sorts == "bodies" else sum(map(len, self.bodies))) >= FILTERED
 
 
@@ -92,12 +91,12 @@ def paper_table(number: int | None, what: str = "") -> str:
 
 
 def sortable(value: Any) -> float | None:
-    """What a number's cell sorts by; None, which sorts last, where there is no number."""
+    """The sort key of a number; None, which sorts last, for NaN."""
     return None if pd.isna(value) else float(value)
 
 
 def method_class(method: str) -> str:
-    """The CSS class of a method's colour: the two that the paper compares have their own, others share four in turn."""
+    """The CSS class of a method's colour: the paper's two methods have their own, the others share four."""
     if method in COMPARED:
         return method
     others = [name for name in METHODS if name not in COMPARED]

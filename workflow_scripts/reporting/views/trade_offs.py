@@ -1,4 +1,4 @@
-"""Score against cost, and what the prompt length and the learning rate do to the score, as small plots."""
+"""Small plots: score against cost, and the effect of prompt length and learning rate on the score."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from workflow_scripts.reporting.charts import (
     Mark,
     Plot,
     Tick,
-    apart,
     height_of,
     joined,
     linear_axis,
     log_axis,
+    without_overlap,
 )
 from workflow_scripts.reporting.tables import cost, learning_rate_search, prompt_lengths
 from workflow_scripts.reporting.views.table import method_class
@@ -47,7 +47,7 @@ COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 
 def cost_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Plot]:
-    """The average score against each cost, a point an arm and task; a line joins the arms of a task.
+    """The average score against each cost: a point for each arm and task; lines connect the arms of a task.
 
     Costs differ by orders of magnitude between methods, so their axes are logarithmic.
     """
@@ -83,7 +83,7 @@ def cost_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[P
                 y_ticks=_upright(up),
                 marks=tuple(marks),
                 segments=tuple(segments),
-                labels=apart(labels),
+                labels=without_overlap(labels),
                 description=f"Average score against {title.lower()}. " + "; ".join(mark.title for mark in marks),
             )
         )
@@ -91,7 +91,7 @@ def cost_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[P
 
 
 def _with_scores(costs: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Each arm's cost beside its average by the main metric."""
+    """The cost of each arm and its average by the main metric."""
     table = averages(scores.dropna(subset="value"))
     main = [row.metric == TASKS[row.task].metrics[0] for row in table.itertuples()]
     return costs.merge(table.loc[main, ["task", *ARM, "mean"]], on=["task", *ARM]).dropna(subset="mean")
@@ -111,7 +111,7 @@ def _short(column: str) -> Callable[[float], str]:
 
 
 def length_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list[Plot]:
-    """What the prompt length does, by task, where several were run: English validation and average over languages."""
+    """Scores by prompt length for tasks with several: English validation and the average over test languages."""
     table = prompt_lengths(scores, runs)
     plots = []
     for task in tasks_of(table):
@@ -128,7 +128,7 @@ def length_plots(scores: pd.DataFrame, runs: pd.DataFrame, names: Names) -> list
 
 
 def rate_plots(runs: pd.DataFrame, names: Names) -> list[Plot]:
-    """What the learning rate does to the English validation score, for each task that was searched."""
+    """The English validation score by learning rate, for each task with a search."""
     search = learning_rate_search(runs).dropna(subset="validation")
     plots = []
     for task in tasks_of(search):
@@ -153,7 +153,7 @@ def _lines(
     points = pd.concat([rows.set_axis(["x", "y"], axis=1) for *_, rows in lines])
     across, up = log_axis(points["x"]), linear_axis(points["y"])
     used = sorted(set(points["x"].dropna()))
-    if len(used) <= 5:  # few values: name those that were tried
+    if len(used) <= 5:  # label the values that were tried
         across = (across[0], tuple(used))
     marks: list[Mark] = []
     segments = []

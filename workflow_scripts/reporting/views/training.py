@@ -1,4 +1,4 @@
-"""What was searched on the English validation set, and what training cost."""
+"""The hyperparameter search on the English validation set, and the cost of training."""
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from workflow_scripts.reporting.wording import (
 
 
 def lengths_table(runs: pd.DataFrame, names: Names) -> Table:
-    """The choice of the prompt length, where there was one to make."""
+    """The choice of the prompt length, for methods with several."""
     lengths = validation_by_prompt_length(runs)
     keys = ["encoder", "task", "method"]
     lengths = lengths[lengths.groupby(keys)["prompt_length"].transform("size") > 1]
@@ -44,7 +44,7 @@ def lengths_table(runs: pd.DataFrame, names: Names) -> Table:
         identifier="prompt-lengths",
         title="Prompt length",
         paper="The paper’s appendix A.1",
-        caption="Mean score on the English validation set over the seeds. No other language takes part in the choice.",
+        caption="Mean score on the English validation set over the seeds. No other language influences the choice.",
         columns=(
             Column("Task", "head"),
             Column("Length"),
@@ -58,7 +58,7 @@ def lengths_table(runs: pd.DataFrame, names: Names) -> Table:
 
 
 def search_table(runs: pd.DataFrame, names: Names) -> Table:
-    """Every candidate of the learning-rate search, the winner marked."""
+    """Every candidate of the learning-rate search, with the winner marked."""
     search = learning_rate_search(runs)
     bodies = []
     for (task, encoder, method, length), candidates in search.groupby(["task", *ARM], sort=False):
@@ -123,7 +123,7 @@ def _search_remark(row: dict) -> str:
 
 
 def cost_table(runs: pd.DataFrame, names: Names) -> Table:
-    """What each arm costs."""
+    """The cost of each arm."""
     table = cost(runs)
     bodies = []
     for task in tasks_of(table):
@@ -150,14 +150,14 @@ def cost_table(runs: pd.DataFrame, names: Names) -> Table:
         bodies.append(tuple(rows))
     most = table[table["together"] > 1].groupby("method")["together"].max()
     shared = listed([f"{method_words(method)} {count:.0f}" for method, count in most.items()])
-    together = f" Trained at once, so that rate and memory are of several models: {shared}." if shared else ""
+    together = f" Several models were trained at once and share throughput and memory: {shared}." if shared else ""
     return Table(
         identifier="cost",
         title="Parameters, time, memory",
-        paper="The paper’s section 4 gives the tuned share alone: 0.1\u00a0% to 0.3\u00a0%",
+        paper="The paper’s section 4 gives only the tuned share: 0.1\u00a0% to 0.3\u00a0%",
         caption=(
-            "Means over the runs that the scores come from; for memory the most. Search is the time of all candidates"
-            f" together.{together}"
+            "Means over the runs that the scores come from; for memory the maximum. Search is the time of all"
+            f" candidates together.{together}"
         ),
         columns=(
             Column("Task", "head"),
