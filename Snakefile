@@ -29,6 +29,10 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+from workflow_scripts.console.handler import REPORT, take_over
+
+CONSOLE = take_over(workflow)
+
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
@@ -59,6 +63,8 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+if CONSOLE:
+    CONSOLE.configuration = CONFIGURATION
 GRID = Grid(CONFIGURATION)
 PATHS = Paths.of(CONFIGURATION)
 
@@ -84,11 +90,13 @@ onstart:
         cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if CONSOLE:
+        CONSOLE.begin()
 
 
 onsuccess:
-    report = Path(CONFIGURATION.results, "report.html")
-    if workflow.is_main_process and report.is_file():
+    report = Path(CONFIGURATION.results, REPORT)
+    if workflow.is_main_process and not CONSOLE and report.is_file():
         print(f"The report: {report.absolute()}", file=sys.stderr)
 
 

@@ -207,6 +207,8 @@ def train(
         if shown:
             recent = [add_line(candidate, course.step, factor, epoch) for candidate in active]
             progress.step(course.step, epoch, recent, len(chosen))
+        else:
+            progress.count(course.step, epoch)
 
     with StopSignal() as stop:
         while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:

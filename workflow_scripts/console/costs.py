@@ -1,0 +1,230 @@
+"""How long a job takes on a machine of known speed, from arithmetic.
+
+A step that runs the encoder takes
+
+    start + operations / speed + tokens x overhead
+
+* operations: a forward pass takes 2 for each parameter outside of the embeddings and token, and 4 x keys x width for
+  each layer and token for attention. The backward pass takes as much again with respect to activations, and again with
+  respect to weights. So fine-tuning takes 3 forward passes, and a method that freezes the encoder 2.
+* speed: measured by `probe.py`.
+* overhead: what is no matrix product (dropout, normalisation, activations, the optimizer) and what starts a step are
+  limited by memory and by Python. `OVERHEAD` and `STARTS` were measured on the machine named there; another machine's
+  are scaled by the speed of its Python.
+
+The estimate assumes rows of typical length. It leaves out downloads and waiting for a cluster.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK
+from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
+from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
+from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_languages, parse_model
+
+ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
+
+
+@dataclass(frozen=True)
+class Size:
+    """An encoder's layers and width, on which its arithmetic depends."""
+
+    layers: int
+    width: int
+
+    def forward(self, tokens: float, length: float) -> float:
+        """The operations of a forward pass of so many tokens, each of which sees `length` keys."""
+        return tokens * self.layers * (2 * 12 * self.width**2 + 4 * length * self.width)
+
+
+E5_SMALL = Size(12, 384)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a machine does in a second.
+
+    Attributes:
+        operations: of matrix products, floating-point operations a second of one job while all jobs run.
+        python: of Python code, in units of the machine that the constants were measured on.
+        precision: that the operations were measured in.
+        device: "cpu" or "cuda".
+    """
+
+    operations: float
+    python: float
+    precision: str
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A whole split: its features, and their mean length in tokens of XLM-R's vocabulary."""
+
+    features: int
+    tokens: float
+
+
+# Of the mini benchmark, measured; a test set's length is the mean over its languages.
+MINI = {
+    ("xnli", "train"): Rows(2400, 20),
+    ("xnli", "validation"): Rows(300, 21),
+    ("xnli", "test"): Rows(300, 25),
+    ("pawsx", "train"): Rows(2400, 26),
+    ("pawsx", "validation"): Rows(300, 27),
+    ("pawsx", "test"): Rows(300, 32),
+    ("udpos", "train"): Rows(2400, 13),
+    ("udpos", "validation"): Rows(300, 13),
+    ("udpos", "test"): Rows(300, 17),
+    ("xquad", "train"): Rows(2400, 49),
+    ("xquad", "validation"): Rows(300, 51),
+    ("xquad", "test"): Rows(300, 59),
+    ("tydiqa", "train"): Rows(2400, 54),
+    ("tydiqa", "validation"): Rows(300, 51),
+    ("tydiqa", "test"): Rows(300, 60),
+}
+# Of the real corpora. English lengths were measured on 2,000 texts (questions: windows of 384 tokens, stride 128);
+# other languages take more tokens, TEST_LENGTH times as many on average over the mini benchmark's languages.
+TEST_LENGTH = 1.2
+WHOLE = {
+    ("xnli", "train"): Rows(392_702, 45),
+    ("xnli", "validation"): Rows(2_490, 45),
+    ("xnli", "test"): Rows(5_010, 45 * TEST_LENGTH),
+    ("pawsx", "train"): Rows(49_401, 63),
+    ("pawsx", "validation"): Rows(2_000, 63),
+    ("pawsx", "test"): Rows(2_000, 63 * TEST_LENGTH),
+    ("udpos", "train"): Rows(21_253, 25),
+    ("udpos", "validation"): Rows(3_974, 25),
+    ("udpos", "test"): Rows(1_500, 25 * TEST_LENGTH),  # from 47 sentences to 10,000
+    ("xquad", "train"): Rows(90_600, 207),  # 87,599 questions, 1.034 windows each
+    ("xquad", "validation"): Rows(10_900, 207),
+    ("xquad", "test"): Rows(1_230, 207 * TEST_LENGTH),
+    ("tydiqa", "train"): Rows(3_400, 159),  # 3,696 less the tenth held out, 1.03 windows each
+    ("tydiqa", "validation"): Rows(380, 159),
+    ("tydiqa", "test"): Rows(580, 159 * TEST_LENGTH),  # from 113 questions to 921
+}
+
+# Of one core of an AMD Zen 4.
+STARTS = {"default": 2.0}  # seconds of processor time, by rule
+OVERHEAD = {"cpu": 1e-4, "cuda": 1e-6}  # seconds a token and pass
+FORWARD_OVERHEAD = 1 / 3  # of a forward pass alone
+STEP_SECONDS = {2: 0.01, 3: 0.02}  # of a step beside its tokens, by passes: the optimizer
+
+ENCODER_RULES = ("train", "train_and_drop", "search", "predict", "represent")
+
+
+def uses_the_encoder(rule: str) -> bool:
+    """Whether a rule's jobs compute with the encoder."""
+    return rule in ENCODER_RULES
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job does: the start of its process, matrix products, and the tokens that go through the encoder."""
+
+    start: float
+    operations: float = 0.0
+    tokens: float = 0.0
+
+    def seconds(self, speed: Speed) -> float:
+        """The time of one job while all cores are busy."""
+        overhead = OVERHEAD[speed.device] / speed.python
+        return self.start / speed.python + self.operations / speed.operations + self.tokens * overhead
+
+
+class Costs:
+    """The work of every job of a configuration.
+
+    Args:
+        configuration: of the workflow.
+        folder: the working folder, in which fetched encoders are found.
+    """
+
+    def __init__(self, configuration: Configuration, folder: Path = Path()) -> None:
+        self.configuration = configuration
+        self.grid = Grid(configuration)
+        self.folder = folder
+        self.sizes: dict[str, Size | None] = {}
+
+    def work(self, rule: str, wildcards: Mapping[str, str]) -> Work | None:
+        """The work of a job; None for one whose arithmetic is not known (`unknown`)."""
+        start = STARTS.get(rule, STARTS["default"])
+        if not uses_the_encoder(rule):
+            return Work(start)
+        size = self.size(wildcards["encoder"])
+        if size is None:
+            return None
+        if rule == "represent":
+            return self._representation(size, wildcards, start)
+        arm = parse_arm(wildcards["encoder"], wildcards["task"], wildcards["arm"])
+        if rule == "predict":
+            rows = self._rows(arm.task, "test")
+            return rows and self._forward(size, rows, len(parse_languages(wildcards["languages"])), arm, start)
+        if rule == "search":
+            return self._training(size, arm, len(parse_group(wildcards["group"])), start)
+        if self._was_searched(arm, wildcards["seed"]):
+            return Work(STARTS["default"])  # the winner of the search is linked
+        return self._training(size, arm, 1, start)
+
+    def size(self, encoder: str) -> Size | None:
+        """The size of an encoder; None for one that is not on this machine yet."""
+        if encoder not in self.sizes:
+            self.sizes[encoder] = self._find_size(encoder)
+        return self.sizes[encoder]
+
+    def _find_size(self, encoder: str) -> Size | None:
+        source = self.configuration.encoders[encoder]
+        if isinstance(source, BundledEncoder):
+            return E5_SMALL
+        fetched = self.folder / Paths.of(self.configuration).encoder(encoder)
+        folders = [fetched.parent, *([Path(source.path)] if isinstance(source, FolderEncoder) else [])]
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                return Size(config["num_hidden_layers"], config["hidden_size"])
+        return None
+
+    def _rows(self, task: str, split: str) -> Rows | None:
+        """A split as the configuration limits it; None for one whose size is not known."""
+        known = (MINI if self.configuration.corpora.source == "mini" else WHOLE).get((task, split))
+        if known is None:
+            return None
+        limit = self.configuration.limit_of(task, split) or known.features
+        return Rows(min(known.features, limit), min(known.tokens, self.configuration.tasks[task].max_length))
+
+    def _was_searched(self, arm: Arm, seed: str) -> bool:
+        return self.grid.is_searched(arm) and int(seed) == self.configuration.search.seed
+
+    def _forward(self, size: Size, rows: Rows, times: float, arm: Arm | None, start: float) -> Work:
+        tokens = times * rows.features * rows.tokens
+        keys = rows.tokens + (arm.prompt_length if arm else 0)
+        return Work(start, size.forward(tokens, keys), tokens * FORWARD_OVERHEAD)
+
+    def _training(self, size: Size, arm: Arm, models: int, start: float) -> Work | None:
+        """Training and the validation after every epoch."""
+        training = self.configuration.training_of(arm.task, arm.method)
+        rows, validation = self._rows(arm.task, "train"), self._rows(arm.task, "validation")
+        if rows is None or validation is None:
+            return None
+        passes = 2 if self.configuration.method(arm.method).freezes else 3
+        tokens = models * training.epochs * rows.features * rows.tokens
+        steps = models * training.epochs * -(-rows.features // training.batch_size)
+        checked = self._forward(size, validation, models * training.epochs, arm, 0)
+        operations = passes * size.forward(tokens, rows.tokens + arm.prompt_length)
+        return Work(start + steps * STEP_SECONDS[passes], operations + checked.operations, tokens + checked.tokens)
+
+    def _representation(self, size: Size, wildcards: Mapping[str, str], start: float) -> Work | None:
+        rows = self._rows(ANALYSED_TASK, "test")
+        if rows is None:
+            return None
+        arm = None
+        if wildcards["model"] != UNTUNED:
+            task, name, _ = parse_model(wildcards["model"])
+            arm = parse_arm(wildcards["encoder"], task, name)
+        taken = min(rows.features, ANALYSIS_MARGIN * self.configuration.analysis.samples)
+        languages = len(parse_languages(wildcards["languages"]))
+        return self._forward(size, Rows(round(taken), rows.tokens), languages, arm, start)
