@@ -4,8 +4,9 @@
 #             ├─> tokens ─> search ─> selected ─> runs ─┬─> predictions ─> scores ─> differences, tables ──┐
 #   corpora ──┘                                         └─> vectors ─> alignment, boundaries, figure ──────┴─> report
 #
-# One rule file a stage; a rule calls the step of the same name in workflow_scripts/. What a job depends on besides its
-# input files is one text of settings (`params: cfg`), so an edit of the configuration reruns what it concerns.
+# There is one rule file for each stage. A rule runs the step of the same name in workflow_scripts/. Besides its input
+# files a job depends on one text of settings (`params: cfg`), so an edit of the configuration reruns only the jobs whose
+# settings it changes.
 import os
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ min_version("9.0")
 HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
-# Before any other import of this project: a file that hides one of their packages would end them in a traceback.
+# Before any other import of this project: a file that hides a package would make the imports fail with a traceback.
 from workflow_scripts.experiment.environment import prepare, check_project_folder, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 
@@ -51,7 +52,7 @@ from workflow_scripts.experiment.working_folder import (
     require_slurm,
 )
 
-# A configuration file named on the command line stands by itself; config.yaml is the quick start.
+# --configfile replaces config.yaml, which is the quick start.
 if not workflow.overwrite_configfiles:
 
     configfile: f"{HERE}/config.yaml"

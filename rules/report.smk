@@ -1,4 +1,4 @@
-# The report: one long score table, one table of runs, and the page with the paper's tables.
+# The report: a long table of scores, a table of runs, differences, examples, and the page with the paper's tables.
 
 
 localrules:
@@ -110,7 +110,7 @@ rule render:
             caption="../report/page.rst",
             category="Report",
         ),
-        # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
+        # File by file: Snakemake deletes a declared folder before the job, with any files of the user in it.
         csv=report(
             [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
             caption="../report/tables.rst",

@@ -2,9 +2,9 @@
 
     python -m workflow_scripts.console.probe --threads 1 --jobs 2
 
-Multiplies matrices in the shape of a small encoder's (512 tokens, 384 wide, 1,536 inside) in the precision that a
-training would choose, as many at once as jobs will run at once: cores that share memory or heat slow each other down.
-On a GPU one job has the whole device. Compiles some Python as well, which says how fast steps start.
+Multiplies matrices in the shape of an encoder's layer, in the precision that a training would choose, in as many
+threads at once as jobs will run at once: cores that share memory or power slow each other down. On a GPU one job has
+the whole device. It also compiles some Python, which says how fast steps start.
 
 Prints JSON: `operations` (floating-point operations a second of one job), `python` (in units of the machine that
 `costs.py` was measured on), `precision`, `device`.
@@ -22,7 +22,7 @@ import torch
 from workflow_scripts.console.costs import Speed
 from workflow_scripts.tuning.device import find_precision
 
-TOKENS, WIDTH, INNER = 512, 384, 1536
+SHAPES = {"cpu": (512, 384, 1536), "cuda": (4096, 1024, 4096)}  # tokens, width, inner width
 SECONDS = 0.6  # of matrix products
 COMPILED = 0.0105  # seconds to compile argparse on the machine that the constants of costs.py were measured on
 
@@ -54,11 +54,10 @@ def measured(threads: int, jobs: int, precision: str) -> Speed:
 def products(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of matrix products of one encoder layer's shapes."""
     dtype = getattr(torch, precision)
-    states = torch.ones(TOKENS, WIDTH, dtype=dtype, device=device)
-    up, down = (
-        torch.ones(WIDTH, INNER, dtype=dtype, device=device),
-        torch.ones(INNER, WIDTH, dtype=dtype, device=device),
-    )
+    tokens, width, inner = SHAPES[device.type]
+    states = torch.ones(tokens, width, dtype=dtype, device=device)
+    up = torch.ones(width, inner, dtype=dtype, device=device)
+    down = torch.ones(inner, width, dtype=dtype, device=device)
     rounds, done, begun = 8, 0, time.perf_counter()
     with torch.no_grad():
         while (passed := time.perf_counter() - begun) < SECONDS:
@@ -67,7 +66,7 @@ def products(device: torch.device, precision: str) -> float:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             done += rounds
-    return done * 2 * 2 * TOKENS * WIDTH * INNER / passed
+    return done * 2 * 2 * tokens * width * inner / passed
 
 
 def compiling() -> float:
