@@ -111,8 +111,8 @@ WHOLE = {
     ("tydiqa", "test"): Rows(580, 159 * TEST_LENGTH),  # from 113 questions to 921
 }
 
-# Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the time
-# that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging, questions;
+# Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the
+# time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging, questions;
 # both methods; both precisions) took 0.92 to 1.04 times their estimate.
 STARTS = {  # seconds to start a step's process and read its files, by rule
     "train": 3.2,
@@ -245,8 +245,7 @@ class Costs:
         checked = self._forward(size, validation, models * training.epochs, arm, 0)
         return Work(
             start,
-            operations=(2 if freezes else 3) * size.forward(tokens, rows.tokens + arm.prompt_length)
-            + checked.operations,
+            operations=passes * size.forward(tokens, rows.tokens + arm.prompt_length) + checked.operations,
             beside=tokens * TOKEN_SECONDS + steps * step + checked.beside,
             steps=steps,
         )
