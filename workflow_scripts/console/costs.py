@@ -6,7 +6,7 @@ A step that runs the encoder takes
 
 * operations: a forward pass takes 2 for each parameter outside of the embeddings and token, and 4 x keys x width for
   each layer and token for attention. The backward pass takes as much again with respect to activations, and again with
-  respect to weights. So fine-tuning takes 3 forward passes, and a method that freezes the encoder 2.
+  respect to weights. So fine-tuning takes 3 forward passes, and a method that leaves the encoder's matrices alone 2.
 * speed: measured by `probe.py`.
 * the rest: memory and Python limit what is no matrix product (dropout, normalisation, activations, the optimizer) and
   the start of a step. Constants were measured on one machine; another machine's are scaled by the speed of its Python.
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_languages, parse_model
@@ -112,8 +112,8 @@ WHOLE = {
 }
 
 # Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the
-# time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging, questions;
-# both methods; both precisions) took 0.92 to 1.04 times their estimate.
+# time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging,
+# questions; both methods; both precisions) took 0.92 to 1.04 times their estimate.
 STARTS = {  # seconds to start a step's process and read its files, by rule
     "train": 3.2,
     "train_and_drop": 3.2,
@@ -237,11 +237,12 @@ class Costs:
         rows, validation = self._rows(arm.task, "train"), self._rows(arm.task, "validation")
         if rows is None or validation is None:
             return None
-        freezes = self.configuration.method(arm.method).freezes
-        passes = 2 if freezes else 3
+        # Of the user's own methods nothing is known: they count as fine-tuning.
+        tunes_all = arm.method not in METHODS or METHODS[arm.method].stores_encoder
+        passes = 3 if tunes_all else 2
         tokens = models * training.epochs * rows.features * rows.tokens
         steps = models * training.epochs * -(-rows.features // training.batch_size)
-        step = STEP_SECONDS + (0 if freezes else size.body() * WEIGHT_SECONDS)
+        step = STEP_SECONDS + (size.body() * WEIGHT_SECONDS if tunes_all else 0)
         checked = self._forward(size, validation, models * training.epochs, arm, 0)
         return Work(
             start,

@@ -203,7 +203,7 @@ class ConsoleHandler(logging.Handler):
 
     def _error(self, record: Any) -> None:
         text = record.getMessage()
-        if record.exception == "CalledProcessError":
+        if text.startswith("CalledProcessError"):
             self.endings.append(text)
         elif not any(said in text for said in SAID_AT_THE_END):
             self.errors.append(workflow_message(text))
@@ -260,8 +260,8 @@ class ConsoleHandler(logging.Handler):
         lines = []
         if run.failures:
             lines.append(
-                f"{len(run.failures)} of {counted(run.total, 'job')} failed, {run.done} are done and kept: the same"
-                f" command resumes.{log}"
+                f"{len(run.failures)} of {counted(run.total, 'job')} failed. {run.done} are done and kept: run the same"
+                f" command again to resume.{log}"
             )
         elif log:
             lines.append(log.strip())

@@ -41,8 +41,8 @@ class PlainView:
         self._line("done ", key, f" in {clock(seconds)}{shown}")
 
     def job_failed(self, failure: Failure) -> None:
-        """A line with the reason."""
-        self._line("FAIL ", failure.key, f": {failure.reason}")
+        """A line; the step has written the reason, unless it ran on another machine."""
+        self._line("FAIL ", failure.key, "" if self.run.cores else f": {failure.reason}")
 
     def _line(self, what: str, key: Key, more: str = "") -> None:
         total = str(self.run.total)

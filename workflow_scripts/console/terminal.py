@@ -82,8 +82,8 @@ class TerminalView:
         """The display shows it."""
 
     def job_failed(self, failure: Failure) -> None:
-        """A failure stays on the screen."""
-        self.message(f"{title(failure.key, self.plain)} failed: {failure.reason}")
+        """A line that stays; the step has written the reason, unless it ran on another machine."""
+        self.message(f"{title(failure.key, self.plain)} failed" + ("" if self.run.cores else f": {failure.reason}"))
 
     def close(self) -> None:
         """Give the terminal back as it was."""
