@@ -114,13 +114,18 @@ WHOLE = {
 # Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the
 # time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging,
 # questions; both methods; both precisions) took 0.92 to 1.04 times their estimate.
-STARTS = {  # seconds to start a step's process and read its files, by rule
+STARTS = {  # seconds of a whole job without arithmetic, most of them imports; by rule
+    "fetch_encoder": 7.5,
+    "fetch_corpus": 0.8,
+    "tokenise": 3.5,
+    "search": 3.2,
+    "select": 0.3,
     "train": 3.2,
     "train_and_drop": 3.2,
-    "search": 3.2,
     "predict": 3.0,
-    "represent": 3.0,
-    "default": 2.0,
+    "represent": 2.7,
+    "all": 0.0,
+    "default": 1.2,
 }
 TOKEN_SECONDS = 0.15e-3  # a token's forward and backward pass, beside the matrix products
 FORWARD_SHARE = 1 / 3  # of the above in a forward pass alone

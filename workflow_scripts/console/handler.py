@@ -203,7 +203,7 @@ class ConsoleHandler(logging.Handler):
 
     def _error(self, record: Any) -> None:
         text = record.getMessage()
-        if text.startswith("CalledProcessError"):
+        if "CalledProcessError in file" in text:
             self.endings.append(text)
         elif not any(said in text for said in SAID_AT_THE_END):
             self.errors.append(workflow_message(text))

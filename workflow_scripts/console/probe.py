@@ -3,8 +3,9 @@
     python -m workflow_scripts.console.probe --threads 1 --jobs 2
 
 Multiplies matrices in the shape of an encoder's layer, in the precision that a training would choose, in as many
-threads at once as jobs will run at once: cores that share memory or power slow each other down. On a GPU one job has
-the whole device. It also compiles some Python, which says how fast steps start.
+threads at once as jobs will run at once: cores that share memory or power slow each other down, and so does what else
+runs on the machine. On a GPU one job has the whole device. Before that it compiles some Python, in as many processes,
+which says how fast steps start.
 
 Prints JSON: `operations` (floating-point operations a second of one job), `python` (in units of the machine that
 `costs.py` was measured on), `precision`, `device`.
@@ -13,17 +14,18 @@ Prints JSON: `operations` (floating-point operations a second of one job), `pyth
 import argparse
 import inspect
 import json
+import multiprocessing
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict
-
-import torch
+from typing import Any
 
 from workflow_scripts.console.costs import Speed
-from workflow_scripts.tuning.device import find_precision
 
 SHAPES = {"cpu": (512, 384, 1536), "cuda": (4096, 1024, 4096)}  # tokens, width, inner width
 SECONDS = 0.6  # of matrix products
+PYTHON_SECONDS = 0.3  # of compiling
+PROCESSES = 16  # that compile at once, at most
 COMPILED = 0.0105  # seconds to compile argparse on the machine that the constants of costs.py were measured on
 
 
@@ -39,6 +41,11 @@ def main() -> None:
 
 def measured(threads: int, jobs: int, precision: str) -> Speed:
     """The speed of one of so many jobs of so many threads that run at once."""
+    python = python_speed(min(jobs, PROCESSES))  # first: processes must not be forked once PyTorch has threads
+    import torch
+
+    from workflow_scripts.tuning.device import find_precision
+
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = find_precision(precision, device)
@@ -48,11 +55,20 @@ def measured(threads: int, jobs: int, precision: str) -> Speed:
         with ThreadPoolExecutor(jobs) as pool:
             speeds = list(pool.map(lambda _: products(device, found), range(jobs)))
         operations = sum(speeds) / len(speeds)
-    return Speed(operations, COMPILED / compiling(), found, device.type)
+    return Speed(operations, python, found, device.type)
 
 
-def products(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of matrix products of one encoder layer's shapes."""
+def python_speed(processes: int) -> float:
+    """How fast Python is in one of so many processes at once, in units of the machine of `costs.py`."""
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
+        taken = list(pool.map(compiling, [PYTHON_SECONDS] * processes))
+    return COMPILED / (sum(taken) / len(taken))
+
+
+def products(device: Any, precision: str) -> float:
+    """Floating-point operations a second of matrix products of one encoder layer's shapes, on a `torch.device`."""
+    import torch
+
     dtype = getattr(torch, precision)
     tokens, width, inner = SHAPES[device.type]
     states = torch.ones(tokens, width, dtype=dtype, device=device)
@@ -69,14 +85,13 @@ def products(device: torch.device, precision: str) -> float:
     return done * 2 * 2 * tokens * width * inner / passed
 
 
-def compiling() -> float:
-    """Seconds to compile a module of the standard library; the best of three."""
-    source, best = inspect.getsource(argparse), float("inf")
-    for _ in range(3):
-        begun = time.perf_counter()
+def compiling(seconds: float) -> float:
+    """Seconds to compile a module of the standard library: the mean of as often as it takes."""
+    source, rounds, begun = inspect.getsource(argparse), 0, time.perf_counter()
+    while (passed := time.perf_counter() - begun) < seconds or not rounds:
         compile(source, "argparse.py", "exec")
-        best = min(best, time.perf_counter() - begun)
-    return best
+        rounds += 1
+    return passed / rounds
 
 
 if __name__ == "__main__":

@@ -164,7 +164,9 @@ class Run:
         return planned.seconds * self._correction(key[0])
 
     def _correction(self, rule: str) -> float:
-        """Measured by estimated time of the finished jobs of a rule; 1 before the first."""
+        """Measured by estimated time of the finished jobs of a rule; 1 before the first, and on a cluster."""
+        if self.cores is None:
+            return 1.0
         measured = estimated = 0.0
         for key, seconds in self.finished.items():
             planned = self.plan.get(key)
