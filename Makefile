@@ -87,6 +87,9 @@ clean: ## remove results and logs; keep .venv and resources
 
 .venv/ready-to-run: envs/requirements.txt envs/quickstart.txt envs/constraints.txt | .venv/pyvenv.cfg
 	@echo "Installing the pinned packages into .venv: once, about a minute besides the downloads"
+	@if [ "$$(uname -s)" = Linux ] && [ -z "$$PIP_EXTRA_INDEX_URL" ] && ! command -v nvidia-smi >/dev/null; then \
+		echo "There is no NVIDIA GPU: if pip downloads CUDA's libraries, stop it and see the first lines of the Makefile"; \
+	fi
 	@$(INSTALL) --requirement envs/requirements.txt --requirement envs/quickstart.txt
 	@touch $@
 

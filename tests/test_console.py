@@ -502,8 +502,37 @@ def test_a_finished_grid_is_found_so_without_pytorch(finished_grid):
         "Nothing to be done: all results are up to date.",
         f"The report: {finished_grid.folder}/results/report.html",
     ]
+    assert not [line for line in lines if line.startswith(("To do:", "Time:"))]
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     assert "snakemake.workflow" in imported
     assert (
         not {"torch", "transformers", "datasets", "rich.live", "sklearn", "workflow_scripts.console.probe"} & imported
     )
+
+
+def test_a_run_ends_with_the_answer_and_where_the_report_is(finished_grid, tmp_path):
+    """Of the sums alone, so that nothing is trained."""
+    grid = finished_grid.copied(tmp_path / "the page again")
+    (grid.folder / "results/report.html").unlink()
+    summary = grid.folder / "results/summary.txt"
+    if not summary.exists():
+        summary.write_text("Neither method is better.\n\nTask\n")
+    words = [
+        SNAKEMAKE,
+        "--snakefile",
+        str(grid.checkout / "Snakefile"),
+        "--directory",
+        str(grid.folder),
+        "--cores",
+        "2",
+    ]
+    status, lines = shown([*words, *grid.words({})])
+    assert status == 0
+    jobs = len(grid.planned({}, "--forceall"))
+    assert f"To do: 2 jobs, 0 trainings among them ({jobs - 2} jobs already done)" in lines
+    assert f"The report will be {grid.folder}/results/report.html" in lines
+    *_, done, where = lines
+    assert re.fullmatch(r"2 jobs done in 0:\d\d\.", done)
+    assert where == f"The report: {grid.folder}/results/report.html"
+    answer = ["", *summary.read_text(encoding="utf-8").splitlines(), ""]
+    assert lines[-2 - len(answer) : -2] == answer

@@ -32,6 +32,7 @@ CHOSEN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed
 ASSUMING = "Assuming unrestricted shared filesystem usage"
 NOTHING = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
+TAKES_MINUTES = ("Creating conda environment", "Downloading and installing remote packages", "Environment for ")
 STOPPING = "Will exit after finishing currently running jobs"
 SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 
@@ -101,15 +102,18 @@ class ConsoleHandler(logging.Handler):
             return
         self.view.message(grid_line(configuration))
         self.view.message(jobs_line(run.plan, in_all=len(list(workflow.dag.jobs))))
+        self._note_interrupts()
         is_measured = True
         if run.cores and any(uses_the_encoder(rule) for rule, _ in run.plan):
-            self.speed = measure_speed(configuration, run.cores)
+            try:
+                self.speed = measure_speed(configuration, run.cores)
+            except KeyboardInterrupt:
+                sys.exit(130)
             is_measured = self.speed is not None
             self.plan_again()
         self.view.message(time_line(run.plan, self.speed, run.cores, run.gpus, is_measured))
         if ("render", ()) in run.plan:
             self.view.message(f"The report will be {self.result(REPORT)}")
-        self._note_interrupts()
         run.restart_clock()
         if self.snakemake_handler.stream is sys.stderr and is_terminal(sys.stderr):
             from workflow_scripts.console.terminal import TerminalView
@@ -218,6 +222,8 @@ class ConsoleHandler(logging.Handler):
             self.view.message("Interrupted: the running jobs save their state ...")
         elif text.startswith(STOPPING):
             self.view.message("Stopping: the running jobs are finished first ...")
+        elif text.startswith(TAKES_MINUTES):
+            self.view.message(visible(text))
         elif record.levelno >= logging.WARNING and not text.startswith(SAID_AT_THE_END):
             self.view.message(visible(text))
 

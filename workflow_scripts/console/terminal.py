@@ -43,7 +43,7 @@ class TerminalView:
         self.renewed = 0.0
 
     def open(self) -> None:
-        """Take over the terminal."""
+        """Take the terminal."""
         sys.stdout.flush()
         sys.stderr.flush()
         self.terminal = os.fdopen(os.dup(self.descriptor), "w", encoding="utf-8", errors="replace")
@@ -106,8 +106,10 @@ class TerminalView:
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace", newline="\n") as stream:
             for line in stream:
                 text = line.rstrip("\r\n").rpartition("\r")[2]
-                if text.strip():
-                    self.console.print(Text(visible(text)))
+                # A terminal that was closed: jobs would wait if nobody read what they write.
+                with contextlib.suppress(OSError):
+                    if text.strip():
+                        self.console.print(Text(visible(text)))
 
     def _render(self) -> Any:
         now = time.monotonic()
