@@ -95,7 +95,7 @@ class ConsoleHandler(logging.Handler):
         run.cores = workflow.resource_settings.cores if workflow.local_exec else None
         run.gpus = gpus_of(workflow)
         self.titles_leave_out = ("encoder",) if len(configuration.encoders) == 1 else ()
-        self.view.plain = self.titles_leave_out
+        self.view.leave_out = self.titles_leave_out
         self.plan_again()
         if not run.plan:  # of what --until leaves
             self.said_nothing_to_do = True
@@ -222,9 +222,9 @@ class ConsoleHandler(logging.Handler):
             self.view.message("Interrupted: the running jobs save their state ...")
         elif text.startswith(STOPPING):
             self.view.message("Stopping: the running jobs are finished first ...")
-        elif text.startswith(TAKES_MINUTES):
-            self.view.message(visible(text))
-        elif record.levelno >= logging.WARNING and not text.startswith(SAID_AT_THE_END):
+        elif text.startswith(SAID_AT_THE_END):
+            return
+        elif record.levelno >= logging.WARNING or text.startswith(TAKES_MINUTES):
             self.view.message(visible(text))
 
     # At the end

@@ -13,13 +13,13 @@ class PlainView:
     Args:
         stream: where to.
         run: what is shown.
-        plain: wildcards that job titles leave out.
+        leave_out: wildcards that job titles do not need.
     """
 
-    def __init__(self, stream: TextIO, run: Run, plain: tuple[str, ...] = ()) -> None:
+    def __init__(self, stream: TextIO, run: Run, leave_out: tuple[str, ...] = ()) -> None:
         self.stream = stream
         self.run = run
-        self.plain = plain
+        self.leave_out = leave_out
 
     def open(self) -> None:
         """Nothing to prepare."""
@@ -46,7 +46,7 @@ class PlainView:
 
     def _line(self, what: str, key: Key, more: str = "") -> None:
         total = str(self.run.total)
-        self.message(f"[{self.run.done:>{len(total)}}/{total}] {what} {title(key, self.plain)}{more}")
+        self.message(f"[{self.run.done:>{len(total)}}/{total}] {what} {title(key, self.leave_out)}{more}")
 
     def close(self) -> None:
         """Nothing to clean up."""

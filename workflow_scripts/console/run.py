@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ class Run:
         numbers: the job of each of Snakemake's numbers.
         failures: jobs that failed and were not tried again.
         finished: the seconds that each job took.
+        by_rule: of the finished jobs of each rule, the seconds that they took and those that were estimated.
     """
 
     cores: int | None = None
@@ -102,6 +103,7 @@ class Run:
     numbers: dict[int, Key] = field(default_factory=dict)
     failures: dict[Key, Failure] = field(default_factory=dict)
     finished: dict[Key, float] = field(default_factory=dict)
+    by_rule: dict[str, tuple[float, float]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def set_plan(self, plan: Mapping[Key, Planned]) -> None:
@@ -138,7 +140,14 @@ class Run:
             seconds = time.monotonic() - running.begun if running else 0.0
             if key:
                 self.finished[key] = seconds
+                self._compare_with_the_estimate(key, seconds)
             return key, seconds
+
+    def _compare_with_the_estimate(self, key: Key, seconds: float) -> None:
+        planned = self.plan.get(key)
+        if planned and planned.seconds:
+            measured, estimated = self.by_rule.get(key[0], (0.0, 0.0))
+            self.by_rule[key[0]] = measured + seconds, estimated + planned.seconds
 
     def fail(self, failure: Failure) -> None:
         """A job ends badly. If Snakemake tries it again, the failure is forgotten."""
@@ -167,12 +176,7 @@ class Run:
         """Measured by estimated time of the finished jobs of a rule; 1 before the first, and on a cluster."""
         if self.cores is None:
             return 1.0
-        measured = estimated = 0.0
-        for key, seconds in self.finished.items():
-            planned = self.plan.get(key)
-            if key[0] == rule and planned and planned.seconds:
-                measured += seconds
-                estimated += planned.seconds
+        measured, estimated = self.by_rule.get(rule, (0.0, 0.0))
         return measured / estimated if estimated else 1.0
 
     def job_seconds_left(self, job: Running) -> float | None:
@@ -187,17 +191,12 @@ class Run:
         """Of the whole run; None where it cannot be estimated yet."""
         with self.lock:
             waiting = [key for key in self.plan if key not in self.finished and key not in self.running]
-            corrections = {rule: self._correction(rule) for rule in {key[0] for key in self.plan}}
             left: dict[Key, float] = {}
             for key in waiting:
-                planned = self.plan[key]
-                if planned.seconds is None:
-                    seconds = self.estimate(key)
-                    if seconds is None:
-                        return None
-                    left[key] = seconds
-                else:
-                    left[key] = planned.seconds * corrections[key[0]]
+                seconds = self.estimate(key)
+                if seconds is None:
+                    return None
+                left[key] = seconds
             running = dict(self.running)
         for key, job in running.items():
             seconds = self.job_seconds_left(job)
@@ -262,17 +261,17 @@ def duration(
     return now
 
 
-def title(key: Key, plain: Iterable[str] = ()) -> str:
+def title(key: Key, leave_out: Collection[str] = ()) -> str:
     """A job in a few words: `train xnli prompt_tuning-16 seed 13`.
 
-    `plain` are wildcards that are left out because they have the same value in all jobs.
+    `leave_out` are wildcards that have the same value in all jobs.
     """
     rule, wildcards = key
     values = dict(wildcards)
     words = [rule.removesuffix("_and_drop").replace("_", " ")]
     order = ("encoder", "task", "arm", "model", "group", "seed", "language", "languages", "split")
     for name in [*(name for name in order if name in values), *(name for name in values if name not in order)]:
-        if name in plain:
+        if name in leave_out:
             continue
         value = values[name]
         if name == "seed":
