@@ -11,7 +11,10 @@ MARKED ?= not slow and not slurm
 
 # The environment's programs come first on the path, for the jobs that snakemake starts as well.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-INSTALL := .venv/bin/python -P -m pip install --no-user --disable-pip-version-check --constraint envs/constraints.txt
+# pip would compile every module, one after the other and with the packages' own tests: half of its time.
+INSTALL := .venv/bin/python -P -m pip install --no-compile --no-user --disable-pip-version-check \
+	--constraint envs/constraints.txt
+COMPILE := .venv/bin/python -P -m compileall -q -j 0 -x '/tests?/' .venv/lib
 
 NAME_ANOTHER := install Python 3.11 or newer, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12
 
@@ -91,10 +94,12 @@ clean: ## remove results and logs; keep .venv and resources
 		echo "There is no NVIDIA GPU: if pip downloads CUDA's libraries, stop it and see the first lines of the Makefile"; \
 	fi
 	@$(INSTALL) --requirement envs/requirements.txt --requirement envs/quickstart.txt
+	@$(COMPILE) >/dev/null 2>&1 || true  # some packages hold templates that are no Python
 	@touch $@
 
 .venv/ready-to-develop: envs/development.txt .venv/ready-to-run
 	@$(INSTALL) --requirement envs/development.txt
+	@$(COMPILE) >/dev/null 2>&1 || true
 	@touch $@
 
 # If creating the environment fails, .DELETE_ON_ERROR removes pyvenv.cfg, so that the next call starts over.

@@ -130,7 +130,7 @@ def test_every_shipped_configuration_can_be_estimated():
     for configuration in map(load_file, files - {ROOT / "configs/xtreme.yaml"}):
         costs = Costs(configuration)
         for arm in Grid(configuration).arms():
-            wildcards = {"encoder": arm.encoder, "task": arm.task, "arm": arm.name, "seed": "1"}
+            wildcards = {"encoder": arm.encoder, "task": arm.task, "arm": arm.name, "seed": "999"}
             costs.sizes[arm.encoder] = E5_SMALL
             assert costs.work("train", wildcards).operations > 0
 
