@@ -16,6 +16,8 @@ from typing import Any
 
 from workflow_scripts.tuning.progress import status_of
 
+OVERDUE = 1.0  # seconds left of a job that takes longer than was estimated
+
 Key = tuple[str, tuple[tuple[str, str], ...]]  # rule, wildcards
 
 
@@ -185,7 +187,7 @@ class Run:
         if report is not None:
             return max(0.0, report["seconds_left"] - job.age())
         estimate = self.estimate(job.key)
-        return None if estimate is None else max(1.0, estimate - (time.monotonic() - job.begun))
+        return None if estimate is None else max(OVERDUE, estimate - (time.monotonic() - job.begun))
 
     def seconds_left(self) -> float | None:
         """Of the whole run; None where it cannot be estimated yet."""

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from workflow_scripts.console.run import Failure, Key, Run, Running, clock, in_words, title
+from workflow_scripts.console.run import OVERDUE, Failure, Key, Run, Running, clock, in_words, title
 from workflow_scripts.experiment.visible import visible
 
 RENEWED = 0.5  # seconds between two looks at the jobs' status files
@@ -161,7 +161,9 @@ class TerminalView:
         left = self.run.job_seconds_left(job)
         shown = f"{clock(left)} left" if left is not None else ""
         if report is None:
-            return f"  {title(job.key, self.leave_out)}", "", clock(time.monotonic() - job.begun), shown
+            if left is not None and left <= OVERDUE:
+                shown = ""
+            return f"  {title(job.key, self.leave_out)}", "", f"{clock(time.monotonic() - job.begun)} so far", shown
         losses = " ".join(f"{loss:.3f}" for loss in report.get("losses", []))
         step = f"step {report['step']}/{report['steps']}"
         return f"  {title(job.key, self.leave_out)}", step, f"loss {losses}" if losses else "", shown
