@@ -76,6 +76,7 @@ class ConsoleHandler(logging.Handler):
         self.view: Any = PlainView(snakemake_handler.stream, self.run)
         self.speed: Speed | None = None
         self.titles_leave_out: tuple[str, ...] = ()
+        self.started = False
         self.active = False
         self.ended = False
         self.interrupted = False
@@ -145,6 +146,9 @@ class ConsoleHandler(logging.Handler):
         """Show one of Snakemake's records."""
         try:
             event = str(getattr(record, "event", None) or "")
+            if self.started and not self.active:
+                # Only now does Snakemake know how it executes jobs.
+                self.active = not self.workflow.dryrun and not self.workflow.touch
             if not self.active:
                 self._show_as_snakemake_does(record, event)
             else:
@@ -153,10 +157,12 @@ class ConsoleHandler(logging.Handler):
             self.handleError(record)
 
     def _show_as_snakemake_does(self, record: logging.LogRecord, event: str) -> None:
-        if event == "workflow_started" and not self.workflow.dryrun and not self.workflow.touch:
-            self.active = True
-            return
-        if not self.workflow.output_settings.dryrun and record.getMessage().startswith(ASSUMING):
+        is_plan = self.workflow.output_settings.dryrun
+        if event == "workflow_started":
+            self.started = True
+            if not is_plan:
+                return
+        if not is_plan and record.getMessage().startswith(ASSUMING):
             return
         if event == "error" and getattr(record, "exception", "") == "WorkflowError":
             record = logging.makeLogRecord({**record.__dict__, "msg": workflow_message(record.getMessage())})
