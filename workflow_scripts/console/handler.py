@@ -80,6 +80,7 @@ class ConsoleHandler(logging.Handler):
         self.active = False
         self.ended = False
         self.interrupted = False
+        self.unfinished = False
         self.said_nothing_to_do = False
         self.jobs_of_snakemake: int | None = None
         self.errors: list[str] = []
@@ -215,7 +216,9 @@ class ConsoleHandler(logging.Handler):
         text = record.getMessage()
         if "CalledProcessError in file" in text:
             self.endings.append(text)
-        elif not any(said in text for said in SAID_AT_THE_END):
+        elif any(said in text for said in SAID_AT_THE_END):
+            self.unfinished = True
+        else:
             self.errors.append(workflow_message(text))
 
     def _text(self, record: logging.LogRecord) -> None:
@@ -227,7 +230,7 @@ class ConsoleHandler(logging.Handler):
             self.interrupted = True
             self.view.message("Interrupted: the running jobs save their state ...")
         elif text.startswith(STOPPING):
-            self.view.message("Stopping: the running jobs are finished first ...")
+            self.view.message("Stopping: the running jobs finish first ...")
         elif text.startswith(SAID_AT_THE_END):
             return
         elif record.levelno >= logging.WARNING or text.startswith(TAKES_MINUTES):
@@ -250,13 +253,13 @@ class ConsoleHandler(logging.Handler):
 
     def _last_lines(self) -> list[str]:
         run = self.run
-        if self.interrupted:
+        if not self.interrupted and (run.failures or self.errors):
+            return self._failures()
+        if self.interrupted or self.unfinished:
             return [
                 f"Interrupted after {run.done} of {counted(run.total, 'job')}. Finished jobs and the state of trainings"
                 " are saved: run the same command again to resume."
             ]
-        if run.failures or self.errors:
-            return self._failures()
         if self.said_nothing_to_do:
             return ["Nothing to be done: all results are up to date.", *self._where_the_report_is()]
         return [
