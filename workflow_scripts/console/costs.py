@@ -195,7 +195,9 @@ class Costs:
         arm = parse_arm(wildcards["encoder"], wildcards["task"], wildcards["arm"])
         if rule == "predict":
             rows = self._rows(arm.task, "test")
-            return rows and self._forward(size, rows, len(parse_languages(wildcards["languages"])), arm, start)
+            if rows is None:
+                return None
+            return self._forward(size, rows, len(parse_languages(wildcards["languages"])), arm, start)
         if rule == "search":
             return self._training(size, arm, len(parse_group(wildcards["group"])), start)
         if self._was_searched(arm, wildcards["seed"]):
