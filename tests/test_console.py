@@ -95,6 +95,14 @@ def test_the_estimate_follows_the_configuration():
     )
 
 
+def test_only_what_is_trained_counts_as_a_training():
+    costs, arm = Costs(arms()), TRAINING | {"arm": "prompt_tuning-16"}
+    assert costs.trainings("search", arm | {"group": "0.01+0.001"}) == 2
+    assert [costs.trainings("train", arm | {"seed": seed}) for seed in ("13", "42")] == [0, 1]  # 13 is the search's
+    assert costs.trainings("train", arm | {"arm": "fine_tuning", "seed": "13"}) == 1  # there is no search
+    assert costs.trainings("predict", arm) == 0
+
+
 def test_an_encoder_that_is_not_fetched_yet_has_no_estimate(tmp_path):
     hub = {"xlm-r": {"source": "hub", "repository": "FacebookAI/xlm-roberta-base", "revision": "main"}}
     configuration = arms(encoders=hub)

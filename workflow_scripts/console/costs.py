@@ -183,7 +183,7 @@ class Costs:
         self.sizes: dict[str, Size | None] = {}
 
     def work(self, rule: str, wildcards: Mapping[str, str]) -> Work | None:
-        """The work of a job; None for one whose arithmetic is not known (`unknown`)."""
+        """The work of a job; None where the encoder's or the corpus's size is not known."""
         start = STARTS.get(rule, STARTS["default"])
         if not uses_the_encoder(rule):
             return Work(start)
@@ -203,6 +203,15 @@ class Costs:
         if self._was_searched(arm, wildcards["seed"]):
             return Work(STARTS["default"])  # the winner of the search is linked
         return self._training(size, arm, 1, start)
+
+    def trainings(self, rule: str, wildcards: Mapping[str, str]) -> int:
+        """The models that a job trains: a search one for each learning rate; a seed that was searched none."""
+        if rule == "search":
+            return len(parse_group(wildcards["group"]))
+        if rule not in ("train", "train_and_drop"):
+            return 0
+        arm = parse_arm(wildcards["encoder"], wildcards["task"], wildcards["arm"])
+        return 0 if self._was_searched(arm, wildcards["seed"]) else 1
 
     def size(self, encoder: str) -> Size | None:
         """The size of an encoder; None for one that is not on this machine yet."""

@@ -103,7 +103,7 @@ class ConsoleHandler(logging.Handler):
             self.said_nothing_to_do = True
             return
         self.view.message(grid_line(configuration))
-        self.view.message(jobs_line(run.plan, in_all=len(list(workflow.dag.jobs))))
+        self.view.message(jobs_line(run.plan, len(list(workflow.dag.jobs)), Costs(configuration)))
         self._note_interrupts()
         is_measured = True
         if run.cores and any(uses_the_encoder(rule) for rule, _ in run.plan):

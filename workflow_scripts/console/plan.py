@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +12,6 @@ from workflow_scripts.console.run import Key, Planned, duration, in_words, key_o
 from workflow_scripts.experiment.configuration import Configuration
 
 PROBE_TIMEOUT = 60.0  # seconds; a new environment reads PyTorch from a cold disk
-TRAININGS = ("train", "train_and_drop", "search")
 UNIT = Speed(60e9, 1.0, "float32")  # of estimates whose ratios alone count
 
 
@@ -88,10 +86,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def jobs_line(plan: dict[Key, Planned], in_all: int) -> str:
-    """How many jobs are to do, of `in_all` jobs of the workflow."""
-    rules = Counter(rule for rule, _ in plan)
-    trainings = sum(rules[rule] for rule in TRAININGS)
+def jobs_line(plan: dict[Key, Planned], in_all: int, costs: Costs) -> str:
+    """How many jobs are to do, of `in_all` jobs of the workflow, and how many models they train."""
+    trainings = sum(costs.trainings(rule, dict(wildcards)) for rule, wildcards in plan)
     text = f"To do: {counted(len(plan), 'job')}, {counted(trainings, 'training')} among them"
     done = in_all - len(plan)
     return text + (f" ({counted(done, 'job')} already done)" if done > 0 else "")
