@@ -362,7 +362,7 @@ def command(folder: Path, configuration: dict, *words: str) -> list[str]:
     file = folder / "configuration.yaml"
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     place = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--configfile", str(file)]
-    return [SNAKEMAKE, "--cores", "2", *place, *words]
+    return [SNAKEMAKE, *words, "--cores", "2", *place]
 
 
 def shown(words: list[str]) -> tuple[int, list[str]]:
@@ -416,9 +416,9 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
 @pytest.mark.parametrize("option", ["--printshellcmds", "--verbose"])
 def test_options_that_choose_what_snakemake_prints_leave_its_own_output(broken_data, tmp_path, option):
     target = "resources/corpora/pawsx/en/test.parquet"
-    status, lines = shown(command(tmp_path, broken_data, option, target))
+    status, lines = shown(command(tmp_path, broken_data, target, option))
     assert status == 0
-    assert "rule fetch_corpus:" in lines and not [line for line in lines if line.startswith("crossprompt:")]
+    assert "localrule fetch_corpus:" in lines and not [line for line in lines if line.startswith("crossprompt:")]
 
 
 def test_what_runs_no_job_is_shown_as_snakemake_does(broken_data, tmp_path):
