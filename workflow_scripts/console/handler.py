@@ -8,6 +8,7 @@ Plans, summaries, linting and everything else that runs no job look as always. S
 that choose what Snakemake prints: `--quiet`, `--verbose`, `--printshellcmds`, `--debug-dag`, `--show-failed-logs`.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -118,9 +119,10 @@ class ConsoleHandler(logging.Handler):
             self.view.message(f"The report will be {self.result(REPORT)}")
         run.restart_clock()
         if self.snakemake_handler.stream is sys.stderr and is_terminal(sys.stderr):
-            from workflow_scripts.console.terminal import TerminalView
+            with contextlib.suppress(ImportError):  # where Snakemake has an environment of its own, without rich
+                from workflow_scripts.console.terminal import TerminalView
 
-            self.view = TerminalView(run, self.titles_leave_out)
+                self.view = TerminalView(run, self.titles_leave_out)
         self.view.open()
 
     def plan_again(self) -> None:
