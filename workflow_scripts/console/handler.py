@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,10 @@ class ConsoleHandler(logging.Handler):
         self.run.set_plan(planned(self.workflow.dag, Costs(self.configuration, self.folder), self.speed))
 
     def _note_interrupts(self) -> None:
-        """Remember that Ctrl-C was typed; what it does stays as it is."""
+        """Remember that Ctrl-C was typed. What it does stays as it is."""
         before = signal.getsignal(signal.SIGINT)
-        if not callable(before):  # ignored, as for a program that a shell started in the background
-            return
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return  # ignored, as for a program that a shell started in the background; or not for us to change
 
         def noted(number: int, frame: Any) -> None:
             self.interrupted = True

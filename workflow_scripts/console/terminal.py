@@ -1,7 +1,7 @@
 """What a terminal shows of a run: a line for the workflow and one for each running job, renewed in place.
 
-Jobs and libraries write to the terminal as well, which would tear the display apart. So while it is open, the standard
-streams of this process, which its jobs inherit, lead into a pipe, and every line that comes out appears above the
+Jobs and libraries write to the terminal as well, which would damage the display. So while it is open, the standard
+streams of this process, which its jobs inherit, are a pipe, and every line that is written to it is shown above the
 display.
 """
 
@@ -30,9 +30,9 @@ class TerminalView:
     """A display at the bottom of the terminal.
 
     Args:
-        descriptor: the terminal's file descriptor, 2 of this process.
         run: what is shown.
         leave_out: wildcards that job titles do not need.
+        descriptor: the terminal's file descriptor.
     """
 
     def __init__(self, run: Run, leave_out: tuple[str, ...] = (), descriptor: int = 2) -> None:
