@@ -110,7 +110,7 @@ rule render:
             caption="../report/page.rst",
             category="Report",
         ),
-        # File by file: Snakemake deletes a declared folder before the job, with any files of the user in it.
+        # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
         csv=report(
             [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
             caption="../report/tables.rst",
