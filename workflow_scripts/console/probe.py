@@ -1,11 +1,11 @@
-"""How fast this machine is at what training does, measured in about a second and a half.
+"""How fast this machine is at what training does, measured in about a second.
 
     python -m workflow_scripts.console.probe --threads 1 --jobs 2
 
 Multiplies matrices in the shape of an encoder's layer, in the precision that a training would choose, in as many
-threads at once as jobs will run at once: cores that share memory or power slow each other down, and so does what else
-runs on the machine. On a GPU one job has the whole device. Before that it compiles some Python, in as many processes,
-which says how fast steps start.
+threads at once as jobs will run at once: cores that share memory or power slow each other down. On a GPU one job has
+the whole device. It also compiles some Python, which says how fast steps start. Other programs that run meanwhile count
+as if they ran all the time.
 
 Prints JSON: `operations` (floating-point operations a second of one job), `python` (in units of the machine that
 `costs.py` was measured on), `precision`, `device`.
@@ -14,9 +14,8 @@ Prints JSON: `operations` (floating-point operations a second of one job), `pyth
 import argparse
 import inspect
 import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -24,9 +23,7 @@ from workflow_scripts.console.costs import Speed
 
 SHAPES = {"cpu": (512, 384, 1536), "cuda": (4096, 1024, 4096)}  # tokens, width, inner width
 SECONDS = 0.6  # of matrix products
-PYTHON_SECONDS = 0.7  # of compiling
-SETTLING = 0.2  # seconds until the system has spread new processes over the cores
-PROCESSES = 16  # that compile at once, at most
+PYTHON_SECONDS = 0.5  # of compiling
 COMPILED = 0.0105  # seconds to compile argparse on the machine that the constants of costs.py were measured on
 
 
@@ -42,7 +39,6 @@ def main() -> None:
 
 def measured(threads: int, jobs: int, precision: str) -> Speed:
     """The speed of one of so many jobs of so many threads that run at once."""
-    python = python_speed(min(jobs, PROCESSES))  # first: processes must not be forked once PyTorch has threads
     import torch
 
     from workflow_scripts.tuning.device import find_precision
@@ -56,14 +52,7 @@ def measured(threads: int, jobs: int, precision: str) -> Speed:
         with ThreadPoolExecutor(jobs) as pool:
             speeds = list(pool.map(lambda _: products(device, found), range(jobs)))
         operations = sum(speeds) / len(speeds)
-    return Speed(operations, python, found, device.type)
-
-
-def python_speed(processes: int) -> float:
-    """How fast Python is in one of so many processes at once, in units of the machine of `costs.py`."""
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
-        taken = list(pool.map(compiling, [PYTHON_SECONDS] * processes))
-    return COMPILED / (sum(taken) / len(taken))
+    return Speed(operations, COMPILED / compiling(), found, device.type)
 
 
 def products(device: Any, precision: str) -> float:
@@ -86,14 +75,12 @@ def products(device: Any, precision: str) -> float:
     return done * 2 * 2 * tokens * width * inner / passed
 
 
-def compiling(seconds: float) -> float:
-    """Seconds to compile a module of the standard library: the mean of as often as it takes."""
-    source, passed, rounds = inspect.getsource(argparse), 0.0, 0
-    for least in (SETTLING, seconds):
-        rounds, begun = 0, time.perf_counter()
-        while (passed := time.perf_counter() - begun) < least or not rounds:
-            compile(source, "argparse.py", "exec")
-            rounds += 1
+def compiling() -> float:
+    """Seconds to compile a module of the standard library, the mean of many times."""
+    source, rounds, begun = inspect.getsource(argparse), 0, time.perf_counter()
+    while (passed := time.perf_counter() - begun) < PYTHON_SECONDS or not rounds:
+        compile(source, "argparse.py", "exec")
+        rounds += 1
     return passed / rounds
 
 
