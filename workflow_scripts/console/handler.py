@@ -139,7 +139,7 @@ class ConsoleHandler(logging.Handler):
             return  # ignored, as for a program that a shell started in the background; or not for us to change
 
         def noted(number: int, frame: Any) -> None:
-            self.interrupted = True
+            self.interrupted = self.view.is_muted = True
             before(number, frame)
 
         signal.signal(signal.SIGINT, noted)

@@ -20,6 +20,7 @@ class PlainView:
         self.stream = stream
         self.run = run
         self.leave_out = leave_out
+        self.is_muted = False  # of no effect: jobs write to the stream themselves
 
     def open(self) -> None:
         """Nothing to prepare."""

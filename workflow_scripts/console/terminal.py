@@ -40,6 +40,7 @@ class TerminalView:
         self.leave_out = leave_out
         self.descriptor = descriptor
         self.is_open = False
+        self.is_muted = False  # whether what jobs write is dropped: after Ctrl-C, tracebacks of their imports
         self.shown: Any = Text("")
         self.renewed = self.estimated = -ESTIMATED
         self.left: float | None = None
@@ -110,7 +111,7 @@ class TerminalView:
                 text = line.rstrip("\r\n").rpartition("\r")[2]
                 # A terminal that was closed: jobs would wait if nobody read what they write.
                 with contextlib.suppress(OSError):
-                    if text.strip():
+                    if text.strip() and not self.is_muted:
                         self.console.print(Text(visible(text)))
 
     def _render(self) -> Any:
