@@ -21,7 +21,7 @@ min_version("9.0")
 HERE = str(workflow.basedir)
 sys.path.insert(0, HERE)
 
-# Before any other import of this project: a file that hides a package would make the imports fail with a traceback.
+# Before any other import of this project: a file that hides one of their packages would end them in a traceback.
 from workflow_scripts.experiment.environment import prepare, check_project_folder, refuse_read_only
 from workflow_scripts.experiment.errors import UserError
 
@@ -52,7 +52,7 @@ from workflow_scripts.experiment.working_folder import (
     require_slurm,
 )
 
-# --configfile replaces config.yaml, which is the quick start.
+# --configfile replaces config.yaml, the quick start.
 if not workflow.overwrite_configfiles:
 
     configfile: f"{HERE}/config.yaml"
