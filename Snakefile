@@ -4,8 +4,9 @@
 #             ├─> tokens ─> search ─> selected ─> runs ─┬─> predictions ─> scores ─> differences, tables ──┐
 #   corpora ──┘                                         └─> vectors ─> alignment, boundaries, figure ──────┴─> report
 #
-# One rule file a stage; a rule calls the step of the same name in workflow_scripts/. What a job depends on besides its
-# input files is one text of settings (`params: cfg`), so an edit of the configuration reruns what it concerns.
+# There is one rule file for each stage. A rule runs the step of the same name in workflow_scripts/. Besides its input
+# files a job depends on one text of settings (`params: cfg`), so an edit of the configuration reruns only the jobs whose
+# settings it changes.
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,10 @@ try:
     check_project_folder(Path(HERE))
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+from workflow_scripts.console.handler import REPORT, take_over
+
+CONSOLE = take_over(workflow)
 
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.catalogue import ANALYSED_TASK
@@ -59,6 +64,8 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+if CONSOLE:
+    CONSOLE.configuration = CONFIGURATION
 GRID = Grid(CONFIGURATION)
 PATHS = Paths.of(CONFIGURATION)
 
@@ -84,11 +91,13 @@ onstart:
         cancel_jobs(Path.cwd())
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if CONSOLE:
+        CONSOLE.begin()
 
 
 onsuccess:
-    report = Path(CONFIGURATION.results, "report.html")
-    if workflow.is_main_process and report.is_file():
+    report = Path(CONFIGURATION.results, REPORT)
+    if workflow.is_main_process and not CONSOLE and report.is_file():
         print(f"The report: {report.absolute()}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-# Analysis: what tuning makes of parallel texts, by their vectors in every model tuned on sentence pairs.
+# Analysis: vectors of parallel texts in every model that was tuned on sentence pairs.
 
 
 localrules:

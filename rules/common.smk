@@ -1,25 +1,25 @@
-# What several rules share.
+# Functions that several rules use.
 
 SEARCH_SEED = CONFIGURATION.search.seed
 
 
 def training_settings(wildcards, seed, step="train"):
-    """The settings of a run; its learning rate comes by path or from selected.json."""
+    """The settings of a run, without the learning rate: that is in the path or in selected.json."""
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.arm)
     return settings.as_text(settings.of_training(CONFIGURATION, arm, int(seed), step))
 
 
 def searches(wildcards):
-    """The records of an arm's search; none when there is a single candidate."""
+    """The records of an arm's search; none when there is only one learning rate."""
     return GRID.searches(parse_arm(wildcards.encoder, wildcards.task, wildcards.arm), PATHS)
 
 
 def winner(wildcards):
-    """The record of the learning rate that won the search, once it is chosen.
+    """The record of the learning rate that won the search, once it is selected.
 
-    `select` is a checkpoint: after it Snakemake asks anew what is to be done, and where the winner stayed that is
-    nothing. As a plain rule it would drag every seed run with it whenever the search grows. All that comes after it
-    names it as an input, since Snakemake asks anew for the jobs that do and for no others.
+    `select` is a checkpoint: after it Snakemake evaluates the jobs that depend on it again, and if the winner is the
+    same as before they need not run. If `select` were a plain rule, every added learning rate would rerun all seeds.
+    Every job that comes after `select` has this input, because Snakemake evaluates only those again.
     """
     return winner_of(wildcards.encoder, wildcards.task, wildcards.arm)
 
@@ -29,7 +29,7 @@ def winner_of(encoder, task, arm):
 
 
 def winning_search(wildcards):
-    """The record of the winner's search where that run had this seed: it is linked and not trained again."""
+    """The record of the winner's search if that run had this seed: `train` links it and trains nothing."""
     if int(wildcards.seed) != SEARCH_SEED:
         return []
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.arm)
@@ -41,13 +41,13 @@ def winning_search(wildcards):
 
 
 def pinned_repository(wildcards):
-    """The record of the repository that a corpus comes from; none where its source is not the hub."""
+    """The record of the repository that a corpus comes from; none if its source is not the hub."""
     repository = GRID.repository(wildcards.task, wildcards.split)
     return [PATHS.repository(repository)] if repository else []
 
 
 def winner_of_model(wildcards):
-    """The `winner` of the model that is analysed; none of the untuned encoder."""
+    """The `winner` of the model that is analysed; none for the untuned encoder."""
     if wildcards.model == UNTUNED:
         return []
     task, arm, _ = parse_model(wildcards.model)
@@ -55,7 +55,7 @@ def winner_of_model(wildcards):
 
 
 def run_file(file):
-    """A file of the run that is analysed; none of the untuned encoder."""
+    """A file of the run that is analysed; none for the untuned encoder."""
 
     def found(wildcards):
         if wildcards.model == UNTUNED:

@@ -1,4 +1,4 @@
-# Evaluation: every tuned model in every language, with no further training.
+# Evaluation: every tuned model predicts in every language without further training.
 
 
 rule predict:

@@ -1,4 +1,4 @@
-# The report: one long score table, one table of runs, and the page with the paper's tables.
+# The report: a long table of scores, a table of runs, differences, examples, and the page with the paper's tables.
 
 
 localrules:

@@ -1,4 +1,4 @@
-# Encoders and corpora. The only rules that may use the network: run them where there is one.
+# Encoders and corpora. These are the only rules that use the network: run them where there is one.
 
 
 localrules:

@@ -1,4 +1,4 @@
-# The token cache: each corpus is tokenised once for each encoder and read by every run.
+# The token cache: each corpus is tokenised once for each encoder, and every run reads it.
 
 
 rule tokenise:

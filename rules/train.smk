@@ -1,5 +1,6 @@
-# Training: every candidate learning rate with the search's seed, the winner on the English validation set, then one
-# run a seed. The winner's run is kept as the run of the search's seed. `exec`: SIGTERM reaches Python, not a shell.
+# Training. First the search: one run for each learning rate, with the search's seed. Then the winner on the English
+# validation set is selected. Then there is one run for each seed; the search's own run of the winner is reused.
+# `exec`: so that SIGTERM reaches Python and not a shell.
 
 
 localrules:
@@ -76,7 +77,7 @@ rule train:
         f"{ON_ENGLISH}"
 
 
-# The same for weights that are not kept: Snakemake deletes them as soon as no job of the plan needs them any more.
+# If weights are not kept, Snakemake deletes them as soon as no planned job needs them.
 if GRID.dropped_methods():
 
     use rule train as train_and_drop with:

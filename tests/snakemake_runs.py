@@ -21,9 +21,11 @@ SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 def snakemake(*words: str, folder: Path, checkout: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`.
 
-    Both of its streams are in `stdout`: a dry run writes to one what a run writes to the other.
+    Both of its streams are in `stdout`: a dry run writes to one what a run writes to the other. `--printshellcmds`: a
+    run shows Snakemake's own output, which lists the jobs with their wildcards (test_console.py has what users see).
     """
-    command = [SNAKEMAKE, "--snakefile", str(checkout / "Snakefile"), "--directory", str(folder), *words]
+    place = ["--snakefile", str(checkout / "Snakefile"), "--directory", str(folder)]
+    command = [SNAKEMAKE, *place, "--printshellcmds", *words]
     # From elsewhere, so that nothing is found by accident of where the tests were started.
     return subprocess.run(command, cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -111,6 +111,6 @@ def test_a_step_in_a_conda_environment_finds_this_project_from_any_working_folde
     (programs / "conda").write_text(CONDA.format(base=programs.parent, python=python))
     (programs / "conda").chmod(0o755)
     (programs / "activate").write_text('export PATH="$1/bin:$PATH"\n')
-    outcome = select(tmp_path, "--sdm", "conda", PATH=f"{programs}:{os.environ['PATH']}")
+    outcome = select(tmp_path, "--sdm", "conda", "--printshellcmds", PATH=f"{programs}:{os.environ['PATH']}")
     assert outcome.returncode == 0, outcome.stdout
     assert (tmp_path / SELECTED).exists() and "Activating conda environment" in outcome.stdout

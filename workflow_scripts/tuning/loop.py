@@ -208,6 +208,8 @@ def train(
         if shown:
             recent = [log_step(candidate, state.step, factor, epoch) for candidate in active]
             progress.step(state.step, epoch, recent, len(chosen))
+        else:
+            progress.count(state.step, epoch)
 
     with StopSignal() as stop:
         while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:

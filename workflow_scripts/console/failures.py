@@ -1,0 +1,67 @@
+"""Why a job failed, in one line: what its step wrote about it, or how its process ended."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+ERROR = "error: "  # how a step begins a line about what went wrong (experiment/step.py)
+UNEXPECTED = "this is not expected"  # of a defect of ours, whose traceback follows
+TAIL = 100_000  # bytes at the end of a log that are read
+
+EXIT = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero exit status (\d+)")
+SIGNALS = {137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}  # as a shell reports them: 128 and the signal's number
+HINTS = {"SIGKILL": "killed (SIGKILL), as the system does when memory runs out", "SIGTERM": "stopped (SIGTERM)"}
+
+
+def reason(logs: Sequence[str], folder: Path, ending: str = "") -> tuple[str, str]:
+    """One line that says why a job failed, and the log to read.
+
+    Args:
+        logs: the job's log files, the step's own first, then those of a cluster.
+        folder: the working folder.
+        ending: what Snakemake says of the end of the job's process.
+    """
+    for log in logs:
+        found = error_line(folder / log)
+        if found:
+            return found, log
+    return how_it_ended(ending), next((log for log in logs if (folder / log).is_file()), logs[0] if logs else "")
+
+
+def error_line(log: Path) -> str:
+    """The last error that a step wrote into its log, without the prefix; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    if not errors:
+        return ""
+    if errors[-1].startswith(UNEXPECTED):
+        return next((line for line in reversed(lines) if line.strip()), errors[-1])  # the exception
+    return errors[-1]
+
+
+def how_it_ended(ending: str) -> str:
+    """What the end of a process says where its log is silent."""
+    match = EXIT.search(ending)
+    if not match:
+        return "it ended without a message"
+    signal = match[1] or SIGNALS.get(int(match[2]))
+    if signal:
+        return HINTS.get(signal, f"ended by {signal}")
+    return f"it ended with status {match[2]} and no message"
+
+
+def workflow_message(text: str) -> str:
+    """The message of an error in the workflow itself, without where Snakemake met it.
+
+    Snakemake writes `WorkflowError in file "Snakefile", line 3:`, the message and a traceback.
+    """
+    lines = text.splitlines()
+    if len(lines) > 1 and re.match(r"\w+( in (file|rule) .*)?:$", lines[0]):
+        lines = lines[1:]
+    traceback = next((number for number, line in enumerate(lines) if re.match(r'  File ".*", line \d+', line)), None)
+    return "\n".join(lines[:traceback]).strip("\n")

@@ -1,0 +1,322 @@
+"""Takes the place of Snakemake's own output where jobs are run: the announcement, the display, and the last lines.
+
+Snakemake's logger plugins are found among installed packages only, and this project runs from its checkout. So the
+Snakefile puts this handler in the place of Snakemake's stream handler. It understands the events of the interface for
+logger plugins. Snakemake's log file gets everything as before.
+
+Plans, summaries, linting and everything else that runs no job look as always. So does a run with one of the options
+that choose what Snakemake prints: `--quiet`, `--verbose`, `--printshellcmds`, `--debug-dag`, `--show-failed-logs`.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.console.costs import Costs, Speed, uses_the_encoder
+from workflow_scripts.console.failures import reason, workflow_message
+from workflow_scripts.console.plain import PlainView
+from workflow_scripts.console.plan import counted, grid_line, jobs_line, measure_speed, planned, time_line
+from workflow_scripts.console.run import Failure, Run, clock, key_of, title
+from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.experiment.grid import Paths
+from workflow_scripts.experiment.visible import visible
+
+SNAKEMAKE_STREAM = "DefaultStreamHandler"  # how Snakemake names its handler
+SUMMARY, REPORT = "summary.txt", "report.html"  # in the folder of results
+CHOSEN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed_logs")
+
+# What Snakemake says in plain text, without an event.
+ASSUMING = "Assuming unrestricted shared filesystem usage"
+NOTHING = "Nothing to be done"
+INTERRUPTED = "Terminating processes on user request"
+TAKES_MINUTES = ("Creating conda environment", "Downloading and installing remote packages", "Environment for ")
+STOPPING = "Will exit after finishing currently running jobs"
+SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
+
+
+def take_over(workflow: Any) -> "ConsoleHandler | None":
+    """Put a handler in the place of Snakemake's; None where Snakemake's own output stays.
+
+    Args:
+        workflow: Snakemake's workflow, while it reads the Snakefile.
+    """
+    settings = workflow.output_settings
+    if not workflow.is_main_process or any(getattr(settings, option) for option in CHOSEN_OUTPUT):
+        return None
+    logger = workflow.logger_manager.logger
+    found = [handler for handler in logger.handlers if handler.name == SNAKEMAKE_STREAM]
+    if not found:  # a plugin of the user's has the terminal
+        return None
+    handler = ConsoleHandler(workflow, found[0])
+    logger.removeHandler(found[0])
+    logger.addHandler(handler)
+    return handler
+
+
+class ConsoleHandler(logging.Handler):
+    """Shows a run.
+
+    Args:
+        workflow: Snakemake's workflow.
+        snakemake_handler: what shows everything that is no run.
+
+    The Snakefile sets `configuration` once it is checked.
+    """
+
+    def __init__(self, workflow: Any, snakemake_handler: Any) -> None:
+        super().__init__()
+        self.workflow = workflow
+        self.snakemake_handler = snakemake_handler
+        self.configuration: Configuration | None = None
+        self.folder = Path.cwd()
+        self.run = Run()
+        self.view: Any = PlainView(snakemake_handler.stream, self.run)
+        self.speed: Speed | None = None
+        self.titles_leave_out: tuple[str, ...] = ()
+        self.started = False
+        self.active = False
+        self.ended = False
+        self.interrupted = False
+        self.unfinished = False
+        self.said_nothing_to_do = False
+        self.jobs_of_snakemake: int | None = None
+        self.errors: list[str] = []
+        self.endings: list[str] = []  # how the processes of failed jobs ended
+
+    # At the start
+
+    def begin(self) -> None:
+        """Announce the run and open the display. Called when Snakemake knows the jobs and has started none."""
+        configuration = self.configuration
+        if not self.active or configuration is None:
+            return
+        run, workflow = self.run, self.workflow
+        run.cores = workflow.resource_settings.cores if workflow.local_exec else None
+        run.gpus = gpus_of(workflow)
+        self.titles_leave_out = ("encoder",) if len(configuration.encoders) == 1 else ()
+        self.view.leave_out = self.titles_leave_out
+        self.plan_again()
+        if not run.plan:  # of what --until leaves
+            self.said_nothing_to_do = True
+            return
+        self.view.message(grid_line(configuration))
+        self.view.message(jobs_line(run.plan, len(list(workflow.dag.jobs)), Costs(configuration)))
+        self._note_interrupts()
+        is_measured = True
+        if run.cores and any(uses_the_encoder(rule) for rule, _ in run.plan):
+            try:
+                self.speed = measure_speed(configuration, run.cores)
+            except KeyboardInterrupt:
+                sys.exit(130)
+            is_measured = self.speed is not None
+            self.plan_again()
+        self.view.message(time_line(run.plan, self.speed, run.cores, run.gpus, is_measured))
+        if ("render", ()) in run.plan:
+            self.view.message(f"The report will be {self.result(REPORT)}")
+        run.restart_clock()
+        if self.snakemake_handler.stream is sys.stderr and is_terminal(sys.stderr):
+            with contextlib.suppress(ImportError):  # where Snakemake has an environment of its own, without rich
+                from workflow_scripts.console.terminal import TerminalView
+
+                self.view = TerminalView(run, self.titles_leave_out)
+        self.view.open()
+
+    def plan_again(self) -> None:
+        """Estimate the jobs to do: at the start, and when Snakemake has evaluated the graph again."""
+        if self.configuration is None:
+            return
+        self.run.set_plan(planned(self.workflow.dag, Costs(self.configuration, self.folder), self.speed))
+
+    def _note_interrupts(self) -> None:
+        """Remember that Ctrl-C was typed. What it does stays as it is."""
+        before = signal.getsignal(signal.SIGINT)
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return  # ignored, as for a program that a shell started in the background; or not for us to change
+
+        def noted(number: int, frame: Any) -> None:
+            self.interrupted = self.view.is_muted = True
+            before(number, frame)
+
+        signal.signal(signal.SIGINT, noted)
+
+    # In between
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one of Snakemake's records."""
+        try:
+            event = str(getattr(record, "event", None) or "")
+            if self.started and not self.active:
+                # Only now does Snakemake know how it executes jobs.
+                self.active = not self.workflow.dryrun and not self.workflow.touch
+            if not self.active:
+                self._show_as_snakemake_does(record, event)
+            else:
+                self._show(record, event)
+        except Exception:
+            self.handleError(record)
+
+    def _show_as_snakemake_does(self, record: logging.LogRecord, event: str) -> None:
+        is_plan = self.workflow.output_settings.dryrun
+        if event == "workflow_started":
+            self.started = True
+            if not is_plan:
+                return
+        if not is_plan and record.getMessage().startswith(ASSUMING):
+            return
+        if event == "error" and getattr(record, "exception", "") == "WorkflowError":
+            record = logging.makeLogRecord({**record.__dict__, "msg": workflow_message(record.getMessage())})
+        self.snakemake_handler.handle(record)
+
+    def _show(self, record: logging.LogRecord, event: str) -> None:
+        match event:
+            case "job_info":
+                self._job_started(record)
+            case "job_finished":
+                self._job_finished(record)
+            case "job_error":
+                self._job_failed(record)
+            case "progress":
+                self._progress(record)
+            case "error":
+                self._error(record)
+            case "":
+                self._text(record)
+
+    def _job_started(self, record: Any) -> None:
+        key = key_of(record.rule_name, record.wildcards)
+        self.run.start(key, record.jobid, self.folder / record.log[0] if record.log else None)
+        if key[0] != "all":
+            self.view.job_started(key)
+
+    def _job_finished(self, record: Any) -> None:
+        key, seconds = self.run.finish(record.job_id)
+        if key is not None and key[0] != "all":
+            self.view.job_finished(key, seconds)
+
+    def _job_failed(self, record: Any) -> None:
+        key = self.run.key(record.jobid)
+        if key is None:
+            key = key_of(record.rule_name, {})
+        command = record.shellcmd or ""
+        ending = next((text for text in self.endings if command and command in text), "")
+        why, log = reason(record.log, self.folder, ending)
+        failure = Failure(key, visible(why), log)
+        self.run.fail(failure)
+        if not self.interrupted:
+            self.view.job_failed(failure)
+
+    def _progress(self, record: Any) -> None:
+        if self.jobs_of_snakemake not in (None, record.total):
+            self.plan_again()
+        self.jobs_of_snakemake = record.total
+
+    def _error(self, record: Any) -> None:
+        text = record.getMessage()
+        if "CalledProcessError in file" in text:
+            self.endings.append(text)
+        elif any(said in text for said in SAID_AT_THE_END):
+            self.unfinished = True
+        else:
+            self.errors.append(workflow_message(text))
+
+    def _text(self, record: logging.LogRecord) -> None:
+        """A message without an event: warnings are shown, and little else."""
+        text = record.getMessage()
+        if text.startswith(NOTHING):
+            self.said_nothing_to_do = True
+        elif text.startswith(INTERRUPTED):
+            self.interrupted = True
+            self.view.message("Interrupted: the running jobs save their state ...")
+        elif text.startswith(STOPPING):
+            self.view.message("Stopping: the running jobs finish first ...")
+        elif text.startswith(SAID_AT_THE_END):
+            return
+        elif record.levelno >= logging.WARNING or text.startswith(TAKES_MINUTES):
+            self.view.message(visible(text))
+
+    # At the end
+
+    def result(self, name: str) -> Path:
+        """A file in the folder of results."""
+        assert self.configuration is not None
+        return Path(self.folder, Paths.of(self.configuration).results, name)
+
+    def close(self) -> None:
+        """Give the terminal back and write the last lines. Snakemake calls it at its end, whatever that is."""
+        if self.active and not self.ended:
+            self.ended = True
+            self.view.close()
+            self._write(self._last_lines())
+        super().close()
+
+    def _last_lines(self) -> list[str]:
+        run = self.run
+        if not self.interrupted and (run.failures or self.errors):
+            return self._failures()
+        if self.interrupted or self.unfinished:
+            return [
+                f"Interrupted after {run.done} of {counted(run.total, 'job')}. Finished jobs and the state of trainings"
+                " are saved: run the same command again to resume."
+            ]
+        if self.said_nothing_to_do:
+            return ["Nothing to be done: all results are up to date.", *self._where_the_report_is()]
+        return [
+            *self._answer(),
+            f"{counted(run.done, 'job')} done in {clock(run.seconds())}.",
+            *self._where_the_report_is(),
+        ]
+
+    def _failures(self) -> list[str]:
+        run = self.run
+        files = [os.path.relpath(file) for file in self.workflow.logger_manager.get_logfile()]
+        log = f" Snakemake's log: {', '.join(files)}" if files else ""
+        lines = []
+        if run.failures:
+            lines.append(
+                f"{len(run.failures)} of {counted(run.total, 'job')} failed. {run.done} are done and kept: run the same"
+                f" command again to resume.{log}"
+            )
+        elif log:
+            lines.append(log.strip())
+        lines += [f"error: {error}" for error in self.errors]
+        for failure in run.failures.values():
+            where = f" (log: {failure.log})" if failure.log else ""
+            lines.append(f"error: {title(failure.key, self.titles_leave_out)}: {failure.reason}{where}")
+        return lines
+
+    def _answer(self) -> list[str]:
+        """The headline and table 1, if this run wrote the report."""
+        if self.configuration is None or ("render", ()) not in self.run.finished:
+            return []
+        try:
+            text = self.result(SUMMARY).read_text(encoding="utf-8")
+        except OSError:
+            return []
+        return ["", *visible(text).rstrip("\n").split("\n"), ""]
+
+    def _where_the_report_is(self) -> list[str]:
+        if self.configuration is None or not self.result(REPORT).is_file():
+            return []
+        return [f"The report: {self.result(REPORT)}"]
+
+    def _write(self, lines: list[str]) -> None:
+        stream = self.snakemake_handler.stream
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
+
+
+def gpus_of(workflow: Any) -> int | None:
+    """The GPUs that `--resources gpu=N` gives to local jobs; None without that."""
+    found = workflow.global_resources.get("gpu")
+    value = getattr(found, "value", found)
+    return value if isinstance(value, int) else None
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a display can renew itself there."""
+    return bool(stream.isatty()) and os.environ.get("TERM", "dumb") != "dumb"
