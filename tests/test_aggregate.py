@@ -239,7 +239,7 @@ def test_encoders_are_kept_apart():
 
 def test_a_score_table_that_cannot_be_aggregated_is_refused():
     scores = scores_of({(FINE, 1): {"en": 80}})
-    with pytest.raises(UserError, match="holds a cell twice: encoder e5, task pawsx"):
+    with pytest.raises(UserError, match="has a cell twice: encoder e5, task pawsx"):
         check_scores(pd.concat([scores, scores], ignore_index=True))
     with pytest.raises(UserError, match="unknown tasks: mnli"):
         check_scores(scores.assign(task="mnli"))
