@@ -19,7 +19,7 @@ import yaml
 from snakemake_runs import ROOT, SNAKEMAKE
 
 from workflow_scripts.console.costs import E5_SMALL, MINI, Costs, Size, Speed
-from workflow_scripts.console.failures import error_line, reason, workflow_message
+from workflow_scripts.console.failures import error_line, group_reasons, reason, workflow_message
 from workflow_scripts.console.plain import PlainView
 from workflow_scripts.console.plan import counted, grid_line, time_line
 from workflow_scripts.console.run import Planned, Run, clock, duration, in_words, key_of, title
@@ -284,6 +284,16 @@ def test_a_process_that_ended_without_a_word_is_explained(tmp_path, ending, says
     (tmp_path / "empty.log").touch()
     why, log = reason(["empty.log"], tmp_path, ending)
     assert says in why and log == "empty.log"
+
+
+def test_of_a_failed_group_only_the_jobs_that_wrote_an_error_are_named(tmp_path):
+    """Snakemake reports those that never began as well."""
+    (tmp_path / "predict.log").write_text("error: the disk is full\n")
+    (tmp_path / "slurm.log").write_text("slurmstepd: killed\n")
+    logs = {1: ["predict.log"], 2: ["score.log"]}
+    assert group_reasons(logs, ["slurm.log"], tmp_path) == {1: ("the disk is full", "predict.log")}
+    (tmp_path / "predict.log").write_text("loaded\n")
+    assert group_reasons(logs, ["slurm.log"], tmp_path) == {1: ("it ended without a message", "slurm.log")}
 
 
 def test_of_an_error_in_the_workflow_the_message_is_left():

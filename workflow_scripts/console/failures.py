@@ -1,7 +1,7 @@
 """Why a job failed, in one line: what its step wrote about it, or how its process ended."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ERROR = "error: "  # how a step begins a line about what went wrong (experiment/step.py)
@@ -26,6 +26,26 @@ def reason(logs: Sequence[str], folder: Path, ending: str = "") -> tuple[str, st
         if found:
             return found, log
     return how_it_ended(ending), next((log for log in logs if (folder / log).is_file()), logs[0] if logs else "")
+
+
+def group_reasons(
+    logs: Mapping[int, Sequence[str]], further: Sequence[str], folder: Path
+) -> dict[int, tuple[str, str]]:
+    """`reason` of the jobs that failed in a group that a cluster ran as one.
+
+    Snakemake reports every job of the group, those that never began as well: the jobs that wrote an error are taken. If
+    none did, the first job has the group's log.
+
+    Args:
+        logs: by job, its log files.
+        further: the group's own log files.
+        folder: the working folder.
+    """
+    wrote = {job: own for job, own in logs.items() if any(error_line(folder / log) for log in own)}
+    if wrote or not logs:
+        return {job: reason(own, folder) for job, own in wrote.items()}
+    job, own = next(iter(logs.items()))
+    return {job: reason([*further, *own], folder)}
 
 
 def error_line(log: Path) -> str:

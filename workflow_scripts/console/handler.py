@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.console.costs import Costs, Speed, uses_the_encoder
-from workflow_scripts.console.failures import reason, workflow_message
+from workflow_scripts.console.failures import group_reasons, reason, workflow_message
 from workflow_scripts.console.plain import PlainView
 from workflow_scripts.console.plan import counted, grid_line, jobs_line, measure_speed, planned, time_line
-from workflow_scripts.console.run import Failure, Run, clock, key_of, title
+from workflow_scripts.console.run import Failure, Key, Run, clock, key_of, title
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Paths
 from workflow_scripts.experiment.visible import visible
@@ -85,6 +85,7 @@ class ConsoleHandler(logging.Handler):
         self.unfinished = False
         self.said_nothing_to_do = False
         self.jobs_of_snakemake: int | None = None
+        self.failed_in_groups: set[int] = set()
         self.errors: list[str] = []
         self.endings: list[str] = []  # how the processes of failed jobs ended
 
@@ -179,7 +180,10 @@ class ConsoleHandler(logging.Handler):
             case "job_finished":
                 self._job_finished(record)
             case "job_error":
-                self._job_failed(record)
+                if getattr(record, "jobid", None) not in self.failed_in_groups:
+                    self._job_failed(record)
+            case "group_error":
+                self._group_failed(record)
             case "progress":
                 self._progress(record)
             case "error":
@@ -189,6 +193,7 @@ class ConsoleHandler(logging.Handler):
 
     def _job_started(self, record: Any) -> None:
         key = key_of(record.rule_name, record.wildcards)
+        self.failed_in_groups.discard(record.jobid)  # tried again
         self.run.start(key, record.jobid, self.folder / record.log[0] if record.log else None)
         if key[0] != "all":
             self.view.job_started(key)
@@ -199,12 +204,25 @@ class ConsoleHandler(logging.Handler):
             self.view.job_finished(key, seconds)
 
     def _job_failed(self, record: Any) -> None:
-        key = self.run.key(record.jobid)
-        if key is None:
-            key = key_of(record.rule_name, {})
         command = record.shellcmd or ""
         ending = next((text for text in self.endings if command and command in text), "")
-        why, log = reason(record.log, self.folder, ending)
+        self._failed(
+            self.run.key(record.jobid) or key_of(record.rule_name, {}), *reason(record.log, self.folder, ending)
+        )
+
+    def _group_failed(self, record: Any) -> None:
+        """A record of every job of the group follows, which says less."""
+        logs = {info["jobid"]: info["log"] for info in record.job_error_info}
+        self.failed_in_groups |= logs.keys()
+        reasons = group_reasons(logs, record.aux_logs, self.folder)
+        for job in logs:
+            key = self.run.key(job)
+            if job in reasons and key:
+                self._failed(key, *reasons[job])
+            elif key:
+                self.run.never_began(key)
+
+    def _failed(self, key: Key, why: str, log: str) -> None:
         failure = Failure(key, visible(why), log)
         self.run.fail(failure)
         if not self.interrupted:

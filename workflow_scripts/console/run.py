@@ -157,6 +157,11 @@ class Run:
             self.running.pop(failure.key, None)
             self.failures[failure.key] = failure
 
+    def never_began(self, key: Key) -> None:
+        """A job does not run after all: another one of its group failed before it."""
+        with self.lock:
+            self.running.pop(key, None)
+
     def now_running(self) -> list[Running]:
         """The running jobs, the oldest first."""
         with self.lock:
