@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fork_server import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
 
 def snakemake(*words: str, folder: Path, checkout: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`.
+    """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`, by a fork server.
 
     Both of its streams are in `stdout`: a dry run writes to one what a run writes to the other.
     """
-    command = [SNAKEMAKE, "--snakefile", str(checkout / "Snakefile"), "--directory", str(folder), *words]
+    command = [SERVERS.command("snakemake"), "--snakefile", str(checkout / "Snakefile")]
+    command += ["--directory", str(folder), *words]
     # From elsewhere, so that nothing is found by accident of where the tests were started.
-    return subprocess.run(command, cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.run(
+        [*command, *words], cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def plan(*words: str, folder: Path, checkout: Path = ROOT) -> list[str]:
