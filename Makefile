@@ -48,7 +48,7 @@ verify: .venv/ready-to-run ## check results against the configuration and say wh
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
 test: .venv/ready-to-develop ## run the test suite but for what takes minutes or a real SLURM (`MARKED=` runs all)
-	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -m "$(MARKED)" $(ARGS)
+	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)
 
 lint: .venv/ready-to-develop ## check style, types and the workflow's rules; changes nothing
 	$(IN_VENV) ruff check .

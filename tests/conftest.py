@@ -10,11 +10,27 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client: no test may use the network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: files run in parallel instead
 
 from hub_server import HubServer, use_hub
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
+
+# The files that take longest, for which a worker should not wait at the end. The others follow by name.
+LONG = ("test_slurm", "test_faults", "test_interruption", "test_compare_trainer", "test_workflow", "test_edits")
+WORKERS = 4  # at most: each takes 1.5 GB with its fork servers
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many files `pytest -n auto` runs at once: the cores that this process may use, up to a limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; the order within a file stays."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)

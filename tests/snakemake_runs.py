@@ -19,12 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
 
-def snakemake(*words: str, folder: Path, checkout: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`, by a fork server.
+def snakemake(
+    *words: str, folder: Path, checkout: Path = ROOT, program: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`.
+
+    A fork server starts it unless another `program` is named.
 
     Both of its streams are in `stdout`: a dry run writes to one what a run writes to the other.
     """
-    command = [SERVERS.command("snakemake"), "--snakefile", str(checkout / "Snakefile")]
+    command = [program or SERVERS.command("snakemake"), "--snakefile", str(checkout / "Snakefile")]
     command += ["--directory", str(folder), *words]
     # From elsewhere, so that nothing is found by accident of where the tests were started.
     return subprocess.run(
