@@ -94,8 +94,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A grid of 37 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
 
-    Two tasks (one searched, in two languages), one method, two seeds: about 100 seconds on two cores, most of them
-    imports. A test that edits the code edits the workplace's own checkout and restores it.
+    Two tasks (one searched, in two languages), one method, two seeds: about 15 seconds of processor time. A test that
+    edits the code edits the workplace's own checkout and restores it.
     """
     place = tmp_path_factory.mktemp("a finished grid")
     configuration = {
