@@ -31,9 +31,7 @@ def snakemake(
     command = [program or SERVERS.command("snakemake"), "--snakefile", str(checkout / "Snakefile")]
     command += ["--directory", str(folder), *words]
     # From elsewhere, so that nothing is found by accident of where the tests were started.
-    return subprocess.run(
-        [*command, *words], cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.run(command, cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def plan(*words: str, folder: Path, checkout: Path = ROOT) -> list[str]:
