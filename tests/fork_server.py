@@ -52,8 +52,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT)
 def import_packages(command: str) -> None:
     """Import what the processes of a command need of other packages, and nothing of this project."""
     if command == "snakemake":
-        for module in ("snakemake.cli", "pydantic", "yaml"):
+        for module in ("snakemake.cli", "snakemake.storage", "smart_open", "requests", "pydantic", "yaml"):
             importlib.import_module(module)
+        importlib.import_module("snakemake.cli").get_argument_parser()  # imports the plugins
         return
     # By way of the steps, which import some packages in part (workflow_scripts/tuning/lean.py).
     sys.path.insert(0, str(ROOT))
