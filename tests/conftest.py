@@ -19,7 +19,10 @@ from snakemake_runs import Workplace, copy_checkout
 from workflow_scripts.encoders.sources import fetch
 
 # The files that take longest, for which a worker should not wait at the end. The others follow by name.
-LONG = ("test_slurm", "test_faults", "test_interruption", "test_compare_trainer", "test_workflow", "test_edits")
+LONG = (
+    *("test_slurm", "test_faults", "test_interruption", "test_compare_trainer"),
+    *("test_report", "test_tuning", "test_edits", "test_workflow", "test_consistency", "test_methods"),
+)
 WORKERS = 4  # at most: each takes 1.5 GB with its fork servers
 
 
