@@ -52,7 +52,7 @@ verify: .venv/ready-to-run ## check that the results are what the configuration 
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
-	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -m "$(MARKED)" $(ARGS)
+	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)
 
 lint: .venv/ready-to-develop ## check style, types and the workflow's rules; change nothing
 	$(IN_VENV) ruff check .

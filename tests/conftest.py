@@ -4,17 +4,46 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client: no test may use the network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: files run in parallel instead
 
 from hub_server import HubServer, use_hub
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
+
+# The files that take longest, for which a worker should not wait at the end. The others follow by name.
+LONG = (
+    *("test_slurm", "test_faults", "test_interruption", "test_compare_trainer"),
+    *("test_report", "test_tuning", "test_edits", "test_workflow", "test_consistency", "test_methods"),
+)
+WORKERS = 4  # at most: each takes 1.5 GB with its fork servers
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many files `pytest -n auto` runs at once: the cores that this process may use, up to a limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; the order within a file stays."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped: a line for each reason, with the number of tests."""
+    reports = [report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
+    if reports:
+        terminalreporter.section("skipped tests")
+        for reason, count in Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports).most_common():
+            terminalreporter.write_line(f"{count:4} {reason}")
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +107,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A grid of 37 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
 
-    Two tasks (one searched, in two languages), one method, two seeds: about 100 seconds on two cores, most of them
-    imports. A test that edits the code edits the workplace's own checkout and restores it.
+    Two tasks (one searched, in two languages), one method, two seeds: about 15 seconds of processor time. A test that
+    edits the code edits the workplace's own checkout and restores it.
     """
     place = tmp_path_factory.mktemp("a finished grid")
     configuration = {

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fork_server import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
 
-def snakemake(*words: str, folder: Path, checkout: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    *words: str, folder: Path, checkout: Path = ROOT, program: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`.
 
-    Both of its streams are in `stdout`: a dry run writes to one what a run writes to the other. `--printshellcmds`: a
-    run shows Snakemake's own output, which lists the jobs with their wildcards (test_console.py has what users see).
+    A fork server starts it unless another `program` is named. Both of its streams are in `stdout`: a dry run writes to
+    one what a run writes to the other. `--printshellcmds`: a run shows Snakemake's own output, which lists the jobs with
+    their wildcards (test_console.py has what users see).
     """
     place = ["--snakefile", str(checkout / "Snakefile"), "--directory", str(folder)]
-    command = [SNAKEMAKE, *place, "--printshellcmds", *words]
+    command = [program or SERVERS.command("snakemake"), *place, "--printshellcmds", *words]
     # From elsewhere, so that nothing is found by accident of where the tests were started.
     return subprocess.run(command, cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from snakemake_runs import ROOT, SNAKEMAKE, Workplace, plan, snakemake
+from fork_server import SERVERS
+from snakemake_runs import ROOT, Workplace, plan, snakemake
 
 from workflow_scripts.experiment.faults import explain
 
@@ -73,13 +74,13 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
     while killed < KILLS:
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(
-                [SNAKEMAKE, "--cores", "2", *words],
+                [SERVERS.command("snakemake"), "--cores", "2", *words],
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
             try:
-                process.wait(chance.uniform(1, 30))
+                process.wait(chance.uniform(0.5, 10))  # undisturbed it takes about ten seconds
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 killed += process.wait() == -signal.SIGKILL
@@ -109,7 +110,10 @@ def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(gr
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
     with (grid.folder.parent / "first").open("w") as said:
         first = subprocess.Popen(
-            [SNAKEMAKE, "--cores", "1", *words], stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            [SERVERS.command("snakemake"), "--cores", "1", *words],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         locks = grid.folder / ".snakemake/locks"
         while not list(locks.glob("*.lock")):

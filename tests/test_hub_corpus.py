@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from hub_server import COMMIT, TOKEN, Fault, HubServer, Repository, parquet
-from snakemake_runs import ROOT, jobs_of, snakemake
+from snakemake_runs import ROOT, SNAKEMAKE, jobs_of, snakemake
 from test_xtreme_corpus import COUNTS
 
 from workflow_scripts.corpora import hub, xtreme
@@ -518,7 +518,7 @@ def test_snakemake_pins_once_and_stays_with_that_commit(server, tmp_path, monkey
     file.write_text(yaml.safe_dump(CONFIGURATION | {"tasks": tasks}))
     targets = [f"resources/corpora/xnli/{language}/test.parquet" for language in ("en", "de")]
     words = ["--configfile", str(file), "--cores", "2", *targets]
-    done = snakemake(*words, folder=tmp_path)
+    done = snakemake(*words, folder=tmp_path, program=SNAKEMAKE)  # variables of the hub are read by an import
     assert done.returncode == 0, done.stdout
     assert [read_origin(tmp_path / target)["files"][0]["revision"] for target in targets] == [COMMIT, COMMIT]
     assert len(server.of_kind("list")) == 1

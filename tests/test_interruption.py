@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fork_server import SERVERS
 from safetensors.torch import save_file
 from test_steps import ROOT, training, training_settings, workplace  # noqa: F401  (workplace is a fixture)
 
@@ -25,7 +26,7 @@ def command(place: Path, run: str, method: str) -> list[str]:
     words = [str(word) for word in training(place, run, 0.01)]
     words[words.index("--settings") + 1] = json.dumps(settings)
     return [
-        *(sys.executable, "-m", "workflow_scripts.train", *words),
+        *(SERVERS.command("python"), "-m", "workflow_scripts.train", *words),
         *("--checkpoint-every", "0.2"),
     ]
 

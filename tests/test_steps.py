@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fork_server import SERVERS
 from safetensors.torch import load_file
 from tiny import settings as tiny_settings
 
@@ -35,10 +36,12 @@ LABELS = list(TASKS["xnli"].labels)
 LANGUAGES = ["en", "de"]
 
 
-def run(step: str, *arguments: Any, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a step in a process of its own, on one thread and without network access."""
+def run(
+    step: str, *arguments: Any, folder: Path | None = None, python: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a step in a process of its own, by the fork server or another `python`, on one thread and without network."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"workflow_scripts.{step}", *map(str, arguments)]
+    command = [python or SERVERS.command("python"), "-m", f"workflow_scripts.{step}", *map(str, arguments)]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -57,7 +60,7 @@ def well(ended: subprocess.CompletedProcess[str]) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_help_is_fast_and_lists_what_the_step_reads_and_writes(step, tmp_path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = run(step, "--help", folder=tmp_path)
+    ended = run(step, "--help", folder=tmp_path, python=sys.executable)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (
         after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
