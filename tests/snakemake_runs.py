@@ -25,7 +25,7 @@ def snakemake(
     """Run Snakemake with the working folder `folder` on the Snakefile of `checkout`.
 
     A fork server starts it unless another `program` is named. Both of its streams are in `stdout`: a dry run writes to
-    one what a run writes to the other. `--printshellcmds`: a run shows Snakemake's own output, which lists the jobs with
+    one what a run writes to the other. `--printshellcmds`: a run shows Snakemake's own output, which lists jobs with
     their wildcards (test_console.py has what users see).
     """
     place = ["--snakefile", str(checkout / "Snakefile"), "--directory", str(folder)]
