@@ -95,7 +95,7 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
 @pytest.mark.parametrize("profile", [None, "slurm", "workstation"])
 def test_what_snakemake_was_killed_over_is_made_again_by_the_plain_command(profile, tmp_path):
     """Killed when a file was written and not yet noted down: Snakemake alone would end and ask for a flag."""
-    file, state = "resources/corpora/xnli/en/test.parquet", tmp_path / ".snakemake"
+    file, state = "resources/corpora/pawsx/en/test.parquet", tmp_path / ".snakemake"
     outcome = snakemake(file, "--cores", "1", folder=tmp_path)
     assert outcome.returncode == 0, outcome.stdout
     name = base64.b64encode(file.encode()).decode()

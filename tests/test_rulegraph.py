@@ -29,6 +29,7 @@ def drawn() -> Graph:
 def planned(folder: Path) -> Graph:
     """The rule graph of the workflow as it is, planned in an empty working folder."""
     command = [SNAKEMAKE, "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--rulegraph", "dot"]
+    command += ["--configfile", str(ROOT / "configs/mini.yaml")]
     dot = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
     labels = dict(re.findall(r'^\s*(\d+)\[label = "([^"]+)"', dot, re.MULTILINE))
     return named(labels, re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE))
