@@ -167,7 +167,7 @@ def grown(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     [
         (lost, "encoder.layer.2.attention.output.LayerNorm.bias is missing"),
         (renamed, "embeddings.LayerNorm.bias is missing"),
-        (grown, r"embeddings.word_embeddings.weight has the shape \[90, 32\] in place of \[80, 32\]"),
+        (grown, r"embeddings.word_embeddings.weight has the shape \[90, 32\] instead of \[80, 32\]"),
     ],
 )
 def test_no_weights_are_made_up_for_a_checkpoint_that_lacks_some(encoders, tmp_path, change, named):

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -443,6 +444,12 @@ def test_what_runs_no_job_is_shown_as_snakemake_does(broken_data, tmp_path):
         assert not [line for line in lines if line.startswith(("crossprompt:", "To do:"))]
 
 
+def take_terminal() -> None:
+    """In the child: become the terminal's foreground process, and take Ctrl-C whatever the tests were started with."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def on_terminal(words: list[str], interrupt_at: str) -> tuple[int, str, bool]:
     """Run a command on a pseudo-terminal and type Ctrl-C once it shows a text.
 
@@ -459,10 +466,11 @@ def on_terminal(words: list[str], interrupt_at: str) -> tuple[int, str, bool]:
         stdout=inside,
         stderr=inside,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
     )
-    written, typed = b"", False
+    written, typed, deadline = b"", False, time.monotonic() + 120
     while process.poll() is None or select.select([terminal], [], [], 0.2)[0]:
+        assert time.monotonic() < deadline, (typed, written.decode(errors="replace")[-2000:])
         if select.select([terminal], [], [], 0.2)[0]:
             written += os.read(terminal, 65536)
         if not typed and re.search(interrupt_at, written.decode(errors="replace")):

@@ -101,7 +101,7 @@ def test_what_snakemake_was_killed_over_is_made_again_by_the_plain_command(profi
     name = base64.b64encode(file.encode()).decode()
     (state / "metadata" / name).rename(state / "incomplete" / name)
     words = ["--profile", str(ROOT / profile)] if profile else []
-    assert plan(file, *words, folder=tmp_path) == ["fetch_corpus xnli/en/test"]
+    assert plan(file, *words, folder=tmp_path) == ["fetch_corpus pawsx/en/test"]
 
 
 def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(grid, finished_grid):

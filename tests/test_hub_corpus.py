@@ -367,7 +367,10 @@ FILE = "de/test-00000-of-00001.parquet"
     [
         (lambda server, _: server.repositories.clear(), ["no such data set", "HF_ENDPOINT", "HF_TOKEN"]),
         (answers("list", 404, X_Error_Code="RevisionNotFound"), ["at main", "no such revision", "corpora.revisions"]),
-        (answers("ask", 404, X_Error_Code="EntryNotFound"), [FILE, "this revision has no such file", "corpora.revisions"]),
+        (
+            answers("ask", 404, X_Error_Code="EntryNotFound"),
+            [FILE, "this revision has no such file", "corpora.revisions"],
+        ),
         (gated, ["is gated", "/datasets/facebook/xnli", "HF_TOKEN"]),
         (answers("ask", 403), [FILE, "access was refused (403)", "HF_TOKEN"]),
         (answers("list", 429, Retry_After="3600"), ["too many requests", "in 3600 s", "HF_TOKEN"]),

@@ -164,7 +164,7 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbe
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     else:
         save_file({}, checkpoint, metadata={"key": "of another training", "state": "{}"})
-    assert "put aside" in finish(words)
+    assert "renamed to" in finish(words)
     assert checkpoint.with_suffix(".unusable").exists()
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
 

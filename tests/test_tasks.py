@@ -445,7 +445,7 @@ SHORT_WINDOWS = [("unigram", 44, 12), ("wordpiece", 64, 20), ("bytes", 72, 24)]
 
 @pytest.mark.parametrize(("name", "max_length", "stride"), SHORT_WINDOWS)
 def test_windows_hold_the_whole_question_and_overlap_by_the_stride(tokenizers, name, max_length, stride):
-    rows, tokenizer = rows_of("xquad", "en", 30), tokenizers[name]
+    rows, tokenizer = rows_of("tydiqa", "en", 30), tokenizers[name]
     columns = tokenise_questions(rows, tokenizer, max_length, stride)
     assert max(map(len, columns["input_ids"])) <= max_length
     pieces: list[list[list[int]]] = [[] for _ in rows]
@@ -466,7 +466,7 @@ def test_windows_hold_the_whole_question_and_overlap_by_the_stride(tokenizers, n
 @pytest.mark.parametrize("language", ["en", "zh"])  # tokens with spaces between them, and side by side
 @pytest.mark.parametrize(("name", "max_length", "stride"), SHORT_WINDOWS)
 def test_a_window_without_the_whole_answer_points_to_the_first_token(tokenizers, name, max_length, stride, language):
-    rows = rows_of("xquad", language, 60)
+    rows = rows_of("tydiqa", language, 60)
     columns = tokenise_questions(rows, tokenizers[name], max_length, stride)
     seen = {True: 0, False: 0}
     keys = ("row", "start", "end", "offset_start", "offset_end")

@@ -44,7 +44,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 88
+    assert len(outputs) == len(set(outputs)) == 89
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -247,7 +247,7 @@ def test_texts_longer_than_the_encoders_positions_end_in_one_line_and_spoil_noth
     before = copy.files()
     outcome = copy.run({"tasks.udpos.max_length": 161}, "--keep-going")
     assert outcome.returncode == 1
-    expected = "error: tasks.udpos.max_length: 161 tokens, but encoder tiny has 160 positions"
+    expected = "error: tasks.udpos.max_length: 161 tokens, but encoder tiny has 160 positions: lower it"
     assert errors(outcome) == [expected] * 3
     assert (copy.folder / "logs/tokenise/tiny/udpos/en/test.log").read_text(encoding="utf-8") == expected + "\n"
     lost = before.keys() - copy.files().keys()

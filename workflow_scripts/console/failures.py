@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ERROR = "error: "  # how a step begins a line about what went wrong (experiment/step.py)
-UNEXPECTED = "this is not expected"  # of a defect of ours, whose traceback follows
+UNEXPECTED = "this is a bug"  # experiment/step.py writes this before a traceback
 TAIL = 100_000  # bytes at the end of a log that are read
 
 EXIT = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero exit status (\d+)")
