@@ -102,7 +102,11 @@ def serve(command: str, listening: socket.socket, tests: int) -> None:
                 return
             if event == "request":
                 connection, _ = listening.accept()
-                process = fork(*receive(connection))
+                request, streams = receive(connection)
+                if request is None:
+                    connection.close()
+                    continue
+                process = fork(request, streams)
                 handle = os.pidfd_open(process)
                 connections[process] = connection
                 selector.register(handle, selectors.EVENT_READ, ("process ended", process, handle))
@@ -135,14 +139,22 @@ def kill_group(process: int) -> None:
             kill(process, signal.SIGKILL)
 
 
-def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The request on a connection and the three standard streams that come with it."""
+def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The request on a connection and the three standard streams that come with it.
+
+    None where the command was killed before it had sent all of its request.
+    """
     streams = array.array("i")
-    data, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(3 * streams.itemsize))
-    for _, _, content in ancillary:
-        streams.frombytes(content)
-    with connection.makefile("rb") as rest:
-        return json.loads(rest.read(int.from_bytes(data, "little"))), list(streams)
+    try:
+        data, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(3 * streams.itemsize))
+        for _, _, content in ancillary:
+            streams.frombytes(content)
+        with connection.makefile("rb") as rest:
+            return json.loads(rest.read(int.from_bytes(data, "little"))), list(streams)
+    except (OSError, ValueError):
+        for stream in streams:
+            os.close(stream)
+        return None, []
 
 
 def fork(request: dict[str, Any], streams: list[int]) -> int:

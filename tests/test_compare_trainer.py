@@ -63,5 +63,5 @@ def test_both_sides_train_and_a_second_call_repeats_nothing(tiny_encoder, tmp_pa
     assert "1 and 1 seeds" in capsys.readouterr().out
 
     monkeypatch.setattr("sys.argv", ["compare_trainer", *options, "--epochs", "2"])
-    with pytest.raises(SystemExit, match="holds tagging with other settings"):
+    with pytest.raises(SystemExit, match="contains tagging with other settings"):
         compare_trainer.main()

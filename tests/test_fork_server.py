@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,3 +107,12 @@ def test_a_signal_that_the_tests_ignore_is_ignored():
         assert run("fork server", code)[1] == "True\n"
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_that_was_killed_within_its_request_leaves_the_server_as_it_was():
+    server = Path(SERVERS.command("python")).parent / "python.socket"
+    for part in (b"", (1000).to_bytes(4, "little"), (1000).to_bytes(4, "little") + b'{"program": "py'):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(server))
+            connection.sendall(part)
+    assert run(SERVERS.command("python"), "print('here')") == (0, "here\n", "")
