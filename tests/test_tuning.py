@@ -807,6 +807,32 @@ def test_a_frozen_encoder_gets_a_batch_in_parts_of_a_limited_number_of_tokens(en
         assert len(sizes) == batches  # a setting says how many
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning"])
+def test_features_without_a_label_do_not_spoil_the_loss(encoders, method, batch_size):
+    """Such as a sentence of which no word has a token: its mean loss is over nothing."""
+    columns = random_columns("tagging", 16)
+    columns["labels"] = [[-100] * len(ids) if number % 4 == 0 else ids for number, ids in enumerate(columns["labels"])]
+    settings = tiny_settings(kind="tagging", method=method, batch_size=batch_size, epochs=1)
+    models = build_together(encoders["bert"], settings, None, 1)
+    (outcome,) = train_together(models, in_memory(columns), settings, [1e-3]).outcomes
+    assert not outcome.diverged and math.isfinite(outcome.epochs[0].training_loss)
+
+
+def test_a_batch_is_processed_in_parts_by_length_where_that_saves_time(encoders, monkeypatch):
+    """Texts of 8 and of 48 tokens: two parts have no padding, one part has 42 %."""
+    columns = random_columns("sentence_pair", 8)
+    columns["input_ids"] = [[0, *[7] * (length - 2), 2] for length in (8, 8, 8, 8, 48, 48, 48, 48)]
+    settings = tiny_settings(kind="sentence_pair", method="fine_tuning", max_length=48)
+    models = build_together(encoders["bert"], settings, None, 1)
+    computed = gradients.Gradients(in_memory(columns), settings, CPU, frozen=False)
+    monkeypatch.setattr(computed, "least_tokens", 16)
+    sizes = [(len(part), computed._longest(part)) for part in computed._split(np.arange(8), len(models))]
+    assert sizes == [(4, 8), (4, 48)]
+    monkeypatch.setattr(computed, "least_tokens", 1000)
+    assert len(computed._split(np.arange(8), len(models))) == 1, "many short passes take longer than padding"
+
+
 def test_batches_on_a_cpu_have_few_lengths_and_little_padding():
     lengths = range(1, 513)
     ends = [-(-length // step) * step for length in lengths for step in [gradients.step_on_cpu(length)]]

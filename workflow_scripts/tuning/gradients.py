@@ -85,8 +85,9 @@ class Gradients:
         losses = [
             self._accumulate(models, batch | {LOSS_SHARE: torch.tensor(count / sum(counts))})
             for batch, count in zip(batches, counts, strict=True)
+            if count  # The mean loss over no targets is not a number.
         ]
-        return torch.stack(losses).sum(0)
+        return torch.stack(losses).sum(0) if losses else torch.zeros(len(models), device=self.device)
 
     def release(self, optimizer: torch.optim.Optimizer) -> None:
         """Free the memory of an optimizer's gradients, unless a recording writes to it."""
