@@ -16,40 +16,15 @@ validation and process start-up are not included: add 10 % and one minute per jo
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
+from workflow_scripts.console.costs import WHOLE, Size
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import load_file
 from workflow_scripts.experiment.grid import Arm, Grid
 
-# XLM-R-large (Conneau et al. 2020): layers, width, all parameters. A layer has 12 x width^2 parameters.
-LAYERS, WIDTH, PARAMETERS = 24, 1024, 560e6
-BODY = LAYERS * 12 * WIDTH**2
+XLM_R_LARGE, PARAMETERS = Size(24, 1024), 560e6  # Conneau et al. 2020; PARAMETERS: with the embeddings
 BYTES = 4  # per parameter: weights are stored in float32
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """A complete English training set.
-
-    Attributes:
-        features: number of features.
-        tokens: their mean length in XLM-R's tokens, measured on 2,000 texts (question answering: windows of 384 tokens
-            with stride 128).
-    """
-
-    features: int
-    tokens: int
-
-
-TRAINING_SETS = {
-    "xnli": TrainingSet(392_702, 45),
-    "pawsx": TrainingSet(49_401, 63),
-    "udpos": TrainingSet(21_253, 25),
-    "xquad": TrainingSet(90_600, 207),  # 87,599 questions with 1.034 windows each
-    "tydiqa": TrainingSet(3_400, 159),  # 3,696 questions without the held-out tenth, with 1.03 windows each
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,22 +62,22 @@ def _search_seed_is_used(grid: Grid, arm: Arm) -> bool:
 
 def hours_of(grid: Grid, arm: Arm, speed: float) -> float:
     """Return the hours of an arm's trainings, including the search; `speed` in operations per second."""
-    training, data = grid.configuration.training_of(arm.task, arm.method), TRAINING_SETS[arm.task]
+    training, data = grid.configuration.training_of(arm.task, arm.method), WHOLE[arm.task, "train"]
     steps = training.epochs * -(-data.features // training.batch_size)
     arithmetic = step_operations(arm, training.batch_size, data.tokens) / speed
     return trainings(grid, arm) * steps * arithmetic / 3600
 
 
-def step_operations(arm: Arm, batch: int, tokens: int) -> float:
+def step_operations(arm: Arm, batch: int, tokens: float) -> float:
     """Return the floating-point operations of one training step of one model."""
-    keys = tokens + arm.prompt_length
-    forward = batch * tokens * (2 * BODY + 4 * keys * WIDTH * LAYERS)
+    forward = XLM_R_LARGE.forward(batch * tokens, tokens + arm.prompt_length)
     return forward * (2 if METHODS[arm.method].freezes else 3)
 
 
 def weights_bytes(arm: Arm) -> float:
     """Return the stored bytes of one tuned model: the whole encoder, or the prompts of every layer."""
-    return BYTES * (2 * LAYERS * WIDTH * arm.prompt_length if METHODS[arm.method].freezes else PARAMETERS)
+    prompts = 2 * XLM_R_LARGE.layers * XLM_R_LARGE.width * arm.prompt_length
+    return BYTES * (prompts if METHODS[arm.method].freezes else PARAMETERS)
 
 
 if __name__ == "__main__":
