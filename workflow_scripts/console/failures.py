@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ERROR = "error: "  # how a step begins a line about what went wrong (experiment/step.py)
-UNEXPECTED = "this is a bug"  # experiment/step.py writes this before a traceback
+from workflow_scripts.experiment.errors import BUG_MESSAGE, ERROR_PREFIX
+
 TAIL = 100_000  # bytes at the end of a log that are read
 
 EXIT = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero exit status (\d+)")
@@ -56,10 +56,10 @@ def error_line(log: Path) -> str:
             lines = file.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    errors = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
     if not errors:
         return ""
-    if errors[-1].startswith(UNEXPECTED):
+    if errors[-1] == BUG_MESSAGE:
         return next((line for line in reversed(lines) if line.strip()), errors[-1])  # the exception
     return errors[-1]
 

@@ -2,6 +2,9 @@
 
 from workflow_scripts.experiment.visible import visible
 
+ERROR_PREFIX = "error: "  # begins every line of a log that says why a step failed
+BUG_MESSAGE = "this is a bug in the workflow; the traceback follows"
+
 
 class UserError(Exception):
     """An error that the user can fix: its message is one line that names the key, file or row, and the remedy.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from workflow_scripts.experiment.errors import Interrupted, UserError
+from workflow_scripts.experiment.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted, UserError
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.files import read_json, sha256
 from workflow_scripts.experiment.lineage import recorded
@@ -78,7 +78,7 @@ def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: arg
             _log_error(message)
         else:
             # A bug: the log needs the whole traceback.
-            logger.exception("error: this is a bug in the workflow; the traceback follows")
+            logger.exception("%s%s", ERROR_PREFIX, BUG_MESSAGE)
         sys.exit(1)
     _exit(0)
 
@@ -97,7 +97,7 @@ def _exit(status: int) -> NoReturn:
 def _log_error(message: str) -> None:
     """Log the lines of a message for the user."""
     for line in message.split("\n"):
-        logger.error("error: %s", line)
+        logger.error("%s%s", ERROR_PREFIX, line)
 
 
 def _start_log(file: Path | None) -> None:
