@@ -135,16 +135,20 @@ def _run_conditions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for deviation in DEVIATIONS
     ]
     print(f"{'shape':10}seeds units deviation  coverage  bootstrap  called significant  half width", flush=True)
-    rows: list[dict[str, Any]] = []
-    for number, condition in enumerate(conditions):
-        row = asdict(condition) | measured(condition, arguments.data_sets, number)
-        rows.append(row)
-        print(
-            "{shape:10}{seeds:5} {units:5} {deviation:9} {coverage:9.1f} {bootstrap:10.1f} {significant:19.1f}"
-            " {half_width:11.2f}".format(**row),
-            flush=True,
-        )
-    return rows
+    line = (
+        "{shape:10}{seeds:5} {units:5} {deviation:9} {coverage:9.1f} {bootstrap:10.1f} {significant:19.1f}"
+        " {half_width:11.2f}"
+    )
+    return [
+        _printed(line, asdict(condition) | measured(condition, arguments.data_sets, number))
+        for number, condition in enumerate(conditions)
+    ]
+
+
+def _printed(line: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row, printed at once: the next one takes seconds."""
+    print(line.format(**row), flush=True)
+    return row
 
 
 def _run_grids(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -160,16 +164,14 @@ def _run_grids(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "seeds comparisons variances    units  coverage  worst  plain  significant   most  half width  plain  prior",
         flush=True,
     )
-    rows: list[dict[str, Any]] = []
-    for number, grid in enumerate(grids):
-        row = asdict(grid) | measured_grid(grid, arguments.data_sets, number)
-        rows.append(row)
-        print(
-            "{seeds:5} {comparisons:11} {variances:12} {units:5} {coverage:9.1f} {worst:6.1f} {plain_coverage:6.1f}"
-            " {significant:12.1f} {most:6.1f} {half_width:11.2f} {plain_half_width:6.2f} {prior:6.1f}".format(**row),
-            flush=True,
-        )
-    return rows
+    line = (
+        "{seeds:5} {comparisons:11} {variances:12} {units:5} {coverage:9.1f} {worst:6.1f} {plain_coverage:6.1f}"
+        " {significant:12.1f} {most:6.1f} {half_width:11.2f} {plain_half_width:6.2f} {prior:6.1f}"
+    )
+    return [
+        _printed(line, asdict(grid) | measured_grid(grid, arguments.data_sets, number))
+        for number, grid in enumerate(grids)
+    ]
 
 
 def measured_grid(grid: Grid, data_sets: int, number: int = 0) -> dict[str, float]:
