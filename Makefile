@@ -79,7 +79,7 @@ coverage: .venv/ready-to-develop ## check intervals and tests on simulated data:
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the rules (needs Graphviz)
 	@command -v dot >/dev/null || { echo "make graph needs Graphviz (Debian: apt-get install graphviz)" >&2; exit 1; }
 	@# In an empty folder: with finished results, Snakemake resolves the checkpoint and draws another graph. The mini grid
-	@# has every rule that needs no download, `search` among them.
+	@# needs no download and, unlike the quick start, has a search.
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		graph=$$($(IN_VENV) snakemake --rulegraph dot --directory "$$folder" --configfile configs/mini.yaml) && \
 		printf '%s\n' "$$graph" | dot -Tsvg -o report/rulegraph.svg

@@ -1,6 +1,6 @@
 """Examples of predictions: rows on which tuned models disagree, with inputs, gold and predictions as readable texts.
 
-The texts are copied from the corpora and not escaped: whoever displays them must escape them.
+The texts are copied from the corpora without escaping: code that displays them must escape them.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ Batch = dict[str, torch.Tensor]
 # lengths. Batches of one length train worse (docs/performance.md): their gradients depend on the length.
 CHUNKS = 4
 
-# Batches per block. Chunks are cut from blocks, which are drawn anew in every epoch. Larger blocks have less padding;
+# Batches per block. Chunks are cut from blocks, which are redrawn in every epoch. Larger blocks have less padding;
 # in smaller ones a feature's neighbours change more from epoch to epoch.
 BLOCK = 50
 
