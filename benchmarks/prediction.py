@@ -27,7 +27,7 @@ def main() -> None:
     import torch
     from transformers import AutoModel
 
-    from workflow_scripts.tasks.tokens import read_tokens
+    from workflow_scripts.kinds.tokens import read_tokens
     from workflow_scripts.tuning.batches import collate, prediction_batches
     from workflow_scripts.tuning.device import find_device
     from workflow_scripts.tuning.model import load_run

@@ -22,8 +22,8 @@ from benchmarks.bench import ROOT, SETTINGS, run_json
 VOCABULARY = 250_002
 # By task: kind, labels, batch, tokens of a text.
 TASKS: dict[str, tuple[str, int, int, int]] = {
-    "xnli": ("sentence_pair", 3, 32, 128),
-    "pawsx": ("sentence_pair", 2, 32, 128),
+    "xnli": ("classification", 3, 32, 128),
+    "pawsx": ("classification", 2, 32, 128),
     "udpos": ("tagging", 17, 32, 128),
     "xquad": ("question_answering", 0, 8, 384),
     "tydiqa": ("question_answering", 0, 8, 384),
@@ -143,7 +143,7 @@ def full_texts(kind: str, labels: int, count: int, length: int) -> Any:
     """Return `count` features of random tokens, all of the given length, with targets of the kind."""
     import numpy as np
 
-    from workflow_scripts.tasks.tokens import Ragged, Tokens
+    from workflow_scripts.kinds.tokens import Ragged, Tokens
 
     random = np.random.default_rng(0)
     starts = np.arange(count + 1) * length
@@ -152,7 +152,7 @@ def full_texts(kind: str, labels: int, count: int, length: int) -> Any:
         "row": np.arange(count),
         "input_ids": Ragged(random.integers(5, VOCABULARY // 10, count * length).astype(np.int32), starts),
     }
-    if kind == "sentence_pair":
+    if kind == "classification":
         columns["label"] = random.integers(0, labels, count)
     elif kind == "tagging":
         columns["labels"] = Ragged(random.integers(0, labels, count * length).astype(np.int32), starts)

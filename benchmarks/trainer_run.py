@@ -20,7 +20,7 @@ import numpy as np
 # By kind of task: the library's class, and its names for the target columns.
 CLASSES = {
     "tagging": ("AutoModelForTokenClassification", {}),
-    "sentence_pair": ("AutoModelForSequenceClassification", {"label": "labels"}),
+    "classification": ("AutoModelForSequenceClassification", {"label": "labels"}),
     "question_answering": ("AutoModelForQuestionAnswering", {"start": "start_positions", "end": "end_positions"}),
 }
 BATCH_SIZE = 64  # of prediction
@@ -45,14 +45,14 @@ def main() -> None:
     import torch
 
     from workflow_scripts.corpora.schema import read_rows, write_predictions
-    from workflow_scripts.tasks import kind_module
-    from workflow_scripts.tasks.tokens import read_tokens
+    from workflow_scripts.kinds import part
+    from workflow_scripts.kinds.tokens import read_tokens
 
     arguments = parser().parse_args()
     settings: dict[str, Any] = arguments.settings
     torch.set_num_threads(settings["threads"])
     model, outcome = train(settings, arguments.learning_rate, arguments.encoder, arguments.train)
-    kind = kind_module(settings["kind"])
+    kind = part(settings["kind"], "model")
     for test in arguments.tests:
         tokens, rows = read_tokens(test / "tokens/tokens.json"), read_rows(test / "rows.parquet", settings["kind"])
         predictions = kind.decode(logits(model, tokens, settings["kind"]), tokens, rows, settings["labels"])
@@ -136,7 +136,7 @@ def logits(model: Any, tokens: Any, kind: str) -> list[np.ndarray]:
                 else output.logits
             )
             for index, row in zip(chosen, values.float().cpu().numpy(), strict=True):
-                result[index] = row if kind == "sentence_pair" else row[: lengths[index]]
+                result[index] = row if kind == "classification" else row[: lengths[index]]
     return result
 
 

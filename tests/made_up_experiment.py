@@ -246,7 +246,7 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
             text = TEXTS.get(language, f"A sentence in {language}.")
             for number in range(each):
                 inputs, gold, fine, prompt = {
-                    "sentence_pair": ({"Premise": text, "Hypothesis": text}, ["neutral"], "entailment", "neutral"),
+                    "classification": ({"Premise": text, "Hypothesis": text}, ["neutral"], "entailment", "neutral"),
                     "tagging": ({"Sentence": text}, ["x NOUN, y VERB"], "x NOUN, y ADV", "x NOUN, y VERB"),
                     "question_answering": (
                         {"Context": text * 8, "Question": text},

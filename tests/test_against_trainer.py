@@ -13,8 +13,8 @@ from tiny import settings as tiny_settings
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from workflow_scripts.tasks import IGNORED
-from workflow_scripts.tasks.tokens import Columns
+from workflow_scripts.kinds.protocol import IGNORED
+from workflow_scripts.kinds.tokens import Columns
 from workflow_scripts.tuning import loop
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
@@ -27,20 +27,20 @@ CPU = torch.device("cpu")
 FEATURES, LEARNING_RATE, CLIPPING = 44, 3e-3, 0.8  # the last batch of an epoch is smaller than the others
 CLASSES = {
     "tagging": "AutoModelForTokenClassification",
-    "sentence_pair": "AutoModelForSequenceClassification",
+    "classification": "AutoModelForSequenceClassification",
     "question_answering": "AutoModelForQuestionAnswering",
 }
 TARGETS = {
     "tagging": {"labels": "labels"},
-    "sentence_pair": {"label": "labels"},
+    "classification": {"label": "labels"},
     "question_answering": {"start": "start_positions", "end": "end_positions"},
 }
 # Our head's linear layers, and the library's. Its BERT has the dense layer of the head in the encoder.
 HEADS = {
     ("tagging", "bert"): {"1": "classifier"},
     ("tagging", "xlm-roberta"): {"1": "classifier"},
-    ("sentence_pair", "bert"): {"1": "bert.pooler.dense", "4": "classifier"},
-    ("sentence_pair", "xlm-roberta"): {"1": "classifier.dense", "4": "classifier.out_proj"},
+    ("classification", "bert"): {"1": "bert.pooler.dense", "4": "classifier"},
+    ("classification", "xlm-roberta"): {"1": "classifier.dense", "4": "classifier.out_proj"},
     ("question_answering", "bert"): {"1": "qa_outputs"},
     ("question_answering", "xlm-roberta"): {"1": "qa_outputs"},
 }

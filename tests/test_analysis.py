@@ -35,7 +35,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.grid import Grid
-from workflow_scripts.tasks.tokens import read_tokens
+from workflow_scripts.kinds.tokens import read_tokens
 from workflow_scripts.tuning.model import load_run
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.representations import first_token_vectors
@@ -306,10 +306,10 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analysis")
     shutil.copytree(tiny_encoder, folder / "encoder")
     write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
-    task = {"task": "pawsx", "kind": "sentence_pair", "labels": LABELS}
+    task = {"task": "pawsx", "kind": "classification", "labels": LABELS}
     for name, split in (("en", "train"), ("en", "validation"), ("en", "test"), ("de", "test")):
         rows = mini.rows({**task, "language": name, "split": split, "limit": ROWS})
-        write_rows(folder / f"{name}-{split}.parquet", rows, "sentence_pair")
+        write_rows(folder / f"{name}-{split}.parquet", rows, "classification")
         files = ["--encoder", folder / "encoder" / MANIFEST, "--rows", folder / f"{name}-{split}.parquet"]
         files += ["--tokens", folder / f"{name}-{split}" / "tokens.json"]
         by_hand(tokenise, {**task, "split": split, "max_length": 96}, *files)
@@ -334,7 +334,7 @@ def representing(
     files += ["--run", *([] if model == "untuned" else [folder / model / "run.json"])]
     files += ["--tokens", *(folder / f"{language}-test/tokens.json" for language in languages.split("+"))]
     files += ["--rows", *(folder / f"{language}-test.parquet" for language in languages.split("+"))]
-    texts = {"task": "pawsx", "kind": "sentence_pair", "max_length": 96, "samples": 20, "untranslated": "NS"}
+    texts = {"task": "pawsx", "kind": "classification", "max_length": 96, "samples": 20, "untranslated": "NS"}
     by_hand(
         represent, {**texts, "precision": "float32", **changes}, *files, "--languages", languages, "--record", record
     )
@@ -351,11 +351,11 @@ def library_vectors(encoder: Any, folder: Path, language: str) -> dict[str, np.n
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "encoder")
-    rows = read_rows(folder / f"{language}-test.parquet", "sentence_pair")
+    rows = read_rows(folder / f"{language}-test.parquet", "classification")
     found = {}
     with torch.no_grad():
         for row in rows:
-            inputs = tokenizer(row["text_a"], row["text_b"], truncation=True, max_length=96, return_tensors="pt")
+            inputs = tokenizer(row["text"], row["text_pair"], truncation=True, max_length=96, return_tensors="pt")
             found[row["id"]] = encoder.eval()(**inputs).last_hidden_state[0, 0].numpy()
     return found
 
@@ -411,7 +411,7 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
         expected = model.eval().head(torch.from_numpy(vectors)).numpy()
     np.testing.assert_allclose(np.stack(logits(model, tokens, run, CPU)), expected, atol=1e-5)
     found = vectors_of(place, method, "de")
-    ids = [row["id"] for row in read_rows(place / "de-test.parquet", "sentence_pair")]
+    ids = [row["id"] for row in read_rows(place / "de-test.parquet", "classification")]
     np.testing.assert_allclose(found.values, vectors[[ids.index(identity) for identity in found.ids]], atol=1e-5)
 
 
@@ -432,12 +432,12 @@ def test_a_language_by_itself_has_the_vectors_that_it_has_beside_others(place):
 
 
 def test_a_text_that_was_not_translated_is_no_sample(place):
-    text = read_rows(place / "de-test.parquet", "sentence_pair")[0]["text_a"]
+    text = read_rows(place / "de-test.parquet", "classification")[0]["text"]
     representing(place, "untuned", "en+de", name="gap", untranslated=text)
     english, german = (vectors_of(place, "gap", language) for language in LANGUAGES)
     lost = set(english.ids) - set(german.ids)
-    rows = read_rows(place / "de-test.parquet", "sentence_pair")
-    assert lost == {row["id"] for row in rows if text in (row["text_a"], row["text_b"])} & set(english.ids)
+    rows = read_rows(place / "de-test.parquet", "classification")
+    assert lost == {row["id"] for row in rows if text in (row["text"], row["text_pair"])} & set(english.ids)
     assert lost == set(german.untranslated)
     assert len(english.ids) == 24
 
@@ -594,7 +594,7 @@ def test_a_finished_grid_has_the_analyses_of_all_its_models(finished_grid: Workp
 def real_rows(xtreme_folder: Path) -> Iterator[dict[str, list[dict[str, Any]]]]:
     from workflow_scripts.corpora import xtreme
 
-    asked = {"path": str(xtreme_folder), "task": "pawsx", "kind": "sentence_pair", "labels": LABELS, "split": "test"}
+    asked = {"path": str(xtreme_folder), "task": "pawsx", "kind": "classification", "labels": LABELS, "split": "test"}
     yield {name: xtreme.rows({**asked, "language": name, "limit": None}) for name in ("en", "de", "es", "zh")}
 
 

@@ -12,12 +12,12 @@ from tiny import in_memory
 
 from workflow_scripts import bound
 from workflow_scripts.corpora.schema import write_rows
-from workflow_scripts.evaluation.ceiling import best_scores, skeleton
-from workflow_scripts.evaluation.metrics import exact_match, f1, normalise_answer
-from workflow_scripts.tasks import question_answering
-from workflow_scripts.tasks.question_answering import LONGEST_ANSWER
-from workflow_scripts.tasks.tokenizer import load_tokenizer
-from workflow_scripts.tasks.tokens import write_tokens
+from workflow_scripts.kinds.question_answering.ceiling import best_scores, skeleton
+from workflow_scripts.kinds.question_answering.metrics import exact_match, f1, normalise_answer
+from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.question_answering.model import LONGEST_ANSWER
+from workflow_scripts.kinds.tokenizer import load_tokenizer
+from workflow_scripts.kinds.tokens import write_tokens
 
 # Articles and their letters, punctuation of both kinds, spaces of two kinds, and letters whose lower case depends on
 # their neighbours (Σ) or is longer than they are (İ).

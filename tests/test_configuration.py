@@ -241,7 +241,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"methods.input_prompt_tuning": {"prompt_depth": 4}},
         "methods.input_prompt_tuning.prompt_depth: input_prompt_tuning does not have this key; delete it",
     ),
-    ({"tasks.xnli.stride": 32}, "tasks.xnli.stride: tasks of the kind sentence_pair do not have this key; delete it"),
+    ({"tasks.xnli.stride": 32}, "tasks.xnli.stride: tasks of the kind classification do not have this key; delete it"),
     (
         {"tasks.xquad.labelled_subword": "first"},
         "tasks.xquad.labelled_subword: tasks of the kind question_answering do not have this key; delete it",

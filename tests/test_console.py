@@ -127,7 +127,7 @@ def test_the_lengths_of_the_mini_benchmark_are_those_of_the_bundled_tokenizer(bu
     tokenizer = Tokenizer.from_file(str(bundled_encoder / "tokenizer.json"))
     for task in ("xnli", "pawsx"):
         rows = mini.rows({"task": task, "language": "en", "split": "train", "limit": 300})
-        lengths = [len(tokenizer.encode(row["text_a"], row["text_b"]).ids) for row in rows]
+        lengths = [len(tokenizer.encode(row["text"], row["text_pair"]).ids) for row in rows]
         assert sum(lengths) / len(lengths) == pytest.approx(MINI[task, "train"].tokens, rel=0.15)
 
 

@@ -21,7 +21,7 @@ from workflow_scripts.experiment.errors import UserError
 
 
 def pair(row_id: str, label: str, premise: str = "a") -> dict:
-    return {"id": row_id, "text_a": premise, "text_b": "b", "label": label}
+    return {"id": row_id, "text": premise, "text_pair": "b", "label": label}
 
 
 def question(row_id: str, *answers: str, context: str = "") -> dict:
@@ -39,7 +39,7 @@ def random_case(kind: str, random: Random) -> tuple[list[dict], dict]:
     rows, predictions = [], {}
     for number in range(300):
         name = f"row-{number}"
-        if kind == "sentence_pair":
+        if kind == "classification":
             row = pair(name, random.choice("01"), premise=f"premise {random.randrange(120)}")
             predictions[name] = random.choice(["0", row["label"]])
         elif kind == "tagging":
@@ -54,7 +54,7 @@ def random_case(kind: str, random: Random) -> tuple[list[dict], dict]:
     return rows, predictions
 
 
-@pytest.mark.parametrize("kind", ["sentence_pair", "tagging", "question_answering"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question_answering"])
 def test_the_sums_over_units_give_every_score_of_every_kind(kind):
     rows, predictions = random_case(kind, Random(1))
     expected = metrics.score(kind, rows, predictions)
@@ -96,8 +96,8 @@ def test_a_chunk_of_x_is_counted_by_xtremes_rule_alone():
 
 def test_hypotheses_of_one_premise_are_one_unit_named_by_the_first_row():
     rows = [pair("1", "0", "p"), pair("2", "1", "q"), pair("3", "1", "p")]
-    assert unit_names("sentence_pair", rows) == ["1", "2", "1"]
-    assert contributions("sentence_pair", rows, {"1": "0", "2": "0", "3": "1"}) == {
+    assert unit_names("classification", rows) == ["1", "2", "1"]
+    assert contributions("classification", rows, {"1": "0", "2": "0", "3": "1"}) == {
         "accuracy": {"1": (2.0, 2.0), "2": (0.0, 1.0)}
     }
 

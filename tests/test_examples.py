@@ -19,7 +19,7 @@ PAIR = ("Premise", "Hypothesis")
 
 def pair(identity: str, fine: str, prompt: str, label: str = "yes") -> tuple[dict, dict]:
     """A row of a sentence pair task with the prediction of each arm."""
-    row = {"id": identity, "text_a": f"first of {identity}", "text_b": f"second of {identity}", "label": label}
+    row = {"id": identity, "text": f"first of {identity}", "text_pair": f"second of {identity}", "label": label}
     return row, dict(zip(ARMS, (fine, prompt), strict=True))
 
 
@@ -29,7 +29,7 @@ def question(context: str, answer: str, fine: str, prompt: str) -> tuple[dict, d
     return row, dict(zip(ARMS, (fine, prompt), strict=True))
 
 
-def chosen(rows: dict, kind: str = "sentence_pair", inputs=PAIR) -> list[dict]:
+def chosen(rows: dict, kind: str = "classification", inputs=PAIR) -> list[dict]:
     return examples(rows, kind, inputs, ARMS)
 
 
@@ -118,10 +118,10 @@ def test_answers_that_squad_takes_for_the_same_are_no_disagreement():
 
 def test_three_methods_take_turns_too():
     def row(number: int) -> tuple[dict, dict]:
-        label = {"id": str(number), "text_a": "a", "text_b": "b", "label": "yes"}
+        label = {"id": str(number), "text": "a", "text_pair": "b", "label": "yes"}
         return label, {arm: "yes" if place == number % 3 else "no" for place, arm in enumerate("xyz")}
 
-    found = examples({"en": map(row, range(30))}, "sentence_pair", PAIR, list("xyz"))
+    found = examples({"en": map(row, range(30))}, "classification", PAIR, list("xyz"))
     assert [example["right"] for example in found] == [["x"], ["y"], ["z"], ["x"], ["y"]]
 
 
@@ -213,9 +213,9 @@ def workplace(tmp_path, monkeypatch) -> Path:
     guesses = {"fine_tuning": "neutral", "prompt_tuning-2": "contradiction", "prompt_tuning-4": "entailment"}
     for language, record in (("en", "en+de"), ("de", "en+de"), ("zh", "zh")):
         rows = [
-            {"id": f"{number}", "text_a": f"{language} a", "text_b": "b", "label": "entailment"} for number in range(3)
+            {"id": f"{number}", "text": f"{language} a", "text_pair": "b", "label": "entailment"} for number in range(3)
         ]
-        write_rows(Path(f"resources/corpora/xnli/{language}/test.parquet"), rows, "sentence_pair")
+        write_rows(Path(f"resources/corpora/xnli/{language}/test.parquet"), rows, "classification")
         for arm, guess in guesses.items():
             for seed in (42, 13):
                 run = Path(f"results/tiny/xnli/{arm}/seed-{seed}")

@@ -7,7 +7,7 @@ from test_tuning import built as built_on
 from tiny import CONFIGURATIONS, random_tokens
 from tiny import settings as tiny_settings
 
-from workflow_scripts.tasks import kind_module
+from workflow_scripts.kinds import part
 from workflow_scripts.tuning import attention as attention_module
 from workflow_scripts.tuning import model as model_module
 
@@ -29,8 +29,8 @@ def states(model, batch):
 def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, name, method, vector):
     if method == "prompt_tuning" and name in ("distilbert", "deberta-v2", "albert", "mpnet"):
         pytest.skip("takes no prompts")
-    settings = tiny_settings(kind="sentence_pair", method=method, sentence_vector=vector, dropout=0.0)
-    batch, kind = batch_of("sentence_pair", name), kind_module("sentence_pair")
+    settings = tiny_settings(kind="classification", method=method, sentence_vector=vector, dropout=0.0)
+    batch, kind = batch_of("classification", name), part("classification", "model")
     alone = built(encoders[name], settings)
     monkeypatch.setattr(model_module, "compute_first_token_only", lambda encoder: None)
     whole = built(encoders[name], settings)
@@ -59,8 +59,8 @@ def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatc
             return plain.forward(ctx, query, *others)
 
     monkeypatch.setattr(attention_module, "PlainAttention", Attention)
-    settings = tiny_settings(kind="sentence_pair", method="prompt_tuning")
-    batch = batch_of("sentence_pair", name)
+    settings = tiny_settings(kind="classification", method="prompt_tuning")
+    batch = batch_of("classification", name)
     model = built(encoders[name], settings)
     model(batch)
     layers, tokens = model.encoder.config.num_hidden_layers, batch["input_ids"].shape[1]
@@ -78,7 +78,7 @@ def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatc
     ids=["tagging", "answers", "mean", "prompts as words"],
 )
 def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
-    settings = tiny_settings(**{"kind": "sentence_pair", "method": "linear_probe", **changes})
+    settings = tiny_settings(**{"kind": "classification", "method": "linear_probe", **changes})
     model = built(encoders["xlm-roberta"], settings)
     batch = batch_of(settings["kind"], "xlm-roberta")
     assert states(model, batch).shape[1] == batch["input_ids"].shape[1]
@@ -87,9 +87,9 @@ def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
 def test_a_text_of_one_token_among_longer_ones_keeps_its_vector(encoders):
     """The last layer's attention still sees all tokens of the text, and no padding."""
     model = built(
-        encoders["xlm-roberta"], tiny_settings(kind="sentence_pair", method="linear_probe", dropout=0.0)
+        encoders["xlm-roberta"], tiny_settings(kind="classification", method="linear_probe", dropout=0.0)
     ).eval()
-    batch = batch_of("sentence_pair", "xlm-roberta")
+    batch = batch_of("classification", "xlm-roberta")
     batch["attention_mask"][0, 1:] = 0
     single = {name: values[:1, :1] for name, values in inputs_of(batch).items()}
     with torch.inference_mode():

@@ -16,8 +16,8 @@ from tiny import LABELS, PADDING, random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
 from workflow_scripts.experiment.errors import Interrupted
-from workflow_scripts.tasks import kind_module
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import gpus, gradients, loop
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
@@ -75,14 +75,14 @@ def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", TAKING_PROMPTS)
 def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
     """On a CPU they equal PEFT's, see tests/test_prompts.py."""
-    tokens, module = random_tokens(kind, 6), kind_module(kind)
+    tokens, module = random_tokens(kind, 6), part(kind, "model")
     found = []
     for device in (CPU, GPU):
         (model,) = built(encoders[name], tiny_settings(kind=kind, prompt_std=1.0), tokens, device)
         batch = collate(tokens, np.arange(6), PADDING, module.TARGETS, device)
         values = model.eval()(batch)
         module.loss(values, batch).backward()
-        if kind != "sentence_pair":
+        if kind != "classification":
             values = values[batch["attention_mask"].bool()]
         found.append((values.detach().cpu(), model.prompts.vectors.grad.cpu()))
     for here, there in zip(*found, strict=True):

@@ -158,8 +158,8 @@ def test_the_hub_and_xtremes_folder_give_the_same_rows(server, xtreme_folder, ta
 
 def test_pairs_are_stripped_and_their_labels_named(server, xnli):
     assert read("xnli", "de", "test") == [
-        {"id": "1", "text_a": "Eins .", "text_b": "Zwei .", "label": "neutral"},
-        {"id": "2", "text_a": "Drei .", "text_b": "Vier .", "label": "entailment"},
+        {"id": "1", "text": "Eins .", "text_pair": "Zwei .", "label": "neutral"},
+        {"id": "2", "text": "Drei .", "text_pair": "Vier .", "label": "entailment"},
     ]
 
 
@@ -494,7 +494,7 @@ def test_the_steps_pin_and_fetch_and_tell_no_token(server, xnli, tmp_path):
         done = subprocess.run(command, cwd=ROOT, env=values, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         said += done.stdout + done.stderr + (tmp_path / f"{step}.log").read_text()
-    assert len(read_rows(rows, "sentence_pair")) == 2
+    assert len(read_rows(rows, "classification")) == 2
     assert read_origin(rows)["files"][0]["revision"] == COMMIT
     assert "xnli, de, test: 2 rows from facebook/xnli (facebook/xnli: cc-by-4.0)" in said
     assert TOKEN not in said + record.read_text() + str(pq.read_metadata(rows).metadata)

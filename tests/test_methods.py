@@ -28,7 +28,7 @@ from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.grid import Arm, Grid
-from workflow_scripts.tasks import kind_module
+from workflow_scripts.kinds import part
 from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
@@ -81,12 +81,12 @@ def read(model: TunedModel, states: torch.Tensor, pooled: torch.Tensor | None, b
 @pytest.mark.parametrize("vector", ["pooler", "first_token", "mean", "token"])
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert", "deberta-v2"])
 def test_a_probes_gradient_is_that_of_a_linear_layer_on_the_librarys_features(encoders, name, vector):
-    kind = "tagging" if vector == "token" else "sentence_pair"
+    kind = "tagging" if vector == "token" else "classification"
     model = loud(encoders[name], kind=kind, method="linear_probe", sentence_vector=vector)
     batch = batch_of(kind, name)
     output = plain(encoders[name])(**inputs_of(batch))
     features = output.last_hidden_state
-    if kind == "sentence_pair":
+    if kind == "classification":
         mask = batch["attention_mask"].unsqueeze(-1)
         features = {
             "pooler": output.get("pooler_output", features[:, 0]),
@@ -99,7 +99,7 @@ def test_a_probes_gradient_is_that_of_a_linear_layer_on_the_librarys_features(en
     with torch.no_grad():
         for parameter, ours in zip(theirs.parameters(), model.head.parameters(), strict=True):
             parameter.copy_(ours)
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
     loss(model(batch), batch).backward()
     loss(theirs(features), batch).backward()
     for ours, parameter in zip(model.head.parameters(), theirs.parameters(), strict=True):
@@ -111,7 +111,7 @@ def test_a_probes_gradient_is_that_of_a_linear_layer_on_the_librarys_features(en
 # BitFit
 
 
-@pytest.mark.parametrize("kind", ["sentence_pair", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "tagging"])
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "xlm-roberta-xl", "deberta-v2", "distilbert"])
 def test_the_gradients_of_bitfit_are_those_of_the_librarys_biases(encoders, name, kind):
     model = loud(encoders[name], kind=kind, method="bitfit")
@@ -122,7 +122,7 @@ def test_the_gradients_of_bitfit_are_those_of_the_librarys_biases(encoders, name
         for key, parameter in biases.items():
             parameter.copy_(ours[key]).requires_grad_()
     batch = batch_of(kind, name)
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
     output = theirs(**inputs_of(batch))
     if output.get("pooler_output") is None:
         model.sentence_vector = "first_token"
@@ -133,7 +133,7 @@ def test_the_gradients_of_bitfit_are_those_of_the_librarys_biases(encoders, name
     for key in read_by_head:
         assert_close(ours[key].grad, biases[key].grad)
     assert ("pooler.dense.bias" in read_by_head) == (
-        kind == "sentence_pair" and name not in ("deberta-v2", "distilbert")
+        kind == "classification" and name not in ("deberta-v2", "distilbert")
     )
 
 
@@ -225,7 +225,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["sentence_pair", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "tagging"])
 @pytest.mark.parametrize("name", TARGETS)
 def test_loras_logits_and_gradients_equal_those_of_peft(encoders, name, kind):
     model = loud(encoders[name], kind=kind, method="lora", sentence_vector="first_token")
@@ -240,7 +240,7 @@ def test_loras_logits_and_gradients_equal_those_of_peft(encoders, name, kind):
         for key, parameter in theirs.items():
             parameter.copy_(ours[key])
     batch = batch_of(kind, name)
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
     expected = read(model, oracle(**inputs_of(batch)).last_hidden_state, None, batch)
     found = model(batch)
     untuned = read(model, plain(encoders[name])(**inputs_of(batch)).last_hidden_state, None, batch)
@@ -288,7 +288,7 @@ def test_prompts_at_the_input_equal_those_of_peft(encoders, name):
     states = oracle(**inputs_of(batch)).last_hidden_state
     expected, found = read(model, states[:, LENGTH:], None, batch), model(batch)
     assert_close(real(found, batch, "tagging"), real(expected, batch, "tagging"))
-    loss = kind_module("tagging").loss
+    loss = part("tagging", "model").loss
     loss(found, batch).backward()
     loss(expected, batch).backward()
     gradient = oracle.prompt_encoder["default"].embedding.weight.grad
@@ -301,7 +301,7 @@ def test_prompts_at_the_input_equal_those_of_peft(encoders, name):
 def test_behind_prompts_at_the_input_the_head_reads_the_text(encoders, name, vector):
     """The library gets one text at a time, without padding; the test prepends prompt and token types itself."""
     model = loud(encoders[name], method="input_prompt_tuning", prompt_length=LENGTH, sentence_vector=vector)
-    encoder, batch = plain(encoders[name]), batch_of("sentence_pair", name)
+    encoder, batch = plain(encoders[name]), batch_of("classification", name)
     found = model(batch)
     for number, length in enumerate(batch["attention_mask"].sum(1).tolist()):
         ids = batch["input_ids"][number : number + 1, :length]
@@ -357,7 +357,7 @@ def test_prompts_of_a_depth_are_what_the_last_layers_attend_to(encoders, depth, 
     states = plain(encoders["xlm-roberta"])(**inputs_of(batch), position_ids=positions).last_hidden_state
     found, expected = model(batch), read(model, states, None, batch)
     assert_close(real(found, batch, "tagging"), real(expected, batch, "tagging"))
-    loss = kind_module("tagging").loss
+    loss = part("tagging", "model").loss
     (theirs,) = torch.autograd.grad(loss(expected, batch), vectors)
     (ours,) = torch.autograd.grad(loss(found, batch), model.prompts.vectors)
     assert theirs.abs().amax((1, 2, 3, 4)).min() > 1e-4
@@ -406,7 +406,7 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     found, expected = networked(batch), model.head(oracle(**inputs_of(batch)).last_hidden_state)
     assert_close(real(found, batch, kind), real(expected, batch, kind))
     assert_close(as_peft_stores(networked.prompts.vectors), theirs(torch.arange(LENGTH)))
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
     loss(found, batch).backward()
     loss(expected, batch).backward()
     for parameter, ours in pairs:
@@ -463,8 +463,8 @@ def test_training_learns_what_can_be_learnt_and_changes_everything_that_is_store
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, variant):
-    made = tiny_settings(kind="sentence_pair", dropout=0.1, precision="bfloat16", **VARIANTS[variant])
-    tokens = random_tokens("sentence_pair", 40)
+    made = tiny_settings(kind="classification", dropout=0.1, precision="bfloat16", **VARIANTS[variant])
+    tokens = random_tokens("classification", 40)
     first, second = (tuned(encoders["bert"], made, tokens) for _ in range(2))
     other = tuned(encoders["bert"], made | {"seed": 8}, tokens)
     assert equal(first.tensors, second.tensors)

@@ -27,7 +27,7 @@ def random_sentences(random: Random, count: int) -> list[list[str]]:
 
 
 def pair(row_id: str, label: str) -> dict:
-    return {"id": row_id, "text_a": "a", "text_b": "b", "label": label}
+    return {"id": row_id, "text": "a", "text_pair": "b", "label": label}
 
 
 def sentence(row_id: str, *tags: str) -> dict:
@@ -316,7 +316,7 @@ def test_question_answering_scores_equal_the_official_rules_on_real_answers(xtre
 
 def test_each_kind_of_task_gets_the_metrics_of_its_tasks_the_main_one_first():
     examples = {
-        "sentence_pair": ([pair("1", "0")], {"1": "0"}),
+        "classification": ([pair("1", "0")], {"1": "0"}),
         "tagging": ([sentence("1", "NOUN")], {"1": ["NOUN"]}),
         "question_answering": ([question("1", "Rome")], {"1": "Rome"}),
     }
@@ -328,17 +328,17 @@ def test_each_kind_of_task_gets_the_metrics_of_its_tasks_the_main_one_first():
 
 def test_predictions_are_matched_by_id_whatever_their_order():
     rows = [pair("7", "0"), pair("8", "1"), pair("9", "1")]
-    assert metrics.score("sentence_pair", rows, {"9": "1", "8": "1", "7": "0"}) == {"accuracy": 100.0}
+    assert metrics.score("classification", rows, {"9": "1", "8": "1", "7": "0"}) == {"accuracy": 100.0}
 
 
 def test_a_row_without_prediction_is_named_with_the_counts():
     with pytest.raises(UserError, match=r"2 rows have no prediction, the first is '8' \(3 rows, 2 predictions\)"):
-        metrics.score("sentence_pair", [pair("7", "0"), pair("8", "1"), pair("9", "1")], {"7": "0", "10": "1"})
+        metrics.score("classification", [pair("7", "0"), pair("8", "1"), pair("9", "1")], {"7": "0", "10": "1"})
 
 
 def test_a_prediction_without_row_is_named_with_the_counts():
     with pytest.raises(UserError, match=r"1 predictions have no row, the first is '8' \(1 rows, 2 predictions\)"):
-        metrics.score("sentence_pair", [pair("7", "0")], {"7": "0", "8": "1"})
+        metrics.score("classification", [pair("7", "0")], {"7": "0", "8": "1"})
 
 
 def test_a_sentence_with_more_tags_than_words_is_named():
@@ -349,15 +349,15 @@ def test_a_sentence_with_more_tags_than_words_is_named():
 
 def test_no_rows_have_no_score():
     with pytest.raises(UserError, match="no rows"):
-        metrics.score("sentence_pair", [], {})
+        metrics.score("classification", [], {})
 
 
 # Baseline
 
 
-def test_the_baseline_of_sentence_pairs_is_the_share_of_the_commonest_label():
+def test_the_baseline_of_classifications_is_the_share_of_the_commonest_label():
     rows = [pair("1", "0"), pair("2", "1"), pair("3", "1"), pair("4", "1")]
-    assert metrics.majority_baseline("sentence_pair", rows) == 75.0
+    assert metrics.majority_baseline("classification", rows) == 75.0
 
 
 def test_the_baseline_of_tagging_is_the_f1_of_the_commonest_tag_everywhere():

@@ -12,8 +12,8 @@ from tokenizer_kinds import KINDS, trained
 
 from workflow_scripts.corpora import xtreme
 from workflow_scripts.evaluation.metrics import exact_match
-from workflow_scripts.tasks import question_answering
-from workflow_scripts.tasks.tokenizer import load_tokenizer
+from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.tokenizer import load_tokenizer
 
 SURVIVE = 99.9  # percent of the answers of every language
 

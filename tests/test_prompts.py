@@ -29,7 +29,7 @@ from transformers.models.modernbert import modeling_modernbert
 
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tasks import kind_module
+from workflow_scripts.kinds import part
 from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
@@ -49,7 +49,7 @@ REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
 ALSO_TAKING_PROMPTS = ("bert-generation", "data2vec-text", "ernie", "eurobert", "roberta-prelayernorm")
 ALSO_REFUSED = ("rembert", "roformer", "megatron-bert")
 PEFT_TASKS = {
-    "sentence_pair": ("SEQ_CLS", AutoModelForSequenceClassification),
+    "classification": ("SEQ_CLS", AutoModelForSequenceClassification),
     "tagging": ("TOKEN_CLS", AutoModelForTokenClassification),
     "question_answering": ("QUESTION_ANS", AutoModelForQuestionAnswering),
 }
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 def batch_of(kind: str, name: str = "bert") -> dict[str, torch.Tensor]:
     """Four texts of different lengths, so that three of them are padded, with the targets of the kind."""
     tokens = random_tokens(kind, 4)
-    batch = collate(tokens, torch.arange(4).numpy(), PADDING, kind_module(kind).TARGETS, CPU)
+    batch = collate(tokens, torch.arange(4).numpy(), PADDING, part(kind, "model").TARGETS, CPU)
     assert not batch["attention_mask"].all()
     if name in ("bert", "electra"):
         half = torch.arange(batch["input_ids"].shape[1]) >= 3
@@ -130,7 +130,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e
 
 def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
     """Logits without those of padding, which are not used."""
-    return logits if kind == "sentence_pair" else logits[batch["attention_mask"].bool()]
+    return logits if kind == "classification" else logits[batch["attention_mask"].bool()]
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -138,12 +138,12 @@ def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> tor
 @pytest.mark.parametrize("name", WITH_CACHE)
 def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attention):
     # PEFT gives RoBERTa's family its own classification head, which is ours of fine-tuning.
-    model = prompted(encoders[name], kind, with_dense_head=kind == "sentence_pair" and name != "bert")
+    model = prompted(encoders[name], kind, with_dense_head=kind == "classification" and name != "bert")
     oracle = peft_of(model, encoders[name], kind, attention)
     batch = batch_of(kind, name)
     if kind == "question_answering":
         batch.pop("token_type_ids", None)  # PEFT loses them there
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
 
     with torch.inference_mode():
         predicted = model(batch)
@@ -223,7 +223,7 @@ def modernbert_with_prompts(
 def test_an_encoder_without_a_cache_takes_prompts_as_its_own_attention_would(encoders, kind, monkeypatch):
     model = prompted(encoders["modernbert"], kind)
     batch = batch_of(kind, "modernbert")
-    loss = kind_module(kind).loss
+    loss = part(kind, "model").loss
     vectors = model.prompts.vectors.detach().clone().requires_grad_()
     states = modernbert_with_prompts(encoders["modernbert"], batch, vectors, monkeypatch)
     theirs = model.head(states if model.level == "token" else states[:, 0])
@@ -363,7 +363,7 @@ def test_of_xlm_r_large_the_prompts_are_a_tenth_to_three_tenths_of_a_percent(len
 
 def test_ids_of_the_whole_vocabulary_are_allowed(encoders):
     """The helper's texts leave the last fifth of the vocabulary out; a test language would not."""
-    model = prompted(encoders["xlm-roberta"], "sentence_pair")
+    model = prompted(encoders["xlm-roberta"], "classification")
     ids = torch.arange(VOCABULARY - 20, VOCABULARY)[None]
     assert model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
 

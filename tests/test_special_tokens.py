@@ -11,8 +11,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from workflow_scripts.corpora import mini
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tasks import question_answering, sentence_pair, tagging
-from workflow_scripts.tasks.tokenizer import load_tokenizer
+from workflow_scripts.kinds.classification import model as classification
+from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.tagging import model as tagging
+from workflow_scripts.kinds.tokenizer import load_tokenizer
 
 SPELLED = ("</s>", "<s>", "<mask>", "<pad>", "<unk>", "[SEP]", "[CLS]", "<|endoftext|>", "<0x41>", "<extra>")
 TEMPLATES = ("{}", "one {} two", "one{}two", "{}{}", "({})")
@@ -72,8 +74,8 @@ def test_the_library_alone_would_read_them_as_special_tokens(folders):
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_special_tokens_in_the_texts_of_a_pair_are_text(tokenizers, name):
     tokenizer = tokenizers[name]
-    pairs = [{"id": text, "text_a": text, "text_b": "two " + text, "label": "0"} for text in ["plain", *spelled()]]
-    columns, _ = sentence_pair.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 128})
+    pairs = [{"id": text, "text": text, "text_pair": "two " + text, "label": "0"} for text in ["plain", *spelled()]]
+    columns, _ = classification.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 128})
     template = specials_in(columns["input_ids"][0], tokenizer)
     assert len(template) == tokenizer.num_special_tokens_to_add(pair=True)
     for row, ids in zip(pairs, columns["input_ids"], strict=True):
@@ -150,11 +152,11 @@ def test_truncation_and_padding_that_were_saved_do_not_take_part(tokenizers, fol
         == plain("one two three four five six seven")["input_ids"]
     )
 
-    pairs = [{"id": "1", "text_a": "one two", "text_b": "three four five six " * 9, "label": "0"}]
+    pairs = [{"id": "1", "text": "one two", "text_pair": "three four five six " * 9, "label": "0"}]
     sentences = [{"id": "1", "tokens": ["word"] * 30, "tags": ["X"] * 30}]
     questions = mini.rows({"task": "xquad", "language": "en", "split": "test", "limit": 5})
     for module, rows, settings in (
-        (sentence_pair, pairs, {"labels": ["0"], "max_length": 16}),
+        (classification, pairs, {"labels": ["0"], "max_length": 16}),
         (tagging, sentences, {"labels": ["X"], "max_length": 16, "labelled_subword": "first"}),
         (question_answering, questions, {"max_length": 72, "stride": 24, "split": "validation"}),
     ):
@@ -202,8 +204,8 @@ def bare(tmp_path) -> Path:
 def test_a_tokenizer_without_special_tokens_reads_every_kind_of_row(bare):
     tokenizer = load_tokenizer(bare)
     assert tokenizer.all_special_ids == []
-    pairs = [{"id": "1", "text_a": "a dog", "text_b": "a cat", "label": "0"}]
-    columns, _ = sentence_pair.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 64})
+    pairs = [{"id": "1", "text": "a dog", "text_pair": "a cat", "label": "0"}]
+    columns, _ = classification.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 64})
     assert tokenizer.decode(columns["input_ids"][0]).replace(" ", "") == "adogacat"
     sentences = [{"id": "1", "tokens": ["a", "東京", "dog"], "tags": ["X"] * 3}]
     settings = {"labels": ["X"], "max_length": 64, "labelled_subword": "first"}

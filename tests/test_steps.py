@@ -178,7 +178,7 @@ def rows_to_test(language: str) -> list[dict[str, Any]]:
 
 
 def tokenising(folder: Path, language: str, split: str, max_length: int = 128) -> list[Any]:
-    settings = {"task": "xnli", "kind": "sentence_pair", "labels": LABELS, "split": split, "max_length": max_length}
+    settings = {"task": "xnli", "kind": "classification", "labels": LABELS, "split": split, "max_length": max_length}
     files = ["--encoder", folder / "encoder" / MANIFEST, "--rows", rows_file(folder, language, split)]
     return [*files, "--tokens", tokens_file(folder, language, split), "--settings", json.dumps(settings)]
 
@@ -217,7 +217,7 @@ def workplace(tiny_encoder, tmp_path_factory) -> Path:
     parts = {("en", "train"): 60, ("en", "validation"): 30, ("en", "test"): 20, ("de", "test"): 20}
     for (language, split), limit in parts.items():
         part = {"task": "xnli", "language": language, "split": split, "limit": limit}
-        write_rows(rows_file(folder, language, split), mini.rows(part), "sentence_pair")
+        write_rows(rows_file(folder, language, split), mini.rows(part), "classification")
         by_hand(tokenise, *tokenising(folder, language, split))
     well(run("train", *training(folder, "searched", 0.01)))
     well(run("predict", *predicting(folder, "en")))
@@ -396,7 +396,7 @@ def test_damaged_weights_end_in_one_line(workplace, tmp_path):
 def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
-    settings = json.dumps({"kind": "sentence_pair", "languages": LANGUAGES})
+    settings = json.dumps({"kind": "classification", "languages": LANGUAGES})
     files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
     well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:
@@ -432,7 +432,7 @@ def test_tokenising_refuses_ids_that_the_encoder_has_no_vectors_for(workplace, t
 
 def by_hand_on(rows: list[dict[str, Any]], encoder: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     """The record of what `tokenise` makes of pairs, or of rows of another `kind`."""
-    settings = {"task": "xnli", "kind": "sentence_pair", "labels": ["x"], "split": "test", "max_length": 32} | changes
+    settings = {"task": "xnli", "kind": "classification", "labels": ["x"], "split": "test", "max_length": 32} | changes
     write_rows(folder / "rows.parquet", rows, settings["kind"])
     record = folder / "tokens" / "tokens.json"
     files = ["--encoder", encoder / MANIFEST, "--rows", folder / "rows.parquet", "--tokens", record]
@@ -442,7 +442,7 @@ def by_hand_on(rows: list[dict[str, Any]], encoder: Path, folder: Path, **change
 
 def test_the_record_of_tokens_counts_odd_texts_and_the_log_names_them(workplace, tmp_path, caplog):
     encoder = workplace / "encoder"
-    pairs = [{"id": str(number), "text_a": text, "text_b": "b", "label": "x"} for number, text in enumerate(["a", ""])]
+    pairs = [{"id": str(number), "text": text, "text_pair": "b", "label": "x"} for number, text in enumerate(["a", ""])]
     with caplog.at_level("WARNING"):
         record = by_hand_on(pairs, encoder, tmp_path)
     assert (record["rows"], record["features"], record["empty_texts"]) == (2, 2, 1)
@@ -453,7 +453,7 @@ def test_the_record_of_tokens_counts_odd_texts_and_the_log_names_them(workplace,
 
 
 def test_a_length_that_special_tokens_alone_fill_is_refused(workplace, tmp_path):
-    pair = {"id": "1", "text_a": "a", "text_b": "b", "label": "x"}
+    pair = {"id": "1", "text": "a", "text_pair": "b", "label": "x"}
     with pytest.raises(UserError, match=r"tasks\.xnli\.max_length: 3 tokens leave no room .* 3 special tokens"):
         by_hand_on([pair], workplace / "encoder", tmp_path, max_length=3)
 
@@ -464,6 +464,6 @@ def test_a_row_of_which_a_tokenizer_without_special_tokens_makes_nothing_is_name
     tokenizer["post_processor"] = None
     (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
     write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder))
-    pairs = [{"id": f"row-{text}", "text_a": text, "text_b": text, "label": "x"} for text in ("a", "")]
+    pairs = [{"id": f"row-{text}", "text": text, "text_pair": text, "label": "x"} for text in ("a", "")]
     with pytest.raises(UserError, match="encoder tiny: its tokenizer produces no token for row 'row-'"):
         by_hand_on(pairs, encoder, tmp_path)

@@ -16,10 +16,14 @@ from workflow_scripts.corpora import mini, xtreme
 from workflow_scripts.corpora.schema import ABSENT
 from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.tasks import IGNORED, kind_module, question_answering, sentence_pair, tagging
-from workflow_scripts.tasks.question_answering import BEST, LONGEST_ANSWER, best_span
-from workflow_scripts.tasks.tokenizer import load_tokenizer
-from workflow_scripts.tasks.tokens import Columns, Counts
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.classification import model as classification
+from workflow_scripts.kinds.protocol import IGNORED
+from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.tagging import model as tagging
+from workflow_scripts.kinds.question_answering.model import BEST, LONGEST_ANSWER, best_span
+from workflow_scripts.kinds.tokenizer import load_tokenizer
+from workflow_scripts.kinds.tokens import Columns, Counts
 
 TOKENIZERS = ("unigram", "wordpiece", "bytes")
 TAGS = list(TASKS["udpos"].labels)
@@ -83,9 +87,9 @@ def shuffled(columns: Columns, logits: list[np.ndarray]) -> tuple[Columns, list[
     return {name: [values[index] for index in order] for name, values in columns.items()}, [logits[i] for i in order]
 
 
-@pytest.mark.parametrize("kind", ["sentence_pair", "tagging", "question_answering"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question_answering"])
 def test_every_kind_defines_the_documented_names(kind):
-    module = kind_module(kind)
+    module = part(kind, "model")
     assert module.LEVEL in ("sequence", "token")
     assert module.TARGETS
     for name in ("outputs", "tokenise", "loss", "decode"):
@@ -94,7 +98,7 @@ def test_every_kind_defines_the_documented_names(kind):
 
 @pytest.mark.parametrize(("task", "numbers"), [("xnli", 3), ("pawsx", 2), ("udpos", 17), ("xquad", 2), ("tydiqa", 2)])
 def test_the_head_has_as_many_outputs_as_the_task_asks(task, numbers):
-    assert kind_module(TASKS[task].kind).outputs(TASKS[task].labels) == numbers
+    assert part(TASKS[task].kind, "model").outputs(TASKS[task].labels) == numbers
 
 
 # Sentence pairs
@@ -108,7 +112,7 @@ AROUND = {
 
 def tokenise_pairs(rows, tokenizer, max_length=128) -> Columns:
     settings = {"labels": list(TASKS["xnli"].labels), "max_length": max_length}
-    return sentence_pair.tokenise(rows, tokenizer, settings)[0]
+    return classification.tokenise(rows, tokenizer, settings)[0]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -120,7 +124,7 @@ def test_a_pair_becomes_one_feature_with_its_label(tokenizers, name, language):
     assert columns["row"] == list(range(len(rows)))
     assert [TASKS["xnli"].labels[label] for label in columns["label"]] == [row["label"] for row in rows]
     for row, ids in zip(rows, columns["input_ids"], strict=True):
-        first, second = plain_ids(tokenizer, row["text_a"]), plain_ids(tokenizer, row["text_b"])
+        first, second = plain_ids(tokenizer, row["text"]), plain_ids(tokenizer, row["text_pair"])
         assert ids == [*before, *first, *between, *second, *after]
 
 
@@ -139,8 +143,8 @@ def test_of_a_pair_that_is_too_long_the_longer_text_is_cut(tokenizers, name):
     tokenizer = tokenizers[name]
     short, long = "a dog", "the house and the river and " * 20
     pairs = [
-        {"id": "1", "text_a": short, "text_b": long, "label": "neutral"},
-        {"id": "2", "text_a": long, "text_b": short, "label": "neutral"},
+        {"id": "1", "text": short, "text_pair": long, "label": "neutral"},
+        {"id": "2", "text": long, "text_pair": short, "label": "neutral"},
     ]
     first, second = tokenise_pairs(pairs, tokenizer, max_length=40)["input_ids"]
     whole = plain_ids(tokenizer, short)
@@ -154,10 +158,10 @@ def test_a_pair_with_an_empty_text_keeps_its_row_and_is_counted(tokenizers, name
     tokenizer = tokenizers[name]
     texts = [("a dog", "a cat"), ("", "a cat"), ("a dog", ""), ("", "")]
     pairs = [
-        {"id": str(number), "text_a": first, "text_b": second, "label": "neutral"}
+        {"id": str(number), "text": first, "text_pair": second, "label": "neutral"}
         for number, (first, second) in enumerate(texts)
     ]
-    columns, counts = sentence_pair.tokenise(pairs, tokenizer, {"labels": ["neutral"], "max_length": 32})
+    columns, counts = classification.tokenise(pairs, tokenizer, {"labels": ["neutral"], "max_length": 32})
     assert columns["row"] == [0, 1, 2, 3]
     assert counts == {"empty_texts": 3}
     before, between, after = (tokenizer.convert_tokens_to_ids(tokens.split()) for tokens in AROUND[name])
@@ -168,7 +172,7 @@ def test_a_pair_with_an_empty_text_keeps_its_row_and_is_counted(tokenizers, name
 def test_the_predicted_label_is_that_of_the_highest_logit_and_the_first_of_equals():
     rows = [{"id": identity} for identity in ("c", "a", "b")]
     logits = [np.array([0.0, 2.0, 1.0]), np.array([3.0, -1.0, 2.9]), np.array([-3.0, -1.0, -1.0])]
-    predictions = sentence_pair.decode(logits, in_memory({"row": [0, 1, 2]}), rows, ["x", "y", "z"])
+    predictions = classification.decode(logits, in_memory({"row": [0, 1, 2]}), rows, ["x", "y", "z"])
     assert predictions == {"c": "y", "a": "x", "b": "y"}
 
 
@@ -176,7 +180,7 @@ def test_labels_come_in_the_order_of_the_rows_whatever_the_order_of_the_features
     rows = [{"id": str(number)} for number in range(20)]
     logits = [np.eye(3)[number % 3] for number in range(20)]
     columns, logits = shuffled({"row": list(range(20))}, logits)
-    predictions = sentence_pair.decode(logits, in_memory(columns), rows, ["x", "y", "z"])
+    predictions = classification.decode(logits, in_memory(columns), rows, ["x", "y", "z"])
     assert list(predictions.items()) == [(str(number), "xyz"[number % 3]) for number in range(20)]
 
 
@@ -657,5 +661,5 @@ def test_the_loss_of_answers_is_the_mean_of_start_and_end_and_does_not_see_paddi
 
 def test_the_loss_of_pairs_is_the_cross_entropy():
     logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
-    loss = sentence_pair.loss(logits, {"label": torch.tensor([1, 0])})
+    loss = classification.loss(logits, {"label": torch.tensor([1, 0])})
     assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, abs=1e-6)

@@ -26,8 +26,8 @@ from tiny import settings as tiny_settings
 from transformers import AutoConfig, AutoModel
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
-from workflow_scripts.tasks import tagging
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds.tagging import model as tagging
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import device, gradients
 from workflow_scripts.tuning.batches import prediction_batches, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
@@ -106,8 +106,8 @@ def test_a_frozen_encoder_is_unchanged_bit_for_bit(encoders, name, precision):
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_fine_tuning_changes_every_tensor_that_it_unfreezes(encoders, name, precision):
     """A tensor without a gradient would be counted as tuned and stored although it has not changed."""
-    settings = tiny_settings(kind="sentence_pair", method="fine_tuning", precision=precision, epochs=1)
-    tokens = random_tokens("sentence_pair", 40)
+    settings = tiny_settings(kind="classification", method="fine_tuning", precision=precision, epochs=1)
+    tokens = random_tokens("classification", 40)
     model = built(encoders[name], settings, tokens)
     before = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
     outcome = tune(model, tokens, settings, learning_rate=1e-2)
@@ -159,7 +159,7 @@ def test_training_the_touched_rows_only_gives_the_weights_of_the_whole_table(enc
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning", "input_prompt_tuning"])
 def test_a_job_that_keeps_the_rows_of_its_texts_trains_to_the_same_bits(encoders, method, weight_decay):
     settings = tiny_settings(method=method, epochs=1, weight_decay=weight_decay, prompt_length=4)
-    tokens = random_tokens("sentence_pair", 20)
+    tokens = random_tokens("classification", 20)
     found = []
     for ids in (None, ids_in(tokens)):
         (model,) = build_together(encoders["xlm-roberta"], settings, ids_in(tokens), 1, ids)
@@ -170,7 +170,7 @@ def test_a_job_that_keeps_the_rows_of_its_texts_trains_to_the_same_bits(encoders
 def test_with_weight_decay_the_whole_table_is_trained(encoders):
     """Rows without a gradient shrink then, so skipping them would not be exact."""
     settings = tiny_settings(method="fine_tuning", weight_decay=0.1, epochs=1)
-    tokens = random_tokens("sentence_pair", 20)
+    tokens = random_tokens("classification", 20)
     model = built(encoders["bert"], settings, tokens)
     before = word_vectors(model).clone()
     tune(model, tokens, settings)
@@ -182,7 +182,7 @@ def test_with_weight_decay_the_whole_table_is_trained(encoders):
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 def test_a_model_can_be_moved_to_another_device_as_a_whole(encoders, method):
     """`to` moves parameters and buffers; a tensor that is a plain attribute would stay behind on the CPU."""
-    model = built(encoders["bert"], tiny_settings(method=method), random_tokens("sentence_pair", 8))
+    model = built(encoders["bert"], tiny_settings(method=method), random_tokens("classification", 8))
     plain = [name for module in model.modules() for name, value in vars(module).items() if torch.is_tensor(value)]
     assert plain == []
 
@@ -285,7 +285,7 @@ def test_dropout_acts_where_the_librarys_does(encoders, name):
 
 
 def test_prompts_have_dropout_in_training_only(encoders):
-    model = built(encoders["bert"], tiny_settings(), random_tokens("sentence_pair", 4))
+    model = built(encoders["bert"], tiny_settings(), random_tokens("classification", 4))
     model.prompts = Prompts(model.encoder, length=4, std=1.0, dropout=0.5)
     batch = {"input_ids": torch.tensor([[0, 11, 23, 2]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
     model.train()
@@ -323,7 +323,7 @@ def test_the_learning_rate_warms_up_to_its_highest():
 @pytest.mark.parametrize("schedule", ["linear", "exponential"])
 def test_training_follows_the_schedule(encoders, schedule):
     settings = tiny_settings(schedule=schedule, epochs=3, batch_size=4)
-    lines = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 40), learning_rate=0.02).lines
+    lines = tuned(encoders["bert"], settings, random_tokens("classification", 40), learning_rate=0.02).lines
     assert [line["step"] for line in lines] == [10, 20, 30]
     expected = factors(30, 10, schedule=schedule)
     assert [line["learning_rate"] for line in lines] == [
@@ -351,7 +351,7 @@ def test_of_equal_epochs_the_earlier_is_kept():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_kept_weights_are_those_of_the_kept_epoch(encoders, method, keep, kept):
     settings = tiny_settings(method=method, keep=keep, epochs=3)
-    tokens = random_tokens("sentence_pair", 16)
+    tokens = random_tokens("classification", 16)
     model = built(encoders["bert"], settings, tokens)
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -482,12 +482,12 @@ def test_logits_are_float32_and_end_where_the_feature_ends(encoders, kind):
     outputs = len(LABELS[kind]) or 2
     values = logits(built(encoders["bert"], settings, tokens), tokens, settings, CPU)
     lengths = tokens.ragged("input_ids").lengths()
-    shapes = [(outputs,)] * 20 if kind == "sentence_pair" else [(length, outputs) for length in lengths]
+    shapes = [(outputs,)] * 20 if kind == "classification" else [(length, outputs) for length in lengths]
     assert [feature.shape for feature in values] == shapes
     assert {feature.dtype for feature in values} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("kind", ["sentence_pair", "tagging", "question_answering"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question_answering"])
 def test_evaluation_predicts_the_same_with_a_loss_that_does_not_depend_on_the_batches(encoders, monkeypatch, kind):
     columns = random_columns(kind, 30)
     rows, settings, tokens = rows_for(kind, columns), tiny_settings(kind=kind), in_memory(columns)
@@ -521,14 +521,14 @@ def test_a_stored_run_gives_identical_logits_when_restored(encoders, tmp_path, k
 
 
 def test_weights_of_prompt_tuning_are_prompts_and_head_alone(encoders):
-    outcome = tuned(encoders["bert"], tiny_settings(), random_tokens("sentence_pair", 16))
+    outcome = tuned(encoders["bert"], tiny_settings(), random_tokens("classification", 16))
     assert sum(tensor.numel() for tensor in outcome.tensors.values()) == 3 * 2 * 4 * 32 + (32 + 1) * 3
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
     settings = tiny_settings(method=method)
-    tensors = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 16)).tensors
+    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).tensors
     names = [name for name in tensors if not name.endswith(".touched")]
     other = "prompt_tuning" if method == "fine_tuning" else "fine_tuning"
     cases = {
@@ -547,7 +547,7 @@ def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
 
 def test_weights_of_an_encoder_with_a_larger_vocabulary_are_refused(encoders):
     settings = tiny_settings(method="fine_tuning")
-    tensors = tuned(encoders["bert"], settings, random_tokens("sentence_pair", 16)).tensors
+    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).tensors
     (name,) = [name for name in tensors if name.endswith(".touched")]
     foreign = tensors | {name: tensors[name] + VOCABULARY}
     with pytest.raises(UserError):
@@ -555,7 +555,7 @@ def test_weights_of_an_encoder_with_a_larger_vocabulary_are_refused(encoders):
 
 
 def test_texts_and_prompts_need_positions(encoders):
-    tokens = random_tokens("sentence_pair", 4)
+    tokens = random_tokens("classification", 4)
     built(encoders["bert"], tiny_settings(max_length=56), tokens)
     with pytest.raises(UserError, match=r"tasks\.xnli\.max_length 57 and prompt length 4 need 61 positions.* has 60"):
         built(encoders["bert"], tiny_settings(max_length=57), tokens)
@@ -821,9 +821,9 @@ def test_features_without_a_label_do_not_spoil_the_loss(encoders, method, batch_
 
 def test_a_batch_is_processed_in_parts_by_length_where_that_saves_time(encoders, monkeypatch):
     """Texts of 8 and of 48 tokens: two parts have no padding, one part has 42 %."""
-    columns = random_columns("sentence_pair", 8)
+    columns = random_columns("classification", 8)
     columns["input_ids"] = [[0, *[7] * (length - 2), 2] for length in (8, 8, 8, 8, 48, 48, 48, 48)]
-    settings = tiny_settings(kind="sentence_pair", method="fine_tuning", max_length=48)
+    settings = tiny_settings(kind="classification", method="fine_tuning", max_length=48)
     models = build_together(encoders["bert"], settings, None, 1)
     computed = gradients.Gradients(in_memory(columns), settings, CPU, frozen=False)
     monkeypatch.setattr(computed, "least_tokens", 16)

@@ -119,11 +119,11 @@ def test_tydiqa_has_no_paragraph_in_both_train_and_validation(xtreme_folder):
 # Sentence pairs
 
 
-def test_a_sentence_pair_keeps_its_texts_and_takes_its_line_number_as_id(write):
+def test_a_classification_keeps_its_texts_and_takes_its_line_number_as_id(write):
     folder = write("xnli/test-de.tsv", "Eins .\tZwei .\tneutral\nDrei .\tVier .\tentailment\n")
     assert read(folder, "xnli", "de", "test") == [
-        {"id": "1", "text_a": "Eins .", "text_b": "Zwei .", "label": "neutral"},
-        {"id": "2", "text_a": "Drei .", "text_b": "Vier .", "label": "entailment"},
+        {"id": "1", "text": "Eins .", "text_pair": "Zwei .", "label": "neutral"},
+        {"id": "2", "text": "Drei .", "text_pair": "Vier .", "label": "entailment"},
     ]
 
 
@@ -135,8 +135,8 @@ def test_validation_is_read_from_the_file_named_dev(write):
 def test_bare_quotes_survive_and_swallow_no_line(write):
     folder = write("pawsx/test-en.tsv", '"To break a foal!\t"Stop here ."\t1\n"Go" or "stop"\t5 " wide\t0\n')
     first, second = read(folder, "pawsx", "en", "test")
-    assert (first["text_a"], first["text_b"]) == ('"To break a foal!', '"Stop here ."')
-    assert (second["text_a"], second["text_b"]) == ('"Go" or "stop"', '5 " wide')
+    assert (first["text"], first["text_pair"]) == ('"To break a foal!', '"Stop here ."')
+    assert (second["text"], second["text_pair"]) == ('"Go" or "stop"', '5 " wide')
 
 
 def test_text_that_xtreme_wrote_through_csv_comes_back_as_it_was(tmp_path):
@@ -145,19 +145,19 @@ def test_text_that_xtreme_wrote_through_csv_comes_back_as_it_was(tmp_path):
     path.parent.mkdir()
     with path.open("w", newline="") as file:
         csv.writer(file, delimiter="\t").writerows([text, "other", "1"] for text in texts)
-    assert [row["text_a"] for row in read(tmp_path, "pawsx", "en", "test")] == texts
+    assert [row["text"] for row in read(tmp_path, "pawsx", "en", "test")] == texts
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_no_part_of_the_text(write):
     folder = write("xnli/test-en.tsv", b"\xef\xbb\xbfone\ttwo\tneutral\r\nthree\tfour\tentailment\r\n")
     first, second = read(folder, "xnli", "en", "test")
-    assert (first["text_a"], first["label"], second["label"]) == ("one", "neutral", "entailment")
+    assert (first["text"], first["label"], second["label"]) == ("one", "neutral", "entailment")
 
 
 def test_a_line_separator_inside_a_text_does_not_split_the_row(write):
     folder = write("xnli/test-en.tsv", "one\u2028more\x85\ttwo\tneutral\n")
     (row,) = read(folder, "xnli", "en", "test")
-    assert row["text_a"] == "one\u2028more\x85"
+    assert row["text"] == "one\u2028more\x85"
 
 
 def test_the_spelling_contradictory_is_read_as_contradiction(write):
@@ -183,14 +183,14 @@ def test_a_malformed_row_is_named_by_file_and_line(write, line, complaint):
 def test_a_row_with_an_empty_text_stays_and_is_logged_with_its_line(write, caplog):
     folder = write("xnli/test-en.tsv", "a\tb\tneutral\na\t \tneutral\n")
     with caplog.at_level(logging.WARNING):
-        assert [row["text_b"] for row in read(folder, "xnli", "en", "test")] == ["b", " "]
+        assert [row["text_pair"] for row in read(folder, "xnli", "en", "test")] == ["b", " "]
     assert "1 of 2 rows are odd, the first: " in caplog.text
-    assert "test-en.tsv, line 2: text_b is empty" in caplog.text
+    assert "test-en.tsv, line 2: text_pair is empty" in caplog.text
 
 
 def test_a_corpus_whose_rows_are_mostly_empty_is_refused(write):
     folder = write("xnli/test-en.tsv", "a\tb\tneutral\n" + "a\t \tneutral\n" * 2)
-    with pytest.raises(UserError, match=r"test-en\.tsv, line 2: text_b is empty; 2 of 3 rows are like this"):
+    with pytest.raises(UserError, match=r"test-en\.tsv, line 2: text_pair is empty; 2 of 3 rows are like this"):
         read(folder, "xnli", "en", "test")
 
 

@@ -28,13 +28,13 @@ from transformers import (
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.files import write_json
-from workflow_scripts.tasks.tokens import Columns, Ragged, Tokens
+from workflow_scripts.kinds.tokens import Columns, Ragged, Tokens
 from workflow_scripts.tuning import attention
 
 VOCABULARY = 80
 PADDING = 1
 POSITIONS = 60
-LABELS = {"sentence_pair": ["yes", "no", "maybe"], "tagging": ["NOUN", "VERB", "X", "PUNCT"], "question_answering": []}
+LABELS = {"classification": ["yes", "no", "maybe"], "tagging": ["NOUN", "VERB", "X", "PUNCT"], "question_answering": []}
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -93,8 +93,8 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
 
 def settings(**changes: Any) -> dict[str, Any]:
     """The merged settings of a training, as `train` gets them; fine-tuning has no prompts."""
-    kind = changes.get("kind", "sentence_pair")
-    task = {"sentence_pair": "xnli", "tagging": "udpos", "question_answering": "xquad"}[kind]
+    kind = changes.get("kind", "classification")
+    task = {"classification": "xnli", "tagging": "udpos", "question_answering": "xquad"}[kind]
     made = {
         "encoder": "tiny",
         "task": task,
@@ -138,7 +138,7 @@ def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -
     lengths = random.integers(5, longest + 1, features)
     texts = [[0, *random.integers(5, VOCABULARY * 4 // 5, length - 2).tolist(), 2] for length in lengths]
     columns: Columns = {"row": list(range(features)), "input_ids": texts}
-    if kind == "sentence_pair":
+    if kind == "classification":
         columns["label"] = [text[1] % 3 for text in texts]
     elif kind == "tagging":
         columns["word"] = [[-1, *range(len(text) - 2), -1] for text in texts]

@@ -15,7 +15,7 @@ from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.files import sha256, write_json
 from workflow_scripts.experiment.names import parse_languages, predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.tasks.tokens import read_tokens
+from workflow_scripts.kinds.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import sha256, write_json
 from workflow_scripts.experiment.names import parse_languages, vectors_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.tasks.tokens import read_tokens
+from workflow_scripts.kinds.tokens import read_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def split_by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[st
     labels: dict[str, str] = {}
     untranslated: dict[str, str] = {}
     for row in rows:
-        is_gap = placeholder in (row["text_a"], row["text_b"])
+        is_gap = placeholder in (row["text"], row["text_pair"])
         (untranslated if is_gap else labels)[row["id"]] = row["label"]
     return labels, untranslated
 

@@ -15,9 +15,9 @@ from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.tasks import kind_module
-from workflow_scripts.tasks.tokenizer import load_tokenizer
-from workflow_scripts.tasks.tokens import write_tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.tokenizer import load_tokenizer
+from workflow_scripts.kinds.tokens import write_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ def main(arguments: argparse.Namespace) -> None:
             f" {encoder['positions']} positions: lower it"
         )
     tokenizer = load_tokenizer(arguments.encoder.parent)
-    special = tokenizer.num_special_tokens_to_add(pair=settings["kind"] != "tagging")
+    special = tokenizer.num_special_tokens_to_add(pair=True)
     if settings["max_length"] <= special:
         raise UserError(
             f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens leave no room for a text with the"
             f" {special} special tokens of encoder {encoder['name']}: raise it"
         )
     rows = read_rows(arguments.rows, settings["kind"])
-    columns, counts = kind_module(settings["kind"]).tokenise(rows, tokenizer, settings)
+    columns, counts = part(settings["kind"], "model").tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)
     if blank is not None:
         raise UserError(

@@ -98,7 +98,7 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     """
     task, split, whole = settings["task"], settings["split"], settings.get("whole", False)
     where = f"{settings['pinned']['repository']} ({settings['folder']}, {settings['part']})"
-    if settings["kind"] == "sentence_pair":
+    if settings["kind"] == "classification":
         read = _pairs(settings)
         if task == "pawsx" and split == "train":
             read = without_placeholders(read, where)
@@ -241,7 +241,7 @@ def _pairs(settings: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
         if label is None or not 0 <= label < len(names):
             raise UserError(f"{where}: label {label} is not one of 0 to {len(names) - 1}: pin another revision")
         # XTREME's scripts strip the texts, too.
-        texts = {"text_a": (record[first] or "").strip(), "text_b": (record[second] or "").strip()}
+        texts = {"text": (record[first] or "").strip(), "text_pair": (record[second] or "").strip()}
         yield {"id": str(number), **texts, "label": names[label]}, where
 
 

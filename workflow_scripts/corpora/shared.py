@@ -66,7 +66,7 @@ def without_placeholders(pairs: Iterable[tuple[Row, str]], corpus: str) -> Itera
     """
     dropped = 0
     for row, where in pairs:
-        if PLACEHOLDER in (row["text_a"].strip(), row["text_b"].strip()):
+        if PLACEHOLDER in (row["text"].strip(), row["text_pair"].strip()):
             dropped += 1
         else:
             yield row, where

@@ -80,8 +80,8 @@ def rows(settings: Mapping[str, Any]) -> list[Row]:
     """
     task, kind, split = settings["task"], settings["kind"], settings["split"]
     path = _path(Path(settings["path"]), task, settings["language"], split)
-    if kind == "sentence_pair":
-        read = _sentence_pairs(path)
+    if kind == "classification":
+        read = _classifications(path)
         if task == "pawsx" and split == "train":
             read = without_placeholders(read, str(path))
     elif kind == "tagging":
@@ -164,12 +164,12 @@ def _unquoted(field: str) -> str:
     return field
 
 
-def _sentence_pairs(path: Path) -> Iterator[tuple[Row, str]]:
+def _classifications(path: Path) -> Iterator[tuple[Row, str]]:
     for line, number in _lines(path):
         where = f"{path}, line {number}"
-        text_a, text_b, label = _columns(line, ("text", "text", "label"), where)
+        text, text_pair, label = _columns(line, ("text", "text", "label"), where)
         label = MULTINLI_SPELLING.get(label.strip(), label.strip())
-        yield {"id": str(number), "text_a": _unquoted(text_a), "text_b": _unquoted(text_b), "label": label}, where
+        yield {"id": str(number), "text": _unquoted(text), "text_pair": _unquoted(text_pair), "label": label}, where
 
 
 def _tagged_sentences(path: Path, language: str) -> Iterator[tuple[Row, str]]:

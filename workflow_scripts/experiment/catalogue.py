@@ -6,7 +6,7 @@ they need. So a new entry reruns none of their jobs. The steps that summarise th
 
 To add a task of a kind that exists, add an entry to `TASKS` and code that reads it to each corpus source that has it.
 A new kind needs a module in `tasks/`, a schema in `corpora/schema.py`, and code wherever a module tells kinds apart:
-`grep -rnE "sentence_pair|tagging|question_answering" workflow_scripts` lists the places, among them the metrics, the
+`grep -rnE "classification|tagging|question_answering" workflow_scripts` lists the places, among them the metrics, the
 score contributions, the examples and the report. To add a method, add an entry to `METHODS` and the module
 `tuning/methods/NAME.py`; or name a Python file of yours in the configuration (`methods.NAME.module`) and edit nothing
 here.
@@ -99,7 +99,7 @@ METHOD_KEYS = {key for method in METHODS.values() for key in method.keys}
 # The keys of tasks and of `training` that only tasks of one kind read. Other tasks refuse them, and their jobs do not
 # depend on them.
 KIND_KEYS: dict[Kind, tuple[str, ...]] = {
-    "sentence_pair": ("sentence_vector",),
+    "classification": ("sentence_vector",),
     "tagging": ("labelled_subword",),
     "question_answering": ("stride",),
 }
@@ -110,7 +110,7 @@ TASKS = {
         Task(
             name="xnli",
             title="XNLI",
-            kind="sentence_pair",
+            kind="classification",
             labels=("entailment", "neutral", "contradiction"),
             languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
             metrics=("accuracy",),
@@ -121,7 +121,7 @@ TASKS = {
         Task(
             name="pawsx",
             title="PAWS-X",
-            kind="sentence_pair",
+            kind="classification",
             labels=("0", "1"),
             languages=tuple("en de es fr ja ko zh".split()),
             metrics=("accuracy",),

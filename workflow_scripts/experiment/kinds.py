@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Kind = Literal["sentence_pair", "tagging", "question_answering"]
+Kind = Literal["classification", "tagging", "question_answering"]

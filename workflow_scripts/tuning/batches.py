@@ -6,7 +6,7 @@ from itertools import zip_longest
 import numpy as np
 import torch
 
-from workflow_scripts.tasks.tokens import Ragged, Tokens
+from workflow_scripts.kinds.tokens import Ragged, Tokens
 
 Batch = dict[str, torch.Tensor]
 

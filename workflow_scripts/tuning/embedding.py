@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.encoder import padding_id
 
 

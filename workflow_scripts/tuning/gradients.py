@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from workflow_scripts.tasks import kind_module
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate, to_device
 from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.model import TunedModel, forward_together
@@ -59,7 +59,7 @@ class Gradients:
         self.tokens = tokens
         self.settings = settings
         self.device = device
-        self.kind = kind_module(settings["kind"])
+        self.kind = part(settings["kind"], "model")
         self.splits = settings["micro_batch_size"] is None
         self.most_tokens = FROZEN_TOKENS[settings["precision"]] if frozen and device.type == "cpu" else None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from workflow_scripts.experiment.errors import Interrupted, UserError
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.dropout import dropout_state, restore_dropout

@@ -15,8 +15,8 @@ from torch.nn.utils import parametrize
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.files import read_json
-from workflow_scripts.tasks import kind_module
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_device, find_precision, seed_everything
@@ -215,7 +215,7 @@ def build_together(
 
 def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
     """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
-    kind, method = kind_module(settings["kind"]), method_module(settings)
+    kind, method = part(settings["kind"], "model"), method_module(settings)
     head_settings = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
     head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.tasks import kind_module
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.batches import Batch, collate, prediction_batches
 from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.memory import MicroBatches
@@ -46,7 +46,7 @@ def logits(
     out, batches are split; raises the original error if a single feature does not fit.
     """
     model.eval()
-    targets = kind_module(settings["kind"]).TARGETS if each_batch else {}
+    targets = part(settings["kind"], "model").TARGETS if each_batch else {}
     lengths = tokens.ragged("input_ids").lengths()
     result: list[np.ndarray] = [np.empty(0)] * len(tokens)
     micro_batches = MicroBatches(BATCH_SIZE)
@@ -72,7 +72,7 @@ def predict(
 ) -> dict[str, Any]:
     """Return a prediction for every row, by row id: a label, a list of tags, or the text of an answer."""
     values = logits(model, tokens, settings, device)
-    predictions: dict[str, Any] = kind_module(settings["kind"]).decode(values, tokens, rows, settings["labels"])
+    predictions: dict[str, Any] = part(settings["kind"], "model").decode(values, tokens, rows, settings["labels"])
     return predictions
 
 
@@ -80,7 +80,7 @@ def evaluate(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
 ) -> tuple[dict[str, Any], float]:
     """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
-    kind = kind_module(settings["kind"])
+    kind = part(settings["kind"], "model")
     total, count = 0.0, 0
 
     def add_loss(values: torch.Tensor, batch: Batch) -> None:

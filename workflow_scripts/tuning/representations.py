@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from workflow_scripts.tasks.tokens import Tokens
+from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import attention
 from workflow_scripts.tuning.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.encoder import load_encoder

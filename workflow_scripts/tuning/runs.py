@@ -21,7 +21,7 @@ from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import majority_baseline, score
 from workflow_scripts.experiment.files import write_json, written
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
-from workflow_scripts.tasks.tokens import read_tokens
+from workflow_scripts.kinds.tokens import read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.embedding import ids_in

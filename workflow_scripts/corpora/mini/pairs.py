@@ -72,10 +72,10 @@ def _add_pair(rows: list[Row], seen: set[str], wording: Wording, task: str, part
     english = "\n".join(texts(load_wording(wording.split, "en")))
     if english not in seen:
         seen.add(english)
-        text_a, text_b = texts(wording)
+        text, text_pair = texts(wording)
         number = len(rows)
         identity = f"{task}-{wording.split}-{number}"
-        rows.append({"id": identity, "text_a": text_a, "text_b": text_b, "label": labels[number]})
+        rows.append({"id": identity, "text": text, "text_pair": text_pair, "label": labels[number]})
 
 
 def _pairs_of_wordings(wordings: range, turned: list[int], order_kept: bool) -> list[tuple[int, int]]:

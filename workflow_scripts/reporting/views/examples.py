@@ -114,7 +114,7 @@ def _example(task: str, row: dict[str, Any], direction: str, names: Names) -> Ex
         ),
         language=row["language"],
         direction=direction,
-        answer_language="" if kind == "sentence_pair" else row["language"],
+        answer_language="" if kind == "classification" else row["language"],
     )
 
 

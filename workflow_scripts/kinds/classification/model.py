@@ -1,4 +1,4 @@
-"""Sentence pairs (XNLI, PAWS-X): one label for two texts, read off one vector of both (`sentence_vector`).
+"""One label for a text or for two, read off one vector of both (`sentence_vector`).
 
 Adds the column `label` (int32).
 """
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.corpora.schema import Row
-from workflow_scripts.tasks.tokens import Columns, Counts, Tokens
+from workflow_scripts.kinds.protocol import Columns, Counts, Row
+from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -25,21 +25,23 @@ def outputs(labels: Sequence[str]) -> int:
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
-    """Each pair becomes one feature; beyond `max_length` tokens, the longer text is cut first.
+    """Each row becomes one feature; beyond `max_length` tokens, the longer text is cut first.
 
-    Counts `empty_texts`: pairs with a text of which the tokenizer makes no token. They stay, as a test set is scored
+    Counts `empty_texts`: rows with a text of which the tokenizer makes no token. They stay, as a test set is scored
     on all of its rows.
     """
+    in_pairs = rows[0]["text_pair"] is not None
     encoded = tokenizer(
-        [row["text_a"] for row in rows],
-        [row["text_b"] for row in rows],
+        [row["text"] for row in rows],
+        [row["text_pair"] for row in rows] if in_pairs else None,
         truncation="longest_first",
         max_length=settings["max_length"],
         return_attention_mask=False,
     )
     labels = {label: index for index, label in enumerate(settings["labels"])}
+    texts = {0, 1} if in_pairs else {0}
     columns = {**encoded, "row": list(range(len(rows))), "label": [labels[row["label"]] for row in rows]}
-    return columns, {"empty_texts": sum(not {0, 1} <= set(encoded.sequence_ids(row)) for row in range(len(rows)))}
+    return columns, {"empty_texts": sum(not texts <= set(encoded.sequence_ids(row)) for row in range(len(rows)))}
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from workflow_scripts.evaluation.metrics import exact_match, f1, normalise_answer
+from workflow_scripts.kinds.question_answering.metrics import exact_match, f1, normalise_answer
 
 DROPPED = frozenset(string.punctuation + "anthe")
 

@@ -19,10 +19,11 @@ import pyarrow as pa
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import naming, read_json, write_json, written
 from workflow_scripts.experiment.folders import move_into
+from workflow_scripts.kinds.protocol import Columns
 
-Columns = dict[str, list[Any]]
+
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file
-Counts = dict[str, int]  # of texts that could not be used as they are, by what was done: see `tokenise`
+
 
 
 class Ragged:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.corpora.schema import Row
-from workflow_scripts.tasks import IGNORED
-from workflow_scripts.tasks.tokens import Columns, Counts, Tokens
+from workflow_scripts.kinds.protocol import Columns, Counts, IGNORED, Row
+from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch

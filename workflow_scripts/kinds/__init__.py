@@ -1,0 +1,54 @@
+"""The kinds of task: what a row is, how it becomes model inputs, and how predictions are scored and shown.
+
+A kind is one folder. `protocol.py` says what its modules (its *parts*) define. A user's own kind is one Python file with
+the same names at its top level. No other module compares the name of a kind with anything: it loads a part and calls it.
+"""
+
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.kinds.protocol import PARTS
+
+KINDS = ("classification", "tagging", "entities", "question_answering", "multiple_choice", "regression")
+SUFFIX = ".py"  # of a user's own kind, which is named by its file
+
+
+def module_of(kind: str, part: str) -> str:
+    """The module of a part, as `fingerprint` names modules: relative to the package, or the user's file."""
+    return kind if kind.endswith(SUFFIX) else f"kinds.{kind}.{part}"
+
+
+def part(kind: str, name: str) -> ModuleType:
+    """A part of a kind: `facts`, `rows`, `model`, `metrics` or `examples`.
+
+    Raises UserError if a user's file is missing, imports a package that is not installed, or lacks a name of the part.
+    """
+    if not kind.endswith(SUFFIX):
+        return importlib.import_module(f"{__name__}.{kind}.{name}")
+    module = _user_module(kind)
+    for defined in PARTS[name]:
+        if not hasattr(module, defined):
+            raise UserError(f"{kind} does not define {defined}, which a kind of task needs; see kinds/protocol.py")
+    return module
+
+
+@cache
+def _user_module(file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kind_{Path(file).stem}", file)
+    if spec is None or spec.loader is None or not Path(file).is_file():
+        raise UserError(f"there is no Python file {file}, which a task names as its kind")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{file} imports {error.name}, which is not installed; a kind must be a single file: move helper functions"
+            " into it"
+        ) from error
+    except SyntaxError as error:
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    return module

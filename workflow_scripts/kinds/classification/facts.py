@@ -1,0 +1,10 @@
+"""Facts of classification that the configuration and the report need."""
+
+from workflow_scripts.kinds.protocol import Metric
+
+METRICS = (Metric("accuracy", "accuracy"),)
+INPUTS = ("Text", "Second text")
+TASK_KEYS: tuple[str, ...] = ()
+TRAINING_KEYS = ("sentence_vector",)
+NEEDS_LABELS = True
+BOUNDED = False

@@ -1,0 +1,35 @@
+"""Rows of classification: `text`, `text_pair` (None for a task with one text) and `label`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from workflow_scripts.kinds.protocol import Row
+from workflow_scripts.kinds.values import optional_text, text
+
+FIELDS = {"text": pa.string(), "text_pair": pa.string(), "label": pa.string()}
+
+
+def from_record(record: Mapping[str, Any], where: str) -> Row:
+    """The texts and the label."""
+    return {
+        "text": text(record, "text", where),
+        "text_pair": optional_text(record, "text_pair", where),
+        "label": text(record, "label", where).strip(),
+    }
+
+
+def problem(row: Row, labels: Sequence[str]) -> str:
+    """The label must be one of the task's."""
+    return "" if row["label"] in labels else f"label {row['label']!r} is not one of {', '.join(labels)}"
+
+
+def oddity(row: Row) -> str:
+    """A text may be empty here and there."""
+    return next((f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name].strip()), "")
+
+
+def group(row: Row) -> str:
+    """Pairs with the same first text: XNLI has three hypotheses for each premise."""
+    return str(row["id"] if row["text_pair"] is None else row["text"])

@@ -1,0 +1,157 @@
+"""What the parts of a kind define. Each protocol below describes one module of a kind's folder.
+
+A row is a dictionary with the columns `id` (unique in its file), `group` and those of `Rows.FIELDS`. Rows of one group
+are not independent of each other, such as the questions about one context: the statistics resample groups. A *feature*
+is one input of the encoder; a row may give several.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+Row = dict[str, Any]
+Columns = dict[str, list[Any]]
+Counts = dict[str, int]
+Sums = list[tuple[float, float]]  # numerator and denominator of each row
+IGNORED = -100  # a target that does not count; PyTorch's cross-entropy skips it by default
+
+# The names that each part defines: a user's file has all of them.
+PARTS = {
+    "facts": ("METRICS", "INPUTS", "TASK_KEYS", "TRAINING_KEYS", "NEEDS_LABELS", "BOUNDED"),
+    "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
+    "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "outputs", "tokenise", "loss", "counted", "decode"),
+    "metrics": ("score", "baseline", "contributions"),
+    "examples": ("TEXT", "differ", "goodness", "shown"),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score.
+
+    Attributes:
+        name: the name in tables, such as `exact_match`.
+        title: the name that readers know, such as `exact match`.
+        note: how it relates to published numbers, in sentences; empty if it has only one definition.
+        low: the lowest value, in percent; the highest is 100.
+    """
+
+    name: str
+    title: str
+    note: str = ""
+    low: float = 0.0
+
+
+class Facts(Protocol):
+    """`facts.py`: what the configuration and the report need to know. It imports no large package.
+
+    Attributes:
+        METRICS: the scores, the main one first: it selects epochs and learning rates.
+        INPUTS: what a reader calls the texts of a row; a task can override it.
+        TASK_KEYS: the keys of a task in the configuration that only this kind reads.
+        TRAINING_KEYS: the same for the keys of `training`.
+        NEEDS_LABELS: whether a task must name its labels.
+        BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
+    """
+
+    METRICS: tuple[Metric, ...]
+    INPUTS: tuple[str, ...]
+    TASK_KEYS: tuple[str, ...]
+    TRAINING_KEYS: tuple[str, ...]
+    NEEDS_LABELS: bool
+    BOUNDED: bool
+
+
+class Rows(Protocol):
+    """`rows.py`: the row schema.
+
+    Attributes:
+        FIELDS: the type of each column besides `id` and `group`.
+    """
+
+    FIELDS: Mapping[str, "pa.DataType"]
+
+    def from_record(self, record: Mapping[str, Any], where: str) -> Row:
+        """The fields of a row, from the values that a source has in their place.
+
+        `where` names the record for the reader. Raises UserError for values of another type.
+        """
+
+    def problem(self, row: Row, labels: Sequence[str]) -> str:
+        """Why a task with these labels can be neither trained nor scored on the row; empty for a row that is fine."""
+
+    def oddity(self, row: Row) -> str:
+        """What is odd about a row that can be used nonetheless; empty for an ordinary row."""
+
+    def group(self, row: Row) -> str:
+        """What rows have in common that are not independent of each other, such as their context."""
+
+
+class Model(Protocol):
+    """`model.py`: rows to model inputs, and logits to predictions.
+
+    Attributes:
+        LEVEL: whether the head reads one vector a text ("sequence") or one a token ("token").
+        HEAD_DROPOUT: whether dropout acts on what the head reads.
+        TARGETS: the columns that the loss reads, with the filler of the ragged ones.
+    """
+
+    LEVEL: str
+    HEAD_DROPOUT: bool
+    TARGETS: dict[str, int | None]
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """How many numbers the head gives for each vector."""
+
+    def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: Any) -> tuple[Columns, Counts]:
+        """The columns of a token folder, and how many unusual rows or words there are, by what was done."""
+
+    def loss(self, logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+        """The mean loss of a batch."""
+
+    def counted(self, batch: dict[str, "torch.Tensor"]) -> int:
+        """How many targets that mean is over."""
+
+    def decode(
+        self, logits: Sequence["np.ndarray"], tokens: Any, rows: Sequence[Row], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """The prediction of each row by its id, from the logits of each feature."""
+
+
+class Metrics(Protocol):
+    """`metrics.py`: the scores, in percent. Options: the `language` of the rows and the task's `normalisation`."""
+
+    def score(self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+        """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
+
+    def baseline(self, rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+        """The main metric of always predicting the same, as well as that is possible without reading the texts."""
+
+    def contributions(
+        self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]
+    ) -> dict[str, Sums]:
+        """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
+
+
+class Examples(Protocol):
+    """`examples.py`: single predictions as readable texts.
+
+    Attributes:
+        TEXT: whether gold and predictions are texts in the row's language, and not names of labels.
+    """
+
+    TEXT: bool
+
+    def differ(self, predictions: Sequence[Any]) -> bool:
+        """Whether the predictions of one row differ."""
+
+    def goodness(self, row: Row, prediction: Any) -> float:
+        """The score of one prediction, from 0 to 100."""
+
+    def shown(self, row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, str]]:
+        """The texts of the row, its gold texts, and the text of each arm's prediction."""

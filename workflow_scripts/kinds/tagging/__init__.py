@@ -1,0 +1,1 @@
+"""Tagging (UD-POS): one tag for each word of a sentence."""
