@@ -2,9 +2,7 @@
 
     source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences
 
-Settings: `source`, the module in `corpora/` that reads it ("mini", "xtreme", "hub", "universal_dependencies"), the
-settings of that module's `rows`, and `task`, `kind`, `labels`, `language`, `split`, `limit`, `whole` (for train: hold
-out nothing for validation).
+Settings: `corpora.description.Corpus`.
 
 Corpora from the hub are read at the commit that `--pinned` records. Later steps do not use the network.
 """
@@ -14,8 +12,9 @@ import importlib
 import logging
 from pathlib import Path
 
-from workflow_scripts.corpora.schema import check_row, write_rows
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.corpora.description import Corpus
+from workflow_scripts.corpora.rows import complete
+from workflow_scripts.corpora.schema import write_rows
 from workflow_scripts.experiment.files import read_json
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
@@ -35,20 +34,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Fetch the rows, check each of them, and write them. Raises UserError if there are none or one is unusable."""
-    settings = {**arguments.settings, "downloads": str(arguments.downloads)}
-    for record in arguments.pinned:
-        settings["pinned"] = read_json(record)
-    source = importlib.import_module(f"workflow_scripts.corpora.{settings['source']}")
-    rows = source.rows(settings)
-    where = f"{settings['task']}, {settings['language']}, {settings['split']}"
-    if not rows:
-        raise UserError(f"{where}: the corpus source {settings['source']} returned no rows")
-    for number, row in enumerate(rows, 1):
-        check_row(row, settings["kind"], settings["labels"], f"{where}, row {number}")
-    origin = source.origin(settings)
-    write_rows(arguments.rows, rows, settings["kind"], origin)
+    corpus = Corpus(**{key: value for key, value in arguments.settings.items() if key != "code"})
+    pinned = read_json(arguments.pinned[0]) if arguments.pinned else None
+    source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
+    rows = complete(source.rows(corpus, pinned, arguments.downloads), corpus)
+    origin = source.origin(corpus, pinned, arguments.downloads)
+    write_rows(arguments.rows, rows, corpus.kind, origin)
     licences = "; ".join(f"{name}: {licence}" for name, licence in origin["licences"].items())
-    logger.info("%s: %d rows from %s (%s)", where, len(rows), origin["name"], licences)
+    logger.info("%s: %d rows from %s (%s)", corpus.name, len(rows), origin["name"], licences)
 
 
 if __name__ == "__main__":

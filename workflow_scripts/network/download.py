@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status, tqdm
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.files import sha256
 from workflow_scripts.network.failures import explanation, reason, retry_after, root_cause
 
 logger = logging.getLogger(__name__)
@@ -70,36 +71,57 @@ def _is_transient(error: httpx2.HTTPError, client_retries: bool) -> bool:
 
 
 def fetch_file(url: str, path: Path, size: int | None, git_blob: str) -> None:
-    """Download a file to `path` unless it is already there, and verify it. Interrupted downloads resume.
+    """Download a file of Universal Dependencies to `path` unless it is already there, and verify it.
 
     Args:
         url: where the file is.
-        path: where to store it; a partial download is kept in a hidden file beside it.
+        path: where to store it; a partial download is kept in a hidden file beside it. Interrupted downloads resume.
         size: its size in bytes, if known.
         git_blob: its SHA-1 as a git blob, see `git_blob_sha1`.
 
     Raises UserError if the download fails or the content differs.
     """
+    way = "fetch the release elsewhere and set corpora.universal_dependencies.path to its folder"
+    _fetch(url, path, size, git_blob_sha1, git_blob, "git SHA-1", "corpora.universal_dependencies.url", way)
+
+
+def fetch_url(url: str, path: Path, expected: str | None) -> None:
+    """Download a file to `path` unless it is already there, and verify its SHA-256 if one is expected.
+
+    Raises UserError if the download fails or the content differs.
+    """
+    way = "fetch the file elsewhere and use a source of the type files"
+    _fetch(url, path, None, sha256, expected, "SHA-256", "url", way)
+
+
+def _fetch(
+    url: str,
+    path: Path,
+    size: int | None,
+    checksum: Callable[[Path], str],
+    expected: str | None,
+    name: str,
+    key: str,
+    other_way: str,
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two jobs may need the same file: with `validation: test` the English test set is also the validation set.
+    # Two jobs may need the same file: with `validation: test` the test set is also the validation set.
     with WeakFileLock(path.with_name(f".{path.name}.lock")):
-        if path.is_file() and git_blob_sha1(path) == git_blob:
+        if path.is_file() and expected in (None, checksum(path)):
             return
         part = path.with_name(f".{path.name}.part")
         try:
             with_retries(lambda: _download_rest(url, part, size), path.name, client_retries=False)
         except Exception as error:
-            what, way = explanation(error, "corpora.universal_dependencies.url", f"the disk of {path.parent}")
-            raise UserError(
-                f"{url} cannot be fetched: {what}: {way}, or fetch the release elsewhere and set"
-                " corpora.universal_dependencies.path to its folder"
-            ) from error
-        found = git_blob_sha1(part)
-        if found != git_blob:
+            what, way = explanation(error, key, f"the disk of {path.parent}")
+            raise UserError(f"{url} cannot be fetched: {what}: {way}, or {other_way}") from error
+        found = checksum(part)
+        if expected not in (None, found):
             part.unlink()
             raise UserError(
-                f"{url} is not the expected file: its git SHA-1 is {found}, expected {git_blob}: run again; if this"
-                " persists, the server or a proxy alters files: use another one"
+                f"{url} is not the expected file: its {name} is {found}, expected {expected}: run again; if this"
+                " persists, the file has changed, or a server or proxy alters files: correct the checksum or use another"
+                " server"
             )
         part.replace(path)
 

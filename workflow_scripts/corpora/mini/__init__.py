@@ -5,17 +5,20 @@ English sentences to train on, and test sets that say the same in seven language
 languages. No template and no filler of the test sets occurs in training, nor in validation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.mini.pairs import inference_rows, paraphrase_rows
 from workflow_scripts.corpora.mini.questions import question_rows
 from workflow_scripts.corpora.mini.tagging import tagging_rows
 from workflow_scripts.corpora.mini.wording import Wording, load_wording
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.corpora.rows import PlacedRow
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.kinds.protocol import Row
 
-__all__ = ["LANGUAGES", "SIZES", "origin", "rows"]
+__all__ = ["LANGUAGES", "SIZES", "generated", "origin", "rows"]
 
 LANGUAGES = ("en", "de", "es", "fr", "ja", "ko", "zh")
 SIZES = {"train": 2400, "validation": 300, "test": 300}
@@ -29,24 +32,29 @@ _MAKERS: dict[str, Callable[[Wording, str, int], list[Row]]] = {
 }
 
 
-def rows(settings: Mapping[str, Any]) -> list[Row]:
-    """Make the rows of a task: the same ones on every call, on every machine.
+def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> Iterator[PlacedRow]:
+    """The rows of a corpus: the same ones on every call, on every machine.
 
-    Settings: `task`, `language`, `split`, and `limit`, the most rows to return (the first ones) or None. The test sets
-    are parallel: row `i` has the same id, content and label in all languages. Raises UserError for a task, language or
-    split that the mini benchmark does not have; training and validation are English only.
+    The test sets are parallel: row `i` has the same id, content and label in all languages. Raises UserError for a
+    corpus, language or split that the mini benchmark does not have; training and validation are English only.
     """
-    task, language, split = settings["task"], settings["language"], settings["split"]
-    if task not in _MAKERS:
-        raise UserError(f"the mini benchmark has no task {task!r}: choose from {', '.join(_MAKERS)}")
+    name = corpus.reading.corpus or corpus.task
+    for row in generated(name, corpus.language, corpus.split):
+        yield row, f"mini benchmark, {name}, {corpus.language}, {corpus.split}, row {row['id']}", {}
+
+
+def generated(corpus: str, language: str, split: str) -> list[Row]:
+    """All rows of a corpus, without their groups; see `rows`."""
+    if corpus not in _MAKERS:
+        raise UserError(f"the mini benchmark has no corpus {corpus!r}: choose from {', '.join(_MAKERS)}")
     if split not in SIZES:
         raise UserError(f"the mini benchmark has no split {split!r}: choose from {', '.join(SIZES)}")
     allowed = LANGUAGES if split == "test" else ("en",)
     if language not in allowed:
         raise UserError(f"the mini benchmark has no {split} set in {language!r}: choose from {', '.join(allowed)}")
-    return _MAKERS[task](load_wording(split, language), task, SIZES[split])[: settings["limit"]]
+    return _MAKERS[corpus](load_wording(split, language), corpus, SIZES[split])
 
 
-def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+def origin(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> dict[str, Any]:
     """Where the rows of `rows` come from: this project, and nothing else."""
     return {"name": "mini benchmark", "files": [], "licences": {"mini benchmark": "Apache-2.0"}}

@@ -3,7 +3,7 @@
 from random import Random
 
 from workflow_scripts.corpora.mini.wording import Fillers, Wording, load_wording
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.kinds.protocol import Row
 
 LABELS = ("entailment", "neutral", "contradiction")
 # The other pairs turn the order round where the meaning stays (active and passive, sell and buy): a model that only

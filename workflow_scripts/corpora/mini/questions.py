@@ -3,7 +3,7 @@
 from random import Random
 
 from workflow_scripts.corpora.mini.wording import UNSPACED_LANGUAGES, Fillers, Wording
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.kinds.protocol import Row
 
 # Facts of the asked relation in a paragraph, the asked one included, and the fewest and most facts of other relations.
 # A second fact of the same relation holds a wrong answer of the right type: TyDiQA's questions need the names as well.

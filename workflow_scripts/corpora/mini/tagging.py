@@ -3,7 +3,7 @@
 from random import Random
 
 from workflow_scripts.corpora.mini.wording import Wording, load_wording
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.kinds.protocol import Row
 
 
 def tagging_rows(wording: Wording, task: str, count: int) -> list[Row]:

@@ -19,8 +19,8 @@ from typing import Any
 import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from workflow_scripts.corpora.schema import Row
-from workflow_scripts.corpora.shared import checked
+from workflow_scripts.corpora.description import Corpus
+from workflow_scripts.corpora.rows import PlacedRow
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import written
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 UNSTATED = "licence not stated"
 READMES = ("README.md", "README.txt")
+# Each treebank is a repository with a tag for every release.
+TREEBANKS = "https://raw.githubusercontent.com/UniversalDependencies"
 
 
 @dataclass(frozen=True)
@@ -78,37 +80,31 @@ def files_of(language: str, split: str) -> list[File]:
     return sorted(chosen, key=lambda file: file.name)
 
 
-def rows(settings: Mapping[str, Any]) -> list[Row]:
-    """Read one split in one language.
+def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> Iterator[PlacedRow]:
+    """Each sentence with its place.
 
-    Settings: `language`, `split`, `limit`, `kind` and `labels` as for `xtreme.rows`; `path`, the folder that holds
-    the releases, or else `url`, where the repositories of the treebanks are served at their tags; `downloads`, the
-    folder that keeps what is fetched from there.
+    The corpus's `reading.path` is the folder that holds the releases; without one, `reading.url` is where the
+    repositories of the treebanks are served at their tags, and `downloads` keeps what is fetched from there.
 
     Ids are the language and the sentence's number, counted over the joined files, such as `de-17`.
 
     Raises UserError if a file is missing, cannot be fetched, is not the one that XTREME was made from, or is malformed.
     """
-    read = _sentences(settings)
-    return checked(read, settings, f"Universal Dependencies, {settings['language']}")
-
-
-def _sentences(settings: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
     number = 0
-    for file in files_of(settings["language"], settings["split"]):
-        text = locate(file, settings).read_bytes().decode("utf-8")
+    for file in files_of(corpus.language, corpus.split):
+        text = locate(file, corpus, downloads).read_bytes().decode("utf-8")
         kept = list(tagged_sentences(text, file.language, f"{file.treebank}/{file.name}"))
         if len(kept) != file.sentences:
             raise UserError(f"{file.name}: kept {len(kept)} sentences, XTREME {file.sentences}: report this defect")
         for tokens, tags, where in kept:
             number += 1
-            yield {"id": f"{settings['language']}-{number}", "tokens": tokens, "tags": tags}, where
+            yield {"id": f"{corpus.language}-{number}", "tokens": tokens, "tags": tags}, where, {}
 
 
-def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+def origin(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> dict[str, Any]:
     """Where the rows of `rows` come from: the files with their hashes, and the licence of each treebank."""
-    files = files_of(settings["language"], settings["split"])
-    licences = {file.treebank: licence(file, settings) for file in files}
+    files = files_of(corpus.language, corpus.split)
+    licences = {file.treebank: licence(file, corpus, downloads) for file in files}
     return {
         "name": "Universal Dependencies",
         "files": [
@@ -119,17 +115,18 @@ def origin(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def locate(file: File, settings: Mapping[str, Any]) -> Path:
+def locate(file: File, corpus: Corpus, downloads: Path) -> Path:
     """The verified file, fetched if need be. Raises UserError."""
-    if not settings.get("path"):
-        target = _cached(file, settings) / file.name
-        fetch_file(f"{_repository(file, settings)}/{file.name}", target, file.size, file.git_blob)
+    path = corpus.reading.path
+    if not path:
+        target = _cached(file, downloads) / file.name
+        fetch_file(f"{_repository(file, corpus)}/{file.name}", target, file.size, file.git_blob)
         return target
-    folders = _folders(file, Path(settings["path"]))
+    folders = _folders(file, Path(path))
     found = next((folder / file.name for folder in folders if (folder / file.name).is_file()), None)
     if found is None:
         raise UserError(
-            f"{file.treebank}/{file.name} of release {file.release} is not in {settings['path']}: unpack"
+            f"{file.treebank}/{file.name} of release {file.release} is not in {path}: unpack"
             f" ud-treebanks-{file.release.replace('r', 'v')}.tgz there, or leave corpora.universal_dependencies.path"
             " out to fetch each file"
         )
@@ -147,19 +144,20 @@ def _folders(file: File, path: Path) -> list[Path]:
     return [path / release / file.treebank, path / file.treebank, path]
 
 
-def _repository(file: File, settings: Mapping[str, Any]) -> str:
-    return f"{settings['url'].rstrip('/')}/{file.repository}/{file.release}"
+def _repository(file: File, corpus: Corpus) -> str:
+    return f"{(corpus.reading.url or TREEBANKS).rstrip('/')}/{file.repository}/{file.release}"
 
 
-def _cached(file: File, settings: Mapping[str, Any]) -> Path:
-    return Path(settings["downloads"]) / "universal_dependencies" / file.release / file.treebank
+def _cached(file: File, downloads: Path) -> Path:
+    return downloads / "universal_dependencies" / file.release / file.treebank
 
 
-def licence(file: File, settings: Mapping[str, Any]) -> str:
+def licence(file: File, corpus: Corpus, downloads: Path) -> str:
     """The licence that the treebank's README states, such as `CC BY-SA 4.0`. Without a README it is `UNSTATED`."""
-    folders = _folders(file, Path(settings["path"]))[:2] if settings.get("path") else [_cached(file, settings)]
-    if not settings.get("path"):
-        _fetch_readme(_repository(file, settings), folders[0])
+    path = corpus.reading.path
+    folders = _folders(file, Path(path))[:2] if path else [_cached(file, downloads)]
+    if not path:
+        _fetch_readme(_repository(file, corpus), folders[0])
     for readme in (folder / name for folder in folders for name in READMES):
         if readme.is_file():
             stated = re.search(r"^License:[ \t]*(\S.*)$", readme.read_text("utf-8", errors="replace"), re.MULTILINE)

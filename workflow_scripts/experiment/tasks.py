@@ -1,0 +1,230 @@
+"""Tasks: a dataset and what it means, as data. One YAML file each, in `tasks/` or of the user's.
+
+A task file names the kind of the task, its labels and languages, and one or more *sources* of its rows. `resolve` turns
+a source, a language and a split into the description of one corpus, which is all that `fetch_corpus` needs.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from workflow_scripts.corpora.description import Corpus, Cut, Reading, Source, Split, SplitReading
+from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
+from workflow_scripts.kinds import KINDS, SUFFIX, part
+from workflow_scripts.kinds.protocol import Metric
+
+FOLDER = Path(__file__).resolve().parents[2] / "tasks"
+
+
+
+
+class TaskDefinition(Section):
+    """A dataset and what it means."""
+
+    title: Annotated[Text, about("SIB-200")]
+    """The name that readers know."""
+
+    kind: Annotated[Text, about("classification")]
+    """What kind of task it is: `classification`, `tagging`, `entities`, `question_answering`, `multiple_choice`,
+    `regression`, or the path of a Python file with your own kind."""
+
+    labels: Annotated[list[Text], about(["entailment", "neutral", "contradiction"])] = []
+    """The closed set of labels, tags or entity types, in the order of the model's outputs."""
+
+    languages: Annotated[list[Text], *Distinct, about(["en", "de", "zho_Hans"])]
+    """The languages of the test sets, in the order of tables: BCP 47 codes, with the script where the dataset has
+    it."""
+
+    train_languages: Annotated[list[Text] | None, about(["en"])] = None
+    """The languages with a training and a validation set. `null` is all of `languages`."""
+
+    parallel: Annotated[Boolean | Literal["partly"], about(True)] = False
+    """Whether rows of the same id are translations of each other. `partly`: some languages lack some rows."""
+
+    inputs: Annotated[list[Text], about(["Premise", "Hypothesis"])] = []
+    """What a reader calls the texts of a row. Empty: as the kind has it."""
+
+    trains_on: Annotated[Text | None, about("MultiNLI")] = None
+    """The training corpus, as the report names it. `null` is the title."""
+
+    normalisation: Annotated[Literal["squad", "mlqa"], about("mlqa")] = "squad"
+    """How answers are compared: as in SQuAD 1.1 for every language, or by MLQA's rules for each language."""
+
+    rows: Annotated[dict[Split, Count | dict[Text, Count]], about({"train": 701, "test": 204})] = {}
+    """How many rows the complete splits have, of every language or by language. The report says where a corpus has
+    another number."""
+
+    licence: Annotated[Text | None, about("CC BY-SA 4.0")] = None
+    """The dataset's licence."""
+
+    commercial: Annotated[Boolean | None, about(False)] = None
+    """Whether the licence permits commercial use. `null` is not known."""
+
+    citation: Annotated[Text | None, about("Adelani et al. (2024)")] = None
+    """What to cite."""
+
+    url: Annotated[Text | None, about("https://github.com/dadelani/sib-200")] = None
+    """The dataset's home page."""
+
+    paper_table: Annotated[Count | None, about(5)] = None
+    """The table of Tu, Xiong and Zhou (2022) that shows its scores by language."""
+
+    analysed: Annotated[Boolean, about(True)] = False
+    """Whether its test sets are the texts of the representation analysis."""
+
+    untranslated: Annotated[Text | None, about("NS")] = None
+    """The text of rows that have no translation. The representation analysis leaves them out."""
+
+    sources: Annotated[dict[Text, Source], Field(min_length=1)]
+    """Where its rows come from: one source, or several by name. `corpora.source` of the configuration chooses; a task
+    without that source uses its first one."""
+
+    folder: Text = "."
+    """The folder that relative paths start at."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, values: Any) -> Any:
+        """`source: {...}` is short for one source."""
+        if isinstance(values, dict) and "source" in values and "sources" not in values:
+            source = values["source"]
+            rest = {key: value for key, value in values.items() if key != "source"}
+            return {**rest, "sources": {"own": source}}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """The kind exists and has the labels that it needs."""
+        if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
+            raise ValueError(f"kind: found {self.kind!r}; allowed: {', '.join(KINDS)}, or a Python file (.py)")
+        if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
+            raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a label is listed twice; delete one")
+        return self
+
+    @property
+    def facts(self) -> Any:
+        """The facts of its kind (`kinds.protocol.Facts`)."""
+        return part(self.kind, "facts")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The scores, the main one first."""
+        metrics: tuple[Metric, ...] = self.facts.METRICS
+        return metrics
+
+    @property
+    def texts(self) -> list[str]:
+        """What a reader calls the texts of a row."""
+        return self.inputs or list(self.facts.INPUTS)
+
+    @property
+    def training_corpus(self) -> str:
+        """The training corpus, as the report names it."""
+        return self.trains_on or self.title
+
+    def train_in(self) -> list[str]:
+        """The languages with a training set."""
+        return self.languages if self.train_languages is None else self.train_languages
+
+    def expected_rows(self, split: str, language: str) -> int | None:
+        """How many rows a complete split has; None if the task does not say."""
+        known = self.rows.get(split)  # type: ignore[call-overload]
+        count: int | None = known.get(language) if isinstance(known, dict) else known
+        return count
+
+
+def names_of_builtin_tasks() -> list[str]:
+    """The tasks in `tasks/`, in alphabetical order."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+@cache
+def builtin_values(name: str) -> dict[str, Any]:
+    """The content of a built-in task's file."""
+    return read_values(FOLDER / f"{name}.yaml")
+
+
+def read_values(file: Path) -> dict[str, Any]:
+    """The content of a task file. Raises UserError that names the file and the line."""
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 at byte {error.start}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: not a task file: it must have keys such as title and kind")
+    return {"folder": str(file.parent), **values}
+
+
+@cache
+def builtin(name: str) -> TaskDefinition:
+    """A built-in task. Raises UserError if its file is wrong."""
+    try:
+        return TaskDefinition.model_validate(builtin_values(name))
+    except ValidationError as error:
+        raise UserError(f"tasks/{name}.yaml: {error}") from None
+
+
+def resolve(
+    name: str,
+    definition: TaskDefinition,
+    source_name: str,
+    language: str,
+    split: str,
+    limit: int | None = None,
+    folder: str | None = None,
+    cut_in_use: bool = True,
+) -> Corpus:
+    """The description of one corpus.
+
+    Args:
+        name, definition: the task.
+        source_name: one of `definition.sources`.
+        language, split: of the corpus.
+        limit: the most rows.
+        folder: where relative paths start; None is the task's own folder.
+        cut_in_use: whether the rows that a cut takes from this split are used as that other split.
+    """
+    source = definition.sources[source_name]
+    entry = source.splits[split]  # type: ignore[index]
+    cut: dict[str, Any] = {}
+    if isinstance(entry, Cut):
+        cut = {"cut": "held_out", "share": entry.share, "group_by": _as_list(entry.group_by)}
+        entry = source.splits[entry.cut_from]
+    elif cut_in_use:
+        for other in source.splits.values():
+            if isinstance(other, Cut) and other.cut_from == split:
+                cut = {"cut": "rest", "share": other.share, "group_by": _as_list(other.group_by)}
+    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    part = entry if isinstance(entry, str) else split
+    if isinstance(entry, SplitReading):
+        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+        part = entry.name or split
+    return Corpus(
+        task=name,
+        kind=definition.kind,
+        labels=definition.labels,
+        language=language,
+        split=split,  # type: ignore[arg-type]
+        limit=limit,
+        parallel=bool(definition.parallel),
+        type=source.type,
+        part=part,
+        folder=folder or definition.folder,
+        reading=Reading(**keys),
+        **cut,
+    )
+
+
+def _as_list(names: str | list[str] | None) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else names
