@@ -1,0 +1,193 @@
+"""Facts about languages: name, native name, writing direction, script and family of a BCP 47 code.
+
+No fact is written here. Names come from langcodes and language_data (CLDR and the IANA registry), likely scripts and
+writing directions from Babel (CLDR), families from urielplus (Glottolog). The tables of urielplus are read as files,
+because importing that package loads pandas.
+
+The packages are imported by the first call, so importing this module is cheap.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Direction = Literal["ltr", "rtl"]
+
+QUALIFIER = re.compile(r" \((individual language|macrolanguage)\)")  # ISO 639-3 tells namesakes apart by it.
+COLLECTION = re.compile(r" languages$")  # Codes of several languages, such as `nah`, have names such as this one.
+
+
+class Parts(NamedTuple):
+    """A code in its parts: ISO 639, ISO 15924 and ISO 3166 (or UN M.49); None where it has no such part."""
+
+    language: str
+    script: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True)
+class Language:
+    """The facts about one language.
+
+    Attributes:
+        code: the code as given, such as `zho_Hans`.
+        name: the English name. Script and region follow in brackets unless they are the usual ones of the language:
+            `Chinese`, but `Chinese (Traditional)`. The code itself if no registry has it.
+        native: the name in the language itself, or the English name where CLDR has none.
+        direction: the writing direction.
+        script: ISO 15924, such as `Latn`: the code's own, or else the most likely one. Empty if unknown.
+        family: Glottolog's top-level family, such as `Indo-European`. A language without relatives is its own family,
+            such as `Basque`. Empty if unknown.
+    """
+
+    code: str
+    name: str
+    native: str
+    direction: Direction = "ltr"
+    script: str = ""
+    family: str = ""
+
+    @property
+    def script_name(self) -> str:
+        """The English name of the script, such as `Cyrillic`; empty if the script is unknown."""
+        from langcodes import Language as Tag
+
+        return Tag.make(script=self.script).script_name() if self.script else ""
+
+
+@cache
+def language(code: str) -> Language:
+    """The facts about the language of a BCP 47 code, whose parts `-` or `_` separates, in upper or lower case.
+
+    An unknown code (see `is_known`) is its own name and has no other facts.
+    """
+    from langcodes import Language as Tag
+
+    parts = _parsed(code)
+    if parts is None:
+        return Language(code, name=code, native=code)
+    name, given_script, given_region = parts
+    script, _ = _likely(parts)
+    # A reader needs the parts that the rest of the code does not imply.
+    unusual_script = given_script if given_script != _likely(Parts(name, None, given_region))[0] else None
+    unusual_region = given_region if given_region != _likely(Parts(name, given_script))[1] else None
+    in_english = Tag.make(name, script=unusual_script, territory=unusual_region)
+    in_itself = Tag.make(name, script=script if script != _likely(Parts(name))[0] else None)
+    return Language(
+        code,
+        name=QUALIFIER.sub("", in_english.display_name()),
+        native=QUALIFIER.sub("", in_itself.autonym()),
+        direction=_direction(script),
+        script=script,
+        family=_family(name),
+    )
+
+
+def is_known(code: str) -> bool:
+    """Whether every part of the code is registered and the language has a name."""
+    return _parsed(code) is not None
+
+
+@cache
+def _parsed(code: str) -> Parts | None:
+    """The parts of the code, the language by its shortest code (`zh` for `zho`); None if it is not known."""
+    from langcodes import Language as Tag
+    from langcodes import LanguageTagError
+
+    try:
+        tag = Tag.get(code, normalize=False)
+    except LanguageTagError:
+        return None
+    # `normalize=True` would also replace languages, such as `tl` (Tagalog) by `fil` (Filipino).
+    name = _shortest(tag.language or "")
+    if not _has_name(name) or not Tag.make(script=tag.script, territory=tag.territory).is_valid():
+        return None
+    return Parts(name, tag.script, tag.territory)
+
+
+def _shortest(language: str) -> str:
+    """The ISO 639-1 code of an ISO 639-2 or -3 code; the code itself if there is none."""
+    from langcodes.data_dicts import LANGUAGE_ALPHA3, LANGUAGE_ALPHA3_BIBLIOGRAPHIC, LANGUAGE_REPLACEMENTS
+
+    for table in (LANGUAGE_ALPHA3, LANGUAGE_ALPHA3_BIBLIOGRAPHIC):
+        if found := [short for short, long in table.items() if long == language and short.isalpha()]:
+            return min(found, key=lambda short: (len(short), short in LANGUAGE_REPLACEMENTS))  # `he`, not `iw`
+    return language
+
+
+def _has_name(language: str) -> bool:
+    """Whether the language has an English name: private codes such as `qaa` are valid, and have none."""
+    from language_data.names import code_to_names
+
+    return "en" in code_to_names(language)
+
+
+def _likely(parts: Parts) -> tuple[str, str]:
+    """The script and the region of a language; where they are None, those that CLDR assumes, or else empty.
+
+    CLDR says nothing about many members of a macrolanguage, such as `arb` (Standard Arabic), which then are as the
+    macrolanguage is.
+    """
+    from babel.core import get_global
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    language, script, region = parts
+    table = get_global("likely_subtags")
+    for name in (language, MACROLANGUAGES.get(language, language)):
+        for known in ((name, script, region), (name, region), (name, script), (name,)):
+            if found := table.get("_".join(part or "" for part in known)):
+                _, likely_script, likely_region = found.split("_")
+                return script or likely_script, region or likely_region
+    return script or "", region or ""
+
+
+@cache
+def _direction(script: str) -> Direction:
+    """The direction of the first locale in that script. Left to right if CLDR has none."""
+    from babel import Locale, localedata
+
+    for name in sorted(localedata.locale_identifiers()):
+        locale = Locale.parse(name)
+        if _likely(Parts(locale.language, locale.script, locale.territory))[0] == script:
+            return "rtl" if locale.character_order == "right-to-left" else "ltr"
+    return "ltr"
+
+
+def _family(language: str) -> str:
+    """The family of the language. If the code covers several languages, the family of most of them."""
+    from langcodes import Language as Tag
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    by_code, by_name = _families()
+    tag = Tag.make(language)
+    if family := by_code.get(tag.to_alpha3()):
+        return family
+    members = [by_code[code] for code, whole in MACROLANGUAGES.items() if whole == language and code in by_code]
+    if not members:
+        name = re.escape(COLLECTION.sub("", tag.language_name()))
+        members = [family for text, family in by_name if re.search(rf"\b{name}\b", text)]
+    return Counter(members).most_common(1)[0][0] if members else ""
+
+
+@cache
+def _families() -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Glottolog's families by ISO 639-3 code, and by the names of a language and of all its groups in one text."""
+    families, by_name = {}, []
+    for row in _rows("lang_fam_geo.csv"):
+        families[row["language_id"]] = row["lineage"].partition(",")[0] or row["language_name"]
+        by_name.append((f"{row['language_name']}, {row['lineage']}", families[row["language_id"]]))
+    codes = {row["iso_code"]: row["glottocode"] for row in _rows("uriel_glottocode_map.csv")}
+    return {code: families[place] for code, place in codes.items() if place in families}, by_name
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    """The rows of a table of urielplus."""
+    table = Path(str(distribution("urielplus").locate_file(f"urielplus/database/urielplus_csvs/{name}")))
+    with table.open(encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines)
