@@ -1,4 +1,4 @@
-# Tuned on English alone, which way of tuning a multilingual encoder transfers best to other languages?
+# Tuned on one language, which way of tuning a multilingual language model transfers best to other languages?
 #
 #   encoder ──┐
 #             ├─> tokens ─> search ─> selected ─> runs ─┬─> predictions ─> scores ─> differences, tables ──┐
@@ -9,6 +9,7 @@
 # settings it changes.
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from snakemake.dag import DAG
@@ -35,12 +36,10 @@ from workflow_scripts.console.handler import REPORT, take_over
 CONSOLE = take_over(workflow)
 
 from workflow_scripts.experiment import settings
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.outdated import rerun_outdated
-from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_languages, parse_model
-from workflow_scripts.experiment.repositories import REVISIONS
+from workflow_scripts.experiment.names import UNTUNED, languages_name, parse_model, source_languages
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.files import read_json
@@ -105,10 +104,11 @@ wildcard_constraints:
     encoder="|".join(map(str, CONFIGURATION.encoders)),
     task="|".join(CONFIGURATION.tasks),
     arm=r"[a-z_]+(-\d+)?",
-    repository="|".join(REVISIONS),
-    language="[a-z]+",
-    languages=r"[a-z]+(\+[a-z]+)*",
-    model=r"untuned|[a-z]+/[a-z_]+(-\d+)?/seed-\d+",
+    repository="|".join(CONFIGURATION.revisions()) or "none",
+    language="[A-Za-z0-9_-]+",
+    languages=r"[A-Za-z0-9_+-]+",
+    source=r"[A-Za-z0-9_+-]+",
+    model=r"untuned|[A-Za-z0-9_]+/[A-Za-z0-9_+-]+/[a-z_]+(-\d+)?/seed-\d+",
     split="train|validation|test",
     seed=r"\d+",
     group=r"[0-9.e+-]+",

@@ -5,6 +5,7 @@ localrules:
     gather,
 
 
+ANALYSED_TASK = GRID.analysed_task()
 ANALYSED = list(GRID.analysed_models())
 PROJECTED = list(GRID.analysed_models(seeds=1))
 
@@ -17,12 +18,12 @@ rule represent:
         record=run_file("run.json"),
         tokens=lambda wildcards: [
             PATHS.tokens(wildcards.encoder, ANALYSED_TASK, language, "test")
-            for language in parse_languages(wildcards.languages)
+            for language in GRID.group(ANALYSED_TASK, wildcards.languages)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(ANALYSED_TASK, language, "test") for language in parse_languages(wildcards.languages)
+            PATHS.corpus(ANALYSED_TASK, language, "test") for language in GRID.group(ANALYSED_TASK, wildcards.languages)
         ],
-        english=PATHS.corpus(ANALYSED_TASK, "en", "test"),
+        reference=lambda wildcards: PATHS.corpus(ANALYSED_TASK, GRID.analysed_languages()[0], "test"),
     output:
         PATHS.vectors("{encoder}", "{model}", "{languages}"),
     log:
@@ -36,11 +37,15 @@ rule represent:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=60,
     params:
-        cfg=lambda wildcards: settings.as_text(settings.of_representation(CONFIGURATION, wildcards.model)),
+        cfg=lambda wildcards: settings.as_text(
+            settings.of_representation(
+                CONFIGURATION, wildcards.model, GRID.group(ANALYSED_TASK, wildcards.languages)
+            )
+        ),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
-        " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q} --english {input.english:q}"
-        " --languages {wildcards.languages} --record {output:q} --log {log:q}"
+        " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q} --reference {input.reference:q}"
+        " --record {output:q} --log {log:q}"
 
 
 rule align:

@@ -5,13 +5,13 @@ SEARCH_SEED = CONFIGURATION.search.seed
 
 def training_settings(wildcards, seed, step="train"):
     """The settings of a run, without the learning rate: that is in the path or in selected.json."""
-    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.arm)
+    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
     return settings.as_text(settings.of_training(CONFIGURATION, arm, int(seed), step))
 
 
 def searches(wildcards):
     """The records of an arm's search; none when there is only one learning rate."""
-    return GRID.searches(parse_arm(wildcards.encoder, wildcards.task, wildcards.arm), PATHS)
+    return GRID.searches(parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm), PATHS)
 
 
 def winner(wildcards):
@@ -21,18 +21,18 @@ def winner(wildcards):
     same as before they need not run. If `select` were a plain rule, every added learning rate would rerun all seeds.
     Every job that comes after `select` has this input, because Snakemake evaluates only those again.
     """
-    return winner_of(wildcards.encoder, wildcards.task, wildcards.arm)
+    return winner_of(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
 
 
-def winner_of(encoder, task, arm):
-    return checkpoints.select.get(encoder=encoder, task=task, arm=arm).output[0]
+def winner_of(encoder, task, source, arm):
+    return checkpoints.select.get(encoder=encoder, task=task, source=source, arm=arm).output[0]
 
 
 def winning_search(wildcards):
     """The record of the winner's search if that run had this seed: `train` links it and trains nothing."""
     if int(wildcards.seed) != SEARCH_SEED:
         return []
-    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.arm)
+    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
     try:
         learning_rate = read_json(Path(winner(wildcards)))["learning_rate"]
     except UserError as error:
@@ -42,7 +42,7 @@ def winning_search(wildcards):
 
 def pinned_repository(wildcards):
     """The record of the repository that a corpus comes from; none if its source is not the hub."""
-    repository = GRID.repository(wildcards.task, wildcards.split)
+    repository = GRID.repository(wildcards.task, wildcards.language, wildcards.split)
     return [PATHS.repository(repository)] if repository else []
 
 
@@ -50,8 +50,8 @@ def winner_of_model(wildcards):
     """The `winner` of the model that is analysed; none for the untuned encoder."""
     if wildcards.model == UNTUNED:
         return []
-    task, arm, _ = parse_model(wildcards.model)
-    return winner_of(wildcards.encoder, task, arm)
+    task, source, arm, _ = parse_model(wildcards.model)
+    return winner_of(wildcards.encoder, task, source, arm)
 
 
 def run_file(file):
@@ -67,18 +67,28 @@ def run_file(file):
 
 def vectors_of(encoder, model):
     """The records of a model's vectors in all languages."""
-    groups = GRID.language_groups(ANALYSED_TASK) if GRID.analysed_languages() else []
+    groups = GRID.language_groups(GRID.analysed_task()) if GRID.analysed_languages() else []
     return [PATHS.vectors(encoder, model, languages_name(group)) for group in groups]
 
 
-ENGLISH = dict(
+def in_source(path, *parts):
+    """The files of the training languages. `parts` are the wildcards of the path before the language."""
+
+    def found(wildcards):
+        before = [wildcards[part] for part in parts]
+        return [path(*before, language) for language in source_languages(wildcards.source)]
+
+    return found
+
+
+TRAINING_FILES = dict(
     encoder=PATHS.encoder("{encoder}"),
-    train=PATHS.tokens("{encoder}", "{task}", "en", "train"),
-    validation=PATHS.tokens("{encoder}", "{task}", "en", "validation"),
-    rows=PATHS.corpus("{task}", "en", "validation"),
+    train=in_source(partial(PATHS.tokens, split="train"), "encoder", "task"),
+    validation=in_source(partial(PATHS.tokens, split="validation"), "encoder", "task"),
+    rows=in_source(partial(PATHS.corpus, split="validation"), "task"),
 )
 
-ON_ENGLISH = (
+TRAINING_OPTIONS = (
     " --settings {params.cfg:q} --encoder {input.encoder:q} --train {input.train:q} --validation {input.validation:q}"
     " --validation-rows {input.rows:q} --log {log:q}"
 )

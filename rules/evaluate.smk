@@ -5,21 +5,21 @@ rule predict:
     input:
         encoder=PATHS.encoder("{encoder}"),
         selected=winner,
-        weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
-        record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
+        weights=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "weights.safetensors"),
+        record=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "run.json"),
         tokens=lambda wildcards: [
             PATHS.tokens(wildcards.encoder, wildcards.task, language, "test")
-            for language in parse_languages(wildcards.languages)
+            for language in GRID.group(wildcards.task, wildcards.languages)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(wildcards.task, language, "test") for language in parse_languages(wildcards.languages)
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.group(wildcards.task, wildcards.languages)
         ],
     output:
-        PATHS.predictions("{encoder}", "{task}", "{arm}", "{seed}", "{languages}"),
+        PATHS.predictions("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "{languages}"),
     log:
-        "logs/predict/{encoder}/{task}/{arm}/seed-{seed}/{languages}.log",
+        "logs/predict/{encoder}/{task}/{source}/{arm}/seed-{seed}/{languages}.log",
     benchmark:
-        "logs/benchmarks/predict/{encoder}/{task}/{arm}/seed-{seed}/{languages}.tsv"
+        "logs/benchmarks/predict/{encoder}/{task}/{source}/{arm}/seed-{seed}/{languages}.tsv"
     conda:
         "../envs/gpu.yaml"
     threads: CONFIGURATION.threads
@@ -27,11 +27,15 @@ rule predict:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=60,
     params:
-        cfg=lambda wildcards: settings.as_text(settings.of_prediction(wildcards.task)),
+        cfg=lambda wildcards: settings.as_text(
+            settings.of_prediction(
+                CONFIGURATION, wildcards.task, GRID.group(wildcards.task, wildcards.languages)
+            )
+        ),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q}"
-        " --languages {wildcards.languages} --record {output:q} --log {log:q}"
+        " --record {output:q} --log {log:q}"
 
 
 rule score:
@@ -39,7 +43,7 @@ rule score:
         selected=winner,
         predictions=lambda wildcards: [
             PATHS.predictions(
-                wildcards.encoder, wildcards.task, wildcards.arm, wildcards.seed, languages_name(languages)
+                wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm, wildcards.seed, languages_name(languages)
             )
             for languages in GRID.language_groups(wildcards.task)
         ],
@@ -47,10 +51,10 @@ rule score:
             PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
         ],
     output:
-        scores=PATHS.scores("{encoder}", "{task}", "{arm}", "{seed}"),
-        units=PATHS.units("{encoder}", "{task}", "{arm}", "{seed}"),
+        scores=PATHS.scores("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
+        units=PATHS.units("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
     log:
-        "logs/score/{encoder}/{task}/{arm}/seed-{seed}.log",
+        "logs/score/{encoder}/{task}/{source}/{arm}/seed-{seed}.log",
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -58,7 +62,7 @@ rule score:
         mem_mb=1000,
         runtime=20,
     params:
-        cfg=lambda wildcards: settings.as_text(settings.of_scores(wildcards.task, GRID.languages(wildcards.task))),
+        cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task)),
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
@@ -84,7 +88,7 @@ rule bound:
         mem_mb=2000,
         runtime=30,
     params:
-        cfg=lambda wildcards: settings.as_text(settings.of_bounds(wildcards.task, GRID.languages(wildcards.task))),
+        cfg=lambda wildcards: settings.as_text(settings.of_bounds(CONFIGURATION, wildcards.task)),
     shell:
         "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --ceilings {output:q} --log {log:q}"

@@ -68,7 +68,7 @@ rule exemplify:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         predictions=[
-            PATHS.predictions(arm.encoder, arm.task, arm.name, CONFIGURATION.seeds[0], languages_name(languages))
+            PATHS.predictions(*arm.place, CONFIGURATION.seeds[0], languages_name(languages))
             for arm in GRID.arms()
             for languages in GRID.language_groups(arm.task)
         ],

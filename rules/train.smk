@@ -1,4 +1,4 @@
-# Training. First the search: one run for each learning rate, with the search's seed. Then the winner on the English
+# Training. First the search: one run for each learning rate, with the search's seed. Then the winner on the
 # validation set is selected. Then there is one run for each seed; the search's own run of the winner is reused.
 # `exec`: so that SIGTERM reaches Python and not a shell.
 
@@ -9,13 +9,13 @@ localrules:
 
 rule search:
     input:
-        **ENGLISH,
+        **TRAINING_FILES,
     output:
-        PATHS.search("{encoder}", "{task}", "{arm}", "{group}"),
+        PATHS.search("{encoder}", "{task}", "{source}", "{arm}", "{group}"),
     log:
-        "logs/search/{encoder}/{task}/{arm}/{group}.log",
+        "logs/search/{encoder}/{task}/{source}/{arm}/{group}.log",
     benchmark:
-        "logs/benchmarks/search/{encoder}/{task}/{arm}/{group}.tsv"
+        "logs/benchmarks/search/{encoder}/{task}/{source}/{arm}/{group}.tsv"
     conda:
         "../envs/gpu.yaml"
     threads: CONFIGURATION.threads
@@ -26,16 +26,16 @@ rule search:
         cfg=lambda wildcards: training_settings(wildcards, SEARCH_SEED, step="search"),
     shell:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --learning-rates {wildcards.group} --record {output:q}"
-        f"{ON_ENGLISH}"
+        f"{TRAINING_OPTIONS}"
 
 
 checkpoint select:
     input:
         searches,
     output:
-        PATHS.selected("{encoder}", "{task}", "{arm}"),
+        PATHS.selected("{encoder}", "{task}", "{source}", "{arm}"),
     log:
-        "logs/select/{encoder}/{task}/{arm}.log",
+        "logs/select/{encoder}/{task}/{source}/{arm}.log",
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -44,7 +44,7 @@ checkpoint select:
         runtime=10,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_selection(CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.arm))
+            settings.of_selection(CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm))
         ),
     shell:
         "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
@@ -52,17 +52,17 @@ checkpoint select:
 
 rule train:
     input:
-        **ENGLISH,
+        **TRAINING_FILES,
         selected=winner,
         searches=winning_search,
     output:
-        weights=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors"),
-        record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
-        steps=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "log.jsonl"),
+        weights=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "weights.safetensors"),
+        record=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "run.json"),
+        steps=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "log.jsonl"),
     log:
-        "logs/train/{encoder}/{task}/{arm}/seed-{seed}.log",
+        "logs/train/{encoder}/{task}/{source}/{arm}/seed-{seed}.log",
     benchmark:
-        "logs/benchmarks/train/{encoder}/{task}/{arm}/seed-{seed}.tsv"
+        "logs/benchmarks/train/{encoder}/{task}/{source}/{arm}/seed-{seed}.tsv"
     conda:
         "../envs/gpu.yaml"
     threads: CONFIGURATION.threads
@@ -74,7 +74,7 @@ rule train:
     shell:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
         " --run {output.record:q}"
-        f"{ON_ENGLISH}"
+        f"{TRAINING_OPTIONS}"
 
 
 # If weights are not kept, Snakemake deletes them as soon as no planned job needs them.
@@ -82,9 +82,9 @@ if GRID.dropped_methods():
 
     use rule train as train_and_drop with:
         output:
-            weights=temp(PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "weights.safetensors")),
-            record=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "run.json"),
-            steps=PATHS.run("{encoder}", "{task}", "{arm}", "{seed}", "log.jsonl"),
+            weights=temp(PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "weights.safetensors")),
+            record=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "run.json"),
+            steps=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "log.jsonl"),
         wildcard_constraints:
             arm=f"({'|'.join(GRID.dropped_methods())})(-\\d+)?",
 

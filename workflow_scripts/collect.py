@@ -1,6 +1,6 @@
 """Collect the scores and records of the whole grid.
 
-    seed-*/scores.csv  ──> scores.csv       encoder, task, method, prompt_length, seed, language, metric, value
+    seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
@@ -24,7 +24,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from workflow_scripts.corpora.schema import read_origin
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.errors import UserError
@@ -36,6 +35,7 @@ from workflow_scripts.experiment.lineage import Lineage
 from workflow_scripts.experiment.machine import processor
 from workflow_scripts.experiment.names import SNAKEMAKE
 from workflow_scripts.experiment.step import output_file, run, step_parser
+from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
@@ -95,7 +95,7 @@ def refuse_other_settings(configuration: Configuration) -> int:
 
 def arm_columns(arm: Arm) -> dict[str, Any]:
     """Return the columns that identify an arm."""
-    return {"encoder": arm.encoder, "task": arm.task, "method": arm.method, "prompt_length": arm.prompt_length}
+    return {"encoder": arm.encoder, "task": arm.task, "source": arm.source, "method": arm.method, "prompt_length": arm.prompt_length}
 
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
@@ -104,7 +104,9 @@ def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
         with Path(scores).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
             expected = [
-                (language, metric) for language in grid.languages(arm.task) for metric in TASKS[arm.task].metrics
+                (language, metric.name)
+                for language in grid.languages(arm.task)
+                for metric in grid.configuration.tasks[arm.task].definition.metrics
             ]
             # A truncated table may end within a number.
             if [(row["language"], row["metric"]) for row in rows] != expected or not ends_with_newline(Path(scores)):
@@ -122,7 +124,7 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """Yield one row per training run: first the search's, then the seeds'."""
     seed = grid.configuration.search.seed
     for arm, rate, record in grid.search_runs(paths, "run.json"):
-        winner = read_json(Path(paths.selected(arm.encoder, arm.task, arm.name)))["learning_rate"]
+        winner = read_json(Path(paths.selected(*arm.place)))["learning_rate"]
         yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=rate == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
@@ -185,8 +187,10 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
 
 def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
     """Return how many of the scored models were chosen with an earlier version of the metrics' code."""
-    now = fingerprint(METRICS)
-    return sum(read_json(Path(record))["metrics_code"] != now for _, _, record in grid.seed_runs(paths, "run.json"))
+    now = {task: fingerprint(METRICS, module_of(grid.kind(task), "metrics")) for task in grid.configuration.tasks}
+    return sum(
+        read_json(Path(record))["metrics_code"] != now[arm.task] for arm, _, record in grid.seed_runs(paths, "run.json")
+    )
 
 
 def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:

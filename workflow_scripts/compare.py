@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     found: dict[Path, None] = {}
 
     def read(arm: Arm, seed: int, metric: str) -> dict[str, Sums]:
-        file = Path(paths.units(arm.encoder, arm.task, arm.name, seed))
+        file = Path(paths.units(*arm.place, seed))
         found[file] = None
         return read_units(file, metric)
 

@@ -10,20 +10,18 @@ working folder. Predictions are those of the configuration's first seed.
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of
 from workflow_scripts.evaluation.examples import PredictedRow, examples
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.grid import Grid, Paths
-from workflow_scripts.experiment.kinds import Kind
-from workflow_scripts.experiment.names import arm_name, languages_name, predictions_file
+from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.names import languages_name, predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.tables import read_runs, read_scores
 
@@ -52,17 +50,18 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     found: list[dict[str, Any]] = []
     records: list[Path] = []
     for encoder in configuration.encoders:
-        for task in configuration.tasks:
-            methods = [method for method in methods_of(scores) if (encoder, task, method) in chosen]
-            arms = [arm_name(method, chosen[encoder, task, method]) for method in methods]
+        for task, section in configuration.tasks.items():
+            source = configuration.training_sources(task)[0]
+            methods = [method for method in methods_of(scores) if (encoder, task, source, method) in chosen]
+            arms = [Arm(encoder, task, source, method, chosen[encoder, task, source, method]) for method in methods]
             if len(arms) < 2:
                 continue
-            made = examples(
-                dict(read(grid, paths, encoder, task, arms, seed)), TASKS[task].kind, TASKS[task].inputs, arms
-            )
-            found += [{"encoder": encoder, "task": task, "seed": seed, **example} for example in made]
+            definition, names = section.definition, [arm.name for arm in arms]
+            rows = dict(read(grid, paths, arms, seed))
+            made = examples(rows, definition.kind, definition.texts, names)
+            found += [{"encoder": encoder, "task": task, "source": source, "seed": seed, **example} for example in made]
             records += [
-                Path(paths.predictions(encoder, task, arm, seed, languages_name(group)))
+                Path(paths.predictions(*arm.place, seed, languages_name(group)))
                 for arm in arms
                 for group in grid.language_groups(task)
             ]
@@ -74,17 +73,18 @@ def main(arguments: argparse.Namespace) -> list[Path]:
 
 
 def read(
-    grid: Grid, paths: Paths, encoder: str, task: str, arms: list[str], seed: int
+    grid: Grid, paths: Paths, arms: Sequence[Arm], seed: int
 ) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
     """Yield each language of a task with an iterator over its test rows and the arms' predictions; read lazily."""
+    task = arms[0].task
     for group in grid.language_groups(task):
         for language in group:
-            records = {arm: paths.predictions(encoder, task, arm, seed, languages_name(group)) for arm in arms}
+            records = {arm.name: paths.predictions(*arm.place, seed, languages_name(group)) for arm in arms}
             files = {arm: predictions_file(Path(record), language) for arm, record in records.items()}
-            yield language, predicted_rows(Path(paths.corpus(task, language, "test")), TASKS[task].kind, files)
+            yield language, predicted_rows(Path(paths.corpus(task, language, "test")), grid.kind(task), files)
 
 
-def predicted_rows(rows: Path, kind: Kind, files: dict[str, Path]) -> Iterator[PredictedRow]:
+def predicted_rows(rows: Path, kind: str, files: dict[str, Path]) -> Iterator[PredictedRow]:
     """Yield each row with its predictions by arm. Raises UserError, naming the file, if a prediction is missing."""
     predictions = {arm: read_predictions(file) for arm, file in files.items()}
     for row in read_rows(rows, kind):

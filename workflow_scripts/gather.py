@@ -1,10 +1,10 @@
 """Combine the analyses of all models.
 
-    alignment.csv of each model       ──> alignment.csv     encoder, task, method, prompt_length, seed, ...
+    alignment.csv of each model       ──> alignment.csv     encoder, task, source, method, prompt_length, ...
     points.csv, boundaries.csv        ──> projections.csv, boundaries.csv   the same, of the first seed
     vectors of one untuned encoder    ──> samples.json      which texts were compared, and which were left out
 
-Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, method, prompt_length)
+Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, source, method, prompt_length)
 and `seeds`. The models are, for each encoder, the untuned encoder and each arm with each seed. Their files are in the
 folder `--results`. Without `--vectors` the tables contain only their headers.
 """
@@ -23,7 +23,7 @@ from workflow_scripts.experiment.names import UNTUNED, analysis_file, arm_name, 
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.project import BOUNDARIES, POINTS, write
 
-MODEL = ("encoder", "task", "method", "prompt_length", "seed")
+MODEL = ("encoder", "task", "source", "method", "prompt_length", "seed")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,7 +75,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
 def list_models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the columns that identify each model; the untuned encoder has no task."""
     for encoder in settings["encoders"]:
-        yield {"encoder": encoder, "task": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
+        yield {"encoder": encoder, "task": "", "source": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
         for arm in settings["arms"]:
             for seed in seeds:
                 yield {"encoder": encoder, **arm, "seed": seed}
@@ -85,7 +85,7 @@ def model_folder(model: dict[str, Any]) -> str:
     """Return the folder name of a model's analysis."""
     if model["method"] == UNTUNED:
         return UNTUNED
-    return model_name(model["task"], arm_name(model["method"], model["prompt_length"]), model["seed"])
+    return model_name(model["task"], model["source"], arm_name(model["method"], model["prompt_length"]), model["seed"])
 
 
 def table_rows(path: Path) -> list[list[str]]:

@@ -4,7 +4,7 @@
                                                  predictions/en+de.json         checksum by language
 
 A prediction is a label, a list of tags or the text of an answer. No tokenizer is needed. The model's settings are read
-from the run's record, `run.json`.
+from the run's record, `run.json`. Settings: `languages`, in the order of the test sets.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import logging
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.files import sha256, write_json
-from workflow_scripts.experiment.names import parse_languages, predictions_file
+from workflow_scripts.experiment.names import predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds.tokens import read_tokens
 
@@ -31,7 +31,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
     )
-    result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
     result.add_argument(
         "--record", type=output_file, required=True, help="the record to write, in the folder predictions/"
     )
@@ -49,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     texts = [read_tokens(file) for file in arguments.tokens]
     model, settings = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
     record = {}
-    for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
+    for language, tokens, rows_file in zip(arguments.settings["languages"], texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
         file = predictions_file(arguments.record, language)
         write_predictions(file, predict(model, tokens, rows, settings, device))

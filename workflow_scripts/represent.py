@@ -4,8 +4,8 @@
                                                  vectors/en+de.json             checksum by language
 
 A vector is the first token's hidden state after the last layer. No tokenizer is needed. The choice of rows depends on
-the English ids alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (the most that are compared),
-`untranslated` (the placeholder for a missing translation); `precision`, for an encoder that is not tuned.
+the ids of the reference language alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (the most that are compared),
+`untranslated` (the placeholder for a missing translation, or null), `languages` of the test sets; `precision`, for an encoder that is not tuned.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import sha256, write_json
-from workflow_scripts.experiment.names import parse_languages, vectors_file
+from workflow_scripts.experiment.names import vectors_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds.tokens import read_tokens
 
@@ -35,8 +35,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
     )
-    result.add_argument("--english", type=input_file, required=True, help="the English test set, parquet")
-    result.add_argument("--languages", type=parse_languages, required=True, help="of the test sets, such as en+de")
+    result.add_argument("--reference", type=input_file, required=True, help="the reference language's test set, parquet")
     result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder vectors/")
     return result
 
@@ -57,16 +56,16 @@ def main(arguments: argparse.Namespace) -> None:
     else:
         model_settings = {**settings, "precision": find_precision(settings["precision"], device)}
         model = untuned_model(arguments.encoder.parent, model_settings["precision"], texts).to(device)
-    wanted = candidates((row["id"] for row in read_rows(arguments.english, settings["kind"])), settings["samples"])
+    wanted = candidates((row["id"] for row in read_rows(arguments.reference, settings["kind"])), settings["samples"])
     record = {}
-    for language, tokens, rows_file in zip(arguments.languages, texts, arguments.rows, strict=True):
+    for language, tokens, rows_file in zip(settings["languages"], texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, settings["kind"])
         features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
         labels, untranslated = split_by_translation(
             [row for row in rows if row["id"] in wanted], settings["untranslated"]
         )
         if not labels:
-            raise UserError(f"{rows_file} and {arguments.english} have no translated id in common: fetch them again")
+            raise UserError(f"{rows_file} and {arguments.reference} have no translated id in common: fetch them again")
         chosen = tokens.chosen([features[identity] for identity in labels])
         values = first_token_vectors(model, chosen, model_settings, device)
         file = vectors_file(arguments.record, language)
@@ -76,12 +75,12 @@ def main(arguments: argparse.Namespace) -> None:
     write_json(arguments.record, record)
 
 
-def split_by_translation(rows: Sequence[Row], placeholder: str) -> tuple[dict[str, str], dict[str, str]]:
+def split_by_translation(rows: Sequence[Row], placeholder: str | None) -> tuple[dict[str, str], dict[str, str]]:
     """Return labels by id, separately for rows that are translated and for rows where a text is the placeholder."""
     labels: dict[str, str] = {}
     untranslated: dict[str, str] = {}
     for row in rows:
-        is_gap = placeholder in (row["text"], row["text_pair"])
+        is_gap = placeholder is not None and placeholder in (row["text"], row["text_pair"])
         (untranslated if is_gap else labels)[row["id"]] = row["label"]
     return labels, untranslated
 

@@ -6,11 +6,13 @@
 A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
 units.
 
-Settings: `kind`, `languages`, in the order of the test sets.
+Settings: `kind`, `languages` in the order of the test sets, `parallel`, and the task's `normalisation`.
 """
 
 import argparse
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.contributions import contributions, write_units
@@ -35,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Score each language and write the two tables. Raises UserError if a prediction is missing or invalid."""
-    kind, languages = arguments.settings["kind"], arguments.settings["languages"]
+    settings = arguments.settings
+    kind, languages = settings["kind"], settings["languages"]
+    if settings["parallel"] is True:
+        check_parallel(languages, arguments.rows, kind)
     files = recorded_files(arguments.predictions, predictions_file)
     units = {}
     with (
@@ -46,13 +51,28 @@ def main(arguments: argparse.Namespace) -> None:
         table.writerow(["language", "metric", "value"])
         for language, rows_file in zip(languages, arguments.rows, strict=True):
             rows, predictions = read_rows(rows_file, kind), read_predictions(files[language])
+            options = {**settings, "language": language}
             try:
-                values = score(kind, rows, predictions)
+                values = score(kind, rows, predictions, options)
             except UserError as error:
                 raise UserError(f"{files[language]}: {error}") from error
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
-            units[language] = contributions(kind, rows, predictions)
+            units[language] = contributions(kind, rows, predictions, options)
     write_units(arguments.units, units)
+
+
+def check_parallel(languages: Sequence[str], files: Sequence[Path], kind: str) -> None:
+    """Raise UserError if the ids of two test sets differ, which are said to be translations of each other."""
+    first: set[str] = set()
+    for language, file in zip(languages, files, strict=True):
+        ids = {row["id"] for row in read_rows(file, kind)}
+        first = first or ids
+        if ids != first:
+            odd = min(ids ^ first)
+            raise UserError(
+                f"the test sets in {languages[0]} and {language} are said to be parallel, but only one of them has the"
+                f" id {odd!r}: correct columns.id of the task, or set parallel: false (or partly)"
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Train candidates of the learning-rate search together, on the English training set.
+"""Train candidates of the learning-rate search together, on the training set.
 
-    encoder + English tokens ──> search/0.01+0.001.json       learning rate, validation and problem of each candidate
+    encoder + tokens         ──> search/0.01+0.001.json       learning rate, validation and problem of each candidate
                                  search/0.01+0.001/lr-0.01/   a run's files, as `train` writes them
                                  search/0.01+0.001/lr-0.001/
 
@@ -17,12 +17,12 @@ import argparse
 from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.names import candidate_folder, parse_group
 from workflow_scripts.experiment.step import output_file, run, step_parser
-from workflow_scripts.experiment.training_step import english_arguments
+from workflow_scripts.experiment.training_step import training_arguments
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = english_arguments(step_parser(__doc__))
+    result = training_arguments(step_parser(__doc__))
     result.add_argument("--learning-rates", type=parse_group, required=True, help="the candidates, such as 0.01+0.001")
     result.add_argument(
         "--record", type=output_file, required=True, help="the record to write; the runs' folders go next to it"

@@ -1,4 +1,4 @@
-"""Choose the learning rate with the best score on the English validation set.
+"""Choose the learning rate with the best score on the validation set.
 
     search/*.json ──> selected.json   {"learning_rate": ...}
 

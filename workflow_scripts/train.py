@@ -1,6 +1,6 @@
-"""Tune one model on the English training set and validate it after every epoch.
+"""Tune one model on the training set and validate it after every epoch.
 
-    encoder + English tokens ──> weights.safetensors   the tuned weights only
+    encoder + tokens         ──> weights.safetensors   the tuned weights only
                                  run.json              settings, validation by epoch, cost, versions
                                  log.jsonl             loss, learning rate and gradient norm by step
 
@@ -25,7 +25,7 @@ from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.names import DROPPED, candidate_folder
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.experiment.training_step import english_arguments
+from workflow_scripts.experiment.training_step import training_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = english_arguments(step_parser(__doc__))
+    result = training_arguments(step_parser(__doc__))
     result.add_argument("--selected", type=input_file, required=True, help="selected.json, the winner of the search")
     result.add_argument(
         "--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches"

@@ -1,9 +1,12 @@
 """Aggregate the long score table to the numbers of the paper's tables.
 
-A score is one row: `encoder, task, method, prompt_length, seed, language, metric, value` (percent; the prompt
-length is 0 for a method without prompts). An *arm* is a method at a prompt length: `fine_tuning`,
-`prompt_tuning-16`. Scores are always aggregated in this order: over languages to the average of one seed, then over
-seeds to a mean and a standard deviation.
+A score is one row: `encoder, task, source, method, prompt_length, seed, language, metric, value` (percent; the prompt
+length is 0 for a method without prompts). The source is what the model was tuned on: `en`, or `en+de` for the union of
+two training sets. An *arm* is a method at a prompt length: `fine_tuning`, `prompt_tuning-16`. Scores are always
+aggregated in this order: over languages to the average of one seed, then over seeds to a mean and a standard deviation.
+
+Tasks, sources, metrics and languages keep the order in which the score table has them; a task's first metric is its
+main one.
 
 A missing cell stays empty, and the average is over the languages present. Averages over different languages cannot be
 compared, so every table has the number of languages, and `complete` is False where another arm has more of them.
@@ -14,15 +17,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
-from workflow_scripts.experiment.names import arm_name
+from workflow_scripts.experiment.names import arm_name, source_languages
 
-SCORE_COLUMNS = ["encoder", "task", "method", "prompt_length", "seed", "language", "metric", "value"]
+SCORE_COLUMNS = ["encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric", "value"]
 RUN_COLUMNS = [
     "encoder",
     "task",
+    "source",
     "method",
     "prompt_length",
     "seed",
@@ -45,13 +48,13 @@ RUN_COLUMNS = [
     "problem",
 ]
 
-ARM = ["encoder", "method", "prompt_length"]
+ARM = ["encoder", "source", "method", "prompt_length"]
 COMPARED = ("fine_tuning", "prompt_tuning")
 _CELL = [column for column in SCORE_COLUMNS if column != "value"]
 _LEADING = [*ARM, "arm", "seed"]
 _TRAILING = ["avg", "languages"]
 
-Arms = dict[tuple[str, str, str], int]  # the headline prompt length by (encoder, task, method)
+Arms = dict[tuple[str, str, str, str], int]  # the headline prompt length by (encoder, task, source, method)
 
 
 def check_scores(scores: pd.DataFrame) -> None:
@@ -59,13 +62,10 @@ def check_scores(scores: pd.DataFrame) -> None:
     absent = [column for column in SCORE_COLUMNS if column not in scores]
     if absent:
         raise UserError(f"the score table lacks the columns {', '.join(absent)}")
-    unknown = sorted(set(scores["task"]) - set(TASKS))
-    if unknown:
-        raise UserError(f"the score table names unknown tasks: {', '.join(map(str, unknown))}")
     repeated = scores[scores.duplicated(_CELL)]
     if not repeated.empty:
         raise UserError(f"the score table has a cell twice: {_describe(repeated.iloc[0])}")
-    outside = scores[(scores["value"] < 0) | (scores["value"] > 100)]
+    outside = scores[(scores["value"] < -100) | (scores["value"] > 100)]
     if not outside.empty:
         raise UserError(f"a score is not a percentage: {_describe(outside.iloc[0])}, {outside.iloc[0]['value']}")
 
@@ -82,8 +82,13 @@ def check_runs(runs: pd.DataFrame) -> None:
 
 
 def tasks_of(frame: pd.DataFrame) -> list[str]:
-    """The tasks of a score or run table, in the catalogue's order."""
-    return [task for task in TASKS if task in set(frame["task"])]
+    """The tasks of a score or run table, in its order."""
+    return list(dict.fromkeys(frame["task"]))
+
+
+def sources_of(frame: pd.DataFrame) -> list[str]:
+    """The sources of a score or run table, in its order."""
+    return list(dict.fromkeys(frame["source"]))
 
 
 def methods_of(frame: pd.DataFrame) -> list[str]:
@@ -93,10 +98,12 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 
 
 def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """Sort rows as the paper's tables do: encoder, fine-tuning before prompt tuning, short prompts before long."""
+    """Sort rows: encoder, source, and as in the paper's tables fine-tuning before prompt tuning, short prompts first."""
     rank = frame["method"].map({method: place for place, method in enumerate(METHODS)}).fillna(len(METHODS))
-    keys = ["encoder", "_rank", "method", "prompt_length", *further]
-    return frame.assign(_rank=rank).sort_values(keys, kind="stable").drop(columns="_rank").reset_index(drop=True)
+    sources = frame["source"].map({source: place for place, source in enumerate(sources_of(frame))})
+    keys = ["encoder", "_source", "_rank", "method", "prompt_length", *further]
+    ranked = frame.assign(_rank=rank, _source=sources).sort_values(keys, kind="stable")
+    return ranked.drop(columns=["_rank", "_source"]).reset_index(drop=True)
 
 
 def languages_of(table: pd.DataFrame) -> list[str]:
@@ -107,17 +114,17 @@ def languages_of(table: pd.DataFrame) -> list[str]:
 def by_language(scores: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
     """Tables 5 to 8, and the same for UD-POS: a table for each metric, the main one first.
 
-    A row is one tuned model (encoder, arm, seed). Its columns are the languages that any arm of the task was scored
-    in, in the catalogue's order, others last; `avg`, their unweighted mean including English, as in XTREME; and
-    `languages`, the number of scores in the row. A missing score is NaN.
+    A row is one tuned model (encoder, source, arm, seed). Its columns are the languages that any arm of the task was
+    scored in; `avg`, their unweighted mean including the source language, as in XTREME; and `languages`, the number of
+    scores in the row. A missing score is NaN.
     """
-    present = scores[(scores["task"] == task) & scores["value"].notna()]
-    order = TASKS[task].languages
+    of_task = scores[scores["task"] == task]
+    present = of_task[of_task["value"].notna()]
     found = set(present["language"])
-    languages = [language for language in order if language in found] + sorted(found - set(order))
+    languages = [language for language in dict.fromkeys(of_task["language"]) if language in found]
     return {
         metric: _language_table(present[present["metric"] == metric], languages)
-        for metric in TASKS[task].metrics
+        for metric in dict.fromkeys(of_task["metric"])
         if (present["metric"] == metric).any()
     }
 
@@ -161,24 +168,25 @@ def averages(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_arm(table: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
-    for (encoder, method, prompt_length), models in table.groupby(ARM, sort=False):
-        arm = arm_name(method, prompt_length)
-        yield {"encoder": encoder, "method": method, "prompt_length": prompt_length, "arm": arm}, models
+    for key, models in table.groupby(ARM, sort=False):
+        arm = dict(zip(ARM, key, strict=True))
+        yield {**arm, "arm": arm_name(arm["method"], arm["prompt_length"])}, models
 
 
 def transfer_gaps(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 2: English minus the average of the other languages, for each task's main metric; smaller is better.
+    """Table 2: the source language minus the average of the others, for each task's main metric; smaller is better.
 
-    The gap is computed for each seed. `gap` and `std` (ddof 1) are over the `seeds` that have one; `languages` is the
-    smallest number of languages besides English among them. Without a gap, `gap` is NaN and `note` says why.
+    With a union of sources it is the average of these languages minus that of the others. The gap is computed for each
+    seed. `gap` and `std` (ddof 1) are over the `seeds` that have one; `languages` is the smallest number of other
+    languages among them. Without a gap, `gap` is NaN and `note` says why.
     """
     rows = []
     for task in tasks_of(scores):
         metric, table = main_table(scores, task)
         if table is None:
             continue
-        others = [language for language in languages_of(table) if language != SOURCE_LANGUAGE]
         for arm, models in _by_arm(table):
+            others = _other_languages(table, str(arm["source"]))
             gaps = seed_gaps(models)
             counted = models.loc[gaps.index, others].count(axis=1)
             rows.append(
@@ -200,25 +208,33 @@ def transfer_gaps(scores: pd.DataFrame) -> pd.DataFrame:
 
 def main_table(scores: pd.DataFrame, task: str) -> tuple[str, pd.DataFrame | None]:
     """The name of a task's main metric and its table from `by_language`, None if there are no scores by it."""
-    metric = TASKS[task].metrics[0]
-    return metric, by_language(scores, task).get(metric)
+    metrics = list(dict.fromkeys(scores[scores["task"] == task]["metric"]))
+    return (metrics[0], by_language(scores, task).get(metrics[0])) if metrics else ("", None)
+
+
+def _other_languages(table: pd.DataFrame, source: str) -> list[str]:
+    """The languages of a table that a model was not tuned on."""
+    return [language for language in languages_of(table) if language not in source_languages(source)]
 
 
 def seed_gaps(models: pd.DataFrame) -> pd.Series:
-    """The transfer gap of each row of a `by_language` table that has one."""
-    others = [language for language in languages_of(models) if language != SOURCE_LANGUAGE]
-    if SOURCE_LANGUAGE not in models or not others:
+    """The transfer gap of each row of a `by_language` table that has one. All rows have the same source."""
+    source = str(models["source"].iloc[0]) if len(models) else ""
+    own, others = source_languages(source), _other_languages(models, source)
+    if not others or not set(own) <= set(models.columns):
         return pd.Series(dtype=float)
-    return (models[SOURCE_LANGUAGE] - models[others].mean(axis=1)).dropna()
+    return (models[own].mean(axis=1, skipna=False) - models[others].mean(axis=1)).dropna()
 
 
 def _gap_note(models: pd.DataFrame, others: list[str], with_gap: int) -> str:
-    if SOURCE_LANGUAGE not in models or models[SOURCE_LANGUAGE].isna().all():
-        return "no English score"
+    source = str(models["source"].iloc[0])
+    own = source_languages(source)
+    if not set(own) <= set(models.columns) or models[own].isna().all(axis=None):
+        return f"no score in the source language ({source})"
     if not others or models[others].isna().all(axis=None):
-        return "no language besides English"
+        return f"no language besides the source ({source})"
     if with_gap < len(models):
-        return f"{len(models) - with_gap} of {len(models)} seeds lack English or all other languages"
+        return f"{len(models) - with_gap} of {len(models)} seeds lack the source ({source}) or all other languages"
     if models[others].isna().any(axis=None):
         return f"over {int(models[others].count(axis=1).min())} of {len(others)} other languages"
     return ""
@@ -233,15 +249,15 @@ def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean score on the English validation set over the seeds, for each encoder, task, method and prompt length.
+    """Mean score on the validation set over the seeds, for each encoder, task, source, method and prompt length.
 
-    `best` marks the winner for its encoder, task and method; ties go to the shortest prompt, which tunes the fewest
+    `best` marks the winner for its encoder, task, source and method; ties go to the shortest prompt, which tunes the fewest
     parameters. A length without a validation score cannot win.
     """
-    keys = ["encoder", "task", "method"]
+    keys = ["encoder", "task", "source", "method"]
     lengths = (
         final_runs(runs)
-        .groupby([*keys, "prompt_length"], as_index=False)
+        .groupby([*keys, "prompt_length"], as_index=False, sort=False)
         .agg(validation=("validation", "mean"), seeds=("validation", "count"))
     )
     ranked = lengths.dropna(subset="validation").sort_values(
@@ -252,7 +268,7 @@ def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
-    """The prompt length of each encoder, task and method, chosen on the English validation set, never on test scores.
+    """The prompt length of each encoder, task, source and method, chosen on the validation set, never on test scores.
 
     The paper chooses it the same way (appendix A.1: 32 for XNLI, 16 for the others). 0 for methods without prompts.
     """
@@ -261,14 +277,14 @@ def best_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_arms(scores: pd.DataFrame, runs: pd.DataFrame) -> Arms:
-    """The prompt length at which table 1 shows a method, by (encoder, task, method).
+    """The prompt length at which table 1 shows a method, by (encoder, task, source, method).
 
     `best_prompt_length` chooses among several lengths. A method is left out if the runs do not determine a length, or
     if the chosen length has no scores.
     """
-    chosen = best_prompt_length(runs).set_index(["encoder", "task", "method"])["prompt_length"]
+    chosen = best_prompt_length(runs).set_index(["encoder", "task", "source", "method"])["prompt_length"]
     arms: Arms = {}
-    for key, group in scores.dropna(subset="value").groupby(["encoder", "task", "method"]):
+    for key, group in scores.dropna(subset="value").groupby(["encoder", "task", "source", "method"], sort=False):
         lengths = set(group["prompt_length"])
         length = lengths.pop() if len(lengths) == 1 else chosen.get(key)
         if length is not None and (not lengths or length in lengths):
@@ -278,7 +294,7 @@ def headline_arms(scores: pd.DataFrame, runs: pd.DataFrame) -> Arms:
 
 @dataclass(frozen=True)
 class Side:
-    """One arm of a comparison: its average over the shared languages, and its transfer gap (None without English)."""
+    """One arm of a comparison: its average over the shared languages, and its transfer gap (None without a score in the source)."""
 
     method: str
     prompt_length: int
@@ -290,15 +306,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Prompt tuning against fine-tuning on one task, by the main metric, over the languages of every seed of both.
+    """Prompt tuning against fine-tuning on one task and source, by the main metric, over the languages of all seeds.
 
     Attributes:
-        languages: the shared languages; without English there is no gap.
+        languages: the shared languages; without the source language there is no gap.
         left_out: languages that only some of the seeds or arms have.
     """
 
     encoder: str
     task: str
+    source: str
     metric: str
     prompt_tuning: Side
     fine_tuning: Side
@@ -312,19 +329,20 @@ class Comparison:
 
 
 def comparisons(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Comparison]:
-    """The comparisons of tables 1 and 2: one for each encoder and task that both methods were scored on."""
+    """The comparisons of tables 1 and 2: one for each encoder, task and source of both methods."""
     arms = headline_arms(scores, runs)
     return [
         comparison
         for encoder in sorted(set(scores["encoder"]))
         for task in tasks_of(scores)
-        if (comparison := _compare(scores, encoder, task, arms)) is not None
+        for source in sources_of(scores[scores["task"] == task])
+        if (comparison := _compare(scores, encoder, task, source, arms)) is not None
     ]
 
 
-def _compare(scores: pd.DataFrame, encoder: str, task: str, arms: Arms) -> Comparison | None:
-    metric, table = main_table(scores[scores["encoder"] == encoder], task)
-    lengths = {method: arms.get((encoder, task, method)) for method in COMPARED}
+def _compare(scores: pd.DataFrame, encoder: str, task: str, source: str, arms: Arms) -> Comparison | None:
+    metric, table = main_table(scores[(scores["encoder"] == encoder) & (scores["source"] == source)], task)
+    lengths = {method: arms.get((encoder, task, source, method)) for method in COMPARED}
     if table is None or None in lengths.values():
         return None
     models = {
@@ -340,6 +358,7 @@ def _compare(scores: pd.DataFrame, encoder: str, task: str, arms: Arms) -> Compa
     return Comparison(
         encoder=encoder,
         task=task,
+        source=source,
         metric=metric,
         prompt_tuning=sides["prompt_tuning"],
         fine_tuning=sides["fine_tuning"],
@@ -365,16 +384,16 @@ def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The scores by the main metric that the grid should have and lacks.
 
     Each arm of an encoder and task should have every seed that was trained or scored for any of its arms, in every
-    language that any of them was scored in. Columns: encoder, task, method, prompt_length, arm, seed, languages (a
-    tuple; all of them where the seed has no score at all).
+    language that any of them was scored in. Columns: encoder, task, source, method, prompt_length, arm, seed, languages
+    (a tuple; all of them where the seed has no score at all).
     """
     trained = final_runs(runs)
     rows = []
     for encoder in sorted(set(scores["encoder"]) | set(runs["encoder"])):
         scores_here, trained_here = scores[scores["encoder"] == encoder], trained[trained["encoder"] == encoder]
-        for task in [task for task in TASKS if task in {*scores_here["task"], *trained_here["task"]}]:
+        for task in dict.fromkeys([*scores_here["task"], *trained_here["task"]]):
             rows += _missing_of_task(scores_here, trained_here[trained_here["task"] == task], task)
-    columns = ["encoder", "task", "method", "prompt_length", "arm", "seed", "languages"]
+    columns = ["encoder", "task", "source", "method", "prompt_length", "arm", "seed", "languages"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -385,10 +404,10 @@ def _missing_of_task(scores: pd.DataFrame, trained: pd.DataFrame, task: str) -> 
     known = pd.concat([trained[[*ARM, "seed"]], models[[*ARM, "seed"]]])
     scored = models.set_index([*ARM, "seed"])[languages].notna()
     rows: list[dict[str, object]] = []
-    for encoder, method, length in in_table_order(known.drop_duplicates(ARM))[ARM].itertuples(index=False):
-        arm = {"encoder": encoder, "method": method, "prompt_length": length, "arm": arm_name(method, length)}
+    for one in in_table_order(known.drop_duplicates(ARM))[ARM].itertuples(index=False):
+        arm = {**dict(zip(ARM, one, strict=True)), "arm": arm_name(one.method, one.prompt_length)}
         for seed in sorted(set(known["seed"])):
-            key = (encoder, method, length, seed)
+            key = (*one, seed)
             found = scored.loc[key] if key in scored.index else pd.Series(False, index=languages)
             lacks = tuple(language for language in languages if not found[language])
             if lacks or key not in scored.index:

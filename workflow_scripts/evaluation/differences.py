@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, tasks_of
+from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import (
     LEVEL,
@@ -26,9 +26,9 @@ from workflow_scripts.evaluation.significance import (
     p_permutation,
     spread,
 )
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import SOURCE_LANGUAGE, Arm
+from workflow_scripts.experiment.grid import Arm
+from workflow_scripts.experiment.names import source_languages
 
 BASELINE = "fine_tuning"
 AVERAGE, GAP = "average", "gap"  # scopes beside the languages
@@ -37,7 +37,7 @@ ESTIMATED = (  # columns that may be empty
     "difference low high p_interval p_permutation low_plain high_plain p_plain seed_std prior_std prior_freedom"
 ).split()
 COLUMNS = (
-    "encoder task metric method prompt_length baseline scope difference low high p_interval p_permutation p_holm"
+    "encoder task source metric method prompt_length baseline scope difference low high p_interval p_permutation p_holm"
     " significant seeds units low_plain high_plain p_plain seed_std prior_std prior_freedom"
 ).split()
 
@@ -51,13 +51,14 @@ class Compared:
 
     treated: Arm
     baseline: Arm
+    metric: str
     scopes: Mapping[str, Measured]
 
 
 def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
-    """The rows: for each encoder, task and method, its languages in the catalogue's order, then `average` and `gap`.
+    """The rows: for each encoder, task and method, its languages in the scores' order, then `average` and `gap`.
 
-    `average` is the unweighted mean over the languages. `gap` is English minus the mean of the others; without these
+    `average` is the unweighted mean over the languages. `gap` is the source language minus the mean of the others; without these
     there is no such row. An unknown value is None.
 
     The seeds' variances of the grid share a prior if there are enough comparisons (`significance.fit_prior`): one prior
@@ -81,13 +82,16 @@ def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iter
     arms = headline_arms(scores, runs)
     for encoder in sorted(set(scores["encoder"])):
         for task in tasks_of(scores):
-            for method in methods_of(scores):
-                key, baseline = (encoder, task, method), (encoder, task, BASELINE)
-                if method != BASELINE and key in arms and baseline in arms:
-                    pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])
-                    scopes = _measured(*pair, _shared_seeds(scores, *pair), read)
-                    if scopes:
-                        yield Compared(*pair, scopes)
+            of_task = scores[scores["task"] == task]
+            metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
+            for source in sources_of(of_task):
+                for method in methods_of(of_task):
+                    key, baseline = (encoder, task, source, method), (encoder, task, source, BASELINE)
+                    if method != BASELINE and key in arms and baseline in arms:
+                        pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])
+                        scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
+                        if scopes:
+                            yield Compared(*pair, metric, scopes)
 
 
 def _shared_seeds(scores: pd.DataFrame, *pair: Arm) -> list[int]:
@@ -95,17 +99,18 @@ def _shared_seeds(scores: pd.DataFrame, *pair: Arm) -> list[int]:
     seeds = []
     for arm in pair:
         here = scores.dropna(subset="value")
-        for column in ("encoder", "task", "method", "prompt_length"):
+        for column in ("encoder", "task", "source", "method", "prompt_length"):
             here = here[here[column] == getattr(arm, column)]
         seeds.append(set(here["seed"]))
     return sorted(map(int, set.intersection(*seeds)))
 
 
-def _measured(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader) -> dict[str, Measured]:
+def _measured(
+    treated: Arm, baseline: Arm, metric: str, order: Sequence[str], seeds: Sequence[int], read: Reader
+) -> dict[str, Measured]:
     """The differences of one comparison by scope; none where the models share no language."""
-    task, metric = TASKS[treated.task], TASKS[treated.task].metrics[0]
     models = {(arm, seed): read(arm, seed, metric) for arm in (treated, baseline) for seed in seeds}
-    languages = _shared_languages(list(models.values()), task.languages)
+    languages = _shared_languages(list(models.values()), order)
     if not languages:
         return {}
     names = [_shared_units(models, language) for language in languages]
@@ -116,7 +121,7 @@ def _measured(treated: Arm, baseline: Arm, seeds: Sequence[int], read: Reader) -
         effect(*(_sums([models[arm, seed][language] for seed in seeds], units) for arm in (treated, baseline)))
         for language, units in zip(languages, names, strict=True)
     ]
-    over = _over_languages(languages)
+    over = _over_languages(languages, source_languages(treated.source))
     sums = [combine(effects, weights, places, len(everything)) for weights in over.values()]
     rows = [_spread_out(one.swaps, place, len(everything)) for one, place in zip(effects, places, strict=True)]
     rows += [sparse.csr_array(one.swaps[None]) for one in sums]
@@ -150,7 +155,8 @@ def _rows(compared: Compared, priors: Mapping[str, Prior | None]) -> Iterator[di
         yield {
             "encoder": compared.treated.encoder,
             "task": compared.treated.task,
-            "metric": TASKS[compared.treated.task].metrics[0],
+            "source": compared.treated.source,
+            "metric": compared.metric,
             "method": compared.treated.method,
             "prompt_length": compared.treated.prompt_length,
             "baseline": compared.baseline.method,
@@ -187,12 +193,12 @@ def _sums(models: Sequence[Sums], units: Sequence[str]) -> tuple[np.ndarray, np.
     return values[..., 0], values[..., 1]
 
 
-def _over_languages(languages: Sequence[str]) -> dict[str, list[float]]:
-    """The weights of the languages in their average and in the transfer gap."""
+def _over_languages(languages: Sequence[str], own: Sequence[str]) -> dict[str, list[float]]:
+    """The weights of the languages in their average and in the transfer gap. `own`: those of the source."""
     weights = {AVERAGE: [1 / len(languages)] * len(languages)}
-    others = len(languages) - 1
-    if SOURCE_LANGUAGE in languages and others:
-        weights[GAP] = [1.0 if language == SOURCE_LANGUAGE else -1 / others for language in languages]
+    others = len(set(languages) - set(own))
+    if set(own) <= set(languages) and others:
+        weights[GAP] = [1 / len(own) if language in own else -1 / others for language in languages]
     return weights
 
 

@@ -1,29 +1,41 @@
 """The grid: which models are tuned, and the path of every file.
 
-An arm is a method with its prompt length. Its name, such as `fine_tuning` or `prompt_tuning-16`, is part of the path of
-all its files.
+An arm is a method with its prompt length, on a task and its training languages (the *source*). The names of task,
+source and arm, such as `xnli`, `en` and `prompt_tuning-16`, are parts of the path of all its files.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, TASKS
 from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.names import UNTUNED, analysis_file, arm_name, candidate_folder, group_name, model_name
-from workflow_scripts.experiment.repositories import PARTS
-
-SOURCE_LANGUAGE = "en"  # the language that every model is tuned on
+from workflow_scripts.experiment.names import (
+    UNTUNED,
+    analysis_file,
+    arm_name,
+    candidate_folder,
+    group_name,
+    languages_name,
+    model_name,
+    source_languages,
+)
+from workflow_scripts.kinds import part
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A method on a task with an encoder; `prompt_length` is 0 for a method without prompts."""
+    """A method on a task, tuned on one source, with an encoder; `prompt_length` is 0 for a method without prompts."""
 
     encoder: str
     task: str
+    source: str
     method: str
     prompt_length: int
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """What names its folder: encoder, task, source and the arm's name."""
+        return self.encoder, self.task, self.source, self.name
 
     @property
     def name(self) -> str:
@@ -31,10 +43,10 @@ class Arm:
         return arm_name(self.method, self.prompt_length)
 
 
-def parse_arm(encoder: str, task: str, name: str) -> Arm:
+def parse_arm(encoder: str, task: str, source: str, name: str) -> Arm:
     """The arm of a path part; the inverse of `Arm.name`."""
     method, _, length = name.partition("-")
-    return Arm(encoder, task, method, int(length or 0))
+    return Arm(encoder, task, source, method, int(length or 0))
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The path part: `untuned`, `pawsx/prompt_tuning-16/seed-13`."""
-        return model_name(self.arm.task, self.arm.name, self.seed) if self.arm else UNTUNED
+        """The path part: `untuned`, `pawsx/en/prompt_tuning-16/seed-13`."""
+        return model_name(self.arm.task, self.arm.source, self.arm.name, self.seed) if self.arm else UNTUNED
 
 
 class Grid:
@@ -58,14 +70,15 @@ class Grid:
         self.configuration = configuration
 
     def arms(self) -> Iterator[Arm]:
-        """Every arm, by encoder, task, method, prompt length."""
+        """Every arm, by encoder, task, source, method, prompt length."""
         configuration = self.configuration
         for encoder in configuration.encoders:
             for task in configuration.tasks:
-                for method in configuration.methods:
-                    lengths = configuration.training_of(task, method).prompt_lengths
-                    for length in lengths if configuration.method(method).has_prompts else [0]:
-                        yield Arm(encoder, task, method, length)
+                for source in configuration.training_sources(task):
+                    for method in configuration.methods:
+                        lengths = configuration.training_of(task, method).prompt_lengths
+                        for length in lengths if configuration.method(method).has_prompts else [0]:
+                            yield Arm(encoder, task, source, method, length)
 
     def dropped_methods(self) -> list[str]:
         """With `keep_weights: false`, the methods whose weights are as large as the encoder; else none."""
@@ -76,12 +89,20 @@ class Grid:
 
     def languages(self, task: str) -> list[str]:
         """The test languages of a task."""
-        return self.configuration.tasks[task].languages
+        return self.configuration.languages_of(task)
 
     def language_groups(self, task: str) -> list[list[str]]:
         """The test languages of a task, in the groups that one job predicts in."""
         languages, size = self.languages(task), self.configuration.evaluation.together
         return [languages[start : start + size] for start in range(0, len(languages), size)]
+
+    def group(self, task: str, name: str) -> list[str]:
+        """The languages of a group, by its name in paths."""
+        return next(group for group in self.language_groups(task) if languages_name(group) == name)
+
+    def kind(self, task: str) -> str:
+        """The kind of a task."""
+        return self.configuration.tasks[task].definition.kind
 
     def learning_rates(self, arm: Arm) -> list[float]:
         """The candidate learning rates of an arm."""
@@ -100,25 +121,25 @@ class Grid:
         return [rates[start : start + size] for start in range(0, len(rates), size)]
 
     def corpora(self) -> Iterator[tuple[str, str, str]]:
-        """Every (task, language, split): train and validation in English, test in each language."""
+        """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            yield task, SOURCE_LANGUAGE, "train"
-            yield task, SOURCE_LANGUAGE, "validation"
+            trained = {code for source in self.configuration.training_sources(task) for code in source_languages(source)}
+            for language in sorted(trained):
+                yield task, language, "train"
+                yield task, language, "validation"
             for language in self.languages(task):
                 yield task, language, "test"
 
-    def repository(self, task: str, split: str) -> str | None:
-        """The hub repository of a split; None if the split comes from another source."""
-        if self.configuration.corpora.source != "hub" or task not in PARTS:
-            return None
-        validates_on_test = self.configuration.tasks[task].validation == "test" and split == "validation"
-        return PARTS[task]["test" if validates_on_test else split].repository
+    def repository(self, task: str, language: str, split: str) -> str | None:
+        """The hub repository of a corpus; None if it comes from another source."""
+        corpus = self.configuration.corpus(task, language, split)
+        return corpus.reading.repository if corpus.type == "hub" else None
 
     def bounded(self, paths: "Paths") -> Iterator[tuple[str, str, str]]:
         """Each encoder and task for which the tokens limit the best possible score, with the file of these limits."""
         for encoder in self.configuration.encoders:
-            for task in self.configuration.tasks:
-                if TASKS[task].kind == "question_answering":
+            for task, section in self.configuration.tasks.items():
+                if section.definition.facts.BOUNDED:
                     yield encoder, task, paths.ceilings(encoder, task)
 
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
@@ -127,25 +148,38 @@ class Grid:
             if self.is_searched(arm):
                 for group in self.search_groups(arm):
                     for rate in group:
-                        yield arm, rate, paths.candidate(arm.encoder, arm.task, arm.name, group_name(group), rate, file)
+                        yield arm, rate, paths.candidate(*arm.place, group_name(group), rate, file)
 
     def searches(self, arm: Arm, paths: "Paths") -> list[str]:
         """The record of every group of an arm's candidates."""
-        return [paths.search(arm.encoder, arm.task, arm.name, group_name(group)) for group in self.search_groups(arm)]
+        return [paths.search(*arm.place, group_name(group)) for group in self.search_groups(arm)]
 
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every tuned model: its arm, its seed and a file of its run."""
         for arm in self.arms():
             for seed in self.configuration.seeds:
-                yield arm, seed, paths.run(arm.encoder, arm.task, arm.name, seed, file)
+                yield arm, seed, paths.run(*arm.place, seed, file)
+
+    def analysed_task(self) -> str | None:
+        """The task whose test sets are analysed; None if the grid has none."""
+        tasks, chosen = self.configuration.tasks, self.configuration.analysis.task
+        if chosen is not None:
+            return chosen
+        return next((name for name, section in tasks.items() if section.definition.analysed), None)
 
     def analysed_languages(self) -> list[str]:
-        """The languages whose vectors are compared, English first; none without English and another language."""
-        section = self.configuration.tasks.get(ANALYSED_TASK)
-        languages = section.languages if section else []
-        if SOURCE_LANGUAGE not in languages or len(languages) < 2:
+        """The languages whose vectors are compared, the reference first; none without it and another language.
+
+        The reference is the first training language of the analysed task.
+        """
+        task = self.analysed_task()
+        if task is None:
             return []
-        return [SOURCE_LANGUAGE, *(language for language in languages if language != SOURCE_LANGUAGE)]
+        languages = self.languages(task)
+        reference = source_languages(self.configuration.training_sources(task)[0])[0]
+        if reference not in languages or len(languages) < 2:
+            return []
+        return [reference, *(language for language in languages if language != reference)]
 
     def analysed_models(self, seeds: int | None = None) -> Iterator[Model]:
         """For each encoder the untuned encoder, then all models tuned on tasks of the analysed task's kind.
@@ -160,14 +194,17 @@ class Grid:
                 for seed in self.configuration.seeds[:seeds]:
                     yield Model(encoder, Arm(encoder, *arm), seed)
 
-    def analysed_arms(self) -> list[tuple[str, str, int]]:
-        """Task, method and prompt length of the arms that are analysed; the same for every encoder."""
-        arms = (
-            {(arm.task, arm.method, arm.prompt_length): None for arm in self.arms()}
-            if self.analysed_languages()
-            else {}
-        )
-        return [arm for arm in arms if TASKS[arm[0]].kind == TASKS[ANALYSED_TASK].kind]
+    def analysed_arms(self) -> list[tuple[str, str, str, int]]:
+        """Task, source, method and prompt length of the arms that are analysed; the same for every encoder."""
+        task = self.analysed_task() if self.analysed_languages() else None
+        if task is None:
+            return []
+        arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
+        return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
+
+    def has_text_vectors(self, task: str) -> bool:
+        """Whether models of the task's kind represent a text by one vector, which the analysis compares."""
+        return bool(part(self.kind(task), "facts").ANALYSABLE)
 
 
 class Paths:
@@ -198,37 +235,37 @@ class Paths:
         """The record of a token folder, written last: rows, features, checksum."""
         return f"{self.resources}/tokens/{encoder}/{task}/{language}/{split}/tokens.json"
 
-    def arm(self, encoder: str, task: str, arm: str) -> str:
+    def arm(self, encoder: str, task: str, source: str, arm: str) -> str:
         """The folder of an arm."""
-        return f"{self.results}/{encoder}/{task}/{arm}"
+        return f"{self.results}/{encoder}/{task}/{source}/{arm}"
 
-    def search(self, encoder: str, task: str, arm: str, group: str) -> str:
+    def search(self, encoder: str, task: str, source: str, arm: str, group: str) -> str:
         """The record of a group of candidates, written last."""
-        return f"{self.arm(encoder, task, arm)}/search/{group}.json"
+        return f"{self.arm(encoder, task, source, arm)}/search/{group}.json"
 
-    def candidate(self, encoder: str, task: str, arm: str, group: str, learning_rate: float, file: str) -> str:
+    def candidate(self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str) -> str:
         """A file of one candidate of the search; see `names.candidate_folder`."""
-        return str(candidate_folder(Path(self.search(encoder, task, arm, group)), learning_rate) / file)
+        return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), learning_rate) / file)
 
-    def selected(self, encoder: str, task: str, arm: str) -> str:
+    def selected(self, encoder: str, task: str, source: str, arm: str) -> str:
         """The winning learning rate."""
-        return f"{self.arm(encoder, task, arm)}/selected.json"
+        return f"{self.arm(encoder, task, source, arm)}/selected.json"
 
-    def run(self, encoder: str, task: str, arm: str, seed: int | str, file: str) -> str:
+    def run(self, encoder: str, task: str, source: str, arm: str, seed: int | str, file: str) -> str:
         """A file of one tuned model."""
-        return f"{self.arm(encoder, task, arm)}/seed-{seed}/{file}"
+        return f"{self.arm(encoder, task, source, arm)}/seed-{seed}/{file}"
 
-    def predictions(self, encoder: str, task: str, arm: str, seed: int | str, languages: str) -> str:
+    def predictions(self, encoder: str, task: str, source: str, arm: str, seed: int | str, languages: str) -> str:
         """The record of one tuned model's predictions in some languages, written last; see `names.predictions_file`."""
-        return self.run(encoder, task, arm, seed, f"predictions/{languages}.json")
+        return self.run(encoder, task, source, arm, seed, f"predictions/{languages}.json")
 
-    def scores(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
+    def scores(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
         """The scores of one tuned model in every language."""
-        return self.run(encoder, task, arm, seed, "scores.csv")
+        return self.run(encoder, task, source, arm, seed, "scores.csv")
 
-    def units(self, encoder: str, task: str, arm: str, seed: int | str) -> str:
+    def units(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
         """The contribution of each test example to the scores of one tuned model."""
-        return self.run(encoder, task, arm, seed, "units.parquet")
+        return self.run(encoder, task, source, arm, seed, "units.parquet")
 
     def ceilings(self, encoder: str, task: str) -> str:
         """The best possible scores of answers that consist of the encoder's tokens."""

@@ -6,7 +6,6 @@
 from collections.abc import Iterator
 
 from workflow_scripts.experiment import settings
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.consistency import Job
 from workflow_scripts.experiment.grid import Grid, Paths
@@ -27,7 +26,7 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
     for encoder in configuration.encoders:
         yield Job("fetch_encoder", (paths.encoder(encoder),), settings.of_encoder(configuration, encoder))
     corpora = list(grid.corpora())
-    repositories = {grid.repository(task, split): None for task, _, split in corpora}
+    repositories = {grid.repository(*part): None for part in corpora}
     for repository in filter(None, repositories):
         of_repository = settings.of_repository(configuration, repository)
         yield Job("pin_repository", (paths.repository(repository),), of_repository)
@@ -43,34 +42,35 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
     """Searches, selections, runs, predictions and scores, and the best possible scores."""
     grid, paths = Grid(configuration), Paths.of(configuration)
     for _, task, ceilings in grid.bounded(paths):
-        yield Job("bound", (ceilings,), settings.of_bounds(task, grid.languages(task)))
+        yield Job("bound", (ceilings,), settings.of_bounds(configuration, task))
     for arm in grid.arms():
-        place = arm.encoder, arm.task, arm.name
+        place = arm.place
         if grid.is_searched(arm):
             of_search = settings.of_training(configuration, arm, configuration.search.seed, "search")
             yield Job("search", tuple(grid.searches(arm, paths)), of_search)
         yield Job("select", (paths.selected(*place),), settings.of_selection(configuration, arm))
-        predicted = [languages_name(group) for group in grid.language_groups(arm.task)]
-        of_prediction = settings.of_prediction(arm.task)
-        of_scores = settings.of_scores(arm.task, grid.languages(arm.task))
+        groups = grid.language_groups(arm.task)
+        of_scores = settings.of_scores(configuration, arm.task)
         for seed in configuration.seeds:
             run = paths.run(*place, seed, "run.json")
             yield Job("train", (run,), settings.of_training(configuration, arm, seed))
-            yield Job("predict", tuple(paths.predictions(*place, seed, name) for name in predicted), of_prediction)
+            for group in groups:
+                predicted = paths.predictions(*place, seed, languages_name(group))
+                yield Job("predict", (predicted,), settings.of_prediction(configuration, arm.task, group))
             yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
 
 
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
     """Vectors of parallel texts, and the measures and figures that are computed from them."""
     grid, paths = Grid(configuration), Paths.of(configuration)
-    groups = (
-        [languages_name(group) for group in grid.language_groups(ANALYSED_TASK)] if grid.analysed_languages() else []
-    )
+    task = grid.analysed_task()
+    groups = grid.language_groups(task) if task is not None and grid.analysed_languages() else []
     projected = set(grid.analysed_models(seeds=1))
     for model in grid.analysed_models():
         place = model.encoder, model.name
-        of_representation = settings.of_representation(configuration, model.name)
-        yield Job("represent", tuple(paths.vectors(*place, group) for group in groups), of_representation)
+        for group in groups:
+            of_representation = settings.of_representation(configuration, model.name, group)
+            yield Job("represent", (paths.vectors(*place, languages_name(group)),), of_representation)
         yield Job("align", (paths.analysis(*place, "alignment.csv"),), settings.of_alignment(configuration))
         if model in projected:
             drawn = paths.analysis(*place, "points.csv"), paths.analysis(*place, "boundaries.csv")

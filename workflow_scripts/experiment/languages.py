@@ -10,7 +10,7 @@ The packages are imported by the first call, so importing this module is cheap.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
@@ -87,6 +87,21 @@ def language(code: str) -> Language:
         script=script,
         family=_family(name),
     )
+
+
+def same_language(code: str, known: Sequence[str]) -> str | None:
+    """Which of the known codes is of the same language and script: `eng_Latn` for `en`. None if none is."""
+    if code in known:
+        return code
+    wanted = _canonical(code)
+    return next((other for other in known if wanted is not None and _canonical(other) == wanted), None)
+
+
+@cache
+def _canonical(code: str) -> tuple[str, str] | None:
+    """The language by its shortest code, and the script; None for an unknown code."""
+    parts = _parsed(code)
+    return None if parts is None else (parts.language, _likely(parts)[0])
 
 
 def is_known(code: str) -> bool:

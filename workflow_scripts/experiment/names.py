@@ -1,6 +1,9 @@
 """Names in paths that rules and steps share. Steps import this module; it does not depend on the configuration."""
 
+import hashlib
 from pathlib import Path
+
+LONGEST_NAME = 120  # characters of a group of languages in a path
 
 # The environment variable with the methods whose weights are deleted after their predictions. It is not among a job's
 # settings: whether weights are kept changes no result, so it must not rerun anything.
@@ -35,13 +38,14 @@ def parse_group(name: str) -> list[float]:
 
 
 def languages_name(languages: list[str]) -> str:
-    """The path part of a group of languages that one job predicts in: `en+de`."""
-    return "+".join(languages)
+    """The path part of a group of languages that one job predicts in: `en+de`.
 
-
-def parse_languages(name: str) -> list[str]:
-    """The inverse of `languages_name`."""
-    return name.split("+")
+    File systems allow 255 bytes, so a long group is named by its first and last language and a checksum.
+    """
+    name = "+".join(languages)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{languages[0]}+{len(languages) - 2}+{languages[-1]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def source_languages(source: str) -> list[str]:

@@ -5,16 +5,18 @@ edit of the configuration reruns exactly the jobs whose settings it changes.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, KIND_KEYS, METHOD_KEYS, TASKS, UNTRANSLATED
-from workflow_scripts.experiment.configuration import Configuration
+from workflow_scripts.corpora.formats import format_of, module_of
+from workflow_scripts.experiment.catalogue import METHOD_KEYS
+from workflow_scripts.experiment.configuration import Configuration, foreign_keys
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid
-from workflow_scripts.experiment.names import UNTUNED
-from workflow_scripts.experiment.repositories import PARTS, TREEBANKS
-from workflow_scripts.experiment.sections import HubCorpora, TaskSection
+from workflow_scripts.experiment.names import UNTUNED, source_languages
+from workflow_scripts.experiment.sections import TaskSection
 from workflow_scripts.experiment.table_names import table_names
+from workflow_scripts.kinds import module_of as kind_module
 
 Settings = dict[str, Any]
 
@@ -34,63 +36,43 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
 
 
 def of_corpus(configuration: Configuration, task: str, language: str, split: str) -> Settings:
-    """`fetch_corpus`: the source and the part of it.
-
-    With `validation: test` a task's validation set is its test set, and its training set includes the rows that the
-    source would otherwise hold out for validation.
-    """
-    validates_on_test = configuration.tasks[task].validation == "test"
-    part = "test" if validates_on_test and split == "validation" else split
-    source = _source_of(configuration, task, language, part)
-    settings: Settings = {
-        "code": fingerprint("fetch_corpus", f"corpora.{source['source']}"),
-        **source,
-        **_catalogue_entry(task),
-        "language": language,
-        "split": part,
-        "limit": configuration.limit_of(task, part),
+    """`fetch_corpus`: the description of the corpus (`corpora.description.Corpus`)."""
+    corpus = configuration.corpus(task, language, split)
+    modules = [f"corpora.{corpus.type}", kind_module(corpus.kind, "rows")]
+    if corpus.type in ("files", "url", "hub"):
+        file = corpus.reading.path or corpus.reading.url or ""
+        modules.append(module_of(corpus.reading.format or format_of(Path(file))))
+    description = corpus.model_dump(exclude={"reading"})
+    return {
+        "code": fingerprint("fetch_corpus", *modules),
+        **description,
+        "reading": corpus.reading.model_dump(exclude_defaults=True),
     }
-    if validates_on_test and split == "train":
-        settings["whole"] = True
-    return settings
-
-
-def _source_of(configuration: Configuration, task: str, language: str, split: str) -> Settings:
-    """The module that reads the corpus, with its arguments."""
-    corpora = configuration.corpora
-    if not isinstance(corpora, HubCorpora):
-        return corpora.model_dump(exclude={"limits"})
-    if task in PARTS:
-        part = PARTS[task][split].in_language(language)
-        return {"source": "hub", "folder": part.folder, "part": part.split}
-    treebanks = corpora.universal_dependencies
-    place = {"path": treebanks.path} if treebanks.path else {"url": treebanks.url or TREEBANKS}
-    return {"source": "universal_dependencies", **place}
 
 
 def of_repository(configuration: Configuration, repository: str) -> Settings:
     """`pin_repository`: the revision to resolve."""
-    assert isinstance(configuration.corpora, HubCorpora)
-    revision = configuration.corpora.revision_of(repository)
+    revision = configuration.revisions()[repository]
     return {"code": fingerprint("pin_repository"), "repository": repository, "revision": revision}
 
 
-def _catalogue_entry(task: str) -> Settings:
-    """What steps need of the task's entry in the catalogue."""
-    return {"task": task, "kind": TASKS[task].kind, "labels": list(TASKS[task].labels)}
+def _meaning(configuration: Configuration, task: str) -> Settings:
+    """What steps need of the task's definition."""
+    definition = configuration.tasks[task].definition
+    return {"task": task, "kind": definition.kind, "labels": definition.labels}
 
 
 def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
     """`tokenise`: how rows become model inputs."""
     section = configuration.tasks[task]
-    kind = TASKS[task].kind
+    definition = section.definition
     settings: Settings = {
-        "code": fingerprint("tokenise", f"tasks.{kind}"),
-        **_catalogue_entry(task),
+        "code": fingerprint("tokenise", kind_module(definition.kind, "model"), kind_module(definition.kind, "rows")),
+        **_meaning(configuration, task),
         "split": split,
         "max_length": section.max_length,
     }
-    for key in KIND_KEYS[kind]:
+    for key in definition.facts.TASK_KEYS:
         if key in TaskSection.model_fields:
             settings[key] = getattr(section, key)
     return settings
@@ -107,10 +89,9 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
-    kind = TASKS[arm.task].kind
+    kind = configuration.tasks[arm.task].definition.kind
     unread = METHOD_KEYS - set(configuration.method(arm.method).keys)
-    unread |= {key for other, keys in KIND_KEYS.items() if other != kind for key in keys}
-    unread |= {"learning_rates", "prompt_lengths"}
+    unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths"}
     if training["schedule"] != "exponential":
         unread.add("decay")
     training = {key: value for key, value in training.items() if key not in unread}
@@ -118,9 +99,18 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     if module is not None:
         training["module"] = module
     return {
-        "code": fingerprint(step, module or f"tuning.methods.{arm.method}", f"tasks.{kind}", without=METRICS),
+        "code": fingerprint(
+            step,
+            module or f"tuning.methods.{arm.method}",
+            kind_module(kind, "model"),
+            kind_module(kind, "rows"),
+            without=METRICS,
+        ),
         "encoder": arm.encoder,
-        **_catalogue_entry(arm.task),
+        **_meaning(configuration, arm.task),
+        **_scoring(configuration, arm.task),
+        "source": arm.source,
+        **({"union": configuration.union} if len(source_languages(arm.source)) > 1 else {}),
         "method": arm.method,
         "prompt_length": arm.prompt_length,
         "seed": seed,
@@ -134,30 +124,54 @@ def of_selection(configuration: Configuration, arm: Arm) -> Settings:
     return {"code": fingerprint("select"), "learning_rates": Grid(configuration).learning_rates(arm)}
 
 
-def of_prediction(task: str) -> Settings:
-    """`predict`: the run's record holds everything else."""
-    return {"code": fingerprint("predict", f"tasks.{TASKS[task].kind}")}
+def _scoring(configuration: Configuration, task: str) -> Settings:
+    """What the metrics of a task depend on besides its rows."""
+    definition = configuration.tasks[task].definition
+    return {"normalisation": definition.normalisation} if "normalisation" in definition.facts.SCORING_KEYS else {}
 
 
-def of_bounds(task: str, languages: list[str]) -> Settings:
+def of_prediction(configuration: Configuration, task: str, languages: list[str]) -> Settings:
+    """`predict`: the languages; the run's record holds everything else."""
+    kind = configuration.tasks[task].definition.kind
+    return {
+        "code": fingerprint("predict", kind_module(kind, "model"), kind_module(kind, "rows")),
+        "languages": languages,
+    }
+
+
+def of_bounds(configuration: Configuration, task: str) -> Settings:
     """`bound`: the languages; tokens and rows are input files."""
-    return {"code": fingerprint("bound"), "kind": TASKS[task].kind, "languages": languages}
+    kind = configuration.tasks[task].definition.kind
+    return {"code": fingerprint("bound"), "kind": kind, "languages": configuration.languages_of(task)}
 
 
-def of_scores(task: str, languages: list[str]) -> Settings:
+def of_scores(configuration: Configuration, task: str) -> Settings:
     """`score`: the languages, and the kind of task, which determines the metrics."""
-    return {"code": fingerprint("score"), "kind": TASKS[task].kind, "languages": languages}
+    definition = configuration.tasks[task].definition
+    return {
+        "code": fingerprint("score", kind_module(definition.kind, "metrics"), kind_module(definition.kind, "rows")),
+        "kind": definition.kind,
+        "parallel": definition.parallel,
+        "languages": configuration.languages_of(task),
+        **_scoring(configuration, task),
+    }
 
 
-def of_representation(configuration: Configuration, model: str) -> Settings:
+def of_representation(configuration: Configuration, model: str, languages: list[str]) -> Settings:
     """`represent`: the texts; the run's record describes the model."""
+    task = Grid(configuration).analysed_task()
+    assert task is not None
+    definition = configuration.tasks[task].definition
     settings: Settings = {
-        "code": fingerprint("represent", f"tasks.{TASKS[ANALYSED_TASK].kind}"),
-        "task": ANALYSED_TASK,
-        "kind": TASKS[ANALYSED_TASK].kind,
-        "max_length": configuration.tasks[ANALYSED_TASK].max_length,
+        "code": fingerprint(
+            "represent", kind_module(definition.kind, "model"), kind_module(definition.kind, "rows")
+        ),
+        "task": task,
+        "kind": definition.kind,
+        "max_length": configuration.tasks[task].max_length,
         "samples": configuration.analysis.samples,
-        "untranslated": UNTRANSLATED,
+        "untranslated": definition.untranslated,
+        "languages": languages,
     }
     if model == UNTUNED:
         settings["precision"] = configuration.training.precision
@@ -189,10 +203,13 @@ def of_gathering(configuration: Configuration) -> Settings:
     arms = Grid(configuration).analysed_arms()
     return {
         "code": fingerprint("gather"),
-        "task": ANALYSED_TASK,
+        "task": Grid(configuration).analysed_task(),
         **_compared(configuration),
         "encoders": list(configuration.encoders),
-        "arms": [{"task": task, "method": method, "prompt_length": length} for task, method, length in arms],
+        "arms": [
+            {"task": task, "source": source, "method": method, "prompt_length": length}
+            for task, source, method, length in arms
+        ],
         "seeds": configuration.seeds,
     }
 

@@ -5,13 +5,14 @@ import argparse
 from workflow_scripts.experiment.step import input_file
 
 
-def english_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the arguments of both steps."""
     parser.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
-    parser.add_argument("--train", type=input_file, required=True, help="tokens.json of the English training set")
-    parser.add_argument(
-        "--validation", type=input_file, required=True, help="tokens.json of the English validation set"
-    )
-    parser.add_argument("--validation-rows", type=input_file, required=True, help="the English validation set, parquet")
+    for name, what in (
+        ("--train", "tokens.json of the training set in each training language"),
+        ("--validation", "tokens.json of the validation sets, in the same order"),
+        ("--validation-rows", "the validation sets, parquet, in the same order"),
+    ):
+        parser.add_argument(name, type=input_file, nargs="+", required=True, help=what)
     parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
     return parser

@@ -22,7 +22,7 @@ IGNORED = -100  # a target that does not count; PyTorch's cross-entropy skips it
 
 # The names that each part defines: a user's file has all of them.
 PARTS = {
-    "facts": ("METRICS", "INPUTS", "TASK_KEYS", "TRAINING_KEYS", "NEEDS_LABELS", "BOUNDED"),
+    "facts": ("METRICS", "INPUTS", "TASK_KEYS", "TRAINING_KEYS", "SCORING_KEYS", "NEEDS_LABELS", "BOUNDED", "ANALYSABLE"),
     "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
     "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "outputs", "tokenise", "loss", "counted", "decode"),
     "metrics": ("score", "baseline", "contributions"),
@@ -55,7 +55,9 @@ class Facts(Protocol):
         INPUTS: what a reader calls the texts of a row; a task can override it.
         TASK_KEYS: the keys of a task in the configuration that only this kind reads.
         TRAINING_KEYS: the same for the keys of `training`.
+        SCORING_KEYS: the keys of a task's description that its metrics read.
         NEEDS_LABELS: whether a task must name its labels.
+        ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair` and `label`.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
     """
 
@@ -63,8 +65,10 @@ class Facts(Protocol):
     INPUTS: tuple[str, ...]
     TASK_KEYS: tuple[str, ...]
     TRAINING_KEYS: tuple[str, ...]
+    SCORING_KEYS: tuple[str, ...]
     NEEDS_LABELS: bool
     BOUNDED: bool
+    ANALYSABLE: bool
 
 
 class Rows(Protocol):

@@ -19,7 +19,7 @@ import pyarrow as pa
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import naming, read_json, write_json, written
 from workflow_scripts.experiment.folders import move_into
-from workflow_scripts.kinds.protocol import Columns
+from workflow_scripts.kinds.protocol import Columns, Row
 
 
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file
@@ -84,6 +84,37 @@ class Tokens:
             return Ragged(np.concatenate(lists), np.cumsum([0, *map(len, lists)]))
 
         return Tokens({name: column(values) for name, values in self.columns.items()}, self.record)
+
+
+def joined(parts: Sequence[Tokens], balanced: bool = False) -> Tokens:
+    """The features of several corpora, one after the other; their rows are numbered on, as in `joined_rows`.
+
+    balanced: take as many rows of each as the smallest has: a random choice, always the same.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    counts = [int(part.record["rows"]) for part in parts]
+    columns: dict[str, np.ndarray | Ragged] = {}
+    kept = []
+    for part, count in zip(parts, counts, strict=True):
+        rows = np.random.default_rng(0).permutation(count)[: min(counts)] if balanced else np.arange(count)
+        kept.append(part.chosen(np.flatnonzero(np.isin(part.plain("row"), rows)).tolist()))
+    for name, first in kept[0].columns.items():
+        if isinstance(first, Ragged):
+            lists = [part.ragged(name) for part in kept]
+            values = np.concatenate([column.values for column in lists])
+            columns[name] = Ragged(values, np.cumsum([0, *np.concatenate([column.lengths() for column in lists])]))
+        else:
+            shifts = np.cumsum([0, *counts[:-1]]) if name == "row" else [0] * len(kept)
+            columns[name] = np.concatenate([part.plain(name) + shift for part, shift in zip(kept, shifts, strict=True)])
+    return Tokens(columns, {"parts": [dict(part.record) for part in parts], "balanced": balanced})
+
+
+def joined_rows(parts: Sequence[list[Row]]) -> list[Row]:
+    """The rows of several corpora, one after the other. Ids, which parallel corpora share, get a number in front."""
+    if len(parts) == 1:
+        return parts[0]
+    return [{**row, "id": f"{number}/{row['id']}"} for number, rows in enumerate(parts) for row in rows]
 
 
 def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
 
 @dataclass
 class Epoch:
-    """An epoch's training and its validation on the English validation set.
+    """An epoch's training and its validation on the validation set.
 
     Attributes:
         epoch: counted from 1.
@@ -161,10 +161,10 @@ def train(
 
     Args:
         models: from `build_together`, on the device.
-        tokens: the English training features.
+        tokens: the training features.
         settings: the merged settings of the run.
         learning_rates: one per model, the peak of its schedule.
-        validate: returns the metrics (percent, the main one first) and the loss on the English validation set.
+        validate: returns the metrics (percent, the main one first) and the loss on the validation set.
         checkpoint: saved at the end of each epoch and every few minutes.
         device: where the models are.
 

@@ -82,7 +82,7 @@ class Progress:
     def epoch(self, epoch: int, learning_rate: float, metrics: dict[str, float], loss: float) -> None:
         """Report the validation after an epoch."""
         shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-        line = "epoch %d/%d  learning rate %g  English validation: %s  loss %.4f"
+        line = "epoch %d/%d  learning rate %g  validation: %s  loss %.4f"
         logger.info(line, epoch, self.epochs, learning_rate, shown, loss)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from safetensors.torch import save_file
 
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.evaluation.metrics import majority_baseline, score
+from workflow_scripts.evaluation.metrics import baseline, score
 from workflow_scripts.experiment.files import write_json, written
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
-from workflow_scripts.kinds.tokens import read_tokens
+from workflow_scripts.experiment.names import source_languages
+from workflow_scripts.kinds import module_of as kind_module
+from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.embedding import ids_in
@@ -47,8 +49,10 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     """
     device = find_device()
     settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
-    tokens, validation_tokens = read_tokens(arguments.train), read_tokens(arguments.validation)
-    validation_rows = read_rows(arguments.validation_rows, settings["kind"])
+    tokens = joined(read_all(arguments.train), balanced=settings.get("union") == "balanced")
+    validation_tokens = joined(read_all(arguments.validation))
+    validation_rows = joined_rows([read_rows(file, settings["kind"]) for file in arguments.validation_rows])
+    scoring = {**settings, "language": source_languages(settings["source"])[0]}
     encoder = read_encoder(arguments.encoder)
     touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
@@ -59,10 +63,10 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
         predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
-        return score(settings["kind"], validation_rows, predictions), loss
+        return score(settings["kind"], validation_rows, predictions, scoring), loss
 
     checkpoints.mkdir(parents=True, exist_ok=True)
-    metrics_code = fingerprint(METRICS)
+    metrics_code = fingerprint(METRICS, kind_module(settings["kind"], "metrics"))
     # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
     key = checkpoint_key(
         arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
@@ -71,7 +75,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings["compile"] or settings.get("module") else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
-    majority = majority_baseline(settings["kind"], validation_rows)
+    majority = baseline(settings["kind"], validation_rows, scoring)
     records = {}
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
@@ -105,6 +109,11 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     return records
 
 
+def read_all(files: Sequence[Path]) -> list[Tokens]:
+    """The tokens of each training language."""
+    return [read_tokens(file) for file in files]
+
+
 def training_fields(
     outcome: Outcome, trained: TrainingResult, metric: str, value: float, majority: float
 ) -> dict[str, Any]:
@@ -114,7 +123,7 @@ def training_fields(
     """
     problem, together = outcome.problem, len(trained.outcomes)
     if value <= majority:
-        low = f"English validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
+        low = f"validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
         problem = "; ".join(filter(None, [problem, low]))
     state = trained.state
     return {

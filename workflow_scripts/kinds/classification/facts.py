@@ -6,5 +6,7 @@ METRICS = (Metric("accuracy", "accuracy"),)
 INPUTS = ("Text", "Second text")
 TASK_KEYS: tuple[str, ...] = ()
 TRAINING_KEYS = ("sentence_vector",)
+SCORING_KEYS: tuple[str, ...] = ()
 NEEDS_LABELS = True
 BOUNDED = False
+ANALYSABLE = True

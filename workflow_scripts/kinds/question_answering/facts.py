@@ -6,5 +6,7 @@ METRICS = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
 INPUTS = ("Context", "Question")
 TASK_KEYS = ("stride",)
 TRAINING_KEYS: tuple[str, ...] = ()
+SCORING_KEYS: tuple[str, ...] = ("normalisation",)
 NEEDS_LABELS = False
 BOUNDED = True
+ANALYSABLE = False

@@ -20,5 +20,7 @@ METRICS = (
 INPUTS = ("Sentence",)
 TASK_KEYS = ("labelled_subword",)
 TRAINING_KEYS: tuple[str, ...] = ()
+SCORING_KEYS: tuple[str, ...] = ()
 NEEDS_LABELS = True
 BOUNDED = False
+ANALYSABLE = False
