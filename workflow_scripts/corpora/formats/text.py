@@ -3,12 +3,13 @@
 import codecs
 import contextlib
 import gzip
+import io
 import logging
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from workflow_scripts.experiment.errors import UserError
 
@@ -69,7 +70,7 @@ def chunks(path: Path, where: str) -> Iterator[str]:
                 ) from error
             offset += len(chunk)
             number += chunk.count(b"\n")
-            if first:
+            if first and text:
                 text, first = text.removeprefix(BYTE_ORDER_MARK), False
             yield text
             if not chunk:
@@ -77,7 +78,7 @@ def chunks(path: Path, where: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, where: str) -> Iterator[BinaryIO]:
+def _opened(path: Path, where: str) -> Iterator[io.BufferedIOBase]:
     with path.open("rb") as file:
         if not file.peek().startswith(GZIP):
             _check_start(file.peek(), where)
@@ -135,7 +136,7 @@ def without_surrogates(value: Any) -> Any:
     """A value of JSON with U+FFFD in place of each lone surrogate; the same object if it has none."""
     if isinstance(value, str):
         try:
-            value.encode()  # Measured: 20 times as fast as a search by the regular expression.
+            value.encode()  # Measured: 4 to 45 times as fast as a search by the regular expression.
         except UnicodeEncodeError:
             return SURROGATES.sub(REPLACEMENT, value)
         return value
