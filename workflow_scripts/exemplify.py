@@ -23,7 +23,7 @@ from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.names import languages_name, predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.reporting.tables import read_runs, read_scores
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 
