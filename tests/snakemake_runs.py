@@ -86,7 +86,7 @@ def copy_checkout(target: Path) -> Path:
     for name in ("Snakefile", "config.yaml"):
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
-    for name in ("rules", "workflow_scripts", "report", "envs", "profiles"):
+    for name in ("rules", "workflow_scripts", "report", "envs", "profiles", "tasks"):
         shutil.copytree(ROOT / name, target / name, ignore=ignored)
     return target
 

@@ -27,12 +27,13 @@ PUBLISHED = Path(__file__).parents[1] / "report" / "published.csv"
 FINE, SHORT, LONG = ("fine_tuning", 0), ("prompt_tuning", 8), ("prompt_tuning", 16)
 
 
-def scores_of(cells: dict, task: str = "pawsx", metric: str = "accuracy", encoder: str = "e5") -> pd.DataFrame:
+def scores_of(cells: dict, task: str = "pawsx", metric: str = "accuracy", encoder: str = "e5", source: str = "en") -> pd.DataFrame:
     """Scores from {(arm, seed): {language: value}}."""
     return pd.DataFrame(
         {
             "encoder": encoder,
             "task": task,
+            "source": source,
             "method": method,
             "prompt_length": length,
             "seed": seed,
@@ -49,6 +50,7 @@ def runs_of(*rows: dict) -> pd.DataFrame:
     usual = dict.fromkeys(RUN_COLUMNS, 0) | {
         "encoder": "e5",
         "task": "pawsx",
+        "source": "en",
         "stage": "seed",
         "selected": False,
         "metric": "accuracy",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from paper_tasks import TASKS, mini_rows, xtreme_rows
 from snakemake_runs import Workplace
 from tiny import settings as tiny_settings
 
@@ -26,11 +27,9 @@ from workflow_scripts.analysis.samples import (
     shuffled,
     write_vectors,
 )
-from workflow_scripts.corpora import mini
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment import settings
-from workflow_scripts.experiment.catalogue import UNTRANSLATED
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import write_json
@@ -308,7 +307,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
     task = {"task": "pawsx", "kind": "classification", "labels": LABELS}
     for name, split in (("en", "train"), ("en", "validation"), ("en", "test"), ("de", "test")):
-        rows = mini.rows({**task, "language": name, "split": split, "limit": ROWS})
+        rows = mini_rows("pawsx", name, split, ROWS)
         write_rows(folder / f"{name}-{split}.parquet", rows, "classification")
         files = ["--encoder", folder / "encoder" / MANIFEST, "--rows", folder / f"{name}-{split}.parquet"]
         files += ["--tokens", folder / f"{name}-{split}" / "tokens.json"]
@@ -330,14 +329,13 @@ def representing(
 ) -> Path:
     """Compute the vectors of some languages with a model; return the record."""
     record = folder / "vectors-of" / (name or model) / "vectors" / f"{languages}.json"
-    files = ["--encoder", folder / "encoder" / MANIFEST, "--english", folder / f"{english}.parquet"]
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--reference", folder / f"{english}.parquet"]
     files += ["--run", *([] if model == "untuned" else [folder / model / "run.json"])]
     files += ["--tokens", *(folder / f"{language}-test/tokens.json" for language in languages.split("+"))]
     files += ["--rows", *(folder / f"{language}-test.parquet" for language in languages.split("+"))]
     texts = {"task": "pawsx", "kind": "classification", "max_length": 96, "samples": 20, "untranslated": "NS"}
-    by_hand(
-        represent, {**texts, "precision": "float32", **changes}, *files, "--languages", languages, "--record", record
-    )
+    texts |= {"languages": languages.split("+")}
+    by_hand(represent, {**texts, "precision": "float32", **changes}, *files, "--record", record)
     return record
 
 
@@ -533,11 +531,11 @@ def test_the_untuned_encoder_and_every_model_of_a_task_on_pairs_is_analysed():
     assert grid.analysed_languages() == ["en", "de"]
     assert [model.name for model in grid.analysed_models()] == [
         "untuned",
-        *(f"{task}/{arm}/seed-{seed}" for task in ("xnli", "pawsx") for arm in arms for seed in (13, 42)),
+        *(f"{task}/en/{arm}/seed-{seed}" for task in ("xnli", "pawsx") for arm in arms for seed in (13, 42)),
     ]
     assert [model.name for model in grid.analysed_models(seeds=1)] == [
         "untuned",
-        *(f"{task}/{arm}/seed-13" for task in ("xnli", "pawsx") for arm in arms),
+        *(f"{task}/en/{arm}/seed-13" for task in ("xnli", "pawsx") for arm in arms),
     ]
 
 
@@ -555,7 +553,7 @@ def test_a_grid_without_texts_to_compare_has_empty_tables(tasks, tmp_path):
     by_hand(
         gather, settings.of_gathering(grid.configuration), *nothing, *targets, "--samples", tmp_path / "samples.json"
     )
-    model = "encoder,task,method,prompt_length,seed,language"
+    model = "encoder,task,source,method,prompt_length,seed,language"
     assert files["alignment"].read_text() == f"{model},measure,value\n"
     assert files["projections"].read_text() == f"{model},id,label,x,y\n"
     assert files["boundaries"].read_text() == f"{model},x_weight,y_weight,intercept\n"
@@ -566,11 +564,11 @@ def test_a_grid_without_texts_to_compare_has_empty_tables(tasks, tmp_path):
 def test_a_finished_grid_has_the_analyses_of_all_its_models(finished_grid: Workplace):
     """PAWS-X in English and German, 8 rows each; prompts of 2; seeds 13 and 42. UD-POS has no sentence pairs."""
     results = finished_grid.folder / "results"
-    names = ("encoder", "task", "method", "prompt_length", "seed")
+    names = ("encoder", "task", "source", "method", "prompt_length", "seed")
     rows = table(results / "alignment.csv")
     untuned, *tuned = dict.fromkeys(tuple(row[name] for name in names) for row in rows)
-    assert untuned == ("tiny", "", "untuned", "0", "0")
-    assert tuned == [("tiny", "pawsx", "prompt_tuning", "2", seed) for seed in ("13", "42")]
+    assert untuned == ("tiny", "", "", "untuned", "0", "0")
+    assert tuned == [("tiny", "pawsx", "en", "prompt_tuning", "2", seed) for seed in ("13", "42")]
     points = table(results / "projections.csv")
     assert list(dict.fromkeys(tuple(row[name] for name in names) for row in points)) == [untuned, tuned[0]]
     assert len(points) == 2 * 2 * 8
@@ -592,17 +590,15 @@ def test_a_finished_grid_has_the_analyses_of_all_its_models(finished_grid: Workp
 
 @pytest.fixture
 def real_rows(xtreme_folder: Path) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    from workflow_scripts.corpora import xtreme
-
-    asked = {"path": str(xtreme_folder), "task": "pawsx", "kind": "classification", "labels": LABELS, "split": "test"}
-    yield {name: xtreme.rows({**asked, "language": name, "limit": None}) for name in ("en", "de", "es", "zh")}
+    yield {name: xtreme_rows(xtreme_folder, "pawsx", name, "test") for name in ("en", "de", "es", "zh")}
 
 
 def test_a_fifth_more_candidates_are_enough_for_a_thousand_samples_of_the_real_test_sets(real_rows):
+    untranslated = TASKS["pawsx"].untranslated
     wanted = candidates((row["id"] for row in real_rows["en"]), 1000)
     found = {}
     for name, rows in real_rows.items():
-        labels, gaps = represent.split_by_translation([row for row in rows if row["id"] in wanted], UNTRANSLATED)
+        labels, gaps = represent.split_by_translation([row for row in rows if row["id"] in wanted], untranslated)
         found[name] = Vectors(list(labels), list(labels.values()), np.zeros((len(labels), 1), np.float32), gaps)
     samples = select_samples(found, 1000)
     assert len(samples.ids) == 1000

@@ -24,7 +24,7 @@ from workflow_scripts.experiment.jobs import all_jobs
 from workflow_scripts.experiment.lineage import Lineage, record_of, recorded
 
 SUMS = ("collect", "compare", "exemplify", "render", "all")
-TRAIN = "results/tiny/udpos/prompt_tuning-2/seed-13/run.json"
+TRAIN = "results/tiny/udpos/en/prompt_tuning-2/seed-13/run.json"
 
 
 def differing(configuration: Configuration, checksums: bool = False) -> list[Difference]:
@@ -78,7 +78,7 @@ def test_an_edit_runs_the_same_jobs_when_the_metadata_are_lost(finished_grid, gr
 def test_touching_outputs_does_not_make_them_what_the_configuration_asks_for(grid):
     edit = {"tasks.udpos.max_length": 60}
     planned = grid.planned(edit)
-    assert "train tiny/udpos/prompt_tuning-2/13" in planned
+    assert "train tiny/udpos/en/prompt_tuning-2/13" in planned
     assert grid.run(edit, "--touch").returncode == 0
     assert grid.planned(edit) == planned
 
@@ -101,7 +101,7 @@ def test_other_targets_are_left_alone(grid):
 
 def test_mtime_alone_keeps_what_earlier_code_made(grid):
     with replaced(grid.checkout / "workflow_scripts/predict.py", '"%s: %d predictions"', '"%s: %d rows predicted"'):
-        assert "predict tiny/udpos/prompt_tuning-2/13/en" in grid.planned()
+        assert "predict tiny/udpos/en/prompt_tuning-2/13/en" in grid.planned()
         assert grid.planned({}, "--rerun-triggers", "mtime") == []
 
 
@@ -145,7 +145,7 @@ def test_an_output_without_a_record_is_made_again(grid):
     record_of(Path(TRAIN)).unlink()
     (found,) = differing(load(grid.configuration))
     assert found.output == TRAIN and found.reason == "it has no record of its settings"
-    assert "train tiny/udpos/prompt_tuning-2/13" in grid.planned()
+    assert "train tiny/udpos/en/prompt_tuning-2/13" in grid.planned()
 
 
 def test_changed_settings_are_named_by_their_keys():

@@ -13,9 +13,9 @@ SUMS = ("collect", "compare", "exemplify", "render", "all")
 
 # PAWS-X has English and another language, so its models' vectors are analysed; UD-POS has no pairs of sentences.
 ALL_VECTORS = (
-    "represent tiny/pawsx/prompt_tuning-2/seed-{13,42}/{en,de}",
-    "align tiny/pawsx/prompt_tuning-2/seed-{13,42}",
-    "project tiny/pawsx/prompt_tuning-2/seed-13",
+    "represent tiny/pawsx/en/prompt_tuning-2/seed-{13,42}/{en,de}",
+    "align tiny/pawsx/en/prompt_tuning-2/seed-{13,42}",
+    "project tiny/pawsx/en/prompt_tuning-2/seed-13",
     "gather",
 )
 UNTUNED_VECTORS = ("represent tiny/untuned/{en,de}", "align tiny/untuned", "project tiny/untuned")
@@ -55,12 +55,12 @@ def test_the_same_learning_rates_written_differently_run_nothing(grid):
 
 def test_adding_a_seed_runs_only_its_models(grid):
     assert grid.planned({"seeds": [13, 42, 7]}) == jobs(
-        "train tiny/{pawsx,udpos}/prompt_tuning-2/7",
-        "predict tiny/pawsx/prompt_tuning-2/7/{en,de}",
-        "predict tiny/udpos/prompt_tuning-2/7/en",
-        "score tiny/{pawsx,udpos}/prompt_tuning-2/7",
-        "represent tiny/pawsx/prompt_tuning-2/seed-7/{en,de}",
-        "align tiny/pawsx/prompt_tuning-2/seed-7",
+        "train tiny/{pawsx,udpos}/en/prompt_tuning-2/7",
+        "predict tiny/pawsx/en/prompt_tuning-2/7/{en,de}",
+        "predict tiny/udpos/en/prompt_tuning-2/7/en",
+        "score tiny/{pawsx,udpos}/en/prompt_tuning-2/7",
+        "represent tiny/pawsx/en/prompt_tuning-2/seed-7/{en,de}",
+        "align tiny/pawsx/en/prompt_tuning-2/seed-7",
         "gather",
         *SUMS,
     )
@@ -70,11 +70,11 @@ def test_adding_a_language_runs_only_its_corpus_predictions_and_vectors(grid):
     assert grid.planned({"tasks.pawsx.languages": ["en", "de", "fr"]}) == jobs(
         "fetch_corpus pawsx/fr/test",
         "tokenise tiny/pawsx/fr/test",
-        "predict tiny/pawsx/prompt_tuning-2/{13,42}/fr",
-        "score tiny/pawsx/prompt_tuning-2/{13,42}",
-        "represent tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}/fr",
-        "align tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}",
-        "project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}",
+        "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/fr",
+        "score tiny/pawsx/en/prompt_tuning-2/{13,42}",
+        "represent tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13,pawsx/en/prompt_tuning-2/seed-42}/fr",
+        "align tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13,pawsx/en/prompt_tuning-2/seed-42}",
+        "project tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13}",
         "gather",
         *SUMS,
     )
@@ -82,15 +82,15 @@ def test_adding_a_language_runs_only_its_corpus_predictions_and_vectors(grid):
 
 def test_adding_a_prompt_length_runs_only_its_arms(grid):
     assert grid.planned({"methods.prompt_tuning.prompt_lengths": [2, 4]}) == jobs(
-        "search tiny/pawsx/prompt_tuning-4/{0.001,0.01}",
-        "select tiny/{pawsx,udpos}/prompt_tuning-4",
-        "train tiny/{pawsx,udpos}/prompt_tuning-4/{13,42}",
-        "predict tiny/pawsx/prompt_tuning-4/{13,42}/{en,de}",
-        "predict tiny/udpos/prompt_tuning-4/{13,42}/en",
-        "score tiny/{pawsx,udpos}/prompt_tuning-4/{13,42}",
-        "represent tiny/pawsx/prompt_tuning-4/seed-{13,42}/{en,de}",
-        "align tiny/pawsx/prompt_tuning-4/seed-{13,42}",
-        "project tiny/pawsx/prompt_tuning-4/seed-13",
+        "search tiny/pawsx/en/prompt_tuning-4/{0.001,0.01}",
+        "select tiny/{pawsx,udpos}/en/prompt_tuning-4",
+        "train tiny/{pawsx,udpos}/en/prompt_tuning-4/{13,42}",
+        "predict tiny/pawsx/en/prompt_tuning-4/{13,42}/{en,de}",
+        "predict tiny/udpos/en/prompt_tuning-4/{13,42}/en",
+        "score tiny/{pawsx,udpos}/en/prompt_tuning-4/{13,42}",
+        "represent tiny/pawsx/en/prompt_tuning-4/seed-{13,42}/{en,de}",
+        "align tiny/pawsx/en/prompt_tuning-4/seed-{13,42}",
+        "project tiny/pawsx/en/prompt_tuning-4/seed-13",
         "gather",
         *SUMS,
     )
@@ -98,14 +98,14 @@ def test_adding_a_prompt_length_runs_only_its_arms(grid):
 
 def test_adding_a_method_runs_only_its_arms(grid):
     assert grid.planned({"methods.fine_tuning": {}}) == jobs(
-        "select tiny/{pawsx,udpos}/fine_tuning",
-        "train tiny/{pawsx,udpos}/fine_tuning/{13,42}",
-        "predict tiny/pawsx/fine_tuning/{13,42}/{en,de}",
-        "predict tiny/udpos/fine_tuning/{13,42}/en",
-        "score tiny/{pawsx,udpos}/fine_tuning/{13,42}",
-        "represent tiny/pawsx/fine_tuning/seed-{13,42}/{en,de}",
-        "align tiny/pawsx/fine_tuning/seed-{13,42}",
-        "project tiny/pawsx/fine_tuning/seed-13",
+        "select tiny/{pawsx,udpos}/en/fine_tuning",
+        "train tiny/{pawsx,udpos}/en/fine_tuning/{13,42}",
+        "predict tiny/pawsx/en/fine_tuning/{13,42}/{en,de}",
+        "predict tiny/udpos/en/fine_tuning/{13,42}/en",
+        "score tiny/{pawsx,udpos}/en/fine_tuning/{13,42}",
+        "represent tiny/pawsx/en/fine_tuning/seed-{13,42}/{en,de}",
+        "align tiny/pawsx/en/fine_tuning/seed-{13,42}",
+        "project tiny/pawsx/en/fine_tuning/seed-13",
         "gather",
         *SUMS,
     )
@@ -117,10 +117,10 @@ def test_adding_a_task_runs_only_that_task(grid):
         "fetch_corpus xquad/ko/test",
         "tokenise tiny/xquad/en/{train,validation,test}",
         "tokenise tiny/xquad/ko/test",
-        "select tiny/xquad/prompt_tuning-2",
-        "train tiny/xquad/prompt_tuning-2/{13,42}",
-        "predict tiny/xquad/prompt_tuning-2/{13,42}/{en,ko}",
-        "score tiny/xquad/prompt_tuning-2/{13,42}",
+        "select tiny/xquad/en/prompt_tuning-2",
+        "train tiny/xquad/en/prompt_tuning-2/{13,42}",
+        "predict tiny/xquad/en/prompt_tuning-2/{13,42}/{en,ko}",
+        "score tiny/xquad/en/prompt_tuning-2/{13,42}",
         "bound tiny/xquad",
         *SUMS,
     )
@@ -133,15 +133,15 @@ def test_adding_an_encoder_fetches_no_corpus_again(grid):
         "tokenise another/pawsx/en/{train,validation,test}",
         "tokenise another/pawsx/de/test",
         "tokenise another/udpos/en/{train,validation,test}",
-        "search another/pawsx/prompt_tuning-2/{0.001,0.01}",
-        "select another/{pawsx,udpos}/prompt_tuning-2",
-        "train another/{pawsx,udpos}/prompt_tuning-2/{13,42}",
-        "predict another/pawsx/prompt_tuning-2/{13,42}/{en,de}",
-        "predict another/udpos/prompt_tuning-2/{13,42}/en",
-        "score another/{pawsx,udpos}/prompt_tuning-2/{13,42}",
-        "represent another/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}/{en,de}",
-        "align another/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}",
-        "project another/{untuned,pawsx/prompt_tuning-2/seed-13}",
+        "search another/pawsx/en/prompt_tuning-2/{0.001,0.01}",
+        "select another/{pawsx,udpos}/en/prompt_tuning-2",
+        "train another/{pawsx,udpos}/en/prompt_tuning-2/{13,42}",
+        "predict another/pawsx/en/prompt_tuning-2/{13,42}/{en,de}",
+        "predict another/udpos/en/prompt_tuning-2/{13,42}/en",
+        "score another/{pawsx,udpos}/en/prompt_tuning-2/{13,42}",
+        "represent another/{untuned,pawsx/en/prompt_tuning-2/seed-13,pawsx/en/prompt_tuning-2/seed-42}/{en,de}",
+        "align another/{untuned,pawsx/en/prompt_tuning-2/seed-13,pawsx/en/prompt_tuning-2/seed-42}",
+        "project another/{untuned,pawsx/en/prompt_tuning-2/seed-13}",
         "gather",
         *SUMS,
     )
@@ -150,11 +150,11 @@ def test_adding_an_encoder_fetches_no_corpus_again(grid):
 def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_the_winner(grid):
     """The plan cannot know the winner: the seed runs of this arm are in it. No other candidate, no other task is."""
     assert grid.planned({"tasks.pawsx.methods.prompt_tuning.learning_rates": [1e-3, 1e-2, 3e-2]}) == jobs(
-        "search tiny/pawsx/prompt_tuning-2/0.03",
-        "select tiny/pawsx/prompt_tuning-2",
-        "train tiny/pawsx/prompt_tuning-2/{13,42}",
-        "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
-        "score tiny/pawsx/prompt_tuning-2/{13,42}",
+        "search tiny/pawsx/en/prompt_tuning-2/0.03",
+        "select tiny/pawsx/en/prompt_tuning-2",
+        "train tiny/pawsx/en/prompt_tuning-2/{13,42}",
+        "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/{en,de}",
+        "score tiny/pawsx/en/prompt_tuning-2/{13,42}",
         *ALL_VECTORS,
         *SUMS,
     )
@@ -163,14 +163,14 @@ def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_
 def test_where_the_winner_stays_a_learning_rate_that_is_added_trains_no_seed_again(grid, tmp_path):
     """Run for real. Of equal candidates the smaller wins: one that is a little larger than the winner cannot."""
     copy = grid.copied(tmp_path / "searched on")
-    selected = copy.folder / "results/tiny/pawsx/prompt_tuning-2/selected.json"
+    selected = copy.folder / "results/tiny/pawsx/en/prompt_tuning-2/selected.json"
     winner = selected.read_bytes()
     larger = json.loads(winner)["learning_rate"] * (1 + 1e-7)
     outcome = copy.run({"tasks.pawsx.methods.prompt_tuning.learning_rates": [1e-3, 1e-2, larger]})
     assert outcome.returncode == 0, outcome.stdout
     assert selected.read_bytes() == winner
     assert jobs_of(outcome.stdout) == jobs(
-        f"search tiny/pawsx/prompt_tuning-2/{larger}", "select tiny/pawsx/prompt_tuning-2", "gather", *SUMS
+        f"search tiny/pawsx/en/prompt_tuning-2/{larger}", "select tiny/pawsx/en/prompt_tuning-2", "gather", *SUMS
     )
 
 
@@ -182,12 +182,12 @@ def test_removing_a_seed_runs_only_the_sums(grid):
 
 
 def test_removing_the_seed_of_the_search_trains_nothing(grid):
-    assert grid.planned({"seeds": [42]}) == jobs("project tiny/pawsx/prompt_tuning-2/seed-42", "gather", *SUMS)
+    assert grid.planned({"seeds": [42]}) == jobs("project tiny/pawsx/en/prompt_tuning-2/seed-42", "gather", *SUMS)
 
 
 def test_removing_a_language_runs_only_the_scores_of_its_task(grid):
     assert grid.planned({"tasks.pawsx.languages": ["en"]}) == jobs(
-        "score tiny/pawsx/prompt_tuning-2/{13,42}", "gather", *SUMS
+        "score tiny/pawsx/en/prompt_tuning-2/{13,42}", "gather", *SUMS
     )
 
 
@@ -198,9 +198,9 @@ def test_removing_a_task_runs_only_the_sums(grid):
 # Edits of the configuration: something else
 
 UDPOS_MODELS = (
-    "train tiny/udpos/prompt_tuning-2/{13,42}",
-    "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
-    "score tiny/udpos/prompt_tuning-2/{13,42}",
+    "train tiny/udpos/en/prompt_tuning-2/{13,42}",
+    "predict tiny/udpos/en/prompt_tuning-2/{13,42}/en",
+    "score tiny/udpos/en/prompt_tuning-2/{13,42}",
 )
 
 
@@ -225,9 +225,9 @@ def test_the_limit_of_the_test_rows_trains_nothing(grid):
         "fetch_corpus udpos/en/test",
         "tokenise tiny/pawsx/{en,de}/test",
         "tokenise tiny/udpos/en/test",
-        "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
-        "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
-        "score tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+        "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/{en,de}",
+        "predict tiny/udpos/en/prompt_tuning-2/{13,42}/en",
+        "score tiny/{pawsx,udpos}/en/prompt_tuning-2/{13,42}",
         *UNTUNED_VECTORS,
         *ALL_VECTORS,
         *SUMS,
@@ -263,7 +263,7 @@ def test_another_number_of_samples_runs_the_analysis_alone(grid):
 
 def test_another_number_of_points_runs_the_picture_alone(grid):
     edit = {"analysis.figure_samples": 6}
-    assert grid.planned(edit) == jobs("project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}", "gather", *SUMS)
+    assert grid.planned(edit) == jobs("project tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13}", "gather", *SUMS)
 
 
 # Edits of the code
@@ -298,15 +298,15 @@ def test_a_new_entry_of_the_catalogue_runs_only_the_sums(grid):
     assert after_code_edit(grid, *edit) == jobs(*SUMS)
 
 
-ALL_SCORES = "score tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}"
+ALL_SCORES = "score tiny/{pawsx,udpos}/en/prompt_tuning-2/{13,42}"
 ALL_PREDICTIONS = (
-    "predict tiny/pawsx/prompt_tuning-2/{13,42}/{en,de}",
-    "predict tiny/udpos/prompt_tuning-2/{13,42}/en",
+    "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/{en,de}",
+    "predict tiny/udpos/en/prompt_tuning-2/{13,42}/en",
 )
 ALL_MODELS = (
-    "search tiny/pawsx/prompt_tuning-2/{0.001,0.01}",
-    "select tiny/pawsx/prompt_tuning-2",
-    "train tiny/{pawsx,udpos}/prompt_tuning-2/{13,42}",
+    "search tiny/pawsx/en/prompt_tuning-2/{0.001,0.01}",
+    "select tiny/pawsx/en/prompt_tuning-2",
+    "train tiny/{pawsx,udpos}/en/prompt_tuning-2/{13,42}",
     *ALL_PREDICTIONS,
     ALL_SCORES,
     *ALL_VECTORS,
@@ -331,13 +331,13 @@ def test_the_code_of_scoring_runs_the_scores_and_no_prediction(grid):
             "analysis/boundaries.py",
             "FOLDS = 5",
             "FOLDS = 4",
-            ("align tiny/{untuned,pawsx/prompt_tuning-2/seed-13,pawsx/prompt_tuning-2/seed-42}", "gather"),
+            ("align tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13,pawsx/en/prompt_tuning-2/seed-42}", "gather"),
         ),
         (
             "analysis/projection.py",
             "RANDOM_STATE = 0",
             "RANDOM_STATE = 1",
-            ("project tiny/{untuned,pawsx/prompt_tuning-2/seed-13}", "gather"),
+            ("project tiny/{untuned,pawsx/en/prompt_tuning-2/seed-13}", "gather"),
         ),
     ],
     ids=["vectors", "numbers", "picture"],

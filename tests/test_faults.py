@@ -25,7 +25,7 @@ from snakemake_runs import ROOT, Workplace, plan, snakemake
 from workflow_scripts.experiment.faults import explain
 
 KILLS = 20
-ARM = "results/tiny/pawsx/prompt_tuning-2"
+ARM = "results/tiny/pawsx/en/prompt_tuning-2"
 MEASURED = {"seconds", "examples_per_second", "peak_memory_mb"}  # the columns that no two runs share
 
 
@@ -167,7 +167,7 @@ def fill(folder: Path, leave: int) -> Path:
     [
         (
             "results",
-            ["tiny/udpos/prompt_tuning-2/seed-42/run.json", "scores.csv", "report.html"],
+            ["tiny/udpos/en/prompt_tuning-2/seed-42/run.json", "scores.csv", "report.html"],
             "seed-42/(.checkpoint-|log.jsonl|weights.safetensors|run.json)",
         ),
         (

@@ -16,7 +16,7 @@ corpora: {source: mini}
 methods: {fine_tuning: {}}
 tasks: {pawsx: {languages: [en]}}
 """
-SELECTED = "results/tiny/pawsx/fine_tuning/selected.json"
+SELECTED = "results/tiny/pawsx/en/fine_tuning/selected.json"
 MINE = "raise ImportError('imported from the working folder')\n"
 
 

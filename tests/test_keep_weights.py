@@ -34,7 +34,7 @@ def weights(grid: Workplace) -> list[str]:
 def test_only_prompts_are_kept_and_the_searchs_weights_are_gone_too(grid):
     assert weights(grid) == [f"prompt_tuning-2/seed-{seed}/weights.safetensors" for seed in (13, 42)]
     assert (grid.folder / "results/report.html").is_file()
-    assert len(list((grid.folder / "results/tiny/pawsx/fine_tuning").rglob("run.json"))) == 4
+    assert len(list((grid.folder / "results/tiny/pawsx/en/fine_tuning").rglob("run.json"))) == 4
 
 
 def test_nothing_is_trained_again_because_weights_are_gone(grid):
@@ -48,10 +48,10 @@ def test_keeping_weights_from_now_on_trains_nothing_either(grid):
 def test_another_language_needs_the_weights_and_another_seed_only_its_own(grid):
     planned = grid.planned({"tasks.pawsx.languages": ["en", "de"]})
     trained = [job for job in planned if job.startswith(("train", "search", "select"))]
-    assert trained == jobs("train_and_drop tiny/pawsx/fine_tuning/{13,42}")
+    assert trained == jobs("train_and_drop tiny/pawsx/en/fine_tuning/{13,42}")
     planned = grid.planned({"seeds": [13, 42, 7]})
     trained = [job for job in planned if job.startswith(("train", "search", "select"))]
-    assert trained == jobs("train tiny/pawsx/prompt_tuning-2/7", "train_and_drop tiny/pawsx/fine_tuning/7")
+    assert trained == jobs("train tiny/pawsx/en/prompt_tuning-2/7", "train_and_drop tiny/pawsx/en/fine_tuning/7")
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def toy_grid(tiny_encoder, tmp_path_factory) -> Workplace:
 
 
 def test_one_file_and_one_line_are_an_arm_of_the_grid(toy_grid):
-    run = toy_grid.folder / "results/tiny/udpos/toy_factors/seed-13"
+    run = toy_grid.folder / "results/tiny/udpos/en/toy_factors/seed-13"
     tensors = load_file(run / "weights.safetensors")
     assert sorted(tensors) == ["encoder.encoder.layer.1.output.LayerNorm.weight", "head.1.bias", "head.1.weight"]
     record = json.loads((run / "run.json").read_text())
@@ -87,9 +87,9 @@ def test_an_edit_of_the_file_runs_its_method_again_and_no_other(toy_grid):
         assert toy_grid.planned() == []
     with replaced(file, "layer[-1]", "layer[0]"):
         assert toy_grid.planned() == jobs(
-            "train tiny/udpos/toy_factors/13",
-            "predict tiny/udpos/toy_factors/13/en",
-            "score tiny/udpos/toy_factors/13",
+            "train tiny/udpos/en/toy_factors/13",
+            "predict tiny/udpos/en/toy_factors/13/en",
+            "score tiny/udpos/en/toy_factors/13",
             *("collect", "compare", "exemplify", "render", "all"),
         )
 

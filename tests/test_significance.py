@@ -397,11 +397,12 @@ class Results:
         lengths: tuple[int, ...] = (16,),
         units: int = 40,
         methods: tuple[str, ...] = (),
+        source: str = "en",
     ) -> None:
         generator = np.random.default_rng(9)
         self.units: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
-        self.arms = [Arm("e5", "xnli", "fine_tuning", 0), *(Arm("e5", "xnli", "prompt_tuning", n) for n in lengths)]
-        self.arms += [Arm("e5", "xnli", method, 0) for method in methods]
+        self.arms = [Arm("e5", "xnli", source, "fine_tuning", 0), *(Arm("e5", "xnli", source, "prompt_tuning", n) for n in lengths)]
+        self.arms += [Arm("e5", "xnli", source, method, 0) for method in methods]
         for number, arm in enumerate(self.arms):
             for seed in seeds:
                 self.units[arm.name, seed] = {
@@ -418,7 +419,8 @@ class Results:
         scores, runs = [], []
         for (name, seed), languages in self.units.items():
             arm = by_name[name]
-            columns = {"encoder": "e5", "task": "xnli", "method": arm.method, "prompt_length": arm.prompt_length}
+            columns = {"encoder": "e5", "task": "xnli", "source": arm.source}
+            columns |= {"method": arm.method, "prompt_length": arm.prompt_length}
             for language in languages:
                 value = self.score(name, seed, language)
                 scores.append({**columns, "seed": seed, "language": language, "metric": "accuracy", "value": value})
@@ -558,7 +560,7 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
         "results": "somewhere else",
     }
     for (name, seed), units in results.units.items():
-        path = Path(Paths("resources", "somewhere else").units("e5", "xnli", name, seed))
+        path = Path(Paths("resources", "somewhere else").units("e5", "xnli", "en", name, seed))
         write_units(path, {language: {"accuracy": sums} for language, sums in units.items()})
     scores, runs = results.tables()
     scores.to_csv("scores.csv", index=False)

@@ -21,8 +21,8 @@ pytestmark = [
 ]
 
 PATIENCE = 400.0  # seconds for anything that is waited for; a training alone takes one to three minutes
-LONG = "results/tiny/pawsx/prompt_tuning-2/seed-13"  # a training of a minute or two, which is disturbed
-LOG = "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log"
+LONG = "results/tiny/pawsx/en/prompt_tuning-2/seed-13"  # a training of a minute or two, which is disturbed
+LOG = "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-13.log"
 TABLE = "results/scores.csv"
 
 # As this SLURM keeps no accounts, Snakemake asks `squeue`; it does so sooner than on a cluster, where it waits 40 s.

@@ -9,7 +9,6 @@ from tokenizer_kinds import KINDS, trained
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from workflow_scripts.corpora import mini
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds.classification import model as classification
 from workflow_scripts.kinds.question_answering import model as question_answering
@@ -26,7 +25,7 @@ def texts() -> list[str]:
     rows = [
         row
         for language in mini.LANGUAGES
-        for row in mini.rows({"task": "xquad", "language": language, "split": "test", "limit": 60})
+        for row in mini_rows("xquad", language, "test", 60)
     ]
     return [row[field] for row in rows for field in ("context", "question")]
 
@@ -154,7 +153,7 @@ def test_truncation_and_padding_that_were_saved_do_not_take_part(tokenizers, fol
 
     pairs = [{"id": "1", "text": "one two", "text_pair": "three four five six " * 9, "label": "0"}]
     sentences = [{"id": "1", "tokens": ["word"] * 30, "tags": ["X"] * 30}]
-    questions = mini.rows({"task": "xquad", "language": "en", "split": "test", "limit": 5})
+    questions = mini_rows("xquad", "en", "test", 5)
     for module, rows, settings in (
         (classification, pairs, {"labels": ["0"], "max_length": 16}),
         (tagging, sentences, {"labels": ["X"], "max_length": 16, "labelled_subword": "first"}),
@@ -180,7 +179,7 @@ def test_a_saved_prefix_space_is_not_added_to_the_space_before_a_word(folders, t
     assert columns["input_ids"][0][1:-1][: 2 * len(of_word)] == of_word * 2
     assert columns["input_ids"][0] == tokenizer("museum museum </s>")["input_ids"]
 
-    rows = mini.rows({"task": "xquad", "language": "en", "split": "test", "limit": 20})
+    rows = mini_rows("xquad", "en", "test", 20)
     columns, _ = question_answering.tokenise(rows, tokenizer, {"max_length": 128, "stride": 32, "split": "validation"})
     for number, first, last, starts, ends in zip(
         *(columns[key] for key in ("row", "start", "end", "offset_start", "offset_end")), strict=True

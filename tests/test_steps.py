@@ -17,22 +17,21 @@ from typing import Any
 import pytest
 import torch
 from fork_server import SERVERS
+from paper_tasks import TASKS, mini_rows
 from safetensors.torch import load_file
 from tiny import settings as tiny_settings
 
 from workflow_scripts import predict, select, tokenise, train
-from workflow_scripts.corpora import mini
 from workflow_scripts.corpora.schema import read_predictions, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.contributions import read_units
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json, write_json
 from workflow_scripts.experiment.names import predictions_file
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")
-LABELS = list(TASKS["xnli"].labels)
+LABELS = TASKS["xnli"].labels
 LANGUAGES = ["en", "de"]
 
 
@@ -174,7 +173,7 @@ def predictions_in(folder: Path, language: str) -> Path:
 
 
 def rows_to_test(language: str) -> list[dict[str, Any]]:
-    return mini.rows({"task": "xnli", "language": language, "split": "test", "limit": 20})
+    return mini_rows("xnli", language, "test", 20)
 
 
 def tokenising(folder: Path, language: str, split: str, max_length: int = 128) -> list[Any]:
@@ -202,9 +201,10 @@ def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> l
 
 
 def predicting(folder: Path, languages: str, name: str = "searched") -> list[Any]:
-    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name / "run.json", "--languages", languages]
+    files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name / "run.json"]
     files += ["--tokens", *(tokens_file(folder, language, "test") for language in languages.split("+"))]
     files += ["--rows", *(rows_file(folder, language, "test") for language in languages.split("+"))]
+    files += ["--settings", json.dumps({"languages": languages.split("+")})]
     return [*files, "--record", predictions_record(folder, languages)]
 
 
@@ -216,8 +216,8 @@ def workplace(tiny_encoder, tmp_path_factory) -> Path:
     write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
     parts = {("en", "train"): 60, ("en", "validation"): 30, ("en", "test"): 20, ("de", "test"): 20}
     for (language, split), limit in parts.items():
-        part = {"task": "xnli", "language": language, "split": split, "limit": limit}
-        write_rows(rows_file(folder, language, split), mini.rows(part), "classification")
+        rows = mini_rows("xnli", language, split, limit)
+        write_rows(rows_file(folder, language, split), rows, "classification")
         by_hand(tokenise, *tokenising(folder, language, split))
     well(run("train", *training(folder, "searched", 0.01)))
     well(run("predict", *predicting(folder, "en")))
@@ -396,7 +396,7 @@ def test_damaged_weights_end_in_one_line(workplace, tmp_path):
 def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
-    settings = json.dumps({"kind": "classification", "languages": LANGUAGES})
+    settings = json.dumps({"kind": "classification", "languages": LANGUAGES, "parallel": True})
     files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
     well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:

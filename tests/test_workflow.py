@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paper_tasks import TASKS
 from snakemake_runs import ROOT, Workplace, blocks, jobs, jobs_of, snakemake
 
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.evaluation.differences import COLUMNS
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths
 
@@ -57,14 +57,14 @@ def test_no_temporary_file_stays_behind(grid):
 def test_the_long_table_has_exactly_the_rows_of_the_grid(grid):
     metrics = {"pawsx": ["accuracy"], "udpos": ["f1", "f1_xtreme", "accuracy"]}
     expected = [
-        ("tiny", task, "prompt_tuning", "2", seed, language, metric)
+        ("tiny", task, "en", "prompt_tuning", "2", seed, language, metric)
         for task, languages in (("pawsx", ["en", "de"]), ("udpos", ["en"]))
         for seed in ("13", "42")
         for language in languages
         for metric in metrics[task]
     ]
     rows = table(grid.folder / "results/scores.csv")
-    names = ("encoder", "task", "method", "prompt_length", "seed", "language", "metric")
+    names = ("encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric")
     assert [tuple(row[name] for name in names) for row in rows] == expected
     assert all(0 <= float(row["value"]) <= 100 for row in rows)
 
@@ -82,13 +82,13 @@ def test_the_table_of_runs_has_every_training_and_one_winner_a_search(grid):
 
 
 def test_the_winner_is_not_trained_twice(grid):
-    arm = grid.folder / "results/tiny/pawsx/prompt_tuning-2"
+    arm = grid.folder / "results/tiny/pawsx/en/prompt_tuning-2"
     rate = json.loads((arm / "selected.json").read_text(encoding="utf-8"))["learning_rate"]
     (searched,) = arm.glob(f"search/*/lr-{rate}")
     for name in ("weights.safetensors", "run.json", "log.jsonl"):
         assert (arm / "seed-13" / name).samefile(searched / name)
     assert (
-        "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/prompt_tuning-2/seed-13.log").read_text()
+        "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-13.log").read_text()
     )
 
 
@@ -99,7 +99,7 @@ def test_without_fine_tuning_the_table_of_differences_has_a_header_alone(grid):
 
 def test_every_score_is_the_ratio_of_its_units_sums(grid):
     for row in table(grid.folder / "results/scores.csv"):
-        run = grid.folder / f"results/tiny/{row['task']}/prompt_tuning-2/seed-{row['seed']}"
+        run = grid.folder / f"results/tiny/{row['task']}/en/prompt_tuning-2/seed-{row['seed']}"
         sums = read_units(run / "units.parquet", row["metric"])[row["language"]].values()
         value = 100 * sum(numerator for numerator, _ in sums) / sum(of for _, of in sums)
         assert float(row["value"]) == pytest.approx(value, rel=1e-12)
@@ -171,7 +171,7 @@ def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
     outcome = copy.run({"seeds": [13]})
     assert outcome.returncode == 0, outcome.stdout
     assert {row["seed"] for row in table(scores)} == {"13"}
-    assert (copy.folder / "results/tiny/udpos/prompt_tuning-2/seed-42/weights.safetensors").exists()
+    assert (copy.folder / "results/tiny/udpos/en/prompt_tuning-2/seed-42/weights.safetensors").exists()
     assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "render", "all")
     assert copy.run().returncode == 0
     assert scores.read_bytes() == before

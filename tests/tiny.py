@@ -100,6 +100,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "task": task,
         "kind": kind,
         "labels": LABELS[kind],
+        "source": "en",
         "method": "prompt_tuning",
         "prompt_length": 4,
         "prompt_std": 0.02,
