@@ -16,6 +16,8 @@ from workflow_scripts.evaluation.aggregate import (
     headline_arms,
     languages_of,
     missing_cells,
+    sources_of,
+    tasks_of,
     transfer_gaps,
     validation_by_prompt_length,
 )
@@ -73,9 +75,12 @@ def test_an_arm_is_a_method_with_its_prompt_length():
     assert arm_name("prompt_tuning", 16) == "prompt_tuning-16"
 
 
-def test_languages_come_in_the_catalogues_order_and_unknown_ones_last():
+def test_languages_tasks_and_sources_keep_the_order_of_the_score_table():
     scores = scores_of({(FINE, 1): {"zh": 60, "xx": 10, "en": 80, "de": 70}})
-    assert languages_of(by_language(scores, "pawsx")["accuracy"]) == ["en", "de", "zh", "xx"]
+    assert languages_of(by_language(scores, "pawsx")["accuracy"]) == ["zh", "xx", "en", "de"]
+    both = pd.concat([scores_of({(FINE, 1): {"de": 60}}, task="xnli", source="zh+de"), scores])
+    assert tasks_of(both) == ["xnli", "pawsx"]
+    assert sources_of(both) == ["zh+de", "en"]
 
 
 def test_the_average_is_unweighted_and_includes_english():
@@ -92,7 +97,7 @@ def test_arms_stand_in_the_papers_order_with_prompt_lengths_by_size():
 
 def test_a_task_with_two_metrics_has_two_tables_the_main_one_first():
     cells = {(FINE, 1): {"en": 80, "de": 60}}
-    scores = pd.concat([scores_of(cells, "xquad", metric) for metric in ("exact_match", "f1")])
+    scores = pd.concat([scores_of(cells, "xquad", metric) for metric in ("f1", "exact_match")])
     assert list(by_language(scores, "xquad")) == ["f1", "exact_match"]
 
 
@@ -122,25 +127,81 @@ def test_the_gap_is_english_minus_the_average_of_the_others_by_seed():
 
 @pytest.mark.parametrize(
     ("values", "note"),
-    [({"de": 70, "zh": 60}, "no English score"), ({"en": 90}, "no language besides English")],
+    [
+        ({"de": 70, "zh": 60}, "no score in the source language (en)"),
+        ({"en": 90}, "no language besides the source (en)"),
+    ],
 )
-def test_without_english_or_with_english_alone_there_is_no_gap_and_a_reason(values, note):
+def test_without_the_source_or_with_the_source_alone_there_is_no_gap_and_a_reason(values, note):
     row = transfer_gaps(scores_of({(FINE, 1): values})).iloc[0]
     assert pd.isna(row["gap"])
     assert row["seeds"] == 0
     assert row["note"] == note
 
 
-def test_a_seed_without_english_is_left_out_of_the_gap_and_said_so():
+def test_a_seed_without_the_source_is_left_out_of_the_gap_and_said_so():
     row = transfer_gaps(scores_of({(FINE, 1): {"en": 90, "de": 70}, (FINE, 2): {"de": 60}})).iloc[0]
     assert row["gap"] == pytest.approx(20)
-    assert row["note"] == "1 of 2 seeds lack English or all other languages"
+    assert row["note"] == "1 of 2 seeds lack the source (en) or all other languages"
     assert not row["complete"]
+
+
+def test_the_gap_is_measured_from_the_source_and_from_a_unions_mean():
+    cells = {(FINE, 1): {"en": 90, "de": 70, "zh": 60, "ja": 50}}
+    sources = ("en", "de", "en+de", "de+zh+ja+en", "fr", "en+fr")
+    scores = pd.concat([scores_of(cells, source=source) for source in sources])
+    table = transfer_gaps(scores)
+    assert table["source"].tolist() == list(sources)
+    gaps = table.set_index("source")["gap"]
+    assert gaps["en"] == pytest.approx(90 - 60)
+    assert gaps["de"] == pytest.approx(70 - (90 + 60 + 50) / 3)
+    assert gaps["en+de"] == pytest.approx((90 + 70) / 2 - (60 + 50) / 2)
+    assert gaps[["de+zh+ja+en", "fr", "en+fr"]].isna().all()
+    notes = table.set_index("source")["note"]
+    assert notes["de+zh+ja+en"] == "no language besides the source (de+zh+ja+en)"
+    assert notes["en+fr"] == "no score in the source language (en+fr)"
+    assert set(notes[["en", "de", "en+de"]]) == {""}
+
+
+def test_a_seed_that_lacks_one_language_of_a_union_has_no_gap():
+    cells = {(FINE, 1): {"en": 90, "de": 70, "zh": 60}, (FINE, 2): {"en": 90, "zh": 60}}
+    row = transfer_gaps(scores_of(cells, source="en+de")).iloc[0]
+    assert (row["gap"], row["seeds"]) == (pytest.approx(80 - 60), 1)
+    assert row["note"] == "1 of 2 seeds lack the source (en+de) or all other languages"
+
+
+def test_sources_are_kept_apart():
+    scores = pd.concat(
+        [
+            scores_of({(FINE, 1): {"en": 80, "de": 60}, (LONG, 1): {"en": 81, "de": 63}}),
+            scores_of({(FINE, 1): {"en": 70, "de": 90}, (LONG, 1): {"en": 60, "de": 70}}, source="de"),
+        ]
+    )
+    table = averages(scores)
+    assert table[["source", "arm", "mean"]].to_numpy().tolist() == [
+        ["en", "fine_tuning", 70],
+        ["en", "prompt_tuning-16", 72],
+        ["de", "fine_tuning", 80],
+        ["de", "prompt_tuning-16", 65],
+    ]
+    found = {one.source: (one.difference, one.fine_tuning.gap) for one in comparisons(scores, NO_RUNS)}
+    assert found == {"en": (2, 20), "de": (-15, 20)}
+
+
+def test_the_prompt_length_is_chosen_for_each_source():
+    runs = runs_of(
+        trained(SHORT, 1, 70.0),
+        trained(LONG, 1, 60.0),
+        trained(SHORT, 1, 60.0, source="de"),
+        trained(LONG, 1, 70.0, source="de"),
+    )
+    chosen = best_prompt_length(runs).set_index("source")["prompt_length"]
+    assert chosen.to_dict() == {"en": 8, "de": 16}
 
 
 def test_gaps_use_the_main_metric_alone():
     cells = {(FINE, 1): {"en": 80, "de": 60}}
-    scores = pd.concat([scores_of(cells, "udpos", metric) for metric in ("accuracy", "f1")])
+    scores = pd.concat([scores_of(cells, "udpos", metric) for metric in ("f1", "accuracy")])
     assert transfer_gaps(scores)["metric"].tolist() == ["f1"]
 
 
@@ -183,7 +244,7 @@ def test_the_prompt_length_is_chosen_on_validation_not_on_the_test_set():
     runs = runs_of(trained(SHORT, 1, 80.0), trained(SHORT, 2, 81.0), trained(LONG, 1, 79.0), trained(LONG, 2, 84.0))
     chosen = best_prompt_length(runs).iloc[0]
     assert (chosen["prompt_length"], chosen["validation"], chosen["seeds"]) == (16, 81.5, 2)
-    assert headline_arms(scores, runs)[("e5", "pawsx", "prompt_tuning")] == 16
+    assert headline_arms(scores, runs)[("e5", "pawsx", "en", "prompt_tuning")] == 16
     assert comparisons(scores, runs)[0].prompt_tuning.average == pytest.approx(50)
 
 
@@ -243,8 +304,8 @@ def test_a_score_table_that_cannot_be_aggregated_is_refused():
     scores = scores_of({(FINE, 1): {"en": 80}})
     with pytest.raises(UserError, match="has a cell twice: encoder e5, task pawsx"):
         check_scores(pd.concat([scores, scores], ignore_index=True))
-    with pytest.raises(UserError, match="unknown tasks: mnli"):
-        check_scores(scores.assign(task="mnli"))
+    with pytest.raises(UserError, match="lacks the columns source$"):
+        check_scores(scores.drop(columns="source"))
     with pytest.raises(UserError, match="is not a percentage"):
         check_scores(scores.assign(value=101.0))
 
@@ -255,7 +316,7 @@ def test_a_score_table_that_cannot_be_aggregated_is_refused():
 def published_scores() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The per-language rows of tables 5 to 8 as scores, and the averages printed beside them."""
     published = pd.read_csv(PUBLISHED)
-    rows = published[published["table"].between(5, 8)].assign(encoder="xlm-r-large")
+    rows = published[published["table"].between(5, 8)].assign(encoder="xlm-r-large", source="en")
     rows["prompt_length"] = rows["method"].map({"fine_tuning": 0, "prompt_tuning": 16})
     rows = rows.rename(columns={"run": "seed"})
     return rows[rows["language"] != "avg"], rows[rows["language"] == "avg"]

@@ -32,7 +32,7 @@ def weights(grid: Workplace) -> list[str]:
 
 
 def test_only_prompts_are_kept_and_the_searchs_weights_are_gone_too(grid):
-    assert weights(grid) == [f"prompt_tuning-2/seed-{seed}/weights.safetensors" for seed in (13, 42)]
+    assert weights(grid) == [f"en/prompt_tuning-2/seed-{seed}/weights.safetensors" for seed in (13, 42)]
     assert (grid.folder / "results/report.html").is_file()
     assert len(list((grid.folder / "results/tiny/pawsx/en/fine_tuning").rglob("run.json"))) == 4
 
@@ -62,7 +62,7 @@ def test_the_searchs_winner_is_trained_again_where_it_is_needed_again(grid, tmp_
     before = (copy.folder / "results/scores.csv").read_text()
     outcome = copy.run({"tasks.pawsx.languages": ["en", "de"]} | ({"keep_weights": True} if kept else {}))
     assert outcome.returncode == 0, outcome.stdout
-    kept_now = [f"fine_tuning/seed-{seed}/weights.safetensors" for seed in (13, 42)] if kept else []
+    kept_now = [f"en/fine_tuning/seed-{seed}/weights.safetensors" for seed in (13, 42)] if kept else []
     assert weights(copy) == sorted([*weights(grid), *kept_now])
     after = (copy.folder / "results/scores.csv").read_text()
     assert set(before.splitlines()) < set(after.splitlines())

@@ -455,6 +455,27 @@ def test_a_comparison_has_a_row_a_language_and_two_over_them():
     assert {row["units"] for row in rows} == {40}
 
 
+def test_the_gap_of_a_union_is_the_mean_of_its_languages_minus_the_others():
+    rows = {row["scope"]: row for row in Results(source="fr+en").table()}
+    assert {row["source"] for row in rows.values()} == {"fr+en"}
+    expected = (rows["fr"]["difference"] + rows["en"]["difference"]) / 2 - rows["de"]["difference"]
+    assert rows["gap"]["difference"] == pytest.approx(expected)
+    assert "gap" not in {row["scope"] for row in Results(source="ja").table()}
+    assert "gap" not in {row["scope"] for row in Results(source="fr+en+de").table()}
+
+
+def test_sources_are_compared_each_with_its_own_baseline():
+    both = [Results(source=source) for source in ("en", "de")]
+    tables = [pd.concat(parts) for parts in zip(*(results.tables() for results in both), strict=True)]
+    read = {results.arms[0].source: results.units for results in both}
+    rows = list(differences(*tables, lambda arm, seed, metric: read[arm.source][arm.name, seed]))
+    assert [(row["source"], row["scope"]) for row in rows] == [
+        (source, scope) for source in ("en", "de") for scope in ("en", "de", "fr", "average", "gap")
+    ]
+    alone = [row for results in both for row in results.table()]
+    assert [row["difference"] for row in rows] == pytest.approx([row["difference"] for row in alone])
+
+
 def test_a_difference_is_significant_where_both_tests_say_so_after_holms_correction():
     rows = Results().table()
     larger = [max(row["p_interval"], row["p_permutation"]) for row in rows]
@@ -492,7 +513,8 @@ def test_the_order_of_units_and_languages_does_not_matter():
         turned.units[model] = {
             language: dict(reversed(units.items())) for language, units in reversed(languages.items())
         }
-    assert [pytest.approx(row) for row in turned.table()] == results.table()
+    by_scope = {row["scope"]: row for row in results.table()}
+    assert {row["scope"]: pytest.approx(row) for row in turned.table()} == by_scope
 
 
 def test_a_language_that_one_model_lacks_is_left_out_for_both_methods():

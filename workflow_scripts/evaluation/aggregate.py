@@ -130,7 +130,8 @@ def by_language(scores: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
 
 
 def _language_table(scores: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
-    wide = scores.pivot(index=[*ARM, "seed"], columns="language", values="value").reindex(columns=languages)
+    models = pd.MultiIndex.from_frame(scores[[*ARM, "seed"]].drop_duplicates())  # `pivot` would sort the sources
+    wide = scores.pivot(index=[*ARM, "seed"], columns="language", values="value").reindex(models, columns=languages)
     averages, counts = wide.mean(axis=1), wide.count(axis=1)
     table = wide.assign(avg=averages, languages=counts).reset_index().rename_axis(columns=None)
     table["arm"] = arm_names(table)
