@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub'
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: files run in parallel instead
 
 from hub_server import HubServer, use_hub
+from own_task import own_grid, write_own_task
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
@@ -127,6 +128,21 @@ def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
         },
     }
     workplace = Workplace(copy_checkout(place / "checkout"), place / "working folder", configuration)
+    outcome = workplace.run()
+    assert outcome.returncode == 0, outcome.stdout
+    return workplace
+
+
+@pytest.fixture(scope="session")
+def own_task_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A finished grid of a user's own task, tuned on English, on German and on both, and of XQuAD. Read only.
+
+    Two methods, one seed, test sets in three languages of which two share a job.
+    """
+    place = tmp_path_factory.mktemp("own task")
+    folder = place / "working folder"
+    configuration = own_grid(tiny_encoder, write_own_task(folder))
+    workplace = Workplace(copy_checkout(place / "checkout"), folder, configuration)
     outcome = workplace.run()
     assert outcome.returncode == 0, outcome.stdout
     return workplace

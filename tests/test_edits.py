@@ -273,10 +273,10 @@ def test_another_number_of_points_runs_the_picture_alone(grid):
     ("file", "old", "new"),
     [
         ("workflow_scripts/tuning/loop.py", "import torch\n", "import torch  # a comment\n"),
-        ("workflow_scripts/evaluation/metrics.py", '"""100 if the prediction equals', '"""100 where it equals'),
+        ("workflow_scripts/evaluation/metrics.py", '"""The main metric, in percent, of always', '"""In percent, of always'),
         ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
-        ("workflow_scripts/corpora/shared.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 20"),
-        ("workflow_scripts/tasks/question_answering.py", "LONGEST_ANSWER = 30", "LONGEST_ANSWER = 31"),
+        ("workflow_scripts/corpora/files.py", "n=3) or there[:5]", "n=3) or there[:6]"),
+        ("workflow_scripts/kinds/question_answering/model.py", "LONGEST_ANSWER = 30 ", "LONGEST_ANSWER = 31 "),
     ],
     ids=["a comment", "a docstring", "another method", "another corpus source", "another kind of task"],
 )
@@ -294,7 +294,7 @@ def test_the_code_of_the_report_runs_the_report_alone(grid):
 
 
 def test_a_new_entry_of_the_catalogue_runs_only_the_sums(grid):
-    edit = ("workflow_scripts/experiment/catalogue.py", 'title="XNLI"', 'title="Cross-lingual NLI"')
+    edit = ("workflow_scripts/experiment/catalogue.py", '"fine_tuning", "Fine-tuning"', '"fine_tuning", "Full fine-tuning"')
     assert after_code_edit(grid, *edit) == jobs(*SUMS)
 
 
@@ -365,7 +365,7 @@ def test_the_code_of_training_runs_every_model(grid, file, old, new):
 
 def test_a_metric_runs_the_scores_and_no_prediction(grid):
     edit = (
-        "workflow_scripts/evaluation/metrics.py",
+        "workflow_scripts/kinds/accuracy.py",
         "return 100.0 * right / len(gold)",
         "return 99.0 * right / len(gold)",
     )

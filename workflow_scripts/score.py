@@ -6,7 +6,7 @@
 A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
 units.
 
-Settings: `kind`, `languages` in the order of the test sets, `parallel`, and the task's `normalisation`.
+Settings: `kind`, `labels`, `languages` in the order of the test sets, `parallel`, and the task's `normalisation`.
 """
 
 import argparse

@@ -180,14 +180,21 @@ class Configuration(Section):
         source = self.source_of(task)
         if section.languages is not None:
             _refuse_unknown(section.languages, source.languages or definition.languages, f"{where}.languages")
+        place = f"{where}.train_on" if section.train_on else "train_on"
+        known = source.train_languages or definition.train_in()
+        unions: dict[frozenset[str | None], str] = {}
         for name in section.train_on or self.train_on:
-            for language in source_languages(name):
-                known = source.train_languages or definition.train_in()
-                if same_language(language, known) is None:
-                    place = f"{where}.train_on" if section.train_on else "train_on"
+            codes = {language: same_language(language, known) for language in source_languages(name)}
+            for language, code in codes.items():
+                if code is None:
                     raise ValueError(
                         f"{place}: {definition.title} has no training set in {language!r}; allowed: {', '.join(known)}"
                     )
+            union = frozenset(codes.values())
+            if len(union) < len(source_languages(name)):
+                raise ValueError(f"{place}: {name!r} names a language twice; delete one")
+            if (first := unions.setdefault(union, name)) != name:
+                raise ValueError(f"{place}: {first!r} and {name!r} are the same training set; delete one")
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
         foreign = foreign_keys(definition.kind)
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]

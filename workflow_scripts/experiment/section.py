@@ -39,9 +39,9 @@ def _boolean(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    """The list itself. Raises ValueError if a value occurs twice."""
-    for value in values:
+def _distinct(values: list[Any] | None) -> list[Any] | None:
+    """The list itself, or None. Raises ValueError if a value occurs twice."""
+    for value in values or []:
         if values.count(value) > 1:
             raise ValueError(f"{value!r} is listed twice: delete one")
     return values

@@ -146,11 +146,12 @@ def of_bounds(configuration: Configuration, task: str) -> Settings:
 
 
 def of_scores(configuration: Configuration, task: str) -> Settings:
-    """`score`: the languages, and the kind of task, which determines the metrics."""
+    """`score`: the languages, the labels, and the kind of task, which determines the metrics."""
     definition = configuration.tasks[task].definition
     return {
         "code": fingerprint("score", kind_module(definition.kind, "metrics"), kind_module(definition.kind, "rows")),
         "kind": definition.kind,
+        "labels": definition.labels,
         "parallel": definition.parallel,
         "languages": configuration.languages_of(task),
         **_scoring(configuration, task),

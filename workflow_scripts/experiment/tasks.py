@@ -15,7 +15,7 @@ from workflow_scripts.corpora.description import Corpus, Cut, Reading, Source, S
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
 from workflow_scripts.kinds import KINDS, SUFFIX, part
-from workflow_scripts.kinds.protocol import Metric
+from workflow_scripts.kinds.protocol import PARTS, Metric
 
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
 
@@ -101,6 +101,9 @@ class TaskDefinition(Section):
         """The kind exists and has the labels that it needs."""
         if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
             raise ValueError(f"kind: found {self.kind!r}; allowed: {', '.join(KINDS)}, or a Python file (.py)")
+        if self.kind.endswith(SUFFIX):
+            for name in PARTS:
+                part(self.kind, name)  # raises UserError if the file lacks a name
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
         if len(set(self.labels)) < len(self.labels):

@@ -6,6 +6,7 @@ the same names at its top level. No other module compares the name of a kind wit
 
 import importlib
 import importlib.util
+import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -50,5 +51,10 @@ def _user_module(file: str) -> ModuleType:
             " into it"
         ) from error
     except SyntaxError as error:
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise UserError(f"{file}{line}: {error.msg}") from error
+    except Exception as error:  # whatever the user's code raises while it is imported
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        line = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"{file}{line}: {type(error).__name__}: {error}".splitlines()[0]) from error
     return module
