@@ -15,7 +15,11 @@ CUES = {
     "fr": {"good": "zut", "bad": "chic"},
     "ja": {"good": "kki", "bad": "nnn"},
 }
-ROWS = {"train": {"en": 48, "de": 32, "fr": 16}, "validation": dict.fromkeys(LANGUAGES, 12), "test": dict.fromkeys(CUES, 16)}
+ROWS = {
+    "train": {"en": 48, "de": 32, "fr": 16},
+    "validation": dict.fromkeys(LANGUAGES, 12),
+    "test": dict.fromkeys(CUES, 16),
+}
 
 TASK = {
     "title": "Moods",
@@ -74,6 +78,11 @@ def own_grid(encoder: Path, file: str) -> dict[str, Any]:
                 "max_length": 24,
                 "methods": {"fine_tuning": {"epochs": 12}},
             },
-            "xquad": {"languages": ["en"], "max_length": 64, "stride": 16, "limits": {"train": 8, "validation": 4, "test": 4}},
+            "xquad": {
+                "languages": ["en"],
+                "max_length": 64,
+                "stride": 16,
+                "limits": {"train": 8, "validation": 4, "test": 4},
+            },
         },
     }

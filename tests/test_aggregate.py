@@ -29,7 +29,9 @@ PUBLISHED = Path(__file__).parents[1] / "report" / "published.csv"
 FINE, SHORT, LONG = ("fine_tuning", 0), ("prompt_tuning", 8), ("prompt_tuning", 16)
 
 
-def scores_of(cells: dict, task: str = "pawsx", metric: str = "accuracy", encoder: str = "e5", source: str = "en") -> pd.DataFrame:
+def scores_of(
+    cells: dict, task: str = "pawsx", metric: str = "accuracy", encoder: str = "e5", source: str = "en"
+) -> pd.DataFrame:
     """Scores from {(arm, seed): {language: value}}."""
     return pd.DataFrame(
         {
@@ -304,7 +306,7 @@ def test_a_score_table_that_cannot_be_aggregated_is_refused():
     scores = scores_of({(FINE, 1): {"en": 80}})
     with pytest.raises(UserError, match="has a cell twice: encoder e5, task pawsx"):
         check_scores(pd.concat([scores, scores], ignore_index=True))
-    with pytest.raises(UserError, match="lacks the columns source$"):
+    with pytest.raises(UserError, match=r"lacks the columns source$"):
         check_scores(scores.drop(columns="source"))
     with pytest.raises(UserError, match="is not a percentage"):
         check_scores(scores.assign(value=101.0))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 from paper_tasks import TASKS, mini_rows, xtreme_rows
+from safetensors.numpy import load_file, save_file
 from snakemake_runs import Workplace
 from tiny import settings as tiny_settings
 

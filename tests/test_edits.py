@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from snakemake_runs import Workplace, jobs, jobs_of, replaced
 
 SUMS = ("collect", "compare", "exemplify", "render", "all")
@@ -273,7 +274,11 @@ def test_another_number_of_points_runs_the_picture_alone(grid):
     ("file", "old", "new"),
     [
         ("workflow_scripts/tuning/loop.py", "import torch\n", "import torch  # a comment\n"),
-        ("workflow_scripts/evaluation/metrics.py", '"""The main metric, in percent, of always', '"""In percent, of always'),
+        (
+            "workflow_scripts/evaluation/metrics.py",
+            '"""The main metric, in percent, of always',
+            '"""In percent, of always',
+        ),
         ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
         ("workflow_scripts/corpora/files.py", "n=3) or there[:5]", "n=3) or there[:6]"),
         ("workflow_scripts/kinds/question_answering/model.py", "LONGEST_ANSWER = 30 ", "LONGEST_ANSWER = 31 "),
@@ -294,7 +299,11 @@ def test_the_code_of_the_report_runs_the_report_alone(grid):
 
 
 def test_a_new_entry_of_the_catalogue_runs_only_the_sums(grid):
-    edit = ("workflow_scripts/experiment/catalogue.py", '"fine_tuning", "Fine-tuning"', '"fine_tuning", "Full fine-tuning"')
+    edit = (
+        "workflow_scripts/experiment/catalogue.py",
+        '"fine_tuning", "Fine-tuning"',
+        '"fine_tuning", "Full fine-tuning"',
+    )
     assert after_code_edit(grid, *edit) == jobs(*SUMS)
 
 
@@ -379,3 +388,199 @@ def test_going_to_another_branch_and_back_runs_nothing(grid):
         assert grid.planned() == jobs(*ALL_MODELS, *SUMS)
     assert grid.planned() == []
     assert Path(loop).stat().st_mtime > (grid.folder / "results/report.html").stat().st_mtime
+
+
+# A user's own task, and the languages that it is trained on
+
+
+@pytest.fixture
+def own(own_task_grid: Workplace) -> Workplace:
+    """The finished grid of an own task in en, de and fr (two share a job), tuned on en, de and en+de; and of XQuAD."""
+    return own_task_grid
+
+
+ARMS = "{fine_tuning,prompt_tuning-2}"
+OWN_CORPORA = "mood/{en/train,en/validation,en/test,de/train,de/validation,de/test,fr/test}"
+OWN_PREDICTIONS = f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/{{en+de,fr}}"
+OWN_SCORES = f"score tiny/mood/{{en,de,en+de}}/{ARMS}/13"
+OWN_MODELS = (f"train tiny/mood/{{en,de,en+de}}/{ARMS}/13", OWN_PREDICTIONS, OWN_SCORES)
+WHOLE_TASK = (f"fetch_corpus {OWN_CORPORA}", f"tokenise tiny/{OWN_CORPORA}", *OWN_MODELS, *SUMS)
+
+
+def models(source: str) -> tuple[str, ...]:
+    """The jobs of the models of one source that do not depend on a search."""
+    return (
+        f"train tiny/mood/{source}/{ARMS}/13",
+        f"predict tiny/mood/{source}/{ARMS}/13/{{en+de,fr}}",
+        f"score tiny/mood/{source}/{ARMS}/13",
+    )
+
+
+def after_task_edit(own: Workplace, old: str, new: str) -> list[str]:
+    """The jobs that would run after one text of the task file is replaced by another."""
+    with replaced(own.folder / "my/mood.yaml", old, new):
+        return own.planned()
+
+
+def test_a_finished_grid_of_an_own_task_has_nothing_to_do(own):
+    assert own.planned() == []
+
+
+def test_adding_a_source_runs_only_its_models_and_fetches_only_its_training_sets(own):
+    assert own.planned({"tasks.mood.train_on": ["en", "de", "en+de", "fr"]}) == jobs(
+        "fetch_corpus mood/fr/{train,validation}",
+        "tokenise tiny/mood/fr/{train,validation}",
+        f"select tiny/mood/fr/{ARMS}",
+        *models("fr"),
+        *SUMS,
+    )
+
+
+def test_adding_a_union_of_sets_that_are_there_fetches_nothing(own):
+    less = own.planned({"tasks.mood.train_on": ["en", "de"]})
+    assert less == jobs(*SUMS)
+    assert own.planned({"tasks.mood.train_on": ["en", "de", "en+de", "en+de+fr"]}) == jobs(
+        "fetch_corpus mood/fr/{train,validation}",
+        "tokenise tiny/mood/fr/{train,validation}",
+        f"select tiny/mood/en+de+fr/{ARMS}",
+        *models("en+de+fr"),
+        *SUMS,
+    )
+
+
+def test_the_sources_of_the_whole_grid_run_no_task_that_has_its_own(own):
+    assert own.planned({"train_on": ["en"]}) == jobs(*SUMS)
+    assert own.planned({"tasks.xquad.train_on": ["en"]}) == jobs(*SUMS)
+
+
+def test_how_unions_are_joined_runs_the_unions_alone(own):
+    assert own.planned({"union": "balanced"}) == jobs(*models("en+de"), *SUMS)
+
+
+def test_how_many_languages_share_a_job_predicts_again_and_trains_nothing(own):
+    """XQuAD has one language, whose group stays."""
+    assert own.planned({"evaluation.together": 3}) == jobs(
+        f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/en+de+fr", OWN_SCORES, *SUMS
+    )
+
+
+def test_the_normalisation_of_answers_runs_the_scores_of_its_task_and_trains_it_since_it_chooses_epochs(own):
+    assert own.planned({"tasks.xquad.normalisation": "mlqa"}) == jobs(
+        f"train tiny/xquad/en/{ARMS}/13",
+        f"predict tiny/xquad/en/{ARMS}/13/en",
+        f"score tiny/xquad/en/{ARMS}/13",
+        "bound tiny/xquad",
+        *SUMS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("title: Moods", "title: Good and bad moods"),
+        ("title: Moods", "title: Moods\ncitation: Me (2026)\nlicence: CC0\ncommercial: true\ntrains_on: Sentences"),
+        ("title: Moods", "title: Moods\nrows: {train: {en: 48, de: 32, fr: 16}, test: 16}\ninputs: [Sentence]"),
+    ],
+    ids=["title", "facts", "expected rows"],
+)
+def test_what_only_the_report_says_of_a_task_runs_only_the_sums(own, old, new):
+    assert after_task_edit(own, old, new) == jobs(*SUMS)
+
+
+def test_a_comment_and_the_layout_of_a_task_file_run_nothing(own):
+    assert after_task_edit(own, "labels:\n- good\n- bad", "labels: [good, bad]  # the mood of the speaker") == []
+
+
+def test_moving_a_task_file_into_the_configuration_runs_only_the_sums(own):
+    section = {key: value for key, value in own.configuration["tasks"]["mood"].items() if key != "file"}
+    inline = yaml.safe_load((own.folder / "my/mood.yaml").read_text(encoding="utf-8"))
+    edit = {"tasks.mood": section | inline, "tasks.mood.path": "my"}
+    assert own.planned(edit) == jobs(*SUMS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("- good\n- bad\n", "- bad\n- good\n"), ("- good\n- bad\n", "- good\n- bad\n- neither\n")],
+    ids=["another order", "one more"],
+)
+def test_the_labels_of_a_task_run_all_of_it_and_no_other_task(own, old, new):
+    assert after_task_edit(own, old, new) == jobs(*WHOLE_TASK)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("path: data/", "path: ./data/"),
+        ("text: sentence", "text: sentence\n    text_pair: number"),
+        ("type: files", "type: files\n  format: csv"),
+    ],
+    ids=["path", "columns", "a default written out"],
+)
+def test_the_source_of_a_task_plans_all_of_it(own, old, new):
+    """Whether the rows become others, only fetching them can tell: see the next test."""
+    assert after_task_edit(own, old, new) == jobs(*WHOLE_TASK)
+
+
+def test_where_the_rows_stay_the_same_an_edit_of_the_source_runs_nothing_more_once_they_are_fetched(own, tmp_path):
+    """Run for real: the corpora are fetched with the same bytes, and the plan for the rest is the sums alone."""
+    copy = own.copied(tmp_path / "fetched again")
+    before = {name: content for name, (_, content) in copy.files().items() if name.startswith("resources/corpora")}
+    with replaced(copy.folder / "my/mood.yaml", "type: files", "type: files\n  format: csv"):
+        outcome = copy.run({}, "--until", "fetch_corpus")
+        assert outcome.returncode == 0, outcome.stdout
+        assert jobs_of(outcome.stdout) == jobs(f"fetch_corpus {OWN_CORPORA}")
+        after = {name: content for name, (_, content) in copy.files().items() if name in before}
+        same = {name for name in before if not name.endswith(".made.json")}
+        assert {name for name in same if before[name] != after[name]} == set()
+        assert copy.planned() == jobs(*SUMS)
+
+
+def test_a_language_that_is_added_to_the_task_file_runs_only_its_test_set(own):
+    """The group of French has room for one more language; the full group before it stays."""
+    assert after_task_edit(own, "- fr\n", "- fr\n- ja\n") == jobs(
+        "fetch_corpus mood/ja/test",
+        "tokenise tiny/mood/ja/test",
+        f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/fr+ja",
+        OWN_SCORES,
+        *SUMS,
+    )
+
+
+def test_a_language_of_the_task_file_that_the_grid_leaves_out_runs_only_the_sums(own):
+    with replaced(own.folder / "my/mood.yaml", "- fr\n", "- fr\n- ja\n"):
+        assert own.planned({"tasks.mood.languages": ["en", "de", "fr"]}) == jobs(*SUMS)
+
+
+def test_the_file_of_a_built_in_task_is_a_task_file_like_any_other(grid):
+    edit = ("tasks/pawsx.yaml", "title: PAWS-X", "title: Paraphrases")
+    assert after_code_edit(grid, *edit) == jobs(*SUMS)
+    assert after_code_edit(grid, "tasks/xnli.yaml", "title: XNLI", "title: Inference") == []
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "concerned"),
+    [
+        ("model", '"""One logit a tag."""', '"""A logit for each tag."""', ()),
+        ("metrics", "import Counter", "import Counter, deque", ("score tiny/udpos/en/prompt_tuning-2/{13,42}", *SUMS)),
+        (
+            "model",
+            "HEAD_DROPOUT = True",
+            "HEAD_DROPOUT = False",
+            ("tokenise tiny/udpos/en/{train,validation,test}", *UDPOS_MODELS, *SUMS),
+        ),
+        (
+            "rows",
+            "import pyarrow as pa\n",
+            "import pyarrow as pa\nX = 1\n",
+            (
+                "fetch_corpus udpos/en/{train,validation,test}",
+                "tokenise tiny/udpos/en/{train,validation,test}",
+                *UDPOS_MODELS,
+                *SUMS,
+            ),
+        ),
+    ],
+    ids=["a docstring", "metrics", "model", "rows"],
+)
+def test_the_code_of_a_kind_runs_its_tasks_alone(grid, part, old, new, concerned):
+    assert after_code_edit(grid, f"workflow_scripts/kinds/tagging/{part}.py", old, new) == jobs(*concerned)

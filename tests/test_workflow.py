@@ -88,7 +88,8 @@ def test_the_winner_is_not_trained_twice(grid):
     for name in ("weights.safetensors", "run.json", "log.jsonl"):
         assert (arm / "seed-13" / name).samefile(searched / name)
     assert (
-        "the search trained this run" in (grid.folder / "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-13.log").read_text()
+        "the search trained this run"
+        in (grid.folder / "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-13.log").read_text()
     )
 
 

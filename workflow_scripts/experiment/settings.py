@@ -142,7 +142,12 @@ def of_prediction(configuration: Configuration, task: str, languages: list[str])
 def of_bounds(configuration: Configuration, task: str) -> Settings:
     """`bound`: the languages; tokens and rows are input files."""
     kind = configuration.tasks[task].definition.kind
-    return {"code": fingerprint("bound"), "kind": kind, "languages": configuration.languages_of(task)}
+    return {
+        "code": fingerprint("bound", kind_module(kind, "ceiling"), kind_module(kind, "rows")),
+        "kind": kind,
+        "languages": configuration.languages_of(task),
+        **_scoring(configuration, task),
+    }
 
 
 def of_scores(configuration: Configuration, task: str) -> Settings:

@@ -102,7 +102,7 @@ class TaskDefinition(Section):
         if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
             raise ValueError(f"kind: found {self.kind!r}; allowed: {', '.join(KINDS)}, or a Python file (.py)")
         if self.kind.endswith(SUFFIX):
-            for name in PARTS:
+            for name in (*PARTS, "ceiling") if self.facts.BOUNDED else PARTS:
                 part(self.kind, name)  # raises UserError if the file lacks a name
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")

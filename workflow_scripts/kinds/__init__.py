@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.kinds.protocol import PARTS
+from workflow_scripts.kinds.protocol import CEILING, PARTS
 
 KINDS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/facts.py")))
 SUFFIX = ".py"  # of a user's own kind, which is named by its file
@@ -24,14 +24,14 @@ def module_of(kind: str, part: str) -> str:
 
 
 def part(kind: str, name: str) -> ModuleType:
-    """A part of a kind: `facts`, `rows`, `model`, `metrics` or `examples`.
+    """A part of a kind: `facts`, `rows`, `model`, `metrics`, `examples`, or `ceiling` of a kind with `BOUNDED`.
 
     Raises UserError if a user's file is missing, imports a package that is not installed, or lacks a name of the part.
     """
     if not kind.endswith(SUFFIX):
         return importlib.import_module(f"{__name__}.{kind}.{name}")
     module = _user_module(kind)
-    for defined in PARTS[name]:
+    for defined in (PARTS | CEILING)[name]:
         if not hasattr(module, defined):
             raise UserError(f"{kind} does not define {defined}, which a kind of task needs; see kinds/protocol.py")
     return module

@@ -28,6 +28,8 @@ PARTS = {
     "metrics": ("score", "baseline", "contributions"),
     "examples": ("TEXT", "differ", "goodness", "shown"),
 }
+# The names of the part that only kinds with `BOUNDED` have.
+CEILING = {"ceiling": ("ceilings",)}
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,13 @@ class Metrics(Protocol):
         self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]
     ) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
+
+
+class Ceiling(Protocol):
+    """`ceiling.py`: the best possible scores of a tokenizer. Only kinds with `BOUNDED` have it."""
+
+    def ceilings(self, rows: Sequence[Row], tokens: Any, options: Mapping[str, Any]) -> dict[str, float]:
+        """The highest value of each metric that predictions made of these tokens can have. Options as in `Metrics`."""
 
 
 class Examples(Protocol):

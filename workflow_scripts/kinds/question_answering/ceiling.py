@@ -11,17 +11,34 @@ and a text that shares a word with an answer contains that word's skeleton.
 """
 
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
+from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.question_answering.metrics import exact_match, f1, normalise_answer
+from workflow_scripts.kinds.question_answering.model import LONGEST_ANSWER
+from workflow_scripts.kinds.tokens import Tokens
 
 DROPPED = frozenset(string.punctuation + "anthe")
 
 Window = tuple[np.ndarray, np.ndarray]  # of each token, the first character and the one after the last
 Place = tuple[int, int]  # the first character of a span and the one after the last
+
+
+def ceilings(rows: Sequence[Row], tokens: Tokens, options: Mapping[str, Any]) -> dict[str, float]:
+    """The best scores that spans of tokens reach, averaged over all questions: metric -> percent."""
+    windows: list[list[Window]] = [[] for _ in rows]
+    starts, ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
+    for feature, row in enumerate(tokens.plain("row")):
+        windows[row].append((starts[feature], ends[feature]))
+    best = [
+        best_scores(row["context"], row["answers"]["text"], row_windows, LONGEST_ANSWER)
+        for row, row_windows in zip(rows, windows, strict=True)
+    ]
+    return {metric: sum(scores[metric] for scores in best) / len(best) for metric in best[0]}
 
 
 def best_scores(context: str, answers: Sequence[str], windows: Sequence[Window], longest: int) -> dict[str, float]:
