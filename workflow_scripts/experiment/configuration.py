@@ -42,6 +42,7 @@ from workflow_scripts.experiment.sections import (
     MiniCorpora,
     RowLimits,
     Search,
+    Shots,
     TaskSection,
     Training,
     TrainingSource,
@@ -98,6 +99,11 @@ class Configuration(Section):
     """The languages to tune on. Each one gives a tuned model of every method, prompt length and seed; `en+de` trains
     on the union of both training sets. The codes are the dataset's own, or others of the same language (`en` is
     `eng_Latn` in a dataset that has this code)."""
+
+    shots: Annotated[list[Shots], *Distinct, about([0, 16, 64], unit="rows")] = [0]
+    """The numbers of rows of a target language that are added to training: 0 is zero-shot transfer. Each other number
+    gives a tuned model for each test language that has a training set, tested in this language alone. The rows are
+    drawn by the seed."""
 
     union: Annotated[Literal["concatenated", "balanced"], about("balanced")] = "concatenated"
     """How training sets of several languages are joined: `concatenated`, or `balanced` with as many rows of each as
@@ -189,6 +195,12 @@ class Configuration(Section):
                     raise ValueError(
                         f"{place}: {definition.title} has no training set in {language!r}; allowed: {', '.join(known)}"
                     )
+        if any(self.shots_of_task(task)) and not self.targets(task):
+            place = f"{where}.shots" if section.shots else "shots"
+            raise ValueError(
+                f"{place}: {definition.title} has no training set in any of its test languages besides those that it is"
+                " tuned on, so there are no rows to add; set it to [0] for this task"
+            )
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
         foreign = foreign_keys(definition.kind)
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
@@ -224,6 +236,17 @@ class Configuration(Section):
         known = self.source_of(task).train_languages or section.definition.train_in()
         named = section.train_on or self.train_on
         return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
+
+    def shots_of_task(self, task: str) -> list[int]:
+        """The numbers of rows of a target language that are added to training."""
+        own = self.tasks[task].shots
+        return self.shots if own is None else own
+
+    def targets(self, task: str) -> list[str]:
+        """The test languages of which rows can be added to training: those with a training set of their own."""
+        known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+        trained = {code for source in self.training_sources(task) for code in source_languages(source)}
+        return [language for language in self.languages_of(task) if language in known and language not in trained]
 
     def corpus(self, task: str, language: str, split: str) -> Corpus:
         """The description of one corpus.
