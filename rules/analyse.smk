@@ -112,7 +112,7 @@ rule gather:
         mem_mb=1000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_gathering(CONFIGURATION)),
+        cfg=lambda wildcards: settings.as_text(settings.of_gathering(CONFIGURATION)),
         results=lambda wildcards: PATHS.results,
     shell:
         "python -m workflow_scripts.gather --settings {params.cfg:q} --results {params.results:q} --vectors {input.vectors:q}"

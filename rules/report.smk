@@ -17,7 +17,7 @@ rule collect:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
         searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
-        selected=[PATHS.selected(arm.encoder, arm.task, arm.name) for arm in GRID.arms()],
+        selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],
         tokens=[PATHS.tokens(encoder, *part) for encoder in CONFIGURATION.encoders for part in GRID.corpora()],
@@ -35,7 +35,7 @@ rule collect:
         mem_mb=2000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_collection(CONFIGURATION)),
+        cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
         " --provenance {output.provenance:q} --log {log:q}"
@@ -57,7 +57,7 @@ rule compare:
         mem_mb=2000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_comparison(CONFIGURATION)),
+        cfg=lambda wildcards: settings.as_text(settings.of_comparison(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output:q} --log {log:q}"
@@ -84,7 +84,7 @@ rule exemplify:
         mem_mb=2000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_examples(CONFIGURATION)),
+        cfg=lambda wildcards: settings.as_text(settings.of_examples(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.exemplify --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --examples {output:q} --log {log:q}"
@@ -127,7 +127,7 @@ rule render:
         mem_mb=2000,
         runtime=20,
     params:
-        cfg=settings.as_text(settings.of_page(CONFIGURATION)),
+        cfg=lambda wildcards: settings.as_text(settings.of_page(CONFIGURATION)),
         tables=lambda wildcards, output: os.path.dirname(output.csv[0]),
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:

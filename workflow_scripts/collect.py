@@ -42,10 +42,12 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy
 
 NAMES = {
     "mini": "crossprompt mini benchmark",
+    "files": "files of this machine",
     "xtreme": "XTREME folder",
     "hub": "Hugging Face Hub and Universal Dependencies",
 }
 BENCHMARKS = {
+    "files": "Files in folders on this machine, as each task's description says.",
     "mini": "This project's mini benchmark, generated from templates in seven languages; identical on every machine."
     " Its scores show how the methods differ on it; they are not comparable with published numbers.",
     "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if the files are"

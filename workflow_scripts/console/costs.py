@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
-from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_languages, parse_model
+from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_model
 
 ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
 
@@ -192,12 +192,12 @@ class Costs:
             return None
         if rule == "represent":
             return self._representation(size, wildcards, start)
-        arm = parse_arm(wildcards["encoder"], wildcards["task"], wildcards["arm"])
+        arm = parse_arm(*(wildcards[name] for name in ("encoder", "task", "source", "arm")))
         if rule == "predict":
             rows = self._rows(arm.task, "test")
             if rows is None:
                 return None
-            return self._forward(size, rows, len(parse_languages(wildcards["languages"])), arm, start)
+            return self._forward(size, rows, len(self.grid.group(arm.task, wildcards["languages"])), arm, start)
         if rule == "search":
             return self._training(size, arm, len(parse_group(wildcards["group"])), start)
         if self._was_searched(arm, wildcards["seed"]):
@@ -210,7 +210,7 @@ class Costs:
             return len(parse_group(wildcards["group"]))
         if rule not in ("train", "train_and_drop"):
             return 0
-        arm = parse_arm(wildcards["encoder"], wildcards["task"], wildcards["arm"])
+        arm = parse_arm(*(wildcards[name] for name in ("encoder", "task", "source", "arm")))
         return 0 if self._was_searched(arm, wildcards["seed"]) else 1
 
     def size(self, encoder: str) -> Size | None:
@@ -268,13 +268,14 @@ class Costs:
         )
 
     def _representation(self, size: Size, wildcards: Mapping[str, str], start: float) -> Work | None:
-        rows = self._rows(ANALYSED_TASK, "test")
-        if rows is None:
+        analysed = self.grid.analysed_task()
+        rows = self._rows(analysed, "test") if analysed else None
+        if analysed is None or rows is None:
             return None
         arm = None
         if wildcards["model"] != UNTUNED:
-            task, name, _ = parse_model(wildcards["model"])
-            arm = parse_arm(wildcards["encoder"], task, name)
+            task, source, name, _ = parse_model(wildcards["model"])
+            arm = parse_arm(wildcards["encoder"], task, source, name)
         taken = min(rows.features, ANALYSIS_MARGIN * self.configuration.analysis.samples)
-        languages = len(parse_languages(wildcards["languages"]))
+        languages = len(self.grid.group(analysed, wildcards["languages"]))
         return self._forward(size, Rows(round(taken), rows.tokens), languages, arm, start)

@@ -66,7 +66,7 @@ def _is_on_gpu(job: Any) -> bool:
 
 def grid_line(configuration: Configuration) -> str:
     """Which models are compared on what."""
-    languages = dict.fromkeys(language for task in configuration.tasks.values() for language in task.languages)
+    languages = dict.fromkeys(language for task in configuration.tasks for language in configuration.languages_of(task))
     return (
         f"crossprompt: {_listed('task', configuration.tasks)}; {_listed('method', configuration.methods)};"
         f" {_listed('seed', map(str, configuration.seeds))}; {_listed('language', languages)};"

@@ -50,6 +50,7 @@ from workflow_scripts.experiment.sections import (
 )
 from workflow_scripts.experiment.tasks import (
     TaskDefinition,
+    builtin,
     builtin_values,
     names_of_builtin_tasks,
     read_values,
@@ -201,9 +202,12 @@ class Configuration(Section):
 
     def source_name(self, task: str) -> str:
         """Which of its sources a task is read from."""
-        section = self.tasks[task]
-        names = list(section.definition.sources)
-        return section.source or (self.corpora.source if self.corpora.source in names else names[0])
+        return self._source_named(task, self.tasks[task].definition)
+
+    def _source_named(self, task: str, definition: TaskDefinition) -> str:
+        chosen = self.tasks[task].source if task in self.tasks else None
+        names = list(definition.sources)
+        return chosen or (self.corpora.source if self.corpora.source in names else names[0])
 
     def source_of(self, task: str) -> Source:
         """The source that a task is read from."""
@@ -230,10 +234,15 @@ class Configuration(Section):
         section, corpora = self.tasks[task], self.corpora
         validates_on_test = section.validation == "test"
         split = "test" if validates_on_test and split == "validation" else split
+        definition, source_name = section.definition, self.source_name(task)
+        other = getattr(self.source_of(task).splits[split], "task", None)  # type: ignore[index]
+        if other is not None:
+            definition = self.tasks[other].definition if other in self.tasks else builtin(other)
+            source_name = self._source_named(other, definition)
         found = resolve(
             task,
-            section.definition,
-            self.source_name(task),
+            definition,
+            source_name,
             language,
             split,
             limit=self.limit_of(task, split),
@@ -255,13 +264,11 @@ class Configuration(Section):
         """The revision of each repository of the Hugging Face Hub that the tasks are read from."""
         found: dict[str, str] = {}
         for task in self.tasks:
-            source = self.source_of(task)
-            for reading in (source, *source.splits.values()):
-                repository = getattr(reading, "repository", None)
-                if repository and source.type == "hub":
-                    found[repository] = getattr(reading, "revision", None) or source.revision or "main"
-        if isinstance(self.corpora, HubCorpora):
-            found |= {name: revision for name, revision in self.corpora.revisions.items() if name in found}
+            known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+            for split, language in (("train", known[0]), ("validation", known[0]), ("test", self.languages_of(task)[0])):
+                corpus = self.corpus(task, language, split)
+                if corpus.type == "hub" and corpus.reading.repository:
+                    found[corpus.reading.repository] = corpus.reading.revision or "main"
         return found
 
     def method(self, name: str) -> Method:
