@@ -326,6 +326,20 @@ def test_parquet_rows_and_class_labels_are_those_of_the_library_that_wrote_them(
             named(number, names["label"], "row 7")
 
 
+def test_parquet_is_read_by_pages(tmp_path):
+    """Arrow's memory is bounded by pages and batches, not by the file or its row groups."""
+    path = tmp_path / "a.parquet"
+    values = pa.array([f"{number} " * 20 for number in range(300_000)])
+    pq.write_table(pa.table({"t": values}), path, compression="none", use_dictionary=False)
+    del values
+    size = path.stat().st_size
+    assert size > 32 * 2**20
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in records(path, FormatOptions("parquet")):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < size / 4
+
+
 def test_class_labels_as_older_releases_state_them(tmp_path):
     path = tmp_path / "a.parquet"
     label = {"names": ["a", "b"], "_type": "ClassLabel"}

@@ -36,7 +36,8 @@ def repaired(tags: Sequence[str], scheme: str = "iob2") -> tuple[list[str], int]
     """The tags in IOB2 and the number of tags that had a problem. A tag that cannot continue an entity begins one.
 
     That is how the CoNLL shared tasks' evaluation (conlleval) and seqeval's default mode read invalid tags. In iob2 the
-    number is that of the tags that changed. A tag that is not `O` or a prefix with a type stays: `problem` still finds it.
+    number is that of the tags that changed. A tag that is not `O` or a prefix with a type is kept: `problem` still
+    finds it.
     """
     prefixes, converted = PREFIXES[scheme], []
     is_open, kind = False, ""
