@@ -21,7 +21,6 @@ from workflow_scripts.experiment.names import (
     source_languages,
     with_shots,
 )
-from workflow_scripts.kinds import part
 
 
 @dataclass(frozen=True)
@@ -229,10 +228,6 @@ class Grid:
             return []
         arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
         return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
-
-    def has_text_vectors(self, task: str) -> bool:
-        """Whether models of the task's kind represent a text by one vector, which the analysis compares."""
-        return bool(part(self.kind(task), "facts").ANALYSABLE)
 
 
 class Paths:

@@ -31,7 +31,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     return {
         "code": fingerprint("fetch_encoder"),
         "name": encoder,
-        **configuration.encoders[encoder].model_dump(),
+        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}),
     }
 
 
