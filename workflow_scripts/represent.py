@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
     )
-    result.add_argument("--reference", type=input_file, required=True, help="the reference language's test set, parquet")
+    result.add_argument(
+        "--reference", type=input_file, required=True, help="the reference language's test set, parquet"
+    )
     result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder vectors/")
     return result
 

@@ -195,7 +195,9 @@ class Configuration(Section):
         section, where = self.tasks[task], f"tasks.{task}"
         definition = section.definition
         if not re.fullmatch(TASK_NAME, task):
-            raise ValueError(f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter")
+            raise ValueError(
+                f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
+            )
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")
         source = self.source_of(task)
@@ -302,7 +304,11 @@ class Configuration(Section):
         found: dict[str, str] = {}
         for task in self.tasks:
             known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
-            for split, language in (("train", known[0]), ("validation", known[0]), ("test", self.languages_of(task)[0])):
+            for split, language in (
+                ("train", known[0]),
+                ("validation", known[0]),
+                ("test", self.languages_of(task)[0]),
+            ):
                 corpus = self.corpus(task, language, split)
                 if corpus.type == "hub" and corpus.reading.repository:
                     found[corpus.reading.repository] = corpus.reading.revision or "main"

@@ -141,7 +141,9 @@ class Grid:
     def corpora(self) -> Iterator[tuple[str, str, str]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            trained = {code for source in self.configuration.training_sources(task) for code in source_languages(source)}
+            trained = {
+                code for source in self.configuration.training_sources(task) for code in source_languages(source)
+            }
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
@@ -266,7 +268,9 @@ class Paths:
         """The record of a group of candidates, written last."""
         return f"{self.arm(encoder, task, source, arm)}/search/{group}.json"
 
-    def candidate(self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str) -> str:
+    def candidate(
+        self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str
+    ) -> str:
         """A file of one candidate of the search; see `names.candidate_folder`."""
         return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), learning_rate) / file)
 

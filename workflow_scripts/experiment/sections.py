@@ -1,6 +1,6 @@
 """The sections of the configuration: each key with its meaning, type, unit, default and an example."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 

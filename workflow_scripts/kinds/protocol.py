@@ -22,7 +22,16 @@ IGNORED = -100  # a target that does not count; PyTorch's cross-entropy skips it
 
 # The names that each part defines: a user's file has all of them.
 PARTS = {
-    "facts": ("METRICS", "INPUTS", "TASK_KEYS", "TRAINING_KEYS", "SCORING_KEYS", "NEEDS_LABELS", "BOUNDED", "ANALYSABLE"),
+    "facts": (
+        "METRICS",
+        "INPUTS",
+        "TASK_KEYS",
+        "TRAINING_KEYS",
+        "SCORING_KEYS",
+        "NEEDS_LABELS",
+        "BOUNDED",
+        "ANALYSABLE",
+    ),
     "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
     "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "outputs", "tokenise", "loss", "counted", "decode"),
     "metrics": ("score", "baseline", "contributions"),
