@@ -174,8 +174,8 @@ class Configuration(Section):
         definition = self.tasks[task].definition
         if not definition.parallel or not definition.facts.ANALYSABLE:
             raise ValueError(
-                f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for each"
-                " text, such as classification"
+                f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
+                " each text, such as classification"
             )
 
     def _check_encoder_names(self) -> None:

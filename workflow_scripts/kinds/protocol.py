@@ -66,7 +66,7 @@ class Facts(Protocol):
         TRAINING_KEYS: the same for the keys of `training`.
         SCORING_KEYS: the keys of a task's description that its metrics read.
         NEEDS_LABELS: whether a task must name its labels.
-        ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair` and `label`.
+        ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair`, `label`.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
     """
 
