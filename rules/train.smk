@@ -44,7 +44,9 @@ checkpoint select:
         runtime=10,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_selection(CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm))
+            settings.of_selection(
+                CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
+            )
         ),
     shell:
         "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
@@ -53,6 +55,7 @@ checkpoint select:
 rule train:
     input:
         **TRAINING_FILES,
+        shots=shots_tokens,
         selected=winner,
         searches=winning_search,
     output:
@@ -73,7 +76,7 @@ rule train:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
-        " --run {output.record:q}"
+        " --shots {input.shots:q} --run {output.record:q}"
         f"{TRAINING_OPTIONS}"
 
 

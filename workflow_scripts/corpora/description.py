@@ -4,7 +4,7 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 

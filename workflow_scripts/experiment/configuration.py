@@ -42,6 +42,7 @@ from workflow_scripts.experiment.sections import (
     MiniCorpora,
     RowLimits,
     Search,
+    Shots,
     TaskSection,
     Training,
     TrainingSource,
@@ -50,6 +51,7 @@ from workflow_scripts.experiment.sections import (
 )
 from workflow_scripts.experiment.tasks import (
     TaskDefinition,
+    builtin,
     builtin_values,
     names_of_builtin_tasks,
     read_values,
@@ -98,6 +100,11 @@ class Configuration(Section):
     on the union of both training sets. The codes are the dataset's own, or others of the same language (`en` is
     `eng_Latn` in a dataset that has this code)."""
 
+    shots: Annotated[list[Shots], *Distinct, about([0, 16, 64], unit="rows")] = [0]
+    """The numbers of rows of a target language that are added to training: 0 is zero-shot transfer. Each other number
+    gives a tuned model for each test language that has a training set, tested in this language alone. The rows are
+    drawn by the seed."""
+
     union: Annotated[Literal["concatenated", "balanced"], about("balanced")] = "concatenated"
     """How training sets of several languages are joined: `concatenated`, or `balanced` with as many rows of each as
     the smallest has."""
@@ -135,6 +142,7 @@ class Configuration(Section):
             self._check_task(task)
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
+        self._check_analysis()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -157,6 +165,19 @@ class Configuration(Section):
             else:
                 _refuse_syntax_errors(section.module, where)
 
+    def _check_analysis(self) -> None:
+        """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
+        task = self.analysis.task
+        if task is None:
+            return
+        _refuse_unknown([task], self.tasks, "analysis.task")
+        definition = self.tasks[task].definition
+        if not definition.parallel or not definition.facts.ANALYSABLE:
+            raise ValueError(
+                f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
+                " each text, such as classification"
+            )
+
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
         if places.TABLES in self.encoders:
@@ -174,7 +195,9 @@ class Configuration(Section):
         section, where = self.tasks[task], f"tasks.{task}"
         definition = section.definition
         if not re.fullmatch(TASK_NAME, task):
-            raise ValueError(f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter")
+            raise ValueError(
+                f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
+            )
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")
         source = self.source_of(task)
@@ -195,6 +218,12 @@ class Configuration(Section):
                 raise ValueError(f"{place}: {name!r} names a language twice; delete one")
             if (first := unions.setdefault(union, name)) != name:
                 raise ValueError(f"{place}: {first!r} and {name!r} are the same training set; delete one")
+        if any(self.shots_of_task(task)) and not self.targets(task):
+            place = f"{where}.shots" if section.shots else "shots"
+            raise ValueError(
+                f"{place}: {definition.title} has no training set in any of its test languages besides those that it is"
+                " tuned on, so there are no rows to add; set it to [0] for this task"
+            )
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
         foreign = foreign_keys(definition.kind)
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
@@ -208,9 +237,12 @@ class Configuration(Section):
 
     def source_name(self, task: str) -> str:
         """Which of its sources a task is read from."""
-        section = self.tasks[task]
-        names = list(section.definition.sources)
-        return section.source or (self.corpora.source if self.corpora.source in names else names[0])
+        return self._source_named(task, self.tasks[task].definition)
+
+    def _source_named(self, task: str, definition: TaskDefinition) -> str:
+        chosen = self.tasks[task].source if task in self.tasks else None
+        names = list(definition.sources)
+        return chosen or (self.corpora.source if self.corpora.source in names else names[0])
 
     def source_of(self, task: str) -> Source:
         """The source that a task is read from."""
@@ -228,6 +260,17 @@ class Configuration(Section):
         named = section.train_on or self.train_on
         return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
 
+    def shots_of_task(self, task: str) -> list[int]:
+        """The numbers of rows of a target language that are added to training."""
+        own = self.tasks[task].shots
+        return self.shots if own is None else own
+
+    def targets(self, task: str) -> list[str]:
+        """The test languages of which rows can be added to training: those with a training set of their own."""
+        known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+        trained = {code for source in self.training_sources(task) for code in source_languages(source)}
+        return [language for language in self.languages_of(task) if language in known and language not in trained]
+
     def corpus(self, task: str, language: str, split: str) -> Corpus:
         """The description of one corpus.
 
@@ -237,10 +280,15 @@ class Configuration(Section):
         section, corpora = self.tasks[task], self.corpora
         validates_on_test = section.validation == "test"
         split = "test" if validates_on_test and split == "validation" else split
+        definition, source_name = section.definition, self.source_name(task)
+        other = getattr(self.source_of(task).splits[split], "task", None)  # type: ignore[index]
+        if other is not None:
+            definition = self.tasks[other].definition if other in self.tasks else builtin(other)
+            source_name = self._source_named(other, definition)
         found = resolve(
             task,
-            section.definition,
-            self.source_name(task),
+            definition,
+            source_name,
             language,
             split,
             limit=self.limit_of(task, split),
@@ -262,13 +310,15 @@ class Configuration(Section):
         """The revision of each repository of the Hugging Face Hub that the tasks are read from."""
         found: dict[str, str] = {}
         for task in self.tasks:
-            source = self.source_of(task)
-            for reading in (source, *source.splits.values()):
-                repository = getattr(reading, "repository", None)
-                if repository and source.type == "hub":
-                    found[repository] = getattr(reading, "revision", None) or source.revision or "main"
-        if isinstance(self.corpora, HubCorpora):
-            found |= {name: revision for name, revision in self.corpora.revisions.items() if name in found}
+            known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+            for split, language in (
+                ("train", known[0]),
+                ("validation", known[0]),
+                ("test", self.languages_of(task)[0]),
+            ):
+                corpus = self.corpus(task, language, split)
+                if corpus.type == "hub" and corpus.reading.repository:
+                    found[corpus.reading.repository] = corpus.reading.revision or "main"
         return found
 
     def method(self, name: str) -> Method:

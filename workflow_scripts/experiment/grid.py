@@ -5,7 +5,7 @@ source and arm, such as `xnli`, `en` and `prompt_tuning-16`, are parts of the pa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workflow_scripts.experiment.configuration import Configuration
@@ -17,9 +17,10 @@ from workflow_scripts.experiment.names import (
     group_name,
     languages_name,
     model_name,
+    shots_of,
     source_languages,
+    with_shots,
 )
-from workflow_scripts.kinds import part
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,13 @@ class Grid:
                         for length in lengths if configuration.method(method).has_prompts else [0]:
                             yield Arm(encoder, task, source, method, length)
 
+    def shot_arms(self) -> Iterator[Arm]:
+        """For each arm, those with a few rows of a target language, by number of rows and language."""
+        for arm in self.arms():
+            for shots in filter(None, self.configuration.shots_of_task(arm.task)):
+                for target in self.configuration.targets(arm.task):
+                    yield replace(arm, source=with_shots(arm.source, shots, target))
+
     def dropped_methods(self) -> list[str]:
         """With `keep_weights: false`, the methods whose weights are as large as the encoder; else none."""
         configuration = self.configuration
@@ -96,9 +104,19 @@ class Grid:
         languages, size = self.languages(task), self.configuration.evaluation.together
         return [languages[start : start + size] for start in range(0, len(languages), size)]
 
+    def tested_groups(self, task: str, source: str) -> list[list[str]]:
+        """The groups of languages that a model is tested in: with rows of a target language, this language alone."""
+        shots = shots_of(source)
+        return [[shots[1]]] if shots else self.language_groups(task)
+
+    def tested(self, task: str, source: str) -> list[str]:
+        """The languages that a model is tested in."""
+        return [language for group in self.tested_groups(task, source) for language in group]
+
     def group(self, task: str, name: str) -> list[str]:
         """The languages of a group, by its name in paths."""
-        return next(group for group in self.language_groups(task) if languages_name(group) == name)
+        groups = [*self.language_groups(task), *([language] for language in self.languages(task))]
+        return next(group for group in groups if languages_name(group) == name)
 
     def kind(self, task: str) -> str:
         """The kind of a task."""
@@ -123,10 +141,15 @@ class Grid:
     def corpora(self) -> Iterator[tuple[str, str, str]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            trained = {code for source in self.configuration.training_sources(task) for code in source_languages(source)}
+            trained = {
+                code for source in self.configuration.training_sources(task) for code in source_languages(source)
+            }
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
+            if any(self.configuration.shots_of_task(task)):
+                for language in self.configuration.targets(task):
+                    yield task, language, "train"
             for language in self.languages(task):
                 yield task, language, "test"
 
@@ -157,6 +180,12 @@ class Grid:
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every tuned model: its arm, its seed and a file of its run."""
         for arm in self.arms():
+            for seed in self.configuration.seeds:
+                yield arm, seed, paths.run(*arm.place, seed, file)
+
+    def shot_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
+        """Every model that was tuned with rows of a target language: its arm, its seed and a file of its run."""
+        for arm in self.shot_arms():
             for seed in self.configuration.seeds:
                 yield arm, seed, paths.run(*arm.place, seed, file)
 
@@ -202,10 +231,6 @@ class Grid:
         arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
         return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
 
-    def has_text_vectors(self, task: str) -> bool:
-        """Whether models of the task's kind represent a text by one vector, which the analysis compares."""
-        return bool(part(self.kind(task), "facts").ANALYSABLE)
-
 
 class Paths:
     """The path of every file of the grid. Arguments may be the wildcards of a rule, such as `{encoder}`."""
@@ -243,7 +268,9 @@ class Paths:
         """The record of a group of candidates, written last."""
         return f"{self.arm(encoder, task, source, arm)}/search/{group}.json"
 
-    def candidate(self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str) -> str:
+    def candidate(
+        self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str
+    ) -> str:
         """A file of one candidate of the search; see `names.candidate_folder`."""
         return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), learning_rate) / file)
 

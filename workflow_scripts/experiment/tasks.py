@@ -20,8 +20,6 @@ from workflow_scripts.kinds.protocol import PARTS, Metric
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
 
 
-
-
 class TaskDefinition(Section):
     """A dataset and what it means."""
 
