@@ -553,7 +553,7 @@ def test_the_validation_loss_is_the_mean_over_rows_of_any_number_of_choices(bert
 def test_choices_are_shown_as_texts():
     row = choice_row("1", "rain", "snow", label=1, text="It is cold.", question="Why?")
     texts, gold, shown = choice_examples.shown(row, {"a": 0, "b": 1})
-    assert texts == ["It is cold.", "Why? (1) rain (2) snow"]
+    assert texts == ["It is cold.", "Why?", "(1) rain (2) snow"]
     assert (gold, shown) == (["snow"], {"a": "rain", "b": "snow"})
     assert choice_examples.differ([0, 1]) and not choice_examples.differ([1, 1])
     assert (choice_examples.goodness(row, 1), choice_examples.goodness(row, 0)) == (100, 0)

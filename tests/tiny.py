@@ -28,7 +28,8 @@ from transformers import (
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.files import write_json
-from workflow_scripts.kinds.tokens import Columns, Ragged, Tokens
+from workflow_scripts.kinds.protocol import Columns
+from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning import attention
 
 VOCABULARY = 80

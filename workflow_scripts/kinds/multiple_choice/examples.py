@@ -1,4 +1,4 @@
-"""Examples of multiple choice: the text, the question with its choices, and the chosen texts."""
+"""Examples of multiple choice: the text, the question, the choices, and the chosen texts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ TEXT = True
 
 
 def shown(row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, str]]:
-    """The text, and the question with its numbered choices; the correct and the predicted choices."""
+    """The text, the question if there is one, and the numbered choices; the correct and the predicted choices."""
     choices = row["choices"]
-    numbered = [f"({number}) {choice}" for number, choice in enumerate(choices, 1)]
+    numbered = " ".join(f"({number}) {choice}" for number, choice in enumerate(choices, 1))
     question = [] if row["question"] is None else [row["question"]]
     return (
-        [row["text"], " ".join([*question, *numbered])],
+        [row["text"], *question, numbered],
         [choices[row["label"]]],
         {arm: choices[place] for arm, place in predictions.items()},
     )

@@ -3,7 +3,7 @@
 from workflow_scripts.kinds.protocol import Metric
 
 METRICS = (Metric("accuracy", "accuracy"),)
-INPUTS = ("Text", "Choices")
+INPUTS = ("Text", "Question", "Choices")  # a task without questions names two
 TASK_KEYS: tuple[str, ...] = ()
 TRAINING_KEYS = ("sentence_vector",)
 NEEDS_LABELS = False
