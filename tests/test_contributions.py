@@ -33,7 +33,7 @@ def ratio(sums: dict[str, tuple[float, float]]) -> float:
 
 
 def random_row(kind: str, name: str, random: Random) -> tuple[dict, Any]:
-    """A row of a kind, with one of a few groups where the kind has such groups, and a prediction that is often right."""
+    """A row of a kind, in a group of several where the kind has groups, and a prediction that is often right."""
     if kind == "classification":
         row = pair(name, random.choice("01"), premise=f"premise {random.randrange(120)}")
         return row, random.choice(["0", row["label"]])
@@ -48,13 +48,9 @@ def random_row(kind: str, name: str, random: Random) -> tuple[dict, Any]:
         row["label"] = random.randrange(len(choices))
         return row, random.choice([0, row["label"]])
     if kind == "regression":
-        row = {
-            "id": name,
-            "text": f"text {random.randrange(120)}",
-            "text_pair": "b",
-            "score": random.choice([1.0, 2.5, 4.0]),
-        }
-        return row, row["score"] + random.gauss(0, 1)
+        score = random.choice([1.0, 2.5, 4.0])
+        row = {"id": name, "text": f"text {random.randrange(120)}", "text_pair": "b", "score": score}
+        return row, score + random.gauss(0, 1)
     words = [random.choice("bcdefg") + str(random.randrange(9)) for _ in range(4)]
     row = question(name, " ".join(words), words[0], context=f"context {random.randrange(60)}")
     return row, random.choice([words[0], " ".join(random.sample(words, 2))])

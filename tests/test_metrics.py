@@ -191,7 +191,8 @@ def test_other_warnings_of_seqeval_are_shown():
 
 
 def test_importing_the_metrics_does_not_import_seqeval():
-    program = "import sys, workflow_scripts.evaluation.metrics; assert not {'seqeval', 'sklearn'} & set(sys.modules)"
+    modules = ["workflow_scripts.evaluation.metrics", *(f"workflow_scripts.kinds.{kind}.metrics" for kind in KINDS)]
+    program = f"import sys, {', '.join(modules)}; assert not {{'seqeval', 'sklearn'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
 
 
@@ -221,9 +222,8 @@ def test_answers_are_normalised_by_english_rules_in_every_language(text, normali
 
 def test_f1_counts_shared_words_as_often_as_both_have_them():
     # 2 of 4 predicted words and 2 of 3 gold words.
-    assert answering.f1(["new new york"], "new york york city") == pytest.approx(
-        100 * 2 * 0.5 * (2 / 3) / (0.5 + 2 / 3)
-    )
+    expected = 100 * 2 * 0.5 * (2 / 3) / (0.5 + 2 / 3)
+    assert answering.f1(["new new york"], "new york york city") == pytest.approx(expected)
 
 
 def test_the_best_of_several_gold_answers_counts():
@@ -321,9 +321,7 @@ def test_question_answering_scores_equal_the_official_rules_on_real_answers(xtre
 
 def test_each_kind_of_task_has_its_metrics_the_main_one_first():
     choice = {"id": "1", "text": "a", "question": None, "choices": ["b", "c"], "label": 1}
-    scores = [
-        {"id": identity, "text": "a", "text_pair": "b", "score": score} for identity, score in (("1", 1), ("2", 2))
-    ]
+    scores = [{"id": str(score), "text": "a", "text_pair": "b", "score": score} for score in (1, 2)]
     examples = {
         "classification": ([pair("1", "0")], {"1": "0"}),
         "tagging": ([sentence("1", "NOUN")], {"1": ["NOUN"]}),
@@ -345,10 +343,9 @@ def test_predictions_are_matched_by_id_whatever_their_order():
 
 
 def test_a_row_without_prediction_is_named_with_the_counts():
+    rows = [pair("7", "0"), pair("8", "1"), pair("9", "1")]
     with pytest.raises(UserError, match=r"2 rows have no prediction, the first is '8' \(3 rows, 2 predictions\)"):
-        metrics.score(
-            "classification", [pair("7", "0"), pair("8", "1"), pair("9", "1")], {"7": "0", "10": "1"}, OPTIONS
-        )
+        metrics.score("classification", rows, {"7": "0", "10": "1"}, OPTIONS)
 
 
 def test_a_prediction_without_row_is_named_with_the_counts():
