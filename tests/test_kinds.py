@@ -597,6 +597,8 @@ def test_columns_of_floats_are_read_as_they_were_written(tmp_path):
     assert tokens.plain("score").dtype == np.float32
     np.testing.assert_array_equal(tokens.plain("score"), np.float32(columns["score"]))
     assert tokens.plain("row").dtype == np.int32
+    batch = collate(tokens, np.arange(4), PADDING, regression.TARGETS, CPU)
+    torch.testing.assert_close(batch["score"], torch.tensor(columns["score"][:4]))
     assert tokens.chosen([3, 1]).plain("score").tolist() == tokens.plain("score")[[3, 1]].tolist()
     changed = columns | {"score": [columns["score"][0] + 0.001, *columns["score"][1:]]}
     write_tokens(tmp_path / "changed" / "tokens.json", changed, {})

@@ -15,7 +15,7 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, of_type, random_tokens, settings
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, level_of, of_type, outputs_of, random_tokens, settings
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -76,11 +76,6 @@ def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
 
 
-def outputs_of(kind: str) -> int:
-    outputs: int = part(kind, "model").outputs(LABELS[kind])
-    return outputs
-
-
 def prompted(folder: Path, kind: str, with_dense_head: bool = False) -> TunedModel:
     """Our model with prompts and a head large enough to matter: at their initial 0.02 all gradients are near 0."""
     seed_everything(3)
@@ -138,7 +133,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e
 
 def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
     """Logits without those of padding, which are not used."""
-    return logits if part(kind, "model").LEVEL == "sequence" else logits[batch["attention_mask"].bool()]
+    return logits if level_of(kind) == "sequence" else logits[batch["attention_mask"].bool()]
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -146,7 +141,7 @@ def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> tor
 @pytest.mark.parametrize("name", WITH_CACHE)
 def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attention):
     # PEFT gives RoBERTa's family its own classification head, which is ours of fine-tuning.
-    model = prompted(encoders[name], kind, with_dense_head=part(kind, "model").LEVEL == "sequence" and name != "bert")
+    model = prompted(encoders[name], kind, with_dense_head=level_of(kind) == "sequence" and name != "bert")
     oracle = peft_of(model, encoders[name], kind, attention)
     batch = batch_of(kind, name)
     if kind == "question_answering":

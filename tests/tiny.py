@@ -28,6 +28,7 @@ from transformers import (
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.files import write_json
+from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning import attention
@@ -43,7 +44,6 @@ LABELS: dict[str, list[str]] = {
     "multiple_choice": [],
     "regression": ["0", "5"],
 }
-UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -77,6 +77,18 @@ CONFIGURATIONS: dict[str, PreTrainedConfig] = {
     "albert": AlbertConfig(**SIZES, embedding_size=24),
     "mpnet": MPNetConfig(**SIZES),
 }
+
+
+def outputs_of(kind: str) -> int:
+    """How many numbers a head gives for the labels of `settings`."""
+    outputs: int = part(kind, "model").outputs(LABELS[kind])
+    return outputs
+
+
+def level_of(kind: str) -> str:
+    """What the head reads, "sequence" or "token"."""
+    level: str = part(kind, "model").LEVEL
+    return level
 
 
 def of_type(model_type: str, **changes: Any) -> Any:
