@@ -17,3 +17,5 @@ TASK_KEYS = ("labelled_subword",)
 TRAINING_KEYS: tuple[str, ...] = ()
 NEEDS_LABELS = True
 BOUNDED = False
+SCORING_KEYS: tuple[str, ...] = ()
+ANALYSABLE = False

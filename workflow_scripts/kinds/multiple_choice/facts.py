@@ -8,3 +8,5 @@ TASK_KEYS: tuple[str, ...] = ()
 TRAINING_KEYS = ("sentence_vector",)
 NEEDS_LABELS = False
 BOUNDED = False
+SCORING_KEYS: tuple[str, ...] = ()
+ANALYSABLE = False

@@ -11,3 +11,5 @@ TASK_KEYS: tuple[str, ...] = ()
 TRAINING_KEYS = ("sentence_vector",)
 NEEDS_LABELS = True
 BOUNDED = False
+SCORING_KEYS: tuple[str, ...] = ()
+ANALYSABLE = False
