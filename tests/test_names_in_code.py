@@ -37,6 +37,8 @@ def choices(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
                 yield node.pattern.lineno, texts_in(node.pattern)
             case ast.Subscript(value=ast.Dict() as table):
                 yield node.lineno, texts_in(table)
+            case ast.Subscript(value=ast.Name("Literal")):
+                pass  # a type
             case ast.Subscript(slice=ast.Constant() | ast.Tuple(elts=[ast.Constant(), *_])):
                 yield node.lineno, texts_in(node.slice)
             case ast.Call(func=ast.Attribute(attr=name)) if name in LOOKUPS:
