@@ -14,6 +14,7 @@ from snakemake_runs import ROOT, Workplace, blocks, jobs, jobs_of, snakemake
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.evaluation.differences import COLUMNS
 from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths
 
 
@@ -265,6 +266,12 @@ def test_the_paths_of_the_configuration_are_followed(grid):
     configuration = load({**grid.configuration, "results": "kept/results"})
     paths = Paths(configuration.resources, configuration.results)
     assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths, "run.json"))
+
+
+def test_a_task_cannot_be_called_like_the_folder_of_the_analysis(grid):
+    task = {"title": "Mine", "kind": "classification", "labels": ["A", "B"], "source": {"path": "{split}.csv"}}
+    with pytest.raises(UserError, match="tasks: 'analysis' is the folder of the analysis"):
+        load({**grid.configuration, "tasks": {"analysis": {**task, "languages": ["en"]}}})
 
 
 def test_a_configuration_error_ends_before_anything_runs(tmp_path):

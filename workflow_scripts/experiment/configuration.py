@@ -17,7 +17,7 @@ from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.languages import same_language
-from workflow_scripts.experiment.names import UNTUNED, source_languages
+from workflow_scripts.experiment.names import ANALYSIS, UNTUNED, source_languages
 from workflow_scripts.experiment.section import (
     Boolean,
     Count,
@@ -197,6 +197,10 @@ class Configuration(Section):
         if not re.fullmatch(TASK_NAME, task):
             raise ValueError(
                 f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
+            )
+        if task == ANALYSIS:
+            raise ValueError(
+                f"tasks: {task!r} is the folder of the analysis beside the tasks' folders; choose another name"
             )
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")

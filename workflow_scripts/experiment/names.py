@@ -73,6 +73,7 @@ def base_source(source: str) -> str:
     return "+".join(source_languages(source))
 
 
+ANALYSIS = "analysis"  # the folder of the analysis beside those of the tasks
 UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model
 
 
@@ -89,7 +90,7 @@ def parse_model(name: str) -> tuple[str, str, str, str]:
 
 def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> Path:
     """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/en/lora/seed-13/alignment.csv`."""
-    return Path(results, encoder, "analysis", model, file)
+    return Path(results, encoder, ANALYSIS, model, file)
 
 
 def arm_name(method: str, prompt_length: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("workflow_scripts", "rules", "report", "envs")  # the project's folders with code
+CODE = ("workflow_scripts", "rules", "report", "envs", "tasks")  # the project's folders with code and task files
 RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
 TABLES = "tables"  # what it creates in `results`, beside a folder for each encoder
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
