@@ -31,7 +31,8 @@ from workflow_scripts.corpora.formats import (
     tags,
     text,
 )
-from workflow_scripts.corpora.formats.parquet import class_names, named
+from workflow_scripts.corpora.formats import named
+from workflow_scripts.corpora.formats.parquet import class_names
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.fingerprint import fingerprint
 

@@ -4,9 +4,10 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workflow_scripts.experiment.section import Boolean, Section, Text, about
 
@@ -76,7 +77,8 @@ class Reading(Section):
     """What `{language}` stands for in paths, addresses and `where`, where it is not the language's code."""
 
     where: Annotated[dict[str, Text], about({"id": "{language}-*"})] = {}
-    """Keep only the records whose column matches a pattern, in which `*` is any text."""
+    """Keep only the records whose column matches a pattern, in which `*` is any text. `{language}` and `{split}` are
+    filled in: so one file can hold all languages or splits."""
 
     drop: Annotated[dict[str, Text], about({"text": "NS"})] = {}
     """Rows to leave out of training: those with this text in this column."""
@@ -85,11 +87,22 @@ class Reading(Section):
     """For a column of a row, other spellings of its values."""
 
     first_label: Annotated[int, about(1)] = 0
-    """The number of the first label or choice, where files have numbers."""
+    """The number of the first label or choice, where files have numbers. Where the task's labels are numbers
+    themselves, a number in a file is a label's name."""
 
     repeated_ids: Annotated[Literal["refuse", "number"], about("number")] = "refuse"
     """What to do with different rows of one id: `refuse` the file, or `number` them (`7`, `7-2`). Rows that are there
     twice are left out then."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        """Only known placeholders are used."""
+        patterns = {"path": self.path, "url": self.url} | {f"where.{name}": text for name, text in self.where.items()}
+        for key, pattern in patterns.items():
+            for found in re.findall(r"\{(\w*)\}", pattern or ""):
+                if found not in ("language", "split"):
+                    raise ValueError(f"{key}: {{{found}}} is not a placeholder; use {{language}} or {{split}}")
+        return self
 
 
 class Cut(Section):
