@@ -5,6 +5,7 @@ split, with every placeholder's value.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -144,6 +145,38 @@ class Source(Reading):
 
     splits: dict[Split, Text | Cut | SplitReading] = {split: split for split in SPLITS}
     """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""
+
+
+# The keys that say where the files of a source are; it needs one of them.
+PLACES = {"files": ("path",), "url": ("url",), "hub": ("repository", "path")}
+
+
+def problems(source: Source, languages: dict[Split, list[str]]) -> Iterator[str]:
+    """What is wrong with a source of a task that has these languages in each split."""
+    for split, entry in source.splits.items():
+        part = source.splits[entry.cut_from] if isinstance(entry, Cut) else entry
+        if isinstance(part, Cut):
+            yield f"splits.{split}: it is cut from {entry.cut_from}, which is itself cut"  # type: ignore[union-attr]
+            continue
+        reading = merged(source, part)
+        needed = PLACES.get(source.type, ())
+        if missing := [key for key in needed if getattr(reading, key) is None]:
+            yield f"{missing[0]}: a source of the type {source.type} needs it for the split {split}"
+            continue
+        places = [getattr(reading, key) for key in needed] + list(reading.where.values())
+        if needed and len(languages[split]) > 1 and not any("{language}" in place for place in places):
+            yield (
+                f"splits.{split}: {', '.join(languages[split][:5])} would all have the same rows: use {{language}} in"
+                f" {needed[-1]}, or in a pattern of `where`"
+            )
+
+
+def merged(source: Source, entry: "str | SplitReading") -> Reading:
+    """The keys of a source that apply to a split."""
+    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    if isinstance(entry, SplitReading):
+        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    return Reading(**keys)
 
 
 class Corpus(BaseModel):

@@ -64,7 +64,7 @@ def _alternatives(corpus: Corpus, wanted: Path) -> str:
     """The languages that have this file, or else what is in its folder."""
     pattern = _path(corpus, "*")
     if pattern != wanted and pattern.is_absolute() == wanted.is_absolute():
-        form = re.escape(str(_path(corpus, "\0"))).replace("\0", "([^/]+)", 1).replace("\0", r"\1")
+        form = re.escape(str(_path(corpus, "\0"))).replace("\0", "([A-Za-z0-9_-]+)", 1).replace("\0", r"\1")
         form = form.replace(r"\*", "[^/]*")
         found = (re.fullmatch(form, str(path)) for path in _matches(pattern))
         if languages := sorted({match[1] for match in found if match}):

@@ -16,6 +16,7 @@ from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 
 SHOWN = 10  # values in a message, at most
+GOLD = {"label", "tags", "score", "answers"}  # columns that a stripped test set lacks
 
 
 def rows_of_files(corpus: Corpus, files: Sequence[tuple[Path, str]]) -> Iterator[PlacedRow]:
@@ -85,6 +86,8 @@ def _is_wanted(
 def _value(record: Mapping[str, Any], name: str, corpus: Corpus, names: Mapping[str, Sequence[str]], where: str) -> Any:
     """The value of a row's column, spelled as the task spells it. `names` are those of class labels, by column."""
     of_row = corpus.reading.columns[name]
+    if name in GOLD and corpus.split != "train" and isinstance(of_row, str | int):
+        _check_gold(record, of_row, corpus, where)
     if isinstance(of_row, list):
         return [_spelled(column(record, one, where), name, corpus, where) for one in of_row]
     value = column(record, of_row, where)
@@ -92,6 +95,17 @@ def _value(record: Mapping[str, Any], name: str, corpus: Corpus, names: Mapping[
     if str(of_row) in names and corpus.labels and value is not None:
         value = named(value, names[str(of_row)], where)
     return _spelled(value, name, corpus, where)
+
+
+def _check_gold(record: Mapping[str, Any], of_row: str | int, corpus: Corpus, where: str) -> None:
+    """Refuse a record without its label, and say what is often the reason."""
+    try:
+        column(record, of_row, where)
+    except UserError as error:
+        raise UserError(
+            f"{error}; if this {corpus.split} set was stripped of its labels, as XTREME's scripts do, use the labelled"
+            " file of the dataset's own release"
+        ) from error
 
 
 def _spelled(value: Any, name: str, corpus: Corpus, where: str) -> Any:
