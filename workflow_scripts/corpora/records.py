@@ -45,7 +45,8 @@ def rows_of_files(corpus: Corpus, files: Sequence[tuple[Path, str]]) -> Iterator
                 row["group"] = str(column(record, reading.group, where))
             yield PlacedRow(row, where, record, _convert_tags(row, corpus, where))
     if not number:
-        name, pattern = next((name, pattern) for name, pattern in wanted.items() if others[name])
+        # The last one: its values are of records that matched all others before.
+        name, pattern = next((name, wanted[name]) for name in reversed(wanted) if others[name])
         found = sorted(others[name])
         more = ", ..." if len(found) == SHOWN else ""
         raise UserError(
