@@ -20,7 +20,6 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.settings import of_corpus
 from workflow_scripts.fetch_corpus import main, parser
-from workflow_scripts.kinds import KINDS
 
 REVIEWS = {
     "title": "Reviews",
@@ -124,13 +123,21 @@ def test_a_pattern_takes_several_files_in_sorted_order_and_numbers_rows_through(
 def test_only_the_star_has_a_meaning_in_names_of_files(data):
     data.task(REVIEWS, path="r[1]/*{language}?.csv", columns=COLUMNS)
     data.put("r[1]/test en?.csv", CSV)
-    data.put("r1/test en?.csv", "review,verdict\nother,good\n")
+    for other in ("r1/test en?.csv", "r[1]/test enX.csv"):
+        data.put(other, "review,verdict\nother,good\n")
     assert texts(data.fetch()) == NICE
 
 
 def test_an_absolute_path_ignores_the_folder_of_the_task_file(data, tmp_path):
     data.task(REVIEWS, path=f"{tmp_path}/elsewhere/*-{{language}}.csv", columns=COLUMNS)
     data.put("../elsewhere/x-en.csv", CSV)
+    assert texts(data.fetch()) == NICE
+
+
+def test_a_path_may_start_at_the_home_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    data.task(REVIEWS, path="~/{language}.csv", columns=COLUMNS)
+    data.put("../home/en.csv", CSV)
     assert texts(data.fetch()) == NICE
 
 
@@ -213,7 +220,6 @@ def test_numbers_in_place_of_a_text_become_its_digits(data):
     assert [row["text"] for row in data.fetch()] == ["7", "1234567.5", "3"]
 
 
-@pytest.mark.skipif("multiple_choice" not in KINDS, reason="the kind multiple_choice is not built in yet")
 @pytest.mark.parametrize(("answers", "labels"), [(("1", "2"), []), (("A", "B"), ["A", "B"])])
 def test_several_columns_become_a_list_of_choices(data, answers, labels):
     columns = {"text": "premise", "choices": ["choice1", "choice2"], "label": "answer"}
@@ -276,7 +282,6 @@ def test_tags_that_are_invalid_in_their_scheme_are_refused_with_their_lines(data
         data.fetch()
 
 
-@pytest.mark.skipif("entities" not in KINDS, reason="the kind entities is not built in yet")
 def test_invalid_iob2_is_refused_unless_it_is_to_be_repaired(data):
     entities = NER | {"kind": "entities", "labels": ["PER", "LOC"]}
     data.task(entities, **NAMES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def _label(value: Any, corpus: Corpus, where: str) -> Any:
     """
     labels, first = corpus.labels, corpus.reading.first_label
     text = value.strip() if isinstance(value, str) else str(value)
-    if pa.types.is_integer(part(corpus.kind, "rows").FIELDS["label"]):
+    if _has_numbered_labels(corpus.kind):
         place = _whole_number(text)
         return labels.index(text) if text in labels else value if place is None else place - first
     if text in labels or any(_whole_number(label) is not None for label in labels):
@@ -143,6 +144,12 @@ def _label(value: Any, corpus: Corpus, where: str) -> Any:
             f" {', '.join(labels)}: set `first_label` to the number of the first one"
         )
     return labels[place - first]
+
+
+@cache
+def _has_numbered_labels(kind: str) -> bool:
+    """Whether the label of a row is a number, such as the place of the correct choice."""
+    return pa.types.is_integer(part(kind, "rows").FIELDS["label"])
 
 
 def _whole_number(text: str) -> int | None:

@@ -12,6 +12,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ def complete(read: Read, corpus: Corpus, counts: Counter[str] | None = None) -> 
     Raises UserError for a row that cannot be used, for ids that occur twice, for a training set in which all rows have
     the same label, and if there are no rows.
     """
-    counts = Counter() if counts is None else counts
+    counts, kind = Counter() if counts is None else counts, part(corpus.kind, "rows")
     rows = _checked(read, corpus, counts)
     limit = corpus.limit
     if limit is None:
@@ -70,7 +71,7 @@ def complete(read: Read, corpus: Corpus, counts: Counter[str] | None = None) -> 
     else:
         chosen = _sample(sum(1 for _ in rows), limit)
         again = _placed(read, corpus, Counter())
-        kept = (_grouped(placed.row, corpus) for position, placed in enumerate(again) if position in chosen)
+        kept = (_grouped(placed.row, kind) for position, placed in enumerate(again) if position in chosen)
     return _with_two_labels(kept, corpus) if corpus.split == "train" else iter(kept)
 
 
@@ -79,7 +80,7 @@ def _checked(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Row]:
     kind = part(corpus.kind, "rows")
     number, first_unusual = 0, ""
     for row, where, _, repaired in _placed(read, corpus, counts):
-        _grouped(row, corpus)
+        _grouped(row, kind)
         if what := kind.problem(row, corpus.labels):
             raise UserError(f"{where}: {what}")
         if what := kind.oddity(row):
@@ -120,10 +121,10 @@ def _of_cut(corpus: Corpus) -> str:
     )
 
 
-def _grouped(row: Row, corpus: Corpus) -> Row:
+def _grouped(row: Row, kind: ModuleType) -> Row:
     """The row with its group."""
     if "group" not in row:
-        row["group"] = part(corpus.kind, "rows").group(row)
+        row["group"] = kind.group(row)
     return row
 
 
