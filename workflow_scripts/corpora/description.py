@@ -4,9 +4,11 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workflow_scripts.experiment.section import Boolean, Section, Text, about
 
@@ -76,7 +78,8 @@ class Reading(Section):
     """What `{language}` stands for in paths, addresses and `where`, where it is not the language's code."""
 
     where: Annotated[dict[str, Text], about({"id": "{language}-*"})] = {}
-    """Keep only the records whose column matches a pattern, in which `*` is any text."""
+    """Keep only the records whose column matches a pattern, in which `*` is any text. `{language}` and `{split}` are
+    filled in: so one file can hold all languages or splits."""
 
     drop: Annotated[dict[str, Text], about({"text": "NS"})] = {}
     """Rows to leave out of training: those with this text in this column."""
@@ -85,11 +88,22 @@ class Reading(Section):
     """For a column of a row, other spellings of its values."""
 
     first_label: Annotated[int, about(1)] = 0
-    """The number of the first label or choice, where files have numbers."""
+    """The number of the first label or choice, where files have numbers. Where the task's labels are numbers
+    themselves, a number in a file is a label's name."""
 
     repeated_ids: Annotated[Literal["refuse", "number"], about("number")] = "refuse"
     """What to do with different rows of one id: `refuse` the file, or `number` them (`7`, `7-2`). Rows that are there
     twice are left out then."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        """Only known placeholders are used."""
+        patterns = {"path": self.path, "url": self.url} | {f"where.{name}": text for name, text in self.where.items()}
+        for key, pattern in patterns.items():
+            for found in re.findall(r"\{(\w*)\}", pattern or ""):
+                if found not in ("language", "split"):
+                    raise ValueError(f"{key}: {{{found}}} is not a placeholder; use {{language}} or {{split}}")
+        return self
 
 
 class Cut(Section):
@@ -131,6 +145,38 @@ class Source(Reading):
 
     splits: dict[Split, Text | Cut | SplitReading] = {split: split for split in SPLITS}
     """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""
+
+
+# The keys that say where the files of a source are; it needs one of them.
+PLACES = {"files": ("path",), "url": ("url",), "hub": ("repository", "path")}
+
+
+def problems(source: Source, languages: dict[Split, list[str]]) -> Iterator[str]:
+    """What is wrong with a source of a task that has these languages in each split."""
+    for split, entry in source.splits.items():
+        part = source.splits[entry.cut_from] if isinstance(entry, Cut) else entry
+        if isinstance(part, Cut):
+            yield f"splits.{split}: it is cut from {entry.cut_from}, which is itself cut"  # type: ignore[union-attr]
+            continue
+        reading = merged(source, part)
+        needed = PLACES.get(source.type, ())
+        if missing := [key for key in needed if getattr(reading, key) is None]:
+            yield f"{missing[0]}: a source of the type {source.type} needs it for the split {split}"
+            continue
+        places = [getattr(reading, key) for key in needed] + list(reading.where.values())
+        if needed and len(languages[split]) > 1 and not any("{language}" in place for place in places):
+            yield (
+                f"splits.{split}: {', '.join(languages[split][:5])} would all have the same rows: use {{language}} in"
+                f" {needed[-1]}, or in a pattern of `where`"
+            )
+
+
+def merged(source: Source, entry: "str | SplitReading") -> Reading:
+    """The keys of a source that apply to a split."""
+    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    if isinstance(entry, SplitReading):
+        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    return Reading(**keys)
 
 
 class Corpus(BaseModel):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Reading, Source, Split, SplitReading
+from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, merged, problems
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
 from workflow_scripts.kinds import KINDS, SUFFIX, part
@@ -106,6 +106,11 @@ class TaskDefinition(Section):
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is listed twice; delete one")
+        for name, source in self.sources.items():
+            trained, tested = source.train_languages or self.train_in(), source.languages or self.languages
+            languages = {split: tested if split == "test" else trained for split in SPLITS}
+            for what in problems(source, languages):
+                raise ValueError(f"sources.{name}.{what}")
         return self
 
     @property
@@ -206,11 +211,7 @@ def resolve(
         for other in source.splits.values():
             if isinstance(other, Cut) and other.cut_from == split:
                 cut = {"cut": "rest", "share": other.share, "group_by": _as_list(other.group_by)}
-    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
-    part = entry if isinstance(entry, str) else split
-    if isinstance(entry, SplitReading):
-        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
-        part = entry.name or split
+    part = entry if isinstance(entry, str) else entry.name or split  # type: ignore[union-attr]
     return Corpus(
         task=name,
         kind=definition.kind,
@@ -222,7 +223,7 @@ def resolve(
         type=source.type,
         part=part,
         folder=folder or definition.folder,
-        reading=Reading(**keys),
+        reading=merged(source, entry),  # type: ignore[arg-type]
         **cut,
     )
 
