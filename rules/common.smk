@@ -21,7 +21,7 @@ def winner(wildcards):
     same as before they need not run. If `select` were a plain rule, every added learning rate would rerun all seeds.
     Every job that comes after `select` has this input, because Snakemake evaluates only those again.
     """
-    return winner_of(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
+    return winner_of(wildcards.encoder, wildcards.task, base_source(wildcards.source), wildcards.arm)
 
 
 def winner_of(encoder, task, source, arm):
@@ -30,7 +30,7 @@ def winner_of(encoder, task, source, arm):
 
 def winning_search(wildcards):
     """The record of the winner's search if that run had this seed: `train` links it and trains nothing."""
-    if int(wildcards.seed) != SEARCH_SEED:
+    if int(wildcards.seed) != SEARCH_SEED or shots_of(wildcards.source):
         return []
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
     try:
@@ -79,6 +79,12 @@ def in_source(path, *parts):
         return [path(*before, language) for language in source_languages(wildcards.source)]
 
     return found
+
+
+def shots_tokens(wildcards):
+    """The training tokens of the target language of which a few rows are added; none for zero-shot transfer."""
+    shots = shots_of(wildcards.source)
+    return [PATHS.tokens(wildcards.encoder, wildcards.task, shots[1], "train")] if shots else []
 
 
 TRAINING_FILES = dict(

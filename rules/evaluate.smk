@@ -45,10 +45,10 @@ rule score:
             PATHS.predictions(
                 wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm, wildcards.seed, languages_name(languages)
             )
-            for languages in GRID.language_groups(wildcards.task)
+            for languages in GRID.tested_groups(wildcards.task, wildcards.source)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.tested(wildcards.task, wildcards.source)
         ],
     output:
         scores=PATHS.scores("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
@@ -62,7 +62,7 @@ rule score:
         mem_mb=1000,
         runtime=20,
     params:
-        cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task)),
+        cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task, wildcards.source)),
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"

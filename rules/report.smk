@@ -16,6 +16,7 @@ rule collect:
     input:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
+        shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
         searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
         selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
@@ -25,6 +26,7 @@ rule collect:
     output:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
+        shots=f"{CONFIGURATION.results}/shots.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
         "logs/collect.log",
@@ -38,7 +40,7 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --provenance {output.provenance:q} --log {log:q}"
+        " --shots {output.shots:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:

@@ -53,6 +53,7 @@ checkpoint select:
 rule train:
     input:
         **TRAINING_FILES,
+        shots=shots_tokens,
         selected=winner,
         searches=winning_search,
     output:
@@ -73,7 +74,7 @@ rule train:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
-        " --run {output.record:q}"
+        " --shots {input.shots:q} --run {output.record:q}"
         f"{TRAINING_OPTIONS}"
 
 

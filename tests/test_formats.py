@@ -1,4 +1,4 @@
-"""That files of every format are read whole and right, and that what is wrong in them is named."""
+"""Files of every format are read completely and correctly, and errors in them are named."""
 
 import csv
 import gzip
@@ -219,6 +219,13 @@ def test_header_quotes_and_delimiter_are_options(write):
     assert read(write("c.tsv", '"x\ty"\t1\n'), header=False, quoted=True) == [{"1": "x\ty", "2": "1"}]
 
 
+def test_a_line_of_a_file_without_header_may_be_a_single_text(write):
+    assert read(write("a.tsv", "one; two, three|four\nfive\n"), header=False) == [
+        {"1": "one; two, three|four"},
+        {"1": "five"},
+    ]
+
+
 def test_a_header_name_loses_its_spaces_and_an_empty_one_is_its_number(write):
     assert read(write("a.csv", ",text, label\n0,a,b\n")) == [{"1": "0", "text": "a", "label": "b"}]
 
@@ -319,6 +326,20 @@ def test_parquet_rows_and_class_labels_are_those_of_the_library_that_wrote_them(
             named(number, names["label"], "row 7")
 
 
+def test_parquet_is_read_by_pages(tmp_path):
+    """Arrow's memory is bounded by pages and batches, not by the file or its row groups."""
+    path = tmp_path / "a.parquet"
+    values = pa.array([f"{number} " * 20 for number in range(300_000)])
+    pq.write_table(pa.table({"t": values}), path, compression="none", use_dictionary=False)
+    del values
+    size = path.stat().st_size
+    assert size > 32 * 2**20
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in records(path, FormatOptions("parquet")):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < size / 4
+
+
 def test_class_labels_as_older_releases_state_them(tmp_path):
     path = tmp_path / "a.parquet"
     label = {"names": ["a", "b"], "_type": "ClassLabel"}
@@ -333,8 +354,8 @@ def test_class_labels_as_older_releases_state_them(tmp_path):
 # CoNLL
 
 
-def test_a_comment_is_told_from_a_token(write):
-    """The same sentence between tabs and between spaces; a first token `#` can only be told from a comment by a tab."""
+def test_comments_and_tokens_are_distinguished(write):
+    """The same sentence between tabs and between spaces; only a tab distinguishes a first token `#` from a comment."""
     content = "# id = s1\n#note=n\n#tag\tX\n#\tY\n# a\tZ\n\n# newdoc id = d2\n#\tX\n\nu\tX\n"
     path = write("a.conll", content)
     assert read(path, comments="#") == [
@@ -439,7 +460,7 @@ def test_real_entities_survive_every_scheme(more_folder):
         ("S-LOC", "iob1", "tag 1 is 'S-LOC', not one of O, B-TYPE, I-TYPE"),
         ("S-X I-X", "bioes", "tag 2 is I-X after S-X"),
         ("B-X O", "bioes", "tag 2 is O after B-X, which E-X does not end"),
-        ("O B-X", "bioes", "tag 2 is B-X at the end of the sentence, where E- or S- is due"),
+        ("O B-X", "bioes", "tag 2 is B-X at the end of the sentence, where E- or S- is expected"),
     ],
 )
 def test_the_first_problem_of_tags_is_named(sequence, scheme, what):
@@ -483,7 +504,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(name, message):
     assert str(error.value) == message
 
 
-# What is wrong with a file
+# Errors in files
 
 PARQUET = io.BytesIO()
 pq.write_table(pa.table({"a": [1]}), PARQUET)
@@ -578,6 +599,22 @@ def test_bad_input_is_one_line_that_names_the_place(what, write, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("bad", [b"\xfc", b"\xe8\xaa", b"\xed\xa0\xbd"], ids=["latin-1", "cut", "surrogate"])
+def test_byte_and_line_of_bad_encoding_are_those_of_the_whole_file(bad, write, monkeypatch):
+    """After characters of several bytes, and wherever chunks end; Python decodes the whole file to compare."""
+    lines_of_file = ['{"id": 1, "t": "ü語\U0001f600"}', '{"id": 2, "t": "語語"}', '{"id": 3, "t": "XX"}']
+    for name, content in {"a.jsonl": "\n".join(lines_of_file), "a.json": "[" + ",\n".join(lines_of_file) + "]"}.items():
+        data = content.encode().replace(b"XX", bad)
+        with pytest.raises(UnicodeDecodeError) as error:
+            data.decode()
+        start = error.value.start
+        line = data.count(b"\n", 0, start) + 1
+        for size in range(1, 12):
+            monkeypatch.setattr(text, "CHUNK", size)
+            with pytest.raises(UserError, match=rf"^{name}, line {line}: not UTF-8 at byte {start} "):
+                read(write(name, data))
+
+
 def test_a_damaged_gzip_file_is_named(write):
     path = write("a.csv.gz", "a,b\n" + "1,2\n" * 10_000)
     content = path.read_bytes()
@@ -645,7 +682,7 @@ def test_an_option_that_a_format_does_not_have_is_refused(options, message):
         FormatOptions(**options)
 
 
-def test_the_suffix_tells_the_format():
+def test_the_suffix_determines_the_format():
     names = {
         "a.CSV": "csv",
         "a.b.tsv.gz": "tsv",
@@ -656,11 +693,13 @@ def test_the_suffix_tells_the_format():
         "a.conllu.gz": "conllu",
     }
     assert {name: format_of(Path(name)) for name in names} == names
-    with pytest.raises(UserError, match=r"^data/a\.txt: the suffix '\.txt' does not tell the format: set format"):
+    with pytest.raises(
+        UserError, match=r"^data/a\.txt: the suffix '\.txt' does not determine the format: set `format`"
+    ):
         format_of(Path("data/a.txt"))
 
 
-# Beside reading
+# Streaming and imports
 
 
 def test_files_are_streamed(write):

@@ -86,7 +86,9 @@ def test_an_unknown_code_is_its_own_name(code: str) -> None:
 @pytest.mark.parametrize("task", BUILT_IN)
 def test_every_language_of_a_built_in_dataset_is_known_by_a_name_of_its_own(task: str) -> None:
     facts = [language(code) for code in codes_of(task)]
-    assert [each.code for each in facts if not is_known(each.code) or not each.script or not each.family] == []
+    assert [each.code for each in facts if not is_known(each.code) or not each.family] == []
+    # CLDR has no script for a code of several languages, such as `nah`.
+    assert [each.code for each in facts if not each.script and not each.name.endswith("languages")] == []
     assert [name for name, number in Counter(each.name for each in facts).items() if number > 1] == []
 
 

@@ -13,11 +13,12 @@ import argparse
 import csv
 import datetime
 import importlib.metadata
+import itertools
 import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,22 @@ from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
 from workflow_scripts.experiment.lineage import Lineage
 from workflow_scripts.experiment.machine import processor
-from workflow_scripts.experiment.names import SNAKEMAKE
+from workflow_scripts.experiment.names import SNAKEMAKE, base_source, shots_of
 from workflow_scripts.experiment.step import output_file, run, step_parser
 from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
+SHOT_COLUMNS = "encoder task source method prompt_length shots seed language metric value".split()
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
 NAMES = {
     "mini": "crossprompt mini benchmark",
+    "files": "files of this machine",
     "xtreme": "XTREME folder",
     "hub": "Hugging Face Hub and Universal Dependencies",
 }
 BENCHMARKS = {
+    "files": "Files in folders on this machine, as each task's description says.",
     "mini": "This project's mini benchmark, generated from templates in seven languages; identical on every machine."
     " Its scores show how the methods differ on it; they are not comparable with published numbers.",
     "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if the files are"
@@ -61,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     result = step_parser(__doc__)
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
+    result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
@@ -72,8 +77,12 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     by_earlier_code = refuse_other_settings(configuration)
     write_table(arguments.scores, score_rows(grid, paths))
     write_table(arguments.runs, run_rows(grid, paths))
+    write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
     write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
-    return [Path(file) for name in ("scores.csv", "run.json") for _, _, file in grid.seed_runs(paths, name)]
+    runs = itertools.chain.from_iterable(
+        of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
+    )
+    return [Path(file) for _, _, file in runs]
 
 
 def refuse_other_settings(configuration: Configuration) -> int:
@@ -101,18 +110,33 @@ def arm_columns(arm: Arm) -> dict[str, Any]:
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """Yield one row per run, language and metric. Raises UserError if a file is incomplete."""
     for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
-        with Path(scores).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-            expected = [
-                (language, metric.name)
-                for language in grid.languages(arm.task)
-                for metric in grid.configuration.tasks[arm.task].definition.metrics
-            ]
-            # A truncated table may end within a number.
-            if [(row["language"], row["metric"]) for row in rows] != expected or not ends_with_newline(Path(scores)):
-                raise UserError(f"{scores} does not contain the grid's scores: delete it and run the workflow again")
-        for row in rows:
+        for row in scores_of(grid, arm, Path(scores)):
             yield {**arm_columns(arm), "seed": seed, **row}
+
+
+def shot_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield the same for the models that were tuned with rows of a target language: the language is the target."""
+    for arm, seed, scores in grid.shot_runs(paths, "scores.csv"):
+        found = shots_of(arm.source)
+        assert found is not None
+        columns = {**arm_columns(arm), "source": base_source(arm.source), "shots": found[0]}
+        for row in scores_of(grid, arm, Path(scores)):
+            yield {**columns, "seed": seed, **row}
+
+
+def scores_of(grid: Grid, arm: Arm, file: Path) -> list[dict[str, str]]:
+    """Return one model's scores. Raises UserError if the file is incomplete."""
+    expected = [
+        (language, metric.name)
+        for language in grid.tested(arm.task, arm.source)
+        for metric in grid.configuration.tasks[arm.task].definition.metrics
+    ]
+    with file.open(newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    # A truncated table may end within a number.
+    if [(row["language"], row["metric"]) for row in rows] != expected or not ends_with_newline(file):
+        raise UserError(f"{file} does not contain the grid's scores: delete it and run the workflow again")
+    return rows
 
 
 def ends_with_newline(path: Path) -> bool:
@@ -229,11 +253,11 @@ def git_commit() -> str | None:
         return None
 
 
-def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows as CSV; all must have the same keys."""
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV; all must have the same keys. `columns`: those of a table that may have no rows."""
     found = list(rows)
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
+        table = csv.DictWriter(file, fieldnames=list(columns or found[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(found)
 

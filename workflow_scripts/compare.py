@@ -19,7 +19,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Paths
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.reporting.tables import read_runs, read_scores
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.names import languages_name, predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.reporting.tables import read_runs, read_scores
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
                 for arm in arms
                 for group in grid.language_groups(task)
             ]
-            logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(arms))
+            logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(names))
     with written(arguments.examples) as temporary:
         # Keys are not sorted: the premise comes before the hypothesis, and methods keep their order.
         temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
         "--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches"
     )
     result.add_argument(
+        "--shots", type=input_file, nargs="*", default=[], help="tokens.json of a target language's training set"
+    )
+    result.add_argument(
         "--run", type=output_file, required=True, help="the run.json to write; weights and log go into the same folder"
     )
     return result

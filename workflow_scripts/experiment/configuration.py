@@ -42,6 +42,7 @@ from workflow_scripts.experiment.sections import (
     MiniCorpora,
     RowLimits,
     Search,
+    Shots,
     TaskSection,
     Training,
     TrainingSource,
@@ -50,6 +51,7 @@ from workflow_scripts.experiment.sections import (
 )
 from workflow_scripts.experiment.tasks import (
     TaskDefinition,
+    builtin,
     builtin_values,
     names_of_builtin_tasks,
     read_values,
@@ -97,6 +99,11 @@ class Configuration(Section):
     """The languages to tune on. Each one gives a tuned model of every method, prompt length and seed; `en+de` trains
     on the union of both training sets. The codes are the dataset's own, or others of the same language (`en` is
     `eng_Latn` in a dataset that has this code)."""
+
+    shots: Annotated[list[Shots], *Distinct, about([0, 16, 64], unit="rows")] = [0]
+    """The numbers of rows of a target language that are added to training: 0 is zero-shot transfer. Each other number
+    gives a tuned model for each test language that has a training set, tested in this language alone. The rows are
+    drawn by the seed."""
 
     union: Annotated[Literal["concatenated", "balanced"], about("balanced")] = "concatenated"
     """How training sets of several languages are joined: `concatenated`, or `balanced` with as many rows of each as
@@ -188,6 +195,12 @@ class Configuration(Section):
                     raise ValueError(
                         f"{place}: {definition.title} has no training set in {language!r}; allowed: {', '.join(known)}"
                     )
+        if any(self.shots_of_task(task)) and not self.targets(task):
+            place = f"{where}.shots" if section.shots else "shots"
+            raise ValueError(
+                f"{place}: {definition.title} has no training set in any of its test languages besides those that it is"
+                " tuned on, so there are no rows to add; set it to [0] for this task"
+            )
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
         foreign = foreign_keys(definition.kind)
         sections: list[tuple[str, Section]] = [(where, section), (f"{where}.training", section.training)]
@@ -201,9 +214,12 @@ class Configuration(Section):
 
     def source_name(self, task: str) -> str:
         """Which of its sources a task is read from."""
-        section = self.tasks[task]
-        names = list(section.definition.sources)
-        return section.source or (self.corpora.source if self.corpora.source in names else names[0])
+        return self._source_named(task, self.tasks[task].definition)
+
+    def _source_named(self, task: str, definition: TaskDefinition) -> str:
+        chosen = self.tasks[task].source if task in self.tasks else None
+        names = list(definition.sources)
+        return chosen or (self.corpora.source if self.corpora.source in names else names[0])
 
     def source_of(self, task: str) -> Source:
         """The source that a task is read from."""
@@ -221,6 +237,17 @@ class Configuration(Section):
         named = section.train_on or self.train_on
         return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
 
+    def shots_of_task(self, task: str) -> list[int]:
+        """The numbers of rows of a target language that are added to training."""
+        own = self.tasks[task].shots
+        return self.shots if own is None else own
+
+    def targets(self, task: str) -> list[str]:
+        """The test languages of which rows can be added to training: those with a training set of their own."""
+        known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+        trained = {code for source in self.training_sources(task) for code in source_languages(source)}
+        return [language for language in self.languages_of(task) if language in known and language not in trained]
+
     def corpus(self, task: str, language: str, split: str) -> Corpus:
         """The description of one corpus.
 
@@ -230,10 +257,15 @@ class Configuration(Section):
         section, corpora = self.tasks[task], self.corpora
         validates_on_test = section.validation == "test"
         split = "test" if validates_on_test and split == "validation" else split
+        definition, source_name = section.definition, self.source_name(task)
+        other = getattr(self.source_of(task).splits[split], "task", None)  # type: ignore[index]
+        if other is not None:
+            definition = self.tasks[other].definition if other in self.tasks else builtin(other)
+            source_name = self._source_named(other, definition)
         found = resolve(
             task,
-            section.definition,
-            self.source_name(task),
+            definition,
+            source_name,
             language,
             split,
             limit=self.limit_of(task, split),
@@ -255,13 +287,11 @@ class Configuration(Section):
         """The revision of each repository of the Hugging Face Hub that the tasks are read from."""
         found: dict[str, str] = {}
         for task in self.tasks:
-            source = self.source_of(task)
-            for reading in (source, *source.splits.values()):
-                repository = getattr(reading, "repository", None)
-                if repository and source.type == "hub":
-                    found[repository] = getattr(reading, "revision", None) or source.revision or "main"
-        if isinstance(self.corpora, HubCorpora):
-            found |= {name: revision for name, revision in self.corpora.revisions.items() if name in found}
+            known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+            for split, language in (("train", known[0]), ("validation", known[0]), ("test", self.languages_of(task)[0])):
+                corpus = self.corpus(task, language, split)
+                if corpus.type == "hub" and corpus.reading.repository:
+                    found[corpus.reading.repository] = corpus.reading.revision or "main"
         return found
 
     def method(self, name: str) -> Method:

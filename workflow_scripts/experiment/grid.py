@@ -5,7 +5,7 @@ source and arm, such as `xnli`, `en` and `prompt_tuning-16`, are parts of the pa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workflow_scripts.experiment.configuration import Configuration
@@ -17,7 +17,9 @@ from workflow_scripts.experiment.names import (
     group_name,
     languages_name,
     model_name,
+    shots_of,
     source_languages,
+    with_shots,
 )
 from workflow_scripts.kinds import part
 
@@ -81,6 +83,13 @@ class Grid:
                         for length in lengths if configuration.method(method).has_prompts else [0]:
                             yield Arm(encoder, task, source, method, length)
 
+    def shot_arms(self) -> Iterator[Arm]:
+        """For each arm, those with a few rows of a target language, by number of rows and language."""
+        for arm in self.arms():
+            for shots in filter(None, self.configuration.shots_of_task(arm.task)):
+                for target in self.configuration.targets(arm.task):
+                    yield replace(arm, source=with_shots(arm.source, shots, target))
+
     def dropped_methods(self) -> list[str]:
         """With `keep_weights: false`, the methods whose weights are as large as the encoder; else none."""
         configuration = self.configuration
@@ -94,17 +103,27 @@ class Grid:
 
     def language_groups(self, task: str) -> list[list[str]]:
         """The test languages of a task, in the groups that one job predicts in."""
-        return list(self._named_groups(task).values())
+        languages, size = self.languages(task), self.configuration.evaluation.together
+        return [languages[start : start + size] for start in range(0, len(languages), size)]
+
+    def tested_groups(self, task: str, source: str) -> list[list[str]]:
+        """The groups of languages that a model is tested in: with rows of a target language, this language alone."""
+        shots = shots_of(source)
+        return [[shots[1]]] if shots else self.language_groups(task)
+
+    def tested(self, task: str, source: str) -> list[str]:
+        """The languages that a model is tested in."""
+        return [language for group in self.tested_groups(task, source) for language in group]
 
     def group(self, task: str, name: str) -> list[str]:
         """The languages of a group, by its name in paths."""
-        return self._named_groups(task)[name]
+        return self._groups_by_name(task)[name]
 
-    def _named_groups(self, task: str) -> dict[str, list[str]]:
-        # Every prediction's rule functions need them: with 205 languages, this took a sixth of planning.
+    def _groups_by_name(self, task: str) -> dict[str, list[str]]:
+        """The groups of `language_groups`, and each language alone: so are models tested that have rows of it."""
+        # The rule functions of every prediction look a group up: searching took a sixth of planning with 205 languages.
         if task not in self._groups:
-            languages, size = self.languages(task), self.configuration.evaluation.together
-            groups = [languages[start : start + size] for start in range(0, len(languages), size)]
+            groups = [*([language] for language in self.languages(task)), *self.language_groups(task)]
             self._groups[task] = {languages_name(group): group for group in groups}
         return self._groups[task]
 
@@ -135,6 +154,9 @@ class Grid:
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
+            if any(self.configuration.shots_of_task(task)):
+                for language in self.configuration.targets(task):
+                    yield task, language, "train"
             for language in self.languages(task):
                 yield task, language, "test"
 
@@ -165,6 +187,12 @@ class Grid:
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every tuned model: its arm, its seed and a file of its run."""
         for arm in self.arms():
+            for seed in self.configuration.seeds:
+                yield arm, seed, paths.run(*arm.place, seed, file)
+
+    def shot_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
+        """Every model that was tuned with rows of a target language: its arm, its seed and a file of its run."""
+        for arm in self.shot_arms():
             for seed in self.configuration.seeds:
                 yield arm, seed, paths.run(*arm.place, seed, file)
 

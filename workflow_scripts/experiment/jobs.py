@@ -3,6 +3,7 @@
 `tests/test_consistency.py` compares this list with the jobs that Snakemake ran.
 """
 
+import itertools
 from collections.abc import Iterator
 
 from workflow_scripts.experiment import settings
@@ -44,13 +45,14 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
     for _, task, ceilings in grid.bounded(paths):
         yield Job("bound", (ceilings,), settings.of_bounds(configuration, task))
     for arm in grid.arms():
-        place = arm.place
         if grid.is_searched(arm):
             of_search = settings.of_training(configuration, arm, configuration.search.seed, "search")
             yield Job("search", tuple(grid.searches(arm, paths)), of_search)
-        yield Job("select", (paths.selected(*place),), settings.of_selection(configuration, arm))
-        groups = grid.language_groups(arm.task)
-        of_scores = settings.of_scores(configuration, arm.task)
+        yield Job("select", (paths.selected(*arm.place),), settings.of_selection(configuration, arm))
+    for arm in itertools.chain(grid.arms(), grid.shot_arms()):
+        place = arm.place
+        groups = grid.tested_groups(arm.task, arm.source)
+        of_scores = settings.of_scores(configuration, arm.task, arm.source)
         for seed in configuration.seeds:
             run = paths.run(*place, seed, "run.json")
             yield Job("train", (run,), settings.of_training(configuration, arm, seed))
@@ -86,7 +88,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    collected = files("scores.csv", "runs.csv", "provenance.json")
+    collected = files("scores.csv", "runs.csv", "shots.csv", "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
     yield Job("compare", files("differences.csv"), settings.of_comparison(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))

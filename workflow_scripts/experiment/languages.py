@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -203,6 +202,8 @@ def _families() -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
     """The rows of a table of urielplus."""
+    from importlib.metadata import distribution
+
     table = Path(str(distribution("urielplus").locate_file(f"urielplus/database/urielplus_csvs/{name}")))
     with table.open(encoding="utf-8", newline="") as lines:
         yield from csv.DictReader(lines)

@@ -1,6 +1,7 @@
 """Names in paths that rules and steps share. Steps import this module; it does not depend on the configuration."""
 
 import hashlib
+import re
 from pathlib import Path
 
 LONGEST_NAME = 120  # characters of a group of languages in a path
@@ -48,9 +49,28 @@ def languages_name(languages: list[str]) -> str:
     return f"{languages[0]}+{len(languages) - 2}+{languages[-1]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+SHOTS = re.compile(r"(\d+)(\D.*)")  # the part of a source with a few rows of a target language: `16de`
+
+
 def source_languages(source: str) -> list[str]:
-    """The languages of a training source: `en+de` is the union of two training sets."""
-    return source.split("+")
+    """The languages of a training source: `en+de` is the union of two training sets; `en+16de` has few rows of `de`."""
+    return [part for part in source.split("+") if not SHOTS.fullmatch(part)]
+
+
+def shots_of(source: str) -> tuple[int, str] | None:
+    """How many rows of which target language a training source has besides its whole training sets; None for none."""
+    match = SHOTS.fullmatch(source.split("+")[-1])
+    return (int(match[1]), match[2]) if match else None
+
+
+def with_shots(source: str, shots: int, target: str) -> str:
+    """The training source with some rows of a target language: `en+16de`."""
+    return f"{source}+{shots}{target}"
+
+
+def base_source(source: str) -> str:
+    """The training source without the rows of a target language."""
+    return "+".join(source_languages(source))
 
 
 UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model

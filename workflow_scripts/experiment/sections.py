@@ -153,7 +153,8 @@ Corpora = Annotated[MiniCorpora | XtremeCorpora | FileCorpora | HubCorpora, Fiel
 
 # How models are tuned
 
-TrainingSource = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\+[A-Za-z0-9_-]+)*$")]
+TrainingSource = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*(\+[A-Za-z][A-Za-z0-9_-]*)*$")]
+Shots = Annotated[int, Field(ge=0), NUMERIC]
 
 
 class Training(Section):
@@ -272,6 +273,9 @@ class TaskSection(Section):
 
     train_on: Annotated[list[TrainingSource] | None, *Distinct, about(["en", "de", "en+de"])] = None
     """The training languages, instead of those of the whole grid."""
+
+    shots: Annotated[list[Shots] | None, *Distinct, about([0, 16, 64], unit="rows")] = None
+    """The numbers of rows of a target language to add to training, instead of those of the whole grid."""
 
     max_length: Annotated[int, Field(ge=8), NUMERIC, about(256, unit="tokens")] = 128
     """The longest input, special tokens included. Longer texts are truncated; a longer context of a question is split

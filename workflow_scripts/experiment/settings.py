@@ -13,7 +13,7 @@ from workflow_scripts.experiment.catalogue import METHOD_KEYS
 from workflow_scripts.experiment.configuration import Configuration, foreign_keys
 from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid
-from workflow_scripts.experiment.names import UNTUNED, source_languages
+from workflow_scripts.experiment.names import UNTUNED, shots_of, source_languages
 from workflow_scripts.experiment.sections import TaskSection
 from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.kinds import module_of as kind_module
@@ -110,6 +110,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         **_meaning(configuration, arm.task),
         **_scoring(configuration, arm.task),
         "source": arm.source,
+        **({"shots": shots[0]} if (shots := shots_of(arm.source)) else {}),
         **({"union": configuration.union} if len(source_languages(arm.source)) > 1 else {}),
         "method": arm.method,
         "prompt_length": arm.prompt_length,
@@ -145,14 +146,14 @@ def of_bounds(configuration: Configuration, task: str) -> Settings:
     return {"code": fingerprint("bound"), "kind": kind, "languages": configuration.languages_of(task)}
 
 
-def of_scores(configuration: Configuration, task: str) -> Settings:
+def of_scores(configuration: Configuration, task: str, source: str) -> Settings:
     """`score`: the languages, and the kind of task, which determines the metrics."""
     definition = configuration.tasks[task].definition
     return {
         "code": fingerprint("score", kind_module(definition.kind, "metrics"), kind_module(definition.kind, "rows")),
         "kind": definition.kind,
         "parallel": definition.parallel,
-        "languages": configuration.languages_of(task),
+        "languages": Grid(configuration).tested(task, source),
         **_scoring(configuration, task),
     }
 

@@ -1,10 +1,14 @@
 """The tokenizer of an encoder, set up so that a text is only ever read as text."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiment.errors import UserError
+
+# Classes that take everything from tokenizer.json; others, such as XLM-R's, may set up a part of it themselves.
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -15,10 +19,7 @@ def load_tokenizer(folder: Path) -> Any:
     * Truncation and padding that were saved with the tokenizer are off. Texts are cut at their end, whatever side was
       saved.
     """
-    # Imported here: it takes seconds that a bad command line should not wait for.
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, split_special_tokens=True, truncation_side="right")
+    tokenizer = _loader(folder).from_pretrained(folder, split_special_tokens=True, truncation_side="right")
     if not tokenizer.is_fast:
         raise UserError(f"{folder} holds no tokenizer.json: word and answer positions need one")
     tokenizer.backend_tokenizer.no_truncation()
@@ -27,6 +28,21 @@ def load_tokenizer(folder: Path) -> Any:
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise UserError(f"the tokenizer in {folder} makes no token of the letter a: English texts need one that does")
     return tokenizer
+
+
+def _loader(folder: Path) -> Any:
+    """The class that loads the folder's tokenizer. Its import takes a second, so it happens at the last moment."""
+    try:
+        named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    except (OSError, ValueError, AttributeError):
+        named = None
+    if named in GENERIC and (folder / "tokenizer.json").is_file():
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer  # imports PyTorch: 1.2 s of processor time more than the class above
+
+    return AutoTokenizer
 
 
 def _read_special_tokens_as_text(tokenizer: Any) -> None:

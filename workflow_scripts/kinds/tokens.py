@@ -107,7 +107,8 @@ def joined(parts: Sequence[Tokens], balanced: bool = False) -> Tokens:
         else:
             shifts = np.cumsum([0, *counts[:-1]]) if name == "row" else [0] * len(kept)
             columns[name] = np.concatenate([part.plain(name) + shift for part, shift in zip(kept, shifts, strict=True)])
-    return Tokens(columns, {"parts": [dict(part.record) for part in parts], "balanced": balanced})
+    total = sum(counts)
+    return Tokens(columns, {"rows": total, "parts": [dict(part.record) for part in parts], "balanced": balanced})
 
 
 def joined_rows(parts: Sequence[list[Row]]) -> list[Row]:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -50,6 +51,9 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     device = find_device()
     settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
     tokens = joined(read_all(arguments.train), balanced=settings.get("union") == "balanced")
+    for file in getattr(arguments, "shots", []):
+        target = read_tokens(file)
+        tokens = joined([tokens, target.chosen(drawn_features(target, settings["shots"], settings["seed"]))])
     validation_tokens = joined(read_all(arguments.validation))
     validation_rows = joined_rows([read_rows(file, settings["kind"]) for file in arguments.validation_rows])
     scoring = {**settings, "language": source_languages(settings["source"])[0]}
@@ -112,6 +116,12 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 def read_all(files: Sequence[Path]) -> list[Tokens]:
     """The tokens of each training language."""
     return [read_tokens(file) for file in files]
+
+
+def drawn_features(tokens: Tokens, rows: int, seed: int) -> list[int]:
+    """The features of some rows that are drawn by the seed: of all rows where there are no more."""
+    drawn = np.random.default_rng(seed).permutation(int(tokens.record["rows"]))[:rows]
+    return np.flatnonzero(np.isin(tokens.plain("row"), drawn)).tolist()
 
 
 def training_fields(

@@ -1,6 +1,6 @@
 """Readers of file formats, one module a format: each yields the records of a file, none knows a task.
 
-A record is a dict of the file's columns; with it comes its place for the reader, such as `reviews.csv, line 7`. Files
+A record is a dict of the file's columns. Each comes with its place, for messages, such as `reviews.csv, line 7`. Files
 are streamed, so memory does not grow with their size. Text is UTF-8, with or without a byte order mark, and may be
 compressed with gzip.
 
@@ -88,15 +88,15 @@ class FormatOptions:
 
 
 def format_of(path: Path) -> str:
-    """The format that the suffix of a file's name means; `.gz` after it is ignored. Raises UserError.
+    """The format by the suffix of a file's name, ignoring `.gz`. Raises UserError for an unknown suffix.
 
-    SQuAD's format has no suffix of its own: `.json` is `json`.
+    SQuAD's format has no suffix of its own: `.json` means `json`.
     """
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix not in SUFFIXES:
         raise UserError(
-            f"{path}: the suffix {suffix!r} does not tell the format: set format to one of {', '.join(FORMATS)}"
+            f"{path}: the suffix {suffix!r} does not determine the format: set `format` to one of {', '.join(FORMATS)}"
         )
     return SUFFIXES[suffix]
 
@@ -107,7 +107,7 @@ def module_of(name: str) -> str:
 
 
 def records(path: Path, options: FormatOptions, where: str | None = None) -> Iterator[tuple[Record, str]]:
-    """Each record of a file with its place for the reader, such as `reviews.csv, line 7`.
+    """Each record of a file with its place, for messages, such as `reviews.csv, line 7`.
 
     Args:
         path: the file. It is decompressed if it is a gzip file, whatever its name.
@@ -125,7 +125,7 @@ def records(path: Path, options: FormatOptions, where: str | None = None) -> Ite
         found = True
         yield record
     if not found:
-        raise UserError(f"{where} holds no records: is it the right file, and whole?")
+        raise UserError(f"{where} holds no records: check that it is the right file and complete")
 
 
 def column(record: Mapping[str, Any], name: str | int, where: str) -> Any:

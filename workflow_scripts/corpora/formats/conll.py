@@ -46,7 +46,7 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
         return line[len(prefix) :][:1] in ("", " ") or len(_columns(line, delimiter)) == 1
 
     names: list[str] = []
-    for sentence in sentences(path, where, is_comment):
+    for sentence in sentences(path, where, prefix or "", is_comment):
         tokens = sentence.tokens
         if not names:
             number, line = tokens[0]
@@ -71,8 +71,11 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
             yield sentence.comments | columns_of_sentence, place_of(sentence, where)
 
 
-def sentences(path: Path, where: str, is_comment: Callable[[str], bool]) -> Iterator[Sentence]:
-    """Each sentence with at least one token, without line breaks. `is_comment` is asked before the first token only."""
+def sentences(path: Path, where: str, prefix: str, is_comment: Callable[[str], bool]) -> Iterator[Sentence]:
+    """Each sentence with at least one token. Lines have no line breaks.
+
+    `is_comment` tells whether a line before the first token is a comment, `prefix` is what comments begin with.
+    """
     sentence, document = Sentence(), ""
     for number, line in enumerate(lines(path, where), 1):
         line = line.rstrip("\r\n")
@@ -85,7 +88,7 @@ def sentences(path: Path, where: str, is_comment: Callable[[str], bool]) -> Iter
                 sentence.comments[f"{NEW_DOCUMENT} id"] = document
             sentence.tokens.append((number, line))
         else:
-            key, equals, value = (part.strip() for part in line.lstrip("#").partition("="))
+            key, equals, value = (part.strip() for part in line.removeprefix(prefix).partition("="))
             if key.split()[:1] == [NEW_DOCUMENT]:
                 document = value
             elif equals:
@@ -95,7 +98,7 @@ def sentences(path: Path, where: str, is_comment: Callable[[str], bool]) -> Iter
 
 
 def place_of(sentence: Sentence, where: str) -> str:
-    """The place of a sentence for the reader."""
+    """The place of a sentence, for messages."""
     return f"{where}, lines {sentence.tokens[0][0]} to {sentence.tokens[-1][0]}"
 
 
@@ -117,4 +120,4 @@ def _columns(line: str, delimiter: str) -> list[str]:
 def _hint(line: str, options: FormatOptions) -> str:
     if options.comments is None and line.startswith("#"):
         return ': if this is a comment, set `comments: "#"`'
-    return ": correct the line, or set `delimiter` if it is another one"
+    return ": correct the line, or set `delimiter` if the columns have another delimiter"

@@ -20,7 +20,7 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
 
     Raises UserError, naming file and line, for a line without ten columns between tabs, and ids not in order.
     """
-    for sentence in sentences(path, where, lambda line: line.startswith("#")):
+    for sentence in sentences(path, where, "#", lambda line: line.startswith("#")):
         words: list[list[str]] = []
         for number, line in sentence.tokens:
             if line.startswith("#"):  # A comment inside of a sentence is not allowed, but no word begins like this.

@@ -1,4 +1,4 @@
-"""CSV and TSV: a record a line, or a row of the csv module's rules, which may extend over several lines."""
+"""CSV and TSV: a record per line or, with quoting, per row, which may extend over several lines."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from workflow_scripts.corpora.formats.text import lines
 from workflow_scripts.experiment.errors import UserError
 
 FIELD_LIMIT = 16 * 2**20  # characters; the csv module's own limit, 128 KiB, is shorter than some documents
-DELIMITERS = ("\t", ";", ",", "|")  # that files of the suffixes .csv and .tsv are written with
+DELIMITERS = ("\t", ";", ",", "|")  # that occur in files with the suffixes .csv and .tsv
 
 Row = tuple[list[str], int, int]
 """The fields of a row, and the numbers of its first and last line."""
@@ -28,10 +28,10 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
     names: list[str] = []
     for fields, first, last in rows:
         if not names:
-            _check_delimiter(fields, delimiter, f"{where}, line {first}")
             if options.header is False:
                 names = [str(number) for number in range(1, len(fields) + 1)]
             else:
+                _check_delimiter(fields, delimiter, f"{where}, line {first}")
                 names = header_names(fields, f"{where}, line {first}")
                 continue
         if len(fields) != len(names):
@@ -94,7 +94,7 @@ def _quoted_rows(path: Path, delimiter: str, where: str) -> Iterator[Row]:
 
 
 def _check_delimiter(fields: list[str], delimiter: str, where: str) -> None:
-    """Refuse a first line that is a single column, but has another delimiter."""
+    """Refuse a header of a single column that contains another delimiter."""
     if len(fields) == 1:
         other = next((other for other in DELIMITERS if other != delimiter and other in fields[0]), None)
         if other:

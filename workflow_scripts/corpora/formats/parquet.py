@@ -15,6 +15,7 @@ from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.experiment.errors import UserError
 
 BATCH = 1024  # rows
+BUFFER = 2**20  # bytes of a column that are read at once; by default Arrow reads the whole file ahead
 
 
 def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Record, str]]:
@@ -25,7 +26,7 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
     number = 0
     try:
         # `ParquetFile`, since `read_table` would import Arrow's datasets, and with them pandas.
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             _check_names(file.schema_arrow.names, where)
             for batch in file.iter_batches(batch_size=BATCH):
                 for record in _rows(batch, number, where):

@@ -25,7 +25,7 @@ def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:
 
 
 def problem(tags: Sequence[str], scheme: str = "iob2") -> str:
-    """What is the first thing wrong with the tags, such as `tag 3 is I-PER after O`; "" if they are valid.
+    """The first problem of the tags, such as `tag 3 is I-PER after O`; "" if they are valid.
 
     Any sequence of `O`, `B-` and `I-` is valid in iob1.
     """
@@ -33,10 +33,11 @@ def problem(tags: Sequence[str], scheme: str = "iob2") -> str:
 
 
 def repaired(tags: Sequence[str], scheme: str = "iob2") -> tuple[list[str], int]:
-    """The tags in IOB2, each tag that does not continue an entity beginning one, and the number of tags with a problem.
+    """The tags in IOB2 and the number of tags that had a problem. A tag that cannot continue an entity begins one.
 
-    That is how the CoNLL shared tasks' evaluation (conlleval) and seqeval's default mode read invalid tags. In iob2 it
-    is the number of tags that changed. A tag that is not `O` or a prefix with a type stays: `problem` still finds it.
+    That is how the CoNLL shared tasks' evaluation (conlleval) and seqeval's default mode read invalid tags. In iob2 the
+    number is that of the tags that changed. A tag that is not `O` or a prefix with a type is kept: `problem` still
+    finds it.
     """
     prefixes, converted = PREFIXES[scheme], []
     is_open, kind = False, ""
@@ -71,7 +72,7 @@ def _problems(tags: Sequence[str], scheme: str) -> list[str]:
         found.append(what)
         before, is_open = tag, tag[:2] in ("B-", "I-")
     if closes and is_open:
-        found.append(f"tag {len(tags)} is {before} at the end of the sentence, where E- or S- is due")
+        found.append(f"tag {len(tags)} is {before} at the end of the sentence, where E- or S- is expected")
     return found
 
 
