@@ -4,15 +4,18 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workflow_scripts.experiment.section import Boolean, Section, Text, about
+from workflow_scripts.experiment.section import Boolean, Count, PositiveNumber, Section, Text, about
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
+# A number of each split, the same in every language or by language.
+RowCounts = dict[Split, Count | dict[Text, Count]]
+Lengths = dict[Split, PositiveNumber | dict[Text, PositiveNumber]]
 Column = Annotated[Text | int | list[Text | int], about("sentence1")]
 
 
@@ -128,6 +131,12 @@ class Source(Reading):
 
     train_languages: Annotated[list[Text] | None, about(["en"])] = None
     """The languages of this source with a training set, if they are not the task's."""
+
+    rows: Annotated[RowCounts, about({"train": 2400, "validation": 300, "test": 300}, unit="rows")] = {}
+    """How many rows the splits of this source have, if they are not as many as the task says."""
+
+    length: Annotated[Lengths, about({"train": 26, "validation": 27, "test": 32}, unit="tokens")] = {}
+    """The mean length of this source's rows, if it is not the task's."""
 
     splits: dict[Split, Text | Cut | SplitReading] = {split: split for split in SPLITS}
     """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""

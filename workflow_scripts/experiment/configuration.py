@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Source
+from workflow_scripts.corpora.description import Corpus, Cut, Source, Split
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
@@ -181,7 +181,9 @@ class Configuration(Section):
         section, where = self.tasks[task], f"tasks.{task}"
         definition = section.definition
         if not re.fullmatch(TASK_NAME, task):
-            raise ValueError(f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter")
+            raise ValueError(
+                f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
+            )
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")
         source = self.source_of(task)
@@ -248,20 +250,19 @@ class Configuration(Section):
         trained = {code for source in self.training_sources(task) for code in source_languages(source)}
         return [language for language in self.languages_of(task) if language in known and language not in trained]
 
-    def corpus(self, task: str, language: str, split: str) -> Corpus:
+    def split_read(self, task: str, split: Split) -> Split:
+        """The split whose rows are read for a split: with `validation: test` the test set for the validation set."""
+        return "test" if split == "validation" and self.tasks[task].validation == "test" else split
+
+    def corpus(self, task: str, language: str, split: Split) -> Corpus:
         """The description of one corpus.
 
         With `validation: test` a task's validation set is its test set, and its training set includes the rows that
         would otherwise be held out for validation.
         """
         section, corpora = self.tasks[task], self.corpora
-        validates_on_test = section.validation == "test"
-        split = "test" if validates_on_test and split == "validation" else split
-        definition, source_name = section.definition, self.source_name(task)
-        other = getattr(self.source_of(task).splits[split], "task", None)  # type: ignore[index]
-        if other is not None:
-            definition = self.tasks[other].definition if other in self.tasks else builtin(other)
-            source_name = self._source_named(other, definition)
+        split = self.split_read(task, split)
+        definition, source_name = self._origin(task, split)
         found = resolve(
             task,
             definition,
@@ -270,7 +271,7 @@ class Configuration(Section):
             split,
             limit=self.limit_of(task, split),
             folder=section.path or getattr(corpora, "path", None),
-            cut_in_use=not validates_on_test,
+            cut_in_use=section.validation == "own",
         )
         changes: dict[str, Any] = {}
         repository = found.reading.repository
@@ -288,11 +289,44 @@ class Configuration(Section):
         found: dict[str, str] = {}
         for task in self.tasks:
             known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
-            for split, language in (("train", known[0]), ("validation", known[0]), ("test", self.languages_of(task)[0])):
+            for split, language in (
+                ("train", known[0]),
+                ("validation", known[0]),
+                ("test", self.languages_of(task)[0]),
+            ):
                 corpus = self.corpus(task, language, split)
                 if corpus.type == "hub" and corpus.reading.repository:
                     found[corpus.reading.repository] = corpus.reading.revision or "main"
         return found
+
+    def size_of(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:
+        """How many rows a corpus has without `limits`, and their mean length in tokens; None where no file says."""
+        split = self.split_read(task, split)
+        definition, source_name = self._origin(task, split)
+        splits = definition.sources[source_name].splits
+        cut = splits[split]
+        if isinstance(cut, Cut):
+            share, split = cut.share, cut.cut_from
+        else:
+            cuts = [other for other in splits.values() if isinstance(other, Cut) and other.cut_from == split]
+            share = 1 - sum(other.share for other in cuts if self.tasks[task].validation == "own")
+        rows = definition.expected_rows(split, language, source_name)
+        return rows and rows * share, definition.mean_length(split, language, source_name)
+
+    def longest_row(self, task: str) -> float | None:
+        """How many tokens of a row the encoder reads at most; None if a long row is split, as a context is."""
+        if self.tasks[task].definition.facts.TASK_KEYS:
+            return None
+        choices = max((len(c) for c in self.source_of(task).columns.values() if isinstance(c, list)), default=1)
+        return self.tasks[task].max_length * choices
+
+    def _origin(self, task: str, split: Split) -> tuple[TaskDefinition, str]:
+        """The task whose split this is, and the name of its source: a task may name another one's training set."""
+        other = getattr(self.source_of(task).splits[split], "task", None)
+        if other is None:
+            return self.tasks[task].definition, self.source_name(task)
+        definition = self.tasks[other].definition if other in self.tasks else builtin(other)
+        return definition, self._source_named(other, definition)
 
     def method(self, name: str) -> Method:
         """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""

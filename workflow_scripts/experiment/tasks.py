@@ -11,15 +11,22 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Reading, Source, Split, SplitReading
+from workflow_scripts.corpora.description import (
+    Corpus,
+    Cut,
+    Lengths,
+    Reading,
+    RowCounts,
+    Source,
+    Split,
+    SplitReading,
+)
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import Metric
 
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
-
-
 
 
 class TaskDefinition(Section):
@@ -54,9 +61,13 @@ class TaskDefinition(Section):
     normalisation: Annotated[Literal["squad", "mlqa"], about("mlqa")] = "squad"
     """How answers are compared: as in SQuAD 1.1 for every language, or by MLQA's rules for each language."""
 
-    rows: Annotated[dict[Split, Count | dict[Text, Count]], about({"train": 701, "test": 204})] = {}
-    """How many rows the complete splits have, of every language or by language. The report says where a corpus has
-    another number."""
+    rows: Annotated[RowCounts, about({"train": 701, "validation": 99, "test": {"en": 204}}, unit="rows")] = {}
+    """How many rows the complete splits have, in every language or by language, before other splits are cut from them.
+    The estimate of time needs them, and the report says where a corpus has another number."""
+
+    length: Annotated[Lengths, about({"train": 45, "validation": 45, "test": {"en": 45, "de": 54}}, unit="tokens")] = {}
+    """The mean length of a row as model input, in every language or by language: all its texts, and of several choices
+    all of them, in tokens of XLM-R's vocabulary. The estimate of time needs it."""
 
     licence: Annotated[Text | None, about("CC BY-SA 4.0")] = None
     """The dataset's licence."""
@@ -132,11 +143,17 @@ class TaskDefinition(Section):
         """The languages with a training set."""
         return self.languages if self.train_languages is None else self.train_languages
 
-    def expected_rows(self, split: str, language: str) -> int | None:
-        """How many rows a complete split has; None if the task does not say."""
-        known = self.rows.get(split)  # type: ignore[call-overload]
-        count: int | None = known.get(language) if isinstance(known, dict) else known
-        return count
+    def expected_rows(self, split: Split, language: str, source: str | None = None) -> int | None:
+        """How many rows a complete split has, before cuts; None if neither the task nor the source says."""
+        known = (self.sources[source].rows if source else {}) or self.rows
+        count = known.get(split)
+        return count.get(language) if isinstance(count, dict) else count
+
+    def mean_length(self, split: Split, language: str, source: str | None = None) -> float | None:
+        """The mean length of a split's rows in tokens; None if neither the task nor the source says."""
+        known = (self.sources[source].length if source else {}) or self.length
+        length = known.get(split)
+        return length.get(language) if isinstance(length, dict) else length
 
 
 def names_of_builtin_tasks() -> list[str]:
