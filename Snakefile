@@ -39,7 +39,14 @@ from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.outdated import rerun_outdated
-from workflow_scripts.experiment.names import UNTUNED, base_source, languages_name, parse_model, shots_of, source_languages
+from workflow_scripts.experiment.names import (
+    UNTUNED,
+    base_source,
+    languages_name,
+    parse_model,
+    shots_of,
+    source_languages,
+)
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.experiment.files import read_json

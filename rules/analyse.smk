@@ -21,7 +21,8 @@ rule represent:
             for language in GRID.group(ANALYSED_TASK, wildcards.languages)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(ANALYSED_TASK, language, "test") for language in GRID.group(ANALYSED_TASK, wildcards.languages)
+            PATHS.corpus(ANALYSED_TASK, language, "test")
+            for language in GRID.group(ANALYSED_TASK, wildcards.languages)
         ],
         reference=lambda wildcards: PATHS.corpus(ANALYSED_TASK, GRID.analysed_languages()[0], "test"),
     output:
@@ -38,9 +39,7 @@ rule represent:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_representation(
-                CONFIGURATION, wildcards.model, GRID.group(ANALYSED_TASK, wildcards.languages)
-            )
+            settings.of_representation(CONFIGURATION, wildcards.model, GRID.group(ANALYSED_TASK, wildcards.languages))
         ),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"

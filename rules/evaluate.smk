@@ -12,7 +12,8 @@ rule predict:
             for language in GRID.group(wildcards.task, wildcards.languages)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(wildcards.task, language, "test") for language in GRID.group(wildcards.task, wildcards.languages)
+            PATHS.corpus(wildcards.task, language, "test")
+            for language in GRID.group(wildcards.task, wildcards.languages)
         ],
     output:
         PATHS.predictions("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "{languages}"),
@@ -28,9 +29,7 @@ rule predict:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_prediction(
-                CONFIGURATION, wildcards.task, GRID.group(wildcards.task, wildcards.languages)
-            )
+            settings.of_prediction(CONFIGURATION, wildcards.task, GRID.group(wildcards.task, wildcards.languages))
         ),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
@@ -43,12 +42,18 @@ rule score:
         selected=winner,
         predictions=lambda wildcards: [
             PATHS.predictions(
-                wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm, wildcards.seed, languages_name(languages)
+                wildcards.encoder,
+                wildcards.task,
+                wildcards.source,
+                wildcards.arm,
+                wildcards.seed,
+                languages_name(languages),
             )
             for languages in GRID.tested_groups(wildcards.task, wildcards.source)
         ],
         rows=lambda wildcards: [
-            PATHS.corpus(wildcards.task, language, "test") for language in GRID.tested(wildcards.task, wildcards.source)
+            PATHS.corpus(wildcards.task, language, "test")
+            for language in GRID.tested(wildcards.task, wildcards.source)
         ],
     output:
         scores=PATHS.scores("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),

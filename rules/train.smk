@@ -44,7 +44,9 @@ checkpoint select:
         runtime=10,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_selection(CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm))
+            settings.of_selection(
+                CONFIGURATION, parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
+            )
         ),
     shell:
         "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"

@@ -12,9 +12,9 @@ import argparse
 import logging
 
 from workflow_scripts.corpora.schema import Row, read_rows
-from workflow_scripts.kinds.question_answering.ceiling import Window, best_scores
 from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.kinds.question_answering.ceiling import Window, best_scores
 from workflow_scripts.kinds.question_answering.model import LONGEST_ANSWER
 from workflow_scripts.kinds.tokens import Tokens, read_tokens
 

@@ -104,7 +104,13 @@ def refuse_other_settings(configuration: Configuration) -> int:
 
 def arm_columns(arm: Arm) -> dict[str, Any]:
     """Return the columns that identify an arm."""
-    return {"encoder": arm.encoder, "task": arm.task, "source": arm.source, "method": arm.method, "prompt_length": arm.prompt_length}
+    return {
+        "encoder": arm.encoder,
+        "task": arm.task,
+        "source": arm.source,
+        "method": arm.method,
+        "prompt_length": arm.prompt_length,
+    }
 
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:

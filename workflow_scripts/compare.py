@@ -15,11 +15,11 @@ from pathlib import Path
 
 from workflow_scripts.evaluation.contributions import Sums, read_units
 from workflow_scripts.evaluation.differences import COLUMNS, differences
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Paths
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.evaluation.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 

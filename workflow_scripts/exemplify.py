@@ -17,13 +17,13 @@ from typing import Any
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of
 from workflow_scripts.evaluation.examples import PredictedRow, examples
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.names import languages_name, predictions_file
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.evaluation.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     return records
 
 
-def read(
-    grid: Grid, paths: Paths, arms: Sequence[Arm], seed: int
-) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
+def read(grid: Grid, paths: Paths, arms: Sequence[Arm], seed: int) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
     """Yield each language of a task with an iterator over its test rows and the arms' predictions; read lazily."""
     task = arms[0].task
     for group in grid.language_groups(task):

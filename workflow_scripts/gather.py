@@ -4,7 +4,8 @@
     points.csv, boundaries.csv        ──> projections.csv, boundaries.csv   the same, of the first seed
     vectors of one untuned encoder    ──> samples.json      which texts were compared, and which were left out
 
-Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, source, method, prompt_length)
+Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, source, method,
+prompt_length)
 and `seeds`. The models are, for each encoder, the untuned encoder and each arm with each seed. Their files are in the
 folder `--results`. Without `--vectors` the tables contain only their headers.
 """

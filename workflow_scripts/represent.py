@@ -4,8 +4,11 @@
                                                  vectors/en+de.json             checksum by language
 
 A vector is the first token's hidden state after the last layer. No tokenizer is needed. The choice of rows depends on
-the ids of the reference language alone. Settings: `task`, `kind`, `max_length` of the texts, `samples` (the most that are compared),
-`untranslated` (the placeholder for a missing translation, or null), `languages` of the test sets; `precision`, for an encoder that is not tuned.
+the ids of the reference language alone.
+
+Settings: `task`, `kind`, `languages` of the test sets, `max_length` of the texts, `samples` (the most that are
+compared), `untranslated` (the placeholder for a missing translation, or null); `precision`, for an encoder that is not
+tuned.
 """
 
 import argparse
@@ -35,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
     )
-    result.add_argument("--reference", type=input_file, required=True, help="the reference language's test set, parquet")
+    result.add_argument(
+        "--reference", type=input_file, required=True, help="the reference language's test set, parquet"
+    )
     result.add_argument("--record", type=output_file, required=True, help="the record to write, in the folder vectors/")
     return result
 

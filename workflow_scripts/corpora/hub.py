@@ -26,6 +26,7 @@ from workflow_scripts.network.failures import Repository, explain_failures
 
 logger = logging.getLogger(__name__)
 
+
 def pin(repository: str, revision: str) -> dict[str, Any]:
     """What the repository is at the revision: its commit, its licence as its card says, size and hash of each file.
 
@@ -61,11 +62,16 @@ def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> I
     cannot be had, is not the recorded one, or has changed its form.
     """
     assert pinned is not None
-    files = [(fetch(pinned, name), f"{pinned['repository']} at {pinned['commit']}, {name}") for name in files_of(corpus, pinned)]
+    files = [
+        (fetch(pinned, name), f"{pinned['repository']} at {pinned['commit']}, {name}")
+        for name in files_of(corpus, pinned)
+    ]
     try:
         yield from rows_of_files(corpus, files)
     except UserError as error:
-        raise UserError(f"{error}; if the dataset has changed, pin another revision of {pinned['repository']}") from error
+        raise UserError(
+            f"{error}; if the dataset has changed, pin another revision of {pinned['repository']}"
+        ) from error
 
 
 def origin(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def rows_of_files(corpus: Corpus, files: Sequence[tuple[Path, str]]) -> Iterator
             values = {name: _value(record, name, corpus, where) for name in reading.columns}
             row = kind.from_record(values, where)
             given = values.get("id")
-            row["id"] = str(given) if given is not None else str(number) if corpus.parallel else f"{corpus.language}-{number}"
+            row["id"] = (
+                str(given) if given is not None else str(number) if corpus.parallel else f"{corpus.language}-{number}"
+            )
             if reading.group is not None:
                 row["group"] = str(column(record, reading.group, where))
             yield row, where, record
@@ -55,7 +57,9 @@ def _value(record: dict[str, Any], name: str, corpus: Corpus, where: str) -> Any
     """The value of a row's column, spelled as the task spells it."""
     reading = corpus.reading
     of_row = reading.columns[name]
-    value = [column(record, one, where) for one in of_row] if isinstance(of_row, list) else column(record, of_row, where)
+    value = (
+        [column(record, one, where) for one in of_row] if isinstance(of_row, list) else column(record, of_row, where)
+    )
     spellings = reading.values.get(name, {})
     if name == "label":
         return _label(spellings.get(str(value).strip(), value), corpus, where)

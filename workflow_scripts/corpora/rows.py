@@ -82,7 +82,9 @@ def _without_dropped(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[Plac
     """
     dropped = 0
     for row, where, record in read:
-        if corpus.split == "train" and any(str(row[name]).strip() == text for name, text in corpus.reading.drop.items()):
+        if corpus.split == "train" and any(
+            str(row[name]).strip() == text for name, text in corpus.reading.drop.items()
+        ):
             dropped += 1
         else:
             yield row, where, record

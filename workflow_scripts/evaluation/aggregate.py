@@ -98,7 +98,7 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 
 
 def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """Sort rows: encoder, source, and as in the paper's tables fine-tuning before prompt tuning, short prompts first."""
+    """Sort rows by encoder and source, then as the paper: fine-tuning before prompt tuning, short prompts first."""
     rank = frame["method"].map({method: place for place, method in enumerate(METHODS)}).fillna(len(METHODS))
     sources = frame["source"].map({source: place for place, source in enumerate(sources_of(frame))})
     keys = ["encoder", "_source", "_rank", "method", "prompt_length", *further]
@@ -251,8 +251,8 @@ def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
 def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean score on the validation set over the seeds, for each encoder, task, source, method and prompt length.
 
-    `best` marks the winner for its encoder, task, source and method; ties go to the shortest prompt, which tunes the fewest
-    parameters. A length without a validation score cannot win.
+    `best` marks the winner for its encoder, task, source and method; ties go to the shortest prompt, which tunes
+    the fewest parameters. A length without a validation score cannot win.
     """
     keys = ["encoder", "task", "source", "method"]
     lengths = (
@@ -294,7 +294,10 @@ def headline_arms(scores: pd.DataFrame, runs: pd.DataFrame) -> Arms:
 
 @dataclass(frozen=True)
 class Side:
-    """One arm of a comparison: its average over the shared languages, and its transfer gap (None without a score in the source)."""
+    """One arm of a comparison: its average over the shared languages, and its transfer gap.
+
+    The gap is None without a score in the source language.
+    """
 
     method: str
     prompt_length: int

@@ -58,7 +58,8 @@ class Compared:
 def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """The rows: for each encoder, task and method, its languages in the scores' order, then `average` and `gap`.
 
-    `average` is the unweighted mean over the languages. `gap` is the source language minus the mean of the others; without these
+    `average` is the unweighted mean over the languages. `gap` is the source language minus the mean of the others;
+    without these
     there is no such row. An unknown value is None.
 
     The seeds' variances of the grid share a prior if there are enough comparisons (`significance.fit_prior`): one prior

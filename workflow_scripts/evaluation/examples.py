@@ -78,9 +78,7 @@ def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: 
     return [*taken, *piles[None]][:EXAMPLES]
 
 
-def _shown(
-    kind: str, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]
-) -> dict[str, Any]:
+def _shown(kind: str, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]) -> dict[str, Any]:
     """The row with its predictions as readable texts."""
     examples_of_kind = part(kind, "examples")
     texts, gold, shown = examples_of_kind.shown(row, {arm: predictions[arm] for arm in arms})

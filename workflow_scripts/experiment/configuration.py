@@ -142,6 +142,7 @@ class Configuration(Section):
             self._check_task(task)
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
+        self._check_analysis()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -163,6 +164,19 @@ class Configuration(Section):
                 raise ValueError(f"{where}: found {section.module!r}; it must be an existing Python file")
             else:
                 _refuse_syntax_errors(section.module, where)
+
+    def _check_analysis(self) -> None:
+        """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
+        task = self.analysis.task
+        if task is None:
+            return
+        _refuse_unknown([task], self.tasks, "analysis.task")
+        definition = self.tasks[task].definition
+        if not definition.parallel or not definition.facts.ANALYSABLE:
+            raise ValueError(
+                f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
+                " each text, such as classification"
+            )
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""

@@ -21,7 +21,6 @@ from workflow_scripts.experiment.names import (
     source_languages,
     with_shots,
 )
-from workflow_scripts.kinds import part
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,9 @@ class Grid:
     def corpora(self) -> Iterator[tuple[str, str, str]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            trained = {code for source in self.configuration.training_sources(task) for code in source_languages(source)}
+            trained = {
+                code for source in self.configuration.training_sources(task) for code in source_languages(source)
+            }
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
@@ -238,10 +239,6 @@ class Grid:
         arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
         return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
 
-    def has_text_vectors(self, task: str) -> bool:
-        """Whether models of the task's kind represent a text by one vector, which the analysis compares."""
-        return bool(part(self.kind(task), "facts").ANALYSABLE)
-
 
 class Paths:
     """The path of every file of the grid. Arguments may be the wildcards of a rule, such as `{encoder}`."""
@@ -279,7 +276,9 @@ class Paths:
         """The record of a group of candidates, written last."""
         return f"{self.arm(encoder, task, source, arm)}/search/{group}.json"
 
-    def candidate(self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str) -> str:
+    def candidate(
+        self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str
+    ) -> str:
         """A file of one candidate of the search; see `names.candidate_folder`."""
         return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), learning_rate) / file)
 

@@ -88,7 +88,7 @@ def parse_model(name: str) -> tuple[str, str, str, str]:
 
 
 def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> Path:
-    """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/en/fine_tuning/seed-13/alignment.csv`."""
+    """A file of the analysis of one model, such as `results/xlm-r/analysis/pawsx/en/lora/seed-13/alignment.csv`."""
     return Path(results, encoder, "analysis", model, file)
 
 

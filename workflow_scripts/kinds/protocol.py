@@ -22,7 +22,16 @@ IGNORED = -100  # a target that does not count; PyTorch's cross-entropy skips it
 
 # The names that each part defines: a user's file has all of them.
 PARTS = {
-    "facts": ("METRICS", "INPUTS", "TASK_KEYS", "TRAINING_KEYS", "SCORING_KEYS", "NEEDS_LABELS", "BOUNDED", "ANALYSABLE"),
+    "facts": (
+        "METRICS",
+        "INPUTS",
+        "TASK_KEYS",
+        "TRAINING_KEYS",
+        "SCORING_KEYS",
+        "NEEDS_LABELS",
+        "BOUNDED",
+        "ANALYSABLE",
+    ),
     "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
     "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "outputs", "tokenise", "loss", "counted", "decode"),
     "metrics": ("score", "baseline", "contributions"),
@@ -57,7 +66,7 @@ class Facts(Protocol):
         TRAINING_KEYS: the same for the keys of `training`.
         SCORING_KEYS: the keys of a task's description that its metrics read.
         NEEDS_LABELS: whether a task must name its labels.
-        ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair` and `label`.
+        ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair`, `label`.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
     """
 

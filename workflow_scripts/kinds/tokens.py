@@ -21,9 +21,7 @@ from workflow_scripts.experiment.files import naming, read_json, write_json, wri
 from workflow_scripts.experiment.folders import move_into
 from workflow_scripts.kinds.protocol import Columns, Row
 
-
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file
-
 
 
 class Ragged:

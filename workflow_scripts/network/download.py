@@ -120,8 +120,8 @@ def _fetch(
             part.unlink()
             raise UserError(
                 f"{url} is not the expected file: its {name} is {found}, expected {expected}: run again; if this"
-                " persists, the file has changed, or a server or proxy alters files: correct the checksum or use another"
-                " server"
+                " persists, the file has changed, or a server or proxy alters files: correct the checksum or use"
+                " another server"
             )
         part.replace(path)
 

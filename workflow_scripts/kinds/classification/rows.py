@@ -27,7 +27,9 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 def oddity(row: Row) -> str:
     """A text may be empty here and there."""
-    return next((f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name].strip()), "")
+    return next(
+        (f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name].strip()), ""
+    )
 
 
 def group(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Scores of extractive question answering: F1 of words and exact match, as SQuAD 1.1's official script computes them."""
+"""Scores of extractive question answering: F1 of words and exact match, as in SQuAD 1.1's official script."""
 
 import re
 import string

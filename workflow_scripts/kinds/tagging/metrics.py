@@ -125,6 +125,7 @@ def _chunks(sentences: Sequence[Sequence[str]]) -> set[tuple[str, int, int]]:
 
 
 def word_sums(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
+    """For each sentence, its words with the correct tag, and its words."""
     return [
         (float(sum(tag == guess for tag, guess in zip(tags, guesses, strict=True))), float(len(tags)))
         for tags, guesses in zip(gold, predicted, strict=True)
@@ -136,6 +137,7 @@ def _flat(sentences: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_tag_counts(rows: Sequence[Row], predicted: Sequence[Sequence[str]]) -> None:
+    """Raise UserError if a sentence has more or fewer predicted tags than words."""
     for row, tags in zip(rows, predicted, strict=True):
         if len(tags) != len(row["tags"]):
             raise UserError(f"sentence {row['id']!r} has {len(row['tags'])} words but {len(tags)} predicted tags")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.kinds.protocol import Columns, Counts, IGNORED, Row
+from workflow_scripts.kinds.protocol import IGNORED, Columns, Counts, Row
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
