@@ -4,11 +4,11 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from workflow_scripts.experiment.section import Boolean, Count, PositiveNumber, Section, Text, about
+from workflow_scripts.experiment.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
@@ -16,7 +16,7 @@ SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
 # A number of each split, the same in every language or by language.
 RowCounts = dict[Split, Count | dict[Text, Count]]
 Lengths = dict[Split, PositiveNumber | dict[Text, PositiveNumber]]
-Column = Annotated[Text | int | list[Text | int], about("sentence1")]
+Column = Annotated[Text | int | Annotated[list[Text | int], Field(min_length=1)], about("sentence1")]
 
 
 class Reading(Section):
@@ -119,6 +119,18 @@ class SplitReading(Reading):
     """Another task, whose split this is."""
 
 
+def _entry_type(entry: Any) -> str:
+    if isinstance(entry, Cut) or (isinstance(entry, dict) and ("from" in entry or "cut_from" in entry)):
+        return "cut"
+    return "name" if isinstance(entry, str) else "reading"
+
+
+SplitEntry = Annotated[
+    Annotated[Text, Tag("name")] | Annotated[Cut, Tag("cut")] | Annotated[SplitReading, Tag("reading")],
+    Discriminator(_entry_type),
+]
+
+
 class Source(Reading):
     """Where the rows of a task come from."""
 
@@ -126,10 +138,10 @@ class Source(Reading):
     """Files in a folder, files at an address, a dataset of the Hugging Face Hub, the mini benchmark, or UD-POS as
     XTREME made it from Universal Dependencies."""
 
-    languages: Annotated[list[Text] | None, about(["en", "de"])] = None
+    languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en", "de"])] = None
     """The languages of this source, if it lacks some of the task's. `null` is all of them."""
 
-    train_languages: Annotated[list[Text] | None, about(["en"])] = None
+    train_languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en"])] = None
     """The languages of this source with a training set, if they are not the task's."""
 
     rows: Annotated[RowCounts, about({"train": 2400, "validation": 300, "test": 300}, unit="rows")] = {}
@@ -138,7 +150,7 @@ class Source(Reading):
     length: Annotated[Lengths, about({"train": 26, "validation": 27, "test": 32}, unit="tokens")] = {}
     """The mean length of this source's rows, if it is not the task's."""
 
-    splits: dict[Split, Text | Cut | SplitReading] = {split: split for split in SPLITS}
+    splits: dict[Split, SplitEntry] = {split: split for split in SPLITS}
     """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""
 
 

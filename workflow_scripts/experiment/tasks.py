@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from workflow_scripts.corpora.description import (
+    SPLITS,
     Corpus,
     Cut,
     Lengths,
@@ -22,7 +23,9 @@ from workflow_scripts.corpora.description import (
     SplitReading,
 )
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
+from workflow_scripts.experiment.problems import nearest, problem_lines
+from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about, distinct
+from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import Metric
 
@@ -39,14 +42,14 @@ class TaskDefinition(Section):
     """What kind of task it is: `classification`, `tagging`, `entities`, `question_answering`, `multiple_choice`,
     `regression`, or the path of a Python file with your own kind."""
 
-    labels: Annotated[list[Text], about(["entailment", "neutral", "contradiction"])] = []
+    labels: Annotated[list[Text], AfterValidator(distinct), about(["entailment", "neutral", "contradiction"])] = []
     """The closed set of labels, tags or entity types, in the order of the model's outputs."""
 
     languages: Annotated[list[Text], *Distinct, about(["en", "de", "zho_Hans"])]
     """The languages of the test sets, in the order of tables: BCP 47 codes, with the script where the dataset has
     it."""
 
-    train_languages: Annotated[list[Text] | None, about(["en"])] = None
+    train_languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en"])] = None
     """The languages with a training and a validation set. `null` is all of `languages`."""
 
     parallel: Annotated[Boolean | Literal["partly"], about(True)] = False
@@ -90,32 +93,37 @@ class TaskDefinition(Section):
     untranslated: Annotated[Text | None, about("NS")] = None
     """The text of rows that have no translation. The representation analysis leaves them out."""
 
-    sources: Annotated[dict[Text, Source], Field(min_length=1)]
-    """Where its rows come from: one source, or several by name. `corpora.source` of the configuration chooses; a task
+    source: Source | None = None
+    """Where its rows come from, if there is one source."""
+
+    sources: dict[Text, Source] = {}
+    """The same for several sources, by names of your choice. `corpora.source` of the configuration chooses; a task
     without that source uses its first one."""
 
     folder: Text = "."
-    """The folder that relative paths start at."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_source(cls, values: Any) -> Any:
-        """`source: {...}` is short for one source."""
-        if isinstance(values, dict) and "source" in values and "sources" not in values:
-            source = values["source"]
-            rest = {key: value for key, value in values.items() if key != "source"}
-            return {**rest, "sources": {"own": source}}
-        return values
+    """The folder that relative paths start at. `null`: the folder of the task's file, or the working folder for a task
+    that is described in the configuration."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """The kind exists and has the labels that it needs."""
+        """The kind exists and has the labels that it needs, and there is a source."""
         if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
-            raise ValueError(f"kind: found {self.kind!r}; allowed: {', '.join(KINDS)}, or a Python file (.py)")
+            known = nearest(self.kind, KINDS)
+            raise ValueError(f"kind: found {self.kind!r}{known}; your own kind is a Python file (.py)")
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels: a label is listed twice; delete one")
+        if self.source is not None:
+            if self.sources:
+                raise ValueError("source: found beside sources; write one of them")
+            self.sources, self.source = {"own": self.source}, None
+        if not self.sources:
+            raise ValueError("source: this key is required, or sources")
+        for name, source in self.sources.items():
+            where = "source" if name == "own" else f"sources.{name}"
+            tested = source.languages or self.languages
+            trained = source.train_languages or self.train_in()
+            if problem := problem_of(source, {"train": trained, "validation": trained, "test": tested}):
+                raise ValueError(f"{where}.{problem}")
         return self
 
     @property
@@ -189,7 +197,23 @@ def builtin(name: str) -> TaskDefinition:
     try:
         return TaskDefinition.model_validate(builtin_values(name))
     except ValidationError as error:
-        raise UserError(f"tasks/{name}.yaml: {error}") from None
+        lines = problem_lines(error, builtin_values(name), keys_of_task)
+        raise UserError("\n".join(f"tasks/{name}.yaml: {line}" for line in lines)) from None
+
+
+def keys_of_task(path: list[str], section: Any) -> list[str]:
+    """The keys that are allowed in a section of a task file."""
+    match path:
+        case []:
+            return list(TaskDefinition.model_fields)
+        case ["source"] | ["sources", _]:
+            return list(Source.model_fields)
+        case [*_, "splits"]:
+            return list(SPLITS)
+        case [*_, "splits", _]:
+            model = Cut if isinstance(section, dict) and "from" in section else SplitReading
+            return [field.alias or name for name, field in model.model_fields.items()]
+    return []
 
 
 def resolve(
