@@ -408,7 +408,7 @@ def load(values: Any, where: str = "configuration") -> Configuration:
     try:
         return Configuration.model_validate(values)
     except ValidationError as error:
-        lines = problem_lines(error, values, _keys_of)
+        lines = [line for line in problem_lines(error, values, _keys_of) if ".definition: " not in line]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -450,16 +450,20 @@ def _described(name: str, section: Any) -> Any:
     if "languages" in inline:
         rest["languages"] = inline.pop("languages")
     values: dict[str, Any] = {}
-    if isinstance(file := section.get("file"), str) and file:
+    if (file := section.get("file")) == "":
+        return rest
+    if file is not None:
         try:
             values = read_values(Path(places.expanded(file)))
-        except ValueError:  # of a path that cannot be; the key's own check says so
+        except UserError as error:
+            raise ValueError(f"tasks.{name}.file: {error}") from None
+        except (ValueError, TypeError):  # not a path; the check of this key says why
             return rest
     elif name in names_of_builtin_tasks():
         file, values = f"tasks/{name}.yaml", builtin_values(name)
     elif inline:
         values = {"title": name} | ({"languages": rest["languages"]} if "languages" in rest else {})
-    elif "file" not in section:
+    else:
         known = nearest(name, names_of_builtin_tasks())
         raise ValueError(
             f"tasks: {name!r} is not a built-in task{known}; describe your own task in a file (tasks.{name}.file) or by"

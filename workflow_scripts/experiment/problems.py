@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+EMPTY = {"too_short", "string_too_short"}
 SECTION = "it must be a section with keys of its own"
 
 # The keys that are allowed in the section at a path, whose content is the second argument.
@@ -70,7 +71,7 @@ def _line(path: tuple[str, ...], problems: list[Any], values: Any, keys_of: Keys
             return "\n".join(f"{prefix}{line}" for line in str(problem["ctx"]["error"]).split("\n"))
         case "value_error":
             return f"{key}: found {found!r}; {problem['ctx']['error']}"
-        case "too_short" | "string_too_short":
+        case _ if EMPTY & {one["type"] for one in problems}:
             return f"{key}: found {found!r}; it must not be empty"
         case "dict_type" | "model_type" | "model_attributes_type" if len(problems) == 1:
             return f"{key or 'the file'}: found {found!r}; {SECTION}"
@@ -83,7 +84,8 @@ def _expected(problem: Any) -> str:
     if problem["type"] in ("dict_type", "model_type", "model_attributes_type"):
         return "input should be a section"
     message: str = problem["msg"]
-    return message[0].lower() + message[1:]
+    in_quotes = problem["type"] == "string_type" and isinstance(problem["input"], int | float)  # `no` is False in YAML
+    return message[0].lower() + message[1:] + ("; write it in quotes" if in_quotes else "")
 
 
 def _or(expected: Iterable[str]) -> str:

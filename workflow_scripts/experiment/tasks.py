@@ -108,8 +108,7 @@ class TaskDefinition(Section):
     def _complete(self) -> Self:
         """The kind exists and has the labels that it needs, and there is a source."""
         if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
-            known = nearest(self.kind, KINDS)
-            raise ValueError(f"kind: found {self.kind!r}{known}; your own kind is a Python file (.py)")
+            raise ValueError(f"kind: found {self.kind!r}{nearest(self.kind, [*KINDS, 'a Python file (.py)'])}")
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
         if self.source is not None:
