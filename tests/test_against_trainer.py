@@ -13,8 +13,7 @@ from tiny import settings as tiny_settings
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from workflow_scripts.kinds.protocol import IGNORED
-from workflow_scripts.kinds.tokens import Columns
+from workflow_scripts.kinds.protocol import IGNORED, Columns
 from workflow_scripts.tuning import loop
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint

@@ -10,8 +10,9 @@ import pytest
 from workflow_scripts import exemplify
 from workflow_scripts.corpora.schema import write_predictions, write_rows
 from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
-from workflow_scripts.evaluation.examples import CONTEXT, EXAMPLES, disagree, examples, excerpt
+from workflow_scripts.evaluation.examples import EXAMPLES, examples
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.kinds.question_answering.examples import CONTEXT, differ, excerpt
 
 ARMS = ["fine_tuning", "prompt_tuning-2"]
 PAIR = ("Premise", "Hypothesis")
@@ -112,8 +113,8 @@ def test_the_choice_is_not_simply_the_first_rows():
 
 
 def test_answers_that_squad_takes_for_the_same_are_no_disagreement():
-    assert not disagree("question_answering", {"a": "The Rhine.", "b": "rhine"})
-    assert disagree("question_answering", {"a": "Rhine", "b": "Rhone"})
+    assert not differ(["The Rhine.", "rhine"])
+    assert differ(["Rhine", "Rhone"])
 
 
 def test_three_methods_take_turns_too():
@@ -143,6 +144,45 @@ def test_of_a_tagged_sentence_the_words_are_shown_where_the_tags_differ():
     assert found["gold"] == ["saw VERB"]
     assert found["predictions"] == {"fine_tuning": "saw NOUN", "prompt_tuning-2": "saw VERB"}
     assert found["right"] == ["prompt_tuning-2"]
+
+
+def shown_of(row: dict, predictions: tuple, kind: str, inputs: tuple[str, ...]) -> dict:
+    (found,) = chosen({"en": [({"id": "1", **row}, dict(zip(ARMS, predictions, strict=True)))]}, kind, inputs)
+    return {name: found[name] for name in ("inputs", "gold", "predictions", "right")}
+
+
+def test_a_single_text_has_one_title():
+    row = {"text": "Rain.", "text_pair": None, "label": "weather"}
+    assert shown_of(row, ("weather", "sports"), "classification", ("Sentence",)) == {
+        "inputs": {"Sentence": "Rain."},
+        "gold": ["weather"],
+        "predictions": {"fine_tuning": "weather", "prompt_tuning-2": "sports"},
+        "right": ["fine_tuning"],
+    }
+
+
+def test_entities_choices_and_scores_are_shown_as_texts():
+    entities = {"tokens": ["Ada", "Lovelace", "slept"], "tags": ["B-PER", "I-PER", "O"]}
+    assert shown_of(entities, (["B-PER", "O", "O"], ["B-PER", "I-PER", "O"]), "entities", ("Sentence",)) == {
+        "inputs": {"Sentence": "Ada Lovelace slept"},
+        "gold": ["Ada Lovelace PER"],
+        "predictions": {"fine_tuning": "Ada PER", "prompt_tuning-2": "Ada Lovelace PER"},
+        "right": ["prompt_tuning-2"],
+    }
+    choices = {"text": "It is cold.", "question": "Why?", "choices": ["summer", "winter"], "label": 1}
+    assert shown_of(choices, (1, 0), "multiple_choice", ("Premise", "Question", "Choices")) == {
+        "inputs": {"Premise": "It is cold.", "Question": "Why?", "Choices": "(1) summer (2) winter"},
+        "gold": ["winter"],
+        "predictions": {"fine_tuning": "winter", "prompt_tuning-2": "summer"},
+        "right": ["fine_tuning"],
+    }
+    scores = {"text": "A man", "text_pair": "A boy", "score": 3.5}
+    assert shown_of(scores, (3.4999, 1.25), "regression", ("First", "Second")) == {
+        "inputs": {"First": "A man", "Second": "A boy"},
+        "gold": ["3.50"],
+        "predictions": {"fine_tuning": "3.50", "prompt_tuning-2": "1.25"},
+        "right": ["fine_tuning"],
+    }
 
 
 def test_right_to_left_text_and_markup_survive_unchanged():
@@ -213,7 +253,8 @@ def workplace(tmp_path, monkeypatch) -> Path:
     guesses = {"fine_tuning": "neutral", "prompt_tuning-2": "contradiction", "prompt_tuning-4": "entailment"}
     for language, record in (("en", "en+de"), ("de", "en+de"), ("zh", "zh")):
         rows = [
-            {"id": f"{number}", "text": f"{language} a", "text_pair": "b", "label": "entailment"} for number in range(3)
+            {"id": f"{number}", "group": "a", "text": f"{language} a", "text_pair": "b", "label": "entailment"}
+            for number in range(3)
         ]
         write_rows(Path(f"resources/corpora/xnli/{language}/test.parquet"), rows, "classification")
         for arm, guess in guesses.items():

@@ -82,7 +82,7 @@ def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
         batch = collate(tokens, np.arange(6), PADDING, module.TARGETS, device)
         values = model.eval()(batch)
         module.loss(values, batch).backward()
-        if kind != "classification":
+        if module.LEVEL == "token":
             values = values[batch["attention_mask"].bool()]
         found.append((values.detach().cpu(), model.prompts.vectors.grad.cpu()))
     for here, there in zip(*found, strict=True):

@@ -18,7 +18,7 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_prompts import LENGTH, as_peft_stores, assert_close, batch_of, inputs_of, prompted, real
 from test_tuning import built, equal, rows_for, train_together, tune, tuned
-from tiny import LABELS, PADDING, VOCABULARY, in_memory, of_type, random_columns, random_tokens
+from tiny import LABELS, PADDING, VOCABULARY, in_memory, of_type, outputs_of, random_columns, random_tokens
 from tiny import settings as tiny_settings
 from transformers import AutoModel
 from transformers.models.xlm_roberta import modeling_xlm_roberta
@@ -95,7 +95,7 @@ def test_a_probes_gradient_is_that_of_a_linear_layer_on_the_librarys_features(en
                 [text[shown].mean(0) for text, shown in zip(features, mask[..., 0].bool(), strict=True)]
             ),
         }[vector]
-    theirs = torch.nn.Linear(32, len(LABELS[kind]))
+    theirs = torch.nn.Linear(32, outputs_of(kind))
     with torch.no_grad():
         for parameter, ours in zip(theirs.parameters(), model.head.parameters(), strict=True):
             parameter.copy_(ours)

@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_rows import real_languages, real_rows
 from tokenizer_kinds import KINDS, trained
 
-from workflow_scripts.corpora import xtreme
-from workflow_scripts.evaluation.metrics import exact_match
 from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.question_answering.metrics import exact_match
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 
 SURVIVE = 99.9  # percent of the answers of every language
-
-
-def rows_of(folder: Path, language: str) -> list[dict[str, Any]]:
-    part = {"task": "xquad", "language": language, "split": "test", "limit": None}
-    return xtreme.rows({"path": str(folder), "kind": "question_answering", "labels": [], **part})
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def tokenizers(bundled_encoder) -> dict[str, Any]:
     if not folder.is_dir():
         pytest.skip(f"the real data are not in {folder}")
     texts = sorted(
-        {row["context"] for language in xtreme.languages(folder, "xquad") for row in rows_of(folder, language)}
+        {row["context"] for language in real_languages(folder, "xquad") for row in real_rows(folder, "xquad", language)}
     )
     learnt = {kind: trained(kind, texts) for kind in KINDS[1:]}
     return {KINDS[0]: load_tokenizer(bundled_encoder), **learnt}
@@ -50,11 +45,11 @@ def gold_spans(rows: list[dict[str, Any]], tokenizer: Any) -> dict[int, tuple[tu
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gold_answers_survive_tokenising_and_decoding_in_every_script(tokenizers, xtreme_folder, kind):
-    languages = xtreme.languages(xtreme_folder, "xquad")
+    languages = real_languages(xtreme_folder, "xquad")
     assert set(languages) >= {"ar", "de", "en", "es", "ru", "zh"}
     lost = {}
     for language in languages:
-        rows = rows_of(xtreme_folder, language)
+        rows = real_rows(xtreme_folder, "xquad", language)
         spans = gold_spans(rows, tokenizers[kind])
         missing = []
         for number, row in enumerate(rows):
@@ -79,7 +74,7 @@ def test_what_the_bundled_tokenizer_joins_with_an_answer_costs_little(tokenizers
     """
     floors = {"ar": 99.3, "de": 99.9, "en": 99.9, "es": 99.9, "ru": 99.9, "zh": 98.9}
     for language, floor in floors.items():
-        rows = rows_of(xtreme_folder, language)
+        rows = real_rows(xtreme_folder, "xquad", language)
         spans = gold_spans(rows, tokenizers["SentencePiece unigram"])
         joined = []
         for number, row in enumerate(rows):

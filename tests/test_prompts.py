@@ -15,7 +15,7 @@ import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from scipy.stats import kstest
-from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, of_type, random_tokens, settings
+from tiny import CONFIGURATIONS, LABELS, PADDING, VOCABULARY, level_of, of_type, outputs_of, random_tokens, settings
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -52,6 +52,9 @@ PEFT_TASKS = {
     "classification": ("SEQ_CLS", AutoModelForSequenceClassification),
     "tagging": ("TOKEN_CLS", AutoModelForTokenClassification),
     "question_answering": ("QUESTION_ANS", AutoModelForQuestionAnswering),
+    "entities": ("TOKEN_CLS", AutoModelForTokenClassification),
+    "multiple_choice": ("SEQ_CLS", AutoModelForSequenceClassification),  # one number for each choice
+    "regression": ("SEQ_CLS", AutoModelForSequenceClassification),
 }
 CPU = torch.device("cpu")
 
@@ -78,7 +81,7 @@ def prompted(folder: Path, kind: str, with_dense_head: bool = False) -> TunedMod
     seed_everything(3)
     model = build(folder, settings(kind=kind, prompt_length=LENGTH), touched=None).eval()
     if with_dense_head:
-        model.head, model.sentence_vector = DenseHead(32, 3, dropout=0.0).eval(), "first_token"
+        model.head, model.sentence_vector = DenseHead(32, outputs_of(kind), dropout=0.0).eval(), "first_token"
     with torch.no_grad():
         for parameter in model.tuned_parameters().values():
             parameter.copy_(torch.randn_like(parameter))
@@ -107,7 +110,7 @@ def peft_of(model: TunedModel, folder: Path, kind: str, attention: str) -> torch
     """PEFT's prefix tuning of the same encoder, with our prompts and our head in it."""
     task, architecture = PEFT_TASKS[kind]
     base = architecture.from_pretrained(
-        folder, num_labels=len(LABELS[kind]) or 2, attn_implementation=attention, classifier_dropout=0.0
+        folder, num_labels=outputs_of(kind), attn_implementation=attention, classifier_dropout=0.0
     )
     oracle = get_peft_model(base, PrefixTuningConfig(task_type=task, num_virtual_tokens=LENGTH)).eval()
     with torch.no_grad():
@@ -130,7 +133,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e
 
 def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
     """Logits without those of padding, which are not used."""
-    return logits if kind == "classification" else logits[batch["attention_mask"].bool()]
+    return logits if level_of(kind) == "sequence" else logits[batch["attention_mask"].bool()]
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -138,7 +141,7 @@ def real(logits: torch.Tensor, batch: dict[str, torch.Tensor], kind: str) -> tor
 @pytest.mark.parametrize("name", WITH_CACHE)
 def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attention):
     # PEFT gives RoBERTa's family its own classification head, which is ours of fine-tuning.
-    model = prompted(encoders[name], kind, with_dense_head=kind == "classification" and name != "bert")
+    model = prompted(encoders[name], kind, with_dense_head=level_of(kind) == "sequence" and name != "bert")
     oracle = peft_of(model, encoders[name], kind, attention)
     batch = batch_of(kind, name)
     if kind == "question_answering":
@@ -327,8 +330,8 @@ def test_prompts_begin_normally_distributed(encoders):
     assert vectors.numel() == 3 * 2 * 64 * 32
     assert kstest(vectors.flatten().numpy() / 0.02, "norm").pvalue > 0.01
     for layer in vectors:
-        for part in layer:  # keys, values
-            assert part.std().item() == pytest.approx(0.02, rel=0.06)  # four standard errors
+        for keys_or_values in layer:
+            assert keys_or_values.std().item() == pytest.approx(0.02, rel=0.06)  # four standard errors
 
 
 def test_prompts_of_two_seeds_differ_and_of_one_seed_are_equal(encoders):

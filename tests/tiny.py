@@ -28,13 +28,22 @@ from transformers import (
 
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.files import write_json
-from workflow_scripts.kinds.tokens import Columns, Ragged, Tokens
+from workflow_scripts.kinds import part
+from workflow_scripts.kinds.protocol import Columns
+from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning import attention
 
 VOCABULARY = 80
 PADDING = 1
 POSITIONS = 60
-LABELS = {"classification": ["yes", "no", "maybe"], "tagging": ["NOUN", "VERB", "X", "PUNCT"], "question_answering": []}
+LABELS: dict[str, list[str]] = {
+    "classification": ["yes", "no", "maybe"],
+    "tagging": ["NOUN", "VERB", "X", "PUNCT"],
+    "question_answering": [],
+    "entities": ["PER", "LOC"],
+    "multiple_choice": [],
+    "regression": ["0", "5"],
+}
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -70,6 +79,18 @@ CONFIGURATIONS: dict[str, PreTrainedConfig] = {
 }
 
 
+def outputs_of(kind: str) -> int:
+    """How many numbers a head gives for the labels of `settings`."""
+    outputs: int = part(kind, "model").outputs(LABELS[kind])
+    return outputs
+
+
+def level_of(kind: str) -> str:
+    """What the head reads, "sequence" or "token"."""
+    level: str = part(kind, "model").LEVEL
+    return level
+
+
 def of_type(model_type: str, **changes: Any) -> Any:
     """A random encoder of any type in transformers, with our attention."""
     torch.manual_seed(0)
@@ -94,10 +115,10 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
 def settings(**changes: Any) -> dict[str, Any]:
     """The merged settings of a training, as `train` gets them; fine-tuning has no prompts."""
     kind = changes.get("kind", "classification")
-    task = {"classification": "xnli", "tagging": "udpos", "question_answering": "xquad"}[kind]
+    tasks = {"classification": "xnli", "tagging": "udpos", "question_answering": "xquad"}
     made = {
         "encoder": "tiny",
-        "task": task,
+        "task": tasks.get(kind, kind),
         "kind": kind,
         "labels": LABELS[kind],
         "method": "prompt_tuning",
@@ -130,7 +151,9 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -> Columns:
-    """Features of 5 to `longest` tokens whose targets can be learnt from single tokens; a row a feature.
+    """Features of 5 to `longest` tokens whose targets can be learnt from single tokens.
+
+    A row a feature; of multiple choice, 2 to 5 features a row.
 
     Ids from 5 on: below are special tokens. The last fifth of the vocabulary never occurs.
     """
@@ -140,9 +163,14 @@ def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -
     columns: Columns = {"row": list(range(features)), "input_ids": texts}
     if kind == "classification":
         columns["label"] = [text[1] % 3 for text in texts]
-    elif kind == "tagging":
+    elif kind == "regression":
+        columns["score"] = [float(text[1] % 4) / 3 for text in texts]
+    elif kind == "multiple_choice":
+        columns |= random_choices(texts, random)
+    elif kind in ("tagging", "entities"):
+        tags = 4 if kind == "tagging" else 5
         columns["word"] = [[-1, *range(len(text) - 2), -1] for text in texts]
-        columns["labels"] = [[-100, *(token % 4 for token in text[1:-1]), -100] for text in texts]
+        columns["labels"] = [[-100, *(token % tags for token in text[1:-1]), -100] for text in texts]
     else:
         columns["start"] = [int(np.argmax(text[1:-1])) + 1 for text in texts]
         columns["end"] = columns["start"]
@@ -151,12 +179,26 @@ def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -
     return columns
 
 
+def random_choices(texts: list[list[int]], random: np.random.Generator) -> Columns:
+    """The features as the choices of rows, 2 to 5 a row; the correct one has the highest first token."""
+    columns: Columns = {"row": [], "choice": [], "correct": []}
+    while len(columns["row"]) < len(texts):
+        first = len(columns["row"])
+        left = len(texts) - first
+        count = left if left <= 5 else int(random.integers(2, min(5, left - 2) + 1))
+        starts = [text[1] for text in texts[first : first + count]]
+        columns["row"] += [columns["row"][-1] + 1 if first else 0] * count
+        columns["choice"] += range(count)
+        columns["correct"] += [int(place == int(np.argmax(starts))) for place in range(count)]
+    return columns
+
+
 def in_memory(columns: Columns) -> Tokens:
     """The columns as a token folder would give them, without the folder."""
 
     def column(values: list[Any]) -> np.ndarray | Ragged:
         if not isinstance(values[0], list):
-            return np.array(values, dtype=np.int32)
+            return np.array(values, dtype=np.float32 if isinstance(values[0], float) else np.int32)
         starts = np.concatenate(([0], np.cumsum([len(value) for value in values])))
         return Ragged(np.concatenate(values).astype(np.int32), starts)
 

@@ -33,7 +33,7 @@ PARTS = {
         "ANALYSABLE",
     ),
     "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
-    "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "outputs", "tokenise", "loss", "counted", "decode"),
+    "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "TOGETHER", "outputs", "tokenise", "loss", "counted", "decode"),
     "metrics": ("score", "baseline", "contributions"),
     "examples": ("TEXT", "differ", "goodness", "shown"),
 }
@@ -112,17 +112,23 @@ class Model(Protocol):
         LEVEL: whether the head reads one vector a text ("sequence") or one a token ("token").
         HEAD_DROPOUT: whether dropout acts on what the head reads.
         TARGETS: the columns that the loss reads, with the filler of the ragged ones.
+        TOGETHER: whether the loss compares the features of a row. They are then always in the same micro-batch, one
+            after the other in their order in the token folder, and a batch of size 32 holds 32 rows, not 32 features.
     """
 
     LEVEL: str
     HEAD_DROPOUT: bool
     TARGETS: dict[str, int | None]
+    TOGETHER: bool
 
     def outputs(self, labels: Sequence[str]) -> int:
         """How many numbers the head gives for each vector."""
 
     def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: Any) -> tuple[Columns, Counts]:
-        """The columns of a token folder, and how many unusual rows or words there are, by what was done."""
+        """The columns of a token folder, and how many unusual rows or words there are, by what was done.
+
+        A column holds whole numbers, lists of whole numbers, or Python floats, which are stored as float32.
+        """
 
     def loss(self, logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
         """The mean loss of a batch."""

@@ -4,7 +4,8 @@ A folder holds a `datasets` Arrow table (readable with `datasets.load_from_disk`
 is written last. A row of the table is a *feature*, one input of the encoder. A long text may give several.
 
 Columns of every kind: `row` (int32, the row of the corpus that the feature was cut from), `input_ids` (list of int32)
-and, where the tokenizer makes them, `token_type_ids`. The modules of the kinds say which columns they add.
+and, where the tokenizer makes them, `token_type_ids`. The modules of the kinds say which columns they add: numbers
+(int32 or float32) or lists of int32.
 """
 
 import hashlib
@@ -125,12 +126,12 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
 
     disable_progress_bars()
 
-    features = Features(
-        {
-            name: List(Value("int32")) if values and isinstance(values[0], (list, tuple)) else Value("int32")
-            for name, values in columns.items()
-        }
-    )
+    def feature(values: list[Any]) -> Any:
+        if values and isinstance(values[0], (list, tuple)):
+            return List(Value("int32"))
+        return Value("float32" if values and isinstance(values[0], float) else "int32")
+
+    features = Features({name: feature(values) for name, values in columns.items()})
     folder = record_path.parent
     temporary = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -165,7 +166,7 @@ def _digest(columns: Columns) -> str:
     for name in sorted(columns):
         digest.update(name.encode())
         for value in columns[name]:
-            digest.update(np.asarray(value, dtype="<i4").tobytes() + b"|")
+            digest.update(np.asarray(value, dtype="<f4" if isinstance(value, float) else "<i4").tobytes() + b"|")
     return digest.hexdigest()
 
 

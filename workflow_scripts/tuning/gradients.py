@@ -8,7 +8,7 @@ import torch
 
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.batches import Batch, collate, to_device
+from workflow_scripts.tuning.batches import Batch, Samples, collate, to_device
 from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
@@ -53,6 +53,9 @@ class Gradients:
         settings: the merged settings of the run.
         device: where the models are.
         frozen: whether the models' encoder is frozen.
+
+    Attributes:
+        samples: what batches consist of.
     """
 
     def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device, frozen: bool) -> None:
@@ -60,6 +63,7 @@ class Gradients:
         self.settings = settings
         self.device = device
         self.kind = part(settings["kind"], "model")
+        self.samples = Samples(tokens, self.kind.TOGETHER)
         self.splits = settings["micro_batch_size"] is None
         self.most_tokens = FROZEN_TOKENS[settings["precision"]] if frozen and device.type == "cpu" else None
         recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
@@ -74,8 +78,8 @@ class Gradients:
         Args:
             models: the models that share the encoder; their old gradients are discarded.
             optimizers: the optimizer of each model.
-            parts: the batch's features, split into micro-batches, each an array of feature numbers. They are split
-                further unless `micro_batch_size` is set.
+            parts: the batch, split into micro-batches, each an array of sample numbers. They are split further unless
+                `micro_batch_size` is set.
         """
         if self.splits:
             parts = [smaller for part in parts for smaller in self._split(part, len(models))]
@@ -98,26 +102,27 @@ class Gradients:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=self.recorder is None)
 
-    def _longest(self, features: np.ndarray) -> int:
-        return int(self.tokens.ragged("input_ids").lengths(features).max())
+    def _longest(self, samples: np.ndarray) -> int:
+        return int(self.samples.lengths[samples].max())
 
-    def _split(self, features: np.ndarray, models: int) -> list[np.ndarray]:
-        """Split features into 1, 2, 4, ... equal parts, whichever is estimated to take the least time.
+    def _split(self, samples: np.ndarray, models: int) -> list[np.ndarray]:
+        """Split samples into 1, 2, 4, ... equal parts, whichever is estimated to take the least time.
 
-        Features are sorted by length, so that more parts have less padding but need more passes. Powers of two keep the
+        Samples are sorted by length, so that more parts have less padding but need more passes. Powers of two keep the
         number of shapes small. Parts that exceed `most_tokens` are avoided.
         """
-        counts = [1 << power for power in range(len(features).bit_length())]
-        choices = [np.array_split(features, count) for count in counts]
-        sizes = [[models * len(part) * self._longest(part) for part in parts] for parts in choices]
+        counts = [1 << power for power in range(len(samples).bit_length())]
+        choices = [np.array_split(samples, count) for count in counts]
+        sizes = [[models * self.samples.padded_tokens(part) for part in parts] for parts in choices]
         times = [sum(max(tokens, self.least_tokens) for tokens in parts) for parts in sizes]
         fitting = [at for at, parts in enumerate(sizes) if self.most_tokens is None or max(parts) <= self.most_tokens]
         return choices[min(fitting or [len(choices) - 1], key=times.__getitem__)]
 
-    def _collate(self, model: TunedModel, features: np.ndarray) -> Batch:
-        length = self._longest(features)
+    def _collate(self, model: TunedModel, samples: np.ndarray) -> Batch:
+        length = self._longest(samples)
         step = step_on_cpu(length) if self.device.type == "cpu" else RECORDED_STEP if self.recorder else 1
         length = max(length, min(-(-length // step) * step, self.settings["max_length"]))
+        features = self.samples.features(samples)
         return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, CPU, length)
 
     def _accumulate(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:

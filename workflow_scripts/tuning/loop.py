@@ -107,8 +107,8 @@ class TrainingState:
     Attributes:
         step: steps taken.
         seconds: time spent in training steps, excluding validation.
-        examples: features seen by each model.
-        micro_batch_size: the most features per micro-batch in the last step; None before the first.
+        examples: samples seen by each model; see `batches`.
+        micro_batch_size: the most samples per micro-batch in the last step; None before the first.
     """
 
     step: int = 0
@@ -174,12 +174,11 @@ def train(
         Candidate(model, rate, build_optimizer(model, rate, settings, device), Outcome())
         for model, rate in zip(models, learning_rates, strict=True)
     ]
-    lengths = tokens.ragged("input_ids").lengths()
-    steps_an_epoch = math.ceil(len(tokens) / settings["batch_size"])
+    gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
+    steps_an_epoch = math.ceil(len(gradients.samples) / settings["batch_size"])
     steps = steps_an_epoch * settings["epochs"]
     state = resume(checkpoint, candidates, device)
     progress = Progress(steps, settings["epochs"], done=state.step)
-    gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
     micro_batches = MicroBatches(state.micro_batch_size or settings["micro_batch_size"] or settings["batch_size"])
 
     def running() -> list[Candidate]:
@@ -215,7 +214,7 @@ def train(
         while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:
             epoch = epochs_done + 1
             index = state.step - epochs_done * steps_an_epoch
-            batches = training_batches(lengths, settings["batch_size"], settings["seed"], epochs_done)
+            batches = training_batches(gradients.samples.lengths, settings["batch_size"], settings["seed"], epochs_done)
             for model in models:
                 model.train()
             begun = time.perf_counter()

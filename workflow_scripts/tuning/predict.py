@@ -10,12 +10,12 @@ import torch
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.batches import Batch, collate, prediction_batches
+from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
 from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
 
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # features
 
 
 @contextlib.contextmanager
@@ -40,29 +40,35 @@ def logits(
         tokens: the features.
         settings: the run's settings; `kind` and `precision` are used.
         device: where the model is.
-        each_batch: called with the logits and the batch, targets included, of each micro-batch.
+        each_batch: called with the logits and the batch, targets included, of each micro-batch; the features of a row
+            are then in one micro-batch if the kind asks for it.
 
     The arrays are (outputs,) at the sequence level, (tokens of the feature, outputs) at the token level. If memory runs
     out, batches are split; raises the original error if a single feature does not fit.
     """
     model.eval()
-    targets = part(settings["kind"], "model").TARGETS if each_batch else {}
+    kind = part(settings["kind"], "model") if each_batch else None
+    targets = kind.TARGETS if kind else {}
+    samples = Samples(tokens, bool(kind and kind.TOGETHER))
     lengths = tokens.ragged("input_ids").lengths()
     result: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    micro_batches = MicroBatches(BATCH_SIZE)
+    size = max(1, BATCH_SIZE // int(samples.sizes.max(initial=1)))
+    micro_batches = MicroBatches(size)
 
     def forward(parts: list[np.ndarray]) -> list[tuple[torch.Tensor, Batch]]:
-        batches = [collate(tokens, part, padding_id(model.encoder), targets, device) for part in parts]
+        batches = [
+            collate(tokens, samples.features(part), padding_id(model.encoder), targets, device) for part in parts
+        ]
         with lower_precision(device, settings["precision"]):
             return [(model(batch).float(), batch) for batch in batches]
 
-    for chosen in prediction_batches(lengths, BATCH_SIZE):
+    for chosen in prediction_batches(samples.lengths, size):
         results = micro_batches.run(forward, chosen)
         rows = [row for values, _ in results for row in values.cpu().numpy()]
         if each_batch:
             for values, batch in results:
                 each_batch(values, batch)
-        for index, row in zip(chosen, rows, strict=True):
+        for index, row in zip(samples.features(chosen), rows, strict=True):
             result[index] = row[: lengths[index]] if model.level == "token" else row
     return result
 
@@ -70,7 +76,7 @@ def logits(
 def predict(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
 ) -> dict[str, Any]:
-    """Return a prediction for every row, by row id: a label, a list of tags, or the text of an answer."""
+    """Return a prediction for every row, by row id: see `decode` of the kind."""
     values = logits(model, tokens, settings, device)
     predictions: dict[str, Any] = part(settings["kind"], "model").decode(values, tokens, rows, settings["labels"])
     return predictions

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LEVEL = "sequence"
 HEAD_DROPOUT = True
 TARGETS: dict[str, int | None] = {"label": None}
+TOGETHER = False
 
 
 def outputs(labels: Sequence[str]) -> int:
@@ -25,7 +26,14 @@ def outputs(labels: Sequence[str]) -> int:
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
-    """Each row becomes one feature; beyond `max_length` tokens, the longer text is cut first.
+    """Each row becomes one feature with its label; see `encode`."""
+    labels = {label: index for index, label in enumerate(settings["labels"])}
+    columns, counts = encode(rows, tokenizer, settings["max_length"])
+    return columns | {"label": [labels[row["label"]] for row in rows]}, counts
+
+
+def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> tuple[Columns, Counts]:
+    """The columns of one feature a row without its target; beyond `max_length` tokens, the longer text is cut first.
 
     Counts `empty_texts`: rows with a text of which the tokenizer makes no token. They stay, as a test set is scored
     on all of its rows.
@@ -35,13 +43,12 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
         [row["text"] for row in rows],
         [row["text_pair"] for row in rows] if in_pairs else None,
         truncation="longest_first",
-        max_length=settings["max_length"],
+        max_length=max_length,
         return_attention_mask=False,
     )
-    labels = {label: index for index, label in enumerate(settings["labels"])}
     texts = {0, 1} if in_pairs else {0}
-    columns = {**encoded, "row": list(range(len(rows))), "label": [labels[row["label"]] for row in rows]}
-    return columns, {"empty_texts": sum(not texts <= set(encoded.sequence_ids(row)) for row in range(len(rows)))}
+    empty = sum(not texts <= set(encoded.sequence_ids(row)) for row in range(len(rows)))
+    return {**encoded, "row": list(range(len(rows)))}, {"empty_texts": empty}
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":

@@ -5,64 +5,70 @@ this tokenizer can predict it. With XLM-R's vocabulary this costs XQuAD 0 to 1 p
 TyDiQA 20.
 
 A context has too many spans to normalise and compare them all. Their *skeletons* narrow them down: the text in lower
-case without white space, ASCII punctuation and the letters of `a`, `an` and `the`. Normalisation
-(`metrics.normalise_answer`) removes only such characters. So two texts that are equal after it have the same skeleton,
-and a text that shares a word with an answer contains that word's skeleton.
+case without white space, punctuation and the letters of articles, such as those of `a`, `an` and `the`. Normalisation
+removes only such characters (`metrics.Normalisation.may_remove`). So two texts that are equal after it have the same
+skeleton, and a text that shares a word with an answer contains that word's skeleton.
 """
 
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
 
-from workflow_scripts.kinds.question_answering.metrics import exact_match, f1, normalise_answer
-
-DROPPED = frozenset(string.punctuation + "anthe")
+from workflow_scripts.kinds.question_answering.metrics import SQUADS, Normalisation, exact_match, f1
 
 Window = tuple[np.ndarray, np.ndarray]  # of each token, the first character and the one after the last
 Place = tuple[int, int]  # the first character of a span and the one after the last
 
 
-def best_scores(context: str, answers: Sequence[str], windows: Sequence[Window], longest: int) -> dict[str, float]:
+def best_scores(
+    context: str,
+    answers: Sequence[str],
+    windows: Sequence[Window],
+    longest: int,
+    normalise: Normalisation = SQUADS,
+) -> dict[str, float]:
     """The highest `exact_match` and `f1` of any span of at most `longest` tokens in any window, in percent.
 
     context: the text that the character offsets of the windows refer to. A token that starts at -1 or is empty cannot
     begin or end a span. answers: the gold answers. Without any span the prediction is empty, as in decoding.
     """
-    index = _Index(context)
+    index = _Index(context, normalise)
     spans = [_Spans(starts, ends, longest, index) for starts, ends in windows]
     if not any(len(each.firsts) for each in spans):
-        return {"f1": f1(answers, ""), "exact_match": exact_match(answers, "")}
+        return {"f1": f1(answers, "", normalise), "exact_match": exact_match(answers, "", normalise)}
     best_exact = 0.0
     for answer in answers:
-        equal = {place for each in spans for place in each.with_skeleton(skeleton(answer))}
-        if any(exact_match([answer], context[start:end]) for start, end in equal):
+        equal = {place for each in spans for place in each.with_skeleton(skeleton(answer, normalise))}
+        if any(exact_match([answer], context[start:end], normalise) for start, end in equal):
             best_exact = 100.0
-            if normalise_answer(answer):
+            if normalise(answer):
                 return {"f1": 100.0, "exact_match": 100.0}
-    words = {skeleton(word) for answer in answers for word in normalise_answer(answer).split()}
+    words = {skeleton(word, normalise) for answer in answers for word in normalise(answer).split()}
     near = {place for each in spans for place in each.around(words)}
-    return {"f1": max((f1(answers, context[start:end]) for start, end in near), default=0.0), "exact_match": best_exact}
+    return {
+        "f1": max((f1(answers, context[start:end], normalise) for start, end in near), default=0.0),
+        "exact_match": best_exact,
+    }
 
 
-def skeleton(text: str) -> str:
+def skeleton(text: str, normalise: Normalisation = SQUADS) -> str:
     """The text in lower case without the characters that normalisation may remove (see the module's docstring)."""
-    return "".join(map(_of_character, text))
+    return "".join(_of_character(character, normalise) for character in text)
 
 
 @cache
-def _of_character(character: str) -> str:
+def _of_character(character: str, normalise: Normalisation) -> str:
     # The lower case of a capital sigma depends on the next character.
     lower = character.lower().replace("ς", "σ")
-    return "".join(part for part in lower if part not in DROPPED and not part.isspace())
+    return "".join(part for part in lower if not normalise.may_remove(part))
 
 
 class _Index:
     """The skeleton of a context, and its length up to each character."""
 
-    def __init__(self, context: str) -> None:
-        parts = list(map(_of_character, context))
+    def __init__(self, context: str, normalise: Normalisation) -> None:
+        parts = [_of_character(character, normalise) for character in context]
         self.text = "".join(parts)
         self.before = np.cumsum([0, *map(len, parts)])
 

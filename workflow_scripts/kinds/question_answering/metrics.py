@@ -1,20 +1,28 @@
-"""Scores of extractive question answering: F1 of words and exact match, as in SQuAD 1.1's official script."""
+"""Scores of extractive question answering: F1 of words and exact match, as in SQuAD 1.1's official script.
+
+Answers are compared after a normalisation, SQuAD's or MLQA's: the task's key `normalisation`.
+"""
 
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds.protocol import Row, Sums
+from workflow_scripts.kinds.question_answering import mlqa
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+REMOVABLE = frozenset(string.punctuation + "anthe")
+SQUAD, MLQA = "squad", "mlqa"  # values of `normalisation`
 
 
 def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
     """The means of `f1` and `exact_match` over all questions."""
-    return answer_scores([row["answers"]["text"] for row in rows], predictions)
+    return answer_scores([row["answers"]["text"] for row in rows], predictions, normalisation(options))
 
 
 def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
@@ -25,8 +33,9 @@ def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
 def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
     """The scores of each question, and one for each question."""
     gold = [row["answers"]["text"] for row in rows]
+    normalise = normalisation(options)
     return {
-        name: [(metric(answers, guess) / 100, 1.0) for answers, guess in zip(gold, predictions, strict=True)]
+        name: [(metric(answers, guess, normalise) / 100, 1.0) for answers, guess in zip(gold, predictions, strict=True)]
         for name, metric in (("f1", f1), ("exact_match", exact_match))
     }
 
@@ -41,31 +50,69 @@ def normalise_answer(text: str) -> str:
     return " ".join(ARTICLES.sub(" ", text.lower().translate(WITHOUT_PUNCTUATION)).split())
 
 
-def exact_match(gold: Sequence[str], predicted: str) -> float:
+@dataclass(frozen=True)
+class Normalisation:
+    """How answers are normalised before they are compared.
+
+    Attributes:
+        language: the language of MLQA's rules; None for SQuAD 1.1's rules, which are the same in all languages.
+    """
+
+    language: str | None = None
+
+    def __call__(self, text: str) -> str:
+        """The normalised answer, its words separated by single spaces."""
+        return normalise_answer(text) if self.language is None else mlqa.normalise_answer(text, self.language)
+
+    def may_remove(self, character: str) -> bool:
+        """Whether normalisation removes this character from some lower-case texts; it removes no others."""
+        if self.language is None:
+            return character.isspace() or character in REMOVABLE
+        return mlqa.may_remove(character, self.language)
+
+
+SQUADS = Normalisation()
+
+
+def normalisation(options: Mapping[str, Any]) -> "Normalisation":
+    """The normalisation of a task's answers. Options: `normalisation` (default: squad) and, for mlqa, `language`.
+
+    Raises UserError for another normalisation, or a language that MLQA does not have.
+    """
+    name = options.get("normalisation") or SQUAD
+    if name not in (SQUAD, MLQA):
+        raise UserError(f"normalisation: {name!r} is not one of {SQUAD}, {MLQA}")
+    return Normalisation(mlqa.code_of(options["language"]) if name == MLQA else None)
+
+
+def exact_match(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -> float:
     """100 if the prediction equals one of the gold answers after normalisation, else 0 (SQuAD 1.1)."""
-    return 100.0 * (normalise_answer(predicted) in map(normalise_answer, gold))
+    return 100.0 * (normalise(predicted) in map(normalise, gold))
 
 
-def f1(gold: Sequence[str], predicted: str) -> float:
+def f1(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -> float:
     """F1 of the words that the prediction shares with its best gold answer, in percent (SQuAD 1.1)."""
-    return max(_word_f1(answer, predicted) for answer in gold)
+    words = normalise(predicted).split()
+    return max(_word_f1(normalise(answer).split(), words) for answer in gold)
 
 
-def answer_scores(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> dict[str, float]:
+def answer_scores(
+    gold: Sequence[Sequence[str]], predicted: Sequence[str], normalise: Normalisation = SQUADS
+) -> dict[str, float]:
     """Mean `f1` and `exact_match` over all questions; `gold`: the gold answers of each question."""
 
-    def mean(metric: Callable[[Sequence[str], str], float]) -> float:
-        return sum(metric(answers, guess) for answers, guess in zip(gold, predicted, strict=True)) / len(gold)
+    def mean(metric: Callable[[Sequence[str], str, Normalisation], float]) -> float:
+        return sum(metric(answers, guess, normalise) for answers, guess in zip(gold, predicted, strict=True)) / len(
+            gold
+        )
 
     return {"f1": mean(f1), "exact_match": mean(exact_match)}
 
 
-def _word_f1(gold: str, predicted: str) -> float:
-    gold_words = normalise_answer(gold).split()
-    predicted_words = normalise_answer(predicted).split()
-    shared = (Counter(gold_words) & Counter(predicted_words)).total()
+def _word_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    shared = (Counter(gold) & Counter(predicted)).total()
     if shared == 0:
         # Also if both are empty (the answer "The"): the official script gives F1 0 and exact match 100 then.
         return 0.0
-    precision, recall = shared / len(predicted_words), shared / len(gold_words)
+    precision, recall = shared / len(predicted), shared / len(gold)
     return 100.0 * 2 * precision * recall / (precision + recall)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LEVEL = "token"
 HEAD_DROPOUT = False  # as in transformers and the paper's code (model/question_answering.py)
 TARGETS: dict[str, int | None] = {"start": None, "end": None}
+TOGETHER = False
 BEST = 20  # candidates for the answer's start and for its end (XTREME's n_best_size)
 LONGEST_ANSWER = 30  # tokens (XTREME's max_answer_length)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LEVEL = "token"
 HEAD_DROPOUT = True
 TARGETS: dict[str, int | None] = {"labels": IGNORED}
+TOGETHER = False
 
 
 def outputs(labels: Sequence[str]) -> int:

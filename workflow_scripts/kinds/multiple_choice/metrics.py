@@ -1,0 +1,5 @@
+"""Accuracy of choices; the baseline is the place that is most often correct."""
+
+from workflow_scripts.kinds.classification.metrics import baseline, contributions, score
+
+__all__ = ["baseline", "contributions", "score"]
