@@ -12,7 +12,6 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +58,7 @@ def complete(read: Read, corpus: Corpus, counts: Counter[str] | None = None) -> 
     Raises UserError for a row that cannot be used, for ids that occur twice, for a training set in which all rows have
     the same label, and if there are no rows.
     """
-    counts, kind = Counter() if counts is None else counts, part(corpus.kind, "rows")
+    counts = Counter() if counts is None else counts
     rows = _checked(read, corpus, counts)
     limit = corpus.limit
     if limit is None:
@@ -71,7 +70,7 @@ def complete(read: Read, corpus: Corpus, counts: Counter[str] | None = None) -> 
     else:
         chosen = _sample(sum(1 for _ in rows), limit)
         again = _placed(read, corpus, Counter())
-        kept = (_grouped(placed.row, kind) for position, placed in enumerate(again) if position in chosen)
+        kept = (placed.row for position, placed in enumerate(again) if position in chosen)
     return _with_two_labels(kept, corpus) if corpus.split == "train" else iter(kept)
 
 
@@ -80,7 +79,6 @@ def _checked(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Row]:
     kind = part(corpus.kind, "rows")
     number, first_unusual = 0, ""
     for row, where, _, repaired in _placed(read, corpus, counts):
-        _grouped(row, kind)
         if what := kind.problem(row, corpus.labels):
             raise UserError(f"{where}: {what}")
         if what := kind.oddity(row):
@@ -112,25 +110,36 @@ def _checked(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Row]:
 
 
 def _of_cut(corpus: Corpus) -> str:
-    if corpus.cut is None:
+    if corpus.kept is None:
         return ""
-    share = round(100 * (corpus.share if corpus.cut == "held_out" else 1 - corpus.share))
+    share = sum(stop - start for start, stop in corpus.kept)
     return (
         f": the cut of {share} % left it empty, since rows of one group stay together: choose another `share` or"
         " `group_by`"
     )
 
 
-def _grouped(row: Row, kind: ModuleType) -> Row:
-    """The row with its group."""
-    if "group" not in row:
-        row["group"] = kind.group(row)
-    return row
-
-
 def _placed(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[PlacedRow]:
-    """The rows of the split with unique ids."""
-    return _of_split(_without_dropped(_with_unique_ids(read, corpus, counts), corpus, counts), corpus)
+    """The rows of the split, with unique ids and their groups."""
+    with_ids = _with_unique_ids(read, corpus, counts)
+    return _of_split(_without_dropped(_with_groups(with_ids, corpus), corpus, counts), corpus)
+
+
+def _with_groups(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
+    """The rows with their groups.
+
+    A group of a parallel corpus is named by the id of its first row: the same in all languages, unlike the text that its
+    rows share. So a cut takes the same rows in every language, and no translation of a training row is in a test set.
+    """
+    kind = part(corpus.kind, "rows")
+    first: dict[str, str] = {}
+    for placed in read:
+        row = placed.row
+        if "group" not in row:
+            group = kind.group(row)
+            shared = group if not corpus.parallel else first.setdefault(group, row["id"])
+            row["group"] = shared
+        yield placed
 
 
 def _with_unique_ids(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[PlacedRow]:
@@ -210,20 +219,18 @@ def _of_row(placed: PlacedRow, name: str) -> Any:
 
 
 def _of_split(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
-    """The rows of one side of a cut; all rows without one."""
-    for placed in read:
-        if corpus.cut is None or _is_held_out(placed, corpus) == (corpus.cut == "held_out"):
-            yield placed
-
-
-def _is_held_out(placed: PlacedRow, corpus: Corpus) -> bool:
-    """Whether a cut takes the row.
+    """The rows on this side of all cuts; all rows without one.
 
     The digest of what the row's group shares decides. So the rows of one group are on one side, and the cut stays the
     same whatever else is in the file, in any order.
     """
-    digest = hashlib.sha256(_cut_key(placed, corpus).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 100 < round(100 * corpus.share)
+    for placed in read:
+        if corpus.kept is not None:
+            digest = hashlib.sha256(_cut_key(placed, corpus).encode()).digest()
+            percent = int.from_bytes(digest[:8], "big") % 100
+            if not any(start <= percent < stop for start, stop in corpus.kept):
+                continue
+        yield placed
 
 
 def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
@@ -237,9 +244,8 @@ def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
                 f" record; its columns are {', '.join(map(str, record))}"
             )
         return key
-    group = row["group"] if "group" in row else part(corpus.kind, "rows").group(row)
-    if group != row["id"] or corpus.parallel:
-        return str(group)
+    if row["group"] != row["id"] or corpus.parallel:
+        return str(row["group"])
     # A row alone. Its id may be its number, which changes with the order of the file: its content decides.
     return json.dumps({name: value for name, value in row.items() if name not in ("id", "group")}, sort_keys=True)
 
