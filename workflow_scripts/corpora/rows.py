@@ -128,8 +128,8 @@ def _placed(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Placed
 def _with_groups(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
     """The rows with their groups.
 
-    A group of a parallel corpus is named by the id of its first row: the same in all languages, unlike the text that its
-    rows share. So a cut takes the same rows in every language, and no translation of a training row is in a test set.
+    A group of a parallel corpus is named by the id of its first row: the same in all languages, unlike the text that
+    its rows share. So a cut takes the same rows in every language, and no translation of a training row is tested.
     """
     kind = part(corpus.kind, "rows")
     first: dict[str, str] = {}
