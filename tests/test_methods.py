@@ -394,9 +394,9 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     theirs = oracle.prompt_encoder["default"]
     pairs = [(theirs.embedding.weight, parts["parametrizations.vectors.original"])]
     for layer in (0, 2):
-        for part in ("weight", "bias"):
-            ours = parts[f"parametrizations.vectors.0.network.{layer}.{part}"]
-            pairs.append((getattr(theirs.transform[layer], part), ours))
+        for tensor in ("weight", "bias"):
+            ours = parts[f"parametrizations.vectors.0.network.{layer}.{tensor}"]
+            pairs.append((getattr(theirs.transform[layer], tensor), ours))
     assert len(pairs) == len(parts)
     with torch.no_grad():
         for parameter, ours in pairs:
