@@ -91,6 +91,8 @@ class Rows(Protocol):
 
     FIELDS: Mapping[str, "pa.DataType"]
 
+    # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use.
+
     def from_record(self, record: Mapping[str, Any], where: str) -> Row:
         """The fields of a row, from the values that a source has in their place.
 
