@@ -39,9 +39,9 @@ def examples(
     first, so that a row of a parallel corpus is shown in several languages. Remaining ties are broken by a checksum of
     the ids, so that adding or moving a row changes nothing else.
 
-    Returns dictionaries with `language`, `id`, `inputs` (text by title), `gold` (the correct texts), `predictions`
-    (text by arm), `right` (the arms that are correct) and `disagreements`: `rows`, the number of the language's rows
-    that the arms disagree on, and for each arm the number of these on which it alone is best.
+    Returns dictionaries with `language`, `id`, `inputs` (text by title), `gold` (the correct texts), `answers` (see
+    `_shown`), `predictions` (text by arm), `right` (the arms that are correct) and `disagreements`: `rows`, the number
+    of the language's rows that the arms disagree on, and for each arm the number of these on which it alone is best.
     """
     disagreeing = {
         language: [(row, predictions) for row, predictions in of_language if disagree(kind, predictions)]
@@ -101,13 +101,17 @@ def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: 
 def _shown(
     kind: Kind, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]
 ) -> dict[str, Any]:
-    """The row with its predictions as readable texts."""
+    """The row with its predictions as readable texts.
+
+    `answers` says what gold and predictions are: `labels`, `text` in the language of the row, or `words` of the row
+    with their tags, joined by `, ` in the same order.
+    """
     if kind == "sentence_pair":
-        texts, gold = [row["text_a"], row["text_b"]], [row["label"]]
+        texts, gold, answers = [row["text_a"], row["text_b"]], [row["label"]], "labels"
         shown = {arm: predictions[arm] for arm in arms}
         right = [arm for arm in arms if goodness(kind, row, predictions[arm])]
     elif kind == "tagging":
-        texts = [" ".join(row["tokens"])]
+        texts, answers = [" ".join(row["tokens"])], "words"
         tags = zip(*(predictions[arm] for arm in arms), strict=True)
         differing = [place for place, of_word in enumerate(tags) if len(set(of_word)) > 1]
         gold = [_tagged(row["tokens"], row["tags"], differing)]
@@ -116,13 +120,14 @@ def _shown(
     else:
         start = max(0, row["answers"]["start"][0])  # an answer that is not in the context has none
         texts = [excerpt(row["context"], start, start + len(row["answers"]["text"][0])), row["question"]]
-        gold = list(dict.fromkeys(row["answers"]["text"]))
+        gold, answers = list(dict.fromkeys(row["answers"]["text"])), "text"
         shown = {arm: predictions[arm] for arm in arms}
         right = [arm for arm in arms if goodness(kind, row, predictions[arm])]
     return {
         "id": row["id"],
         "inputs": dict(zip(inputs, texts, strict=True)),
         "gold": gold,
+        "answers": answers,
         "predictions": shown,
         "right": right,
     }

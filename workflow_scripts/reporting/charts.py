@@ -5,7 +5,7 @@ Heights of a plot are pixels from the top.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,6 +35,9 @@ class Axis:
             (map(math.log10, (self.low, self.high, value))) if self.logarithmic else (self.low, self.high, value)
         )
         return round(100 * min(1.0, max(0.0, (at - low) / (high - low))), 2)
+
+
+Scale = tuple[Axis, tuple[float, ...]]  # an axis and its ticks
 
 
 def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[float, ...]]:
@@ -113,6 +116,21 @@ class Plot:
 def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
     """The position of a value on a vertical axis, in pixels from the top."""
     return round(height * (1 - axis.place(value) / 100), 1)
+
+
+def point(across: tuple[Axis, float], up: tuple[Axis, float], title: str, kind: str) -> Mark:
+    """The mark of a value on each axis."""
+    return Mark(across[0].place(across[1]), height_of(*up), title, kind)
+
+
+def ticks_across(scale: Scale, text: Callable[[float], str]) -> tuple[Tick, ...]:
+    """The ticks of a horizontal axis."""
+    return tuple(Tick(scale[0].place(value), text(value)) for value in scale[1])
+
+
+def ticks_up(scale: Scale) -> tuple[Tick, ...]:
+    """The ticks of a vertical axis."""
+    return tuple(Tick(height_of(scale[0], value), f"{value:g}") for value in scale[1])
 
 
 def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
 from workflow_scripts.experiment.table_names import REPOSITORIES
+from workflow_scripts.reporting.tasks import catalogue_tasks
 
 SHAPE = {"model_type": "xlm-roberta", "layers": 24, "hidden_size": 1024, "attention_heads": 16, "vocabulary": 250_002}
 
@@ -76,7 +76,7 @@ def task_reasons(configuration: Configuration, task: str, corpora: Records) -> l
         expected[SOURCE_LANGUAGE, "validation"] = expected[SOURCE_LANGUAGE, "test"]
     elif (SOURCE_LANGUAGE, "validation") not in expected:
         found[SOURCE_LANGUAGE, "train"] += found.pop((SOURCE_LANGUAGE, "validation"))
-    title = TASKS[task].title
+    title = catalogue_tasks().title(task)
     return [f"{title}: {part}" for split in ("train", "validation", "test") for part in _differ(split, found, expected)]
 
 
