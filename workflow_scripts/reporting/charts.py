@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 HEIGHT = 190  # pixels of the plot area
-LINE = 13  # pixels between two labels at a plot's edge
+LINE = 15  # pixels between two labels at a plot's edge
+LETTERS = 17  # of a label that fit beside a plot
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,13 @@ def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:
 
 
 def without_overlap(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
-    """The labels in order from the top, moved so that they do not overlap."""
+    """The labels in order from the top, cut and moved so that they do not overlap.
+
+    None if they are more than fit beside the plot: the titles of its marks say what they are.
+    """
+    if len(labels) > height // LINE:
+        return ()
+    labels = [Label(label.y, _cut(label.text)) for label in labels]
     placed: list[Label] = []
     for label in sorted(labels, key=lambda label: label.y):
         above = placed[-1].y + LINE if placed else -math.inf
@@ -149,6 +156,10 @@ def without_overlap(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Labe
         placed[place] = Label(round(min(placed[place].y, below, height), 1), placed[place].text)
         below = placed[place].y - LINE
     return tuple(placed)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LETTERS else text[: LETTERS - 1].rstrip(" ,") + "…"
 
 
 def clipped(a: float, b: float, c: float, size: float) -> tuple[float, float, float, float] | None:

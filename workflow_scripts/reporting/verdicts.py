@@ -179,7 +179,7 @@ def _possible(rows: list[dict]) -> str:
 
 def _of(count: int, total: int, many: str) -> str:
     if count == total:
-        return f"the one {many[:-1]}" if total == 1 else f"all {total} {many}"
+        return f"the one {many[:-1]}" if total == 1 else f"both {many}" if total == 2 else f"all {total} {many}"
     return f"{count} of {total} {many}"
 
 
@@ -249,7 +249,7 @@ def _costs(report: Report) -> Iterator[str]:
 
 
 def _percent(value: float) -> str:
-    return "an unknown share" if pd.isna(value) else f"{value:.2g}\u00a0%"
+    return "an unknown share" if pd.isna(value) else f"{value:.2g}\u00a0%" if value < 10 else f"{value:.0f}\u00a0%"
 
 
 def _times(value: float) -> str:

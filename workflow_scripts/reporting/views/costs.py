@@ -91,8 +91,9 @@ def cost_plots(report: Report) -> list[Plot]:
                 ]
                 marks += of_task
                 segments += joined(of_task, "link")
-                label = f"{report.tasks.title(task)}{report.names.where(encoder, source)}"
-                labels.append(Label(of_task[-1].y, label))
+                where = [encoder] if report.names.several_encoders else []
+                where += [source] if report.names.several_sources else []
+                labels.append(Label(of_task[-1].y, ", ".join([report.tasks.title(task), *where])))
         plots.append(
             Plot(
                 title=title,

@@ -34,6 +34,7 @@ from workflow_scripts.reporting.wording import (
 AVERAGE, GAP = "average", "gap"  # scopes that are not languages
 COMPARED = ["encoder", "source", "method", "baseline"]
 MOST_SHOWN, ENDS = 40, 10  # with more languages, a chart shows so many at both ends and the others on demand
+MOST_ROWS = 2500  # differences that the page has in full, about 4 MB; of more, it has the ends of the charts
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Interval:
 class Forest:
     """Differences with their intervals on one axis; `zero` is the place of no difference.
 
-    `intervals` are the first rows, `middle` those that a click opens, `last` the rows below them.
+    `intervals` are the first rows, `middle` those that a click opens, `last` the rows below them. `left_out` rows are
+    in the file alone.
     """
 
     identifier: str
@@ -69,6 +71,7 @@ class Forest:
     intervals: tuple[Interval, ...]
     middle: tuple[Interval, ...]
     last: tuple[Interval, ...]
+    left_out: int
     zero: float
     ticks: tuple[Tick, ...]
     worse: str
@@ -175,6 +178,7 @@ def forests(report: Report) -> list[Forest]:
                     (method, baseline),
                     intervals,
                     (axis, ticks),
+                    whole=len(report.differences) <= MOST_ROWS,
                 )
             )
     return made
@@ -210,19 +214,21 @@ def _forest(
     methods: tuple[str, str],
     intervals: Sequence[Interval],
     scale: tuple[Axis, Iterable[float]],
+    whole: bool = True,
 ) -> Forest:
     axis, values = scale
     method, baseline = (method_title(name) for name in methods)
     many = len(intervals) > MOST_SHOWN
     first, last = (ENDS + 1, len(intervals) - ENDS) if many else (len(intervals), len(intervals))
-    shown = [*intervals[:first], *intervals[last:]]
+    shown, middle = [*intervals[:first], *intervals[last:]], intervals[first:last]
     return Forest(
         identifier=identifier,
         title=title,
         small=small,
         method=method_class(methods[0]),
         intervals=tuple(intervals[:first]),
-        middle=tuple(intervals[first:last]),
+        middle=tuple(middle) if whole else (),
+        left_out=0 if whole else len(middle),
         last=tuple(intervals[last:]),
         zero=axis.place(0),
         ticks=tuple(Tick(axis.place(value), f"{value:g}".replace("-", "−")) for value in values),
@@ -256,8 +262,14 @@ def differences_table(report: Report) -> Table:
         return arm_cell(row["method"], tasks.title(row["task"]), title)
 
     order = [row for task in tasks.of(rows) for row in rows.index[rows["task"] == task]]
+    ordered, note = rows.loc[order], ""
+    if len(rows) > MOST_ROWS:
+        of_languages = by_language(ordered)["difference"].abs()
+        kept = of_languages.nlargest(MOST_ROWS - (len(rows) - len(of_languages)))
+        ordered = ordered[~ordered.index.isin(of_languages.index.difference(kept.index))]
+        note = f"The averages, the gaps and the largest of {len(rows):,} differences: differences.csv has all of them."
     return plain_table(
-        rows.loc[order],
+        ordered,
         (
             Column("Task", "head", second="Method", cell=arm),
             text_column("Scope", lambda row: scope_title(row["scope"], names)),
@@ -279,6 +291,7 @@ def differences_table(report: Report) -> Table:
             " comparisons contribute. ± over seeds: the standard deviation of the difference between the comparison’s"
             " own seeds."
         ),
+        page_notes=(note,) if note else (),
         kind="stacked",
     )
 

@@ -40,7 +40,7 @@ def section(report: Report) -> Section:
     each = ", for each encoder separately" if report.names.several_encoders else ""
     reading = (
         "The tint is darker for higher scores, from the majority class (or the table’s lowest score) to the highest."
-        f" Bold is the best mean of a column{each}."
+        f" Bold is the best mean of a language{each}."
     )
     sheets = [sheet(report, task) for task in report.by_language]
     parts: list[Part] = [lead(reading), *sheets]

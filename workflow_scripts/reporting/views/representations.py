@@ -18,6 +18,7 @@ from workflow_scripts.reporting.wording import NOTHING, listed, plural
 MOST_POINTS = 1500  # in all panels of figure 2 together: more cannot be distinguished and enlarge the page
 SIDE = 100.0  # of a panel, in units of its view box
 MARGIN = 4.0
+MOST_DRAWN = 24  # languages in the figure
 COLOURS = 8  # that the style has for languages
 FILLS = ("hollow", "filled", "faint")  # by label
 
@@ -263,15 +264,18 @@ def figure(report: Report) -> Figure | None:
     projections, names = report.inputs.projections, report.names
     if projections.empty:
         return None
+    every = list(dict.fromkeys(projections["language"]))
+    languages = every[:MOST_DRAWN]
     seeds = projections.groupby(MODEL)["seed"].transform("min")
-    points = projections[projections["seed"] == seeds]
+    points = projections[(projections["seed"] == seeds) & projections["language"].isin(languages)]
     texts = sorted(set(points["id"]))
     step = -(-len(points) // MOST_POINTS)
     kept = set(texts[::step])
-    languages = list(dict.fromkeys(points["language"]))
     labels = sorted(set(points["label"]))
     panels = tuple(_panel(report, key, rows, kept, (languages, labels)) for key, rows in _in_order(report, points))
     notes = ["Each panel has its own scale: directions and distances cannot be compared between panels."]
+    if len(every) > len(languages):
+        notes.append(f"The first {len(languages)} of {len(every)} languages are shown.")
     if step > 1:
         notes.append(f"{len(kept)} of {len(texts)} texts are shown; the boundaries are fitted on all of them.")
     tuned = points[points["task"] != ""]

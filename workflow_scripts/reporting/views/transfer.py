@@ -33,8 +33,9 @@ def section(report: Report) -> Section | None:
     sheet = matrices(report)
     best = best_sources(report)
     reading = (
-        "Scores by the language that a model was tuned on (rows) and tested in (columns), averaged over the seeds. A"
-        " frame marks a language that is part of the training source. Bold is the best source of a column."
+        "Scores by the language that a model was tuned on and the language that it was tested in, by the task’s main"
+        " metric, averaged over the seeds. A frame marks a test language that is part of the training source. Bold is"
+        " the best source for a language."
     )
     parts: list[Part] = [lead(reading), sheet]
     parts.append(Folded(best.tables[0].title, (best,)) if len(best.frame) > MOST_COLUMNS else best)
@@ -58,11 +59,12 @@ def _matrix(report: Report, number: int, key: tuple, rows: pd.DataFrame) -> Tabl
     languages = report.tasks[task].in_order(values.columns)
     values, spreads = values.loc[sources, languages], spreads.loc[sources, languages]
     shade = shading(values.min().min(), values.max().max())
-    best = values.round(1).max()
+    printed = values.round(1)
+    best = printed.max().where(printed.max() > printed.min())  # none where all sources are equal
 
     def cell(source: str, language: str) -> Cell:
         value, spread = values.loc[source, language], spreads.loc[source, language]
-        wins = len(sources) > 1 and pd.notna(value) and round(value, 1) == best[language]
+        wins = pd.notna(value) and round(value, 1) == best[language]
         own = language in parse_source(source)
         marks = tuple(name for name, holds in (("best", wins), ("own", own)) if holds)
         title = "" if pd.isna(spread) else f"± {spread:.1f} over seeds"
@@ -78,7 +80,7 @@ def _matrix(report: Report, number: int, key: tuple, rows: pd.DataFrame) -> Tabl
         return Table(
             columns=(
                 Column("Tested in", "head"),
-                *(Column(source, hint=f"tuned on {names.source(source)}") for source in sources),
+                *(Column(names.source(source), small=(source,)) for source in sources),
             ),
             bodies=family_bodies(
                 names,
