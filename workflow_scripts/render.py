@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.inputs import Inputs, empty, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render_page
@@ -19,7 +20,6 @@ from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.summary import summary_text
-from workflow_scripts.reporting.tables import read_runs, read_scores
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from workflow_scripts.reporting import published
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.sources import with_source
 from workflow_scripts.reporting.tables import cost, learning_rate_search, problems, prompt_lengths, representations
-from workflow_scripts.reporting.tasks import Tasks, catalogue_tasks
+from workflow_scripts.reporting.tasks import Tasks, tasks_of
 from workflow_scripts.reporting.wording import Names
 
 # The columns that name a tuned model apart from its task and seed.
@@ -69,7 +69,8 @@ class Report:
 
         Args:
             inputs: their tables need no column `source`.
-            tasks: the facts about the tasks of the grid; without them, the built-in tasks.
+            tasks: the facts about the tasks; without them, those of the configuration in the provenance, and the
+                built-in ones that a table names.
 
         Raises:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
@@ -80,7 +81,8 @@ class Report:
         names = Names(
             several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])) or ("en",)
         )
-        return cls(inputs, tasks or catalogue_tasks(), names)
+        named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
+        return cls(inputs, tasks or tasks_of(inputs.provenance, named), names)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -122,10 +124,9 @@ class Report:
         parts = []
         for source in self.names.sources:
             scores, runs = (
-                table[table["source"] == source].drop(columns="source").reset_index(drop=True)
-                for table in (self.scores, self.runs)
+                table[table["source"] == source].reset_index(drop=True) for table in (self.scores, self.runs)
             )
-            part = made(scores, runs)
+            part = made(scores, runs).drop(columns="source", errors="ignore")
             part.insert(list(part.columns).index("task") + 1, "source", source)
             parts.append(part)
         return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
@@ -138,12 +139,7 @@ class Report:
     @cached_property
     def arms(self) -> Arms:
         """The prompt length that shows a method, chosen on validation."""
-        found: Arms = {}
-        for source in self.names.sources:
-            scores, runs = (table[table["source"] == source] for table in (self.scores, self.runs))
-            lengths = headline_arms(scores, runs)
-            found |= {(encoder, task, source, method): n for (encoder, task, method), n in lengths.items()}
-        return found
+        return headline_arms(self.scores, self.runs)
 
     def is_headline(self, frame: pd.DataFrame) -> pd.Series:
         """Which rows belong to the arm that shows their method."""
@@ -176,8 +172,6 @@ class Report:
         for source in self.names.sources:
             for metric, table in by_language(self.scores[self.scores["source"] == source], task).items():
                 languages |= set(languages_of(table))
-                place = list(table.columns).index("encoder") + 1
-                table.insert(place, "source", source)
                 found.setdefault(metric, []).append(table)
         ordered = self.tasks[task].in_order(languages)
         trailing = ["avg", "languages"]
@@ -196,12 +190,7 @@ class Report:
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
         """Prompt tuning against fine-tuning, by encoder, task and source."""
-        found = {}
-        for source in self.names.sources:
-            scores, runs = (table[table["source"] == source] for table in (self.scores, self.runs))
-            for one in comparisons(scores, runs):
-                found[one.encoder, one.task, source] = one
-        return found
+        return {(one.encoder, one.task, one.source): one for one in comparisons(self.scores, self.runs)}
 
     @cached_property
     def by_source(self) -> pd.DataFrame:

@@ -2,19 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.experiment.catalogue import TASKS
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score of a task; `note` says how it relates to published numbers, empty if it has only one definition."""
-
-    name: str
-    title: str
-    note: str = ""
+from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
+from workflow_scripts.kinds.protocol import Metric
 
 
 @dataclass(frozen=True)
@@ -97,43 +90,25 @@ class Tasks:
         ]
 
 
-_METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "accuracy"),
-        Metric("f1", "F1"),
-        Metric(
-            "f1_xtreme",
-            "F1 (XTREME)",
-            "Chunks as seqeval 0.0.12 counts them, with the whole tag for the type, as in XTREME’s published scores;"
-            " those of Tu, Xiong and Zhou (2022) use seqeval 1.2.2.",
-        ),
-        Metric("exact_match", "exact match"),
-    )
-}
-_CHUNKS = Metric(
-    "f1",
-    "F1",
-    "Chunks as seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022); XTREME’s published scores use"
-    " seqeval 0.0.12.",
-)
+def tasks_of(provenance: Mapping[str, Any], named: Iterable[str] = ()) -> Tasks:
+    """The tasks of a grid, as its configuration describes them, and the built-in ones among the `named`."""
+    sections = (provenance.get("configuration") or {}).get("tasks") or {}
+    described = {
+        name: TaskDefinition.model_validate(section["definition"])
+        for name, section in sections.items()
+        if "definition" in section
+    }
+    known = names_of_builtin_tasks()
+    described |= {name: builtin(name) for name in dict.fromkeys(named) if name in known and name not in described}
+    return Tasks({name: _facts(name, definition) for name, definition in described.items()})
 
 
-def catalogue_tasks() -> Tasks:
-    """The built-in tasks. This is the only place of the report that reads the catalogue's tasks."""
-    return Tasks(
-        {
-            name: Task(
-                name=name,
-                title=task.title,
-                metrics=tuple(
-                    _CHUNKS if metric == "f1" and "f1_xtreme" in task.metrics else _METRICS[metric]
-                    for metric in task.metrics
-                ),
-                languages=task.languages,
-                trains_on=task.trains_on,
-                paper_table=task.paper_table,
-            )
-            for name, task in TASKS.items()
-        }
+def _facts(name: str, definition: TaskDefinition) -> Task:
+    return Task(
+        name=name,
+        title=definition.title,
+        metrics=definition.metrics,
+        languages=tuple(definition.languages),
+        trains_on=definition.training_corpus,
+        paper_table=definition.paper_table,
     )
