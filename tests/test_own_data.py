@@ -367,6 +367,10 @@ def test_equal_texts_are_on_one_side_of_a_cut(data):
 def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
     data.task(task, path="{language}.csv", columns=COLUMNS, splits=CUT)
+    with pytest.raises(UserError, match=r"splits.validation: the languages are parallel: .*`group_by` .*`id`"):
+        data.fetch()
+    cut = {"from": "train", "share": 0.2, "group_by": "id"}
+    data.task(task, path="{language}.csv", columns=COLUMNS, splits=CUT | {"validation": cut})
     for language in ("en", "de"):
         data.put(
             f"{language}.csv",
@@ -376,12 +380,71 @@ def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     assert english == german and english
 
 
+def test_two_cuts_of_one_split_share_no_row_with_each_other_or_with_the_rest(data):
+    """As of a dataset with a test set only."""
+    cuts = {split: {"from": "test", "share": share} for split, share in (("validation", 0.1), ("train", 0.6))}
+    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, splits={**cuts, "test": "test"})
+    data.put("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(1000)))
+    parts = {split: {row["text"] for row in data.fetch(split=split)} for split in ("train", "validation", "test")}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 1000
+    assert [round(len(part), -2) for part in parts.values()] == [600, 100, 300]
+    # Chosen on the test set, training stays what it is, and no row is held out for validation.
+    assert {row["text"] for row in data.fetch(split="train", validation="test")} == parts["train"]
+    assert {row["text"] for row in data.fetch(split="test", validation="test")} == parts["validation"] | parts["test"]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "says"),
+    [
+        (
+            {"train": {"from": "validation"}, "validation": {"from": "test"}},
+            "splits.train: it is cut from validation, which",
+        ),
+        (
+            {"train": {"from": "test", "share": 0.6}, "validation": {"from": "test", "share": 0.4}},
+            "nothing is left of test",
+        ),
+        (
+            {"train": {"from": "test", "group_by": "a"}, "validation": {"from": "test"}},
+            "cuts of test must have the same",
+        ),
+    ],
+)
+def test_cuts_that_do_not_go_together_are_refused(data, cuts, says):
+    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, splits={**cuts, "test": "test"})
+    with pytest.raises(UserError, match=says):
+        data.fetch()
+
+
+def test_a_task_may_be_trained_on_another_tasks_training_set(data, server, monkeypatch):
+    """AmericasNLI has no training set: its models are trained on XNLI's."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    labels = ["entailment", "neutral", "contradiction"]
+    splits = {"train": {"task": "xnli"}, "validation": {"task": "xnli"}, "test": "test"}
+    task = {
+        "title": "Pairs",
+        "kind": "classification",
+        "labels": labels,
+        "languages": ["aym"],
+        "train_languages": ["en"],
+    }
+    task |= {
+        "sources": {
+            "mini": {"path": "{language}.tsv", "columns": {"text": 1, "text_pair": 2, "label": 3}, "splits": splits}
+        }
+    }
+    data.put("mine.yaml", yaml.safe_dump(task))
+    data.put("aym.tsv", "a\tb\tneutral\n")
+    assert len(data.fetch("aym", "test")) == 1
+    training = data.fetch("en", "train")
+    assert len(training) == 2400 and {row["label"] for row in training} == set(labels)
+    assert data.origin["name"] == "mini benchmark"
+
+
 def test_a_cut_that_leaves_nothing_says_so(data):
     data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, group="verdict", splits=CUT)
     data.put("en.csv", "review,verdict\na,good\nb,good\n")
-    with pytest.raises(
-        UserError, match=r"mine, en, validation: the source has no rows .* the cut of 20 % .*`group_by`"
-    ):
+    with pytest.raises(UserError, match=r"mine, en, validation: the source has no rows .* the cut .* 20 %.*`group_by`"):
         data.fetch(split="validation")
 
 

@@ -112,12 +112,11 @@ def _checked(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Row]:
 
 
 def _of_cut(corpus: Corpus) -> str:
-    if corpus.cut is None:
+    if corpus.high - corpus.low == 100:
         return ""
-    share = round(100 * (corpus.share if corpus.cut == "held_out" else 1 - corpus.share))
     return (
-        f": the cut of {share} % left it empty, since rows of one group stay together: choose another `share` or"
-        " `group_by`"
+        f": the cut gave it none, though its share is {corpus.high - corpus.low} %, since rows of one group stay"
+        " together: choose another `share` or `group_by`"
     )
 
 
@@ -210,20 +209,21 @@ def _of_row(placed: PlacedRow, name: str) -> Any:
 
 
 def _of_split(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
-    """The rows of one side of a cut; all rows without one."""
+    """The rows that a cut gives to this split; all rows without a cut."""
+    is_cut = corpus.high - corpus.low < 100
     for placed in read:
-        if corpus.cut is None or _is_held_out(placed, corpus) == (corpus.cut == "held_out"):
+        if not is_cut or corpus.low <= _percentile(placed, corpus) < corpus.high:
             yield placed
 
 
-def _is_held_out(placed: PlacedRow, corpus: Corpus) -> bool:
-    """Whether a cut takes the row.
+def _percentile(placed: PlacedRow, corpus: Corpus) -> int:
+    """A number from 0 to 99 that decides on which side of a cut the row is.
 
-    The digest of what the row's group shares decides. So the rows of one group are on one side, and the cut stays the
+    It is the digest of what the row's group shares. So the rows of one group are on one side, and the cut stays the
     same whatever else is in the file, in any order.
     """
     digest = hashlib.sha256(_cut_key(placed, corpus).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 100 < round(100 * corpus.share)
+    return int.from_bytes(digest[:8], "big") % 100
 
 
 def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
@@ -238,7 +238,7 @@ def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
             )
         return key
     group = row["group"] if "group" in row else part(corpus.kind, "rows").group(row)
-    if group != row["id"] or corpus.parallel:
+    if group != row["id"]:
         return str(group)
     # A row alone. Its id may be its number, which changes with the order of the file: its content decides.
     return json.dumps({name: value for name, value in row.items() if name not in ("id", "group")}, sort_keys=True)
