@@ -196,7 +196,7 @@ def resolve(
         language, split: of the corpus.
         limit: the most rows.
         folder: where relative paths start; None is the task's own folder.
-        cut_in_use: whether a validation set that is cut from another split is used: otherwise that split keeps its rows.
+        cut_in_use: whether a validation set that is cut from another split is used. If not, that split keeps its rows.
     """
     source = definition.sources[source_name]
     entry, cut = cut_of(source, split, cut_in_use)  # type: ignore[arg-type]
