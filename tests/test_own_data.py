@@ -366,10 +366,6 @@ def test_equal_texts_are_on_one_side_of_a_cut(data):
 def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
     data.task(task, path="{language}.csv", columns=COLUMNS, splits=CUT)
-    with pytest.raises(UserError, match=r"splits.validation: the languages are parallel: .*`group_by` .*`id`"):
-        data.fetch()
-    cut = {"from": "train", "share": 0.2, "group_by": "id"}
-    data.task(task, path="{language}.csv", columns=COLUMNS, splits=CUT | {"validation": cut})
     for language in ("en", "de"):
         data.put(
             f"{language}.csv",
@@ -377,6 +373,21 @@ def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
         )
     english, german = ([row["id"] for row in data.fetch(language, "validation")] for language in ("en", "de"))
     assert english == german and english
+
+
+def test_translations_of_a_group_are_on_one_side_of_a_cut_in_all_languages(data):
+    """Two questions on each passage, whose text is the only thing that they share."""
+    task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
+    columns = {"text": "passage", "text_pair": "question", "label": "verdict"}
+    data.task(task, path="{language}.csv", columns=columns, splits=CUT)
+    for language in ("en", "de"):
+        lines = (f"{language} {n % 50},{language}? {n},{'good' if n % 2 else 'bad'}\n" for n in range(100))
+        data.put(f"{language}.csv", "passage,question,verdict\n" + "".join(lines))
+    english, german = (data.fetch(language, "validation") for language in ("en", "de"))
+    assert [row["id"] for row in english] == [row["id"] for row in german]
+    held_out = {row["text"] for row in english}
+    assert len(english) == 2 * len(held_out) > 0
+    assert not held_out & {row["text"] for row in data.fetch("en", "train")}
 
 
 def test_two_cuts_of_one_split_share_no_row_with_each_other_or_with_the_rest(data):

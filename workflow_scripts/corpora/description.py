@@ -117,7 +117,8 @@ class Cut(Section):
 
     group_by: Annotated[Text | list[Text] | None, about("title")] = None
     """The column whose equal values stay in one split: of the files or of the rows. Of several, the first that a record
-    has. `null`: the column `group` of the rows."""
+    has. `null`: the column `group` of the rows. Of parallel languages, name a column with the same values in all of
+    them: the number of a passage, not its text."""
 
 
 class SplitReading(Reading):
@@ -151,13 +152,12 @@ class Source(Reading):
 PLACES = {"files": ("path",), "url": ("url",), "hub": ("repository", "path")}
 
 
-def problems(source: Source, languages: dict[Split, list[str]], parallel: bool) -> Iterator[str]:
+def problems(source: Source, languages: dict[Split, list[str]]) -> Iterator[str]:
     """What is wrong with a source of a task that has these languages in each split."""
     for split, entry in source.splits.items():
         part = source.splits[entry.cut_from] if isinstance(entry, Cut) else entry
         if isinstance(entry, Cut):
-            concerned = sorted({*languages[split], *languages[entry.cut_from]})
-            yield from _problems_of_cut(source, split, entry, concerned, parallel)
+            yield from _problems_of_cut(source, split, entry)
         if isinstance(part, Cut) or (isinstance(part, SplitReading) and part.task is not None):
             continue
         reading = merged(source, part)
@@ -173,7 +173,7 @@ def problems(source: Source, languages: dict[Split, list[str]], parallel: bool) 
             )
 
 
-def _problems_of_cut(source: Source, split: str, cut: Cut, languages: list[str], parallel: bool) -> Iterator[str]:
+def _problems_of_cut(source: Source, split: str, cut: Cut) -> Iterator[str]:
     part = source.splits[cut.cut_from]
     if isinstance(part, Cut):
         yield f"splits.{split}: it is cut from {cut.cut_from}, which is itself cut from {part.cut_from}"
@@ -183,12 +183,6 @@ def _problems_of_cut(source: Source, split: str, cut: Cut, languages: list[str],
         yield f"splits.{split}.share: nothing is left of {cut.cut_from}"
     if any(other.group_by != cut.group_by for other in cuts):
         yield f"splits.{split}.group_by: the cuts of {cut.cut_from} must have the same"
-    if parallel and len(languages) > 1 and cut.group_by is None and merged(source, part).group is None:
-        yield (
-            f"splits.{split}: the languages are parallel: name under `group_by` a column whose values are the same in"
-            " all of them, so that no row is tested whose translation is trained on (`id` if each row is a group of its"
-            " own)"
-        )
 
 
 def cut_of(source: Source, split: Split, cut_in_use: bool = True) -> "tuple[str | SplitReading, dict[str, Any]]":

@@ -210,24 +210,22 @@ def _of_row(placed: PlacedRow, name: str) -> Any:
 
 def _of_split(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
     """The rows that a cut gives to this split; all rows without a cut."""
-    is_cut = corpus.high - corpus.low < 100
+    if corpus.high - corpus.low == 100:
+        yield from read
+        return
+    first_ids: dict[int, str] = {}
     for placed in read:
-        if not is_cut or corpus.low <= _percentile(placed, corpus) < corpus.high:
+        # The digest decides. So a cut stays the same whatever else is in the file, in any order.
+        digest = hashlib.sha256(_cut_key(placed, corpus, first_ids).encode()).digest()
+        if corpus.low <= int.from_bytes(digest[:8], "big") % 100 < corpus.high:
             yield placed
 
 
-def _percentile(placed: PlacedRow, corpus: Corpus) -> int:
-    """A number from 0 to 99 that decides on which side of a cut the row is.
+def _cut_key(placed: PlacedRow, corpus: Corpus, first_ids: dict[int, str]) -> str:
+    """What decides on which side of a cut the row is: something that the rows of its group share, and no others.
 
-    It is the digest of what the row's group shares. So the rows of one group are on one side, and the cut stays the
-    same whatever else is in the file, in any order.
+    `first_ids` has the id of the first row of each group, by the group's hash.
     """
-    digest = hashlib.sha256(_cut_key(placed, corpus).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 100
-
-
-def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
-    """What decides on which side of a cut the row is."""
     row, where, record, _ = placed
     if corpus.group_by:
         key = next((str(value) for name in corpus.group_by if (value := record.get(name) or row.get(name))), None)
@@ -237,7 +235,12 @@ def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
                 f" record; its columns are {', '.join(map(str, record))}"
             )
         return key
-    group = row["group"] if "group" in row else part(corpus.kind, "rows").group(row)
+    if "group" in row:
+        return str(row["group"])
+    group = part(corpus.kind, "rows").group(row)
+    if corpus.parallel:
+        # The group may be a text, which another language has in translation: the id is the same.
+        return first_ids.setdefault(hash(group), row["id"])
     if group != row["id"]:
         return str(group)
     # A row alone. Its id may be its number, which changes with the order of the file: its content decides.

@@ -106,7 +106,7 @@ class TaskDefinition(Section):
         for name, source in self.sources.items():
             trained, tested = source.train_languages or self.train_in(), source.languages or self.languages
             languages = {split: tested if split == "test" else trained for split in SPLITS}
-            for what in problems(source, languages, bool(self.parallel)):
+            for what in problems(source, languages):
                 raise ValueError(f"sources.{name}.{what}")
         return self
 
