@@ -6,7 +6,7 @@ split, with every placeholder's value.
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -116,9 +116,8 @@ class Cut(Section):
     """The share of the rows, in whole percent."""
 
     group_by: Annotated[Text | list[Text] | None, about("title")] = None
-    """The column whose equal values stay in one split: of the files or of the rows. Of several, the first that a record
-    has. `null`: the column `group` of the rows. Of parallel languages, name a column with the same values in all of
-    them: the number of a passage, not its text."""
+    """The column whose equal values stay in one split. Of several, the first that a record has. `null`: the column
+    `group` of the rows."""
 
 
 class SplitReading(Reading):
@@ -156,9 +155,8 @@ def problems(source: Source, languages: dict[Split, list[str]]) -> Iterator[str]
     """What is wrong with a source of a task that has these languages in each split."""
     for split, entry in source.splits.items():
         part = source.splits[entry.cut_from] if isinstance(entry, Cut) else entry
-        if isinstance(entry, Cut):
-            yield from _problems_of_cut(source, split, entry)
-        if isinstance(part, Cut) or (isinstance(part, SplitReading) and part.task is not None):
+        if isinstance(part, Cut):
+            yield f"splits.{split}: it is cut from {entry.cut_from}, which is itself cut"  # type: ignore[union-attr]
             continue
         reading = merged(source, part)
         needed = PLACES.get(source.type, ())
@@ -171,44 +169,6 @@ def problems(source: Source, languages: dict[Split, list[str]]) -> Iterator[str]
                 f"splits.{split}: {', '.join(languages[split][:5])} would all have the same rows: use {{language}} in"
                 f" {needed[-1]}, or in a pattern of `where`"
             )
-
-
-def _problems_of_cut(source: Source, split: str, cut: Cut) -> Iterator[str]:
-    part = source.splits[cut.cut_from]
-    if isinstance(part, Cut):
-        yield f"splits.{split}: it is cut from {cut.cut_from}, which is itself cut from {part.cut_from}"
-        return
-    cuts = [other for other in source.splits.values() if isinstance(other, Cut) and other.cut_from == cut.cut_from]
-    if sum(other.share for other in cuts) >= 1:
-        yield f"splits.{split}.share: nothing is left of {cut.cut_from}"
-    if any(other.group_by != cut.group_by for other in cuts):
-        yield f"splits.{split}.group_by: the cuts of {cut.cut_from} must have the same"
-
-
-def cut_of(source: Source, split: Split, cut_in_use: bool = True) -> "tuple[str | SplitReading, dict[str, Any]]":
-    """Where the rows of a split are, and which of them are its own: the keys of `Corpus` about cuts.
-
-    Each row has a number from 0 to 99 (see `rows.py`). The cuts of a split take the lowest ones, in the order train,
-    validation, test, and the split keeps the rest. Without `cut_in_use`, no rows are cut off for validation.
-    """
-    entry = source.splits[split]
-    origin = entry.cut_from if isinstance(entry, Cut) else split
-    low, group_by = 0, None
-    for name in SPLITS:
-        cut = source.splits.get(name)
-        if not isinstance(cut, Cut) or cut.cut_from != origin or (name == "validation" and not cut_in_use):
-            continue
-        high = low + round(100 * cut.share)
-        group_by = cut.group_by
-        if name == split:
-            break
-        low = high
-    else:
-        high = 100
-    names = [] if group_by is None else [group_by] if isinstance(group_by, str) else group_by
-    part = source.splits[origin]
-    assert not isinstance(part, Cut)
-    return part, {"low": low, "high": high, "group_by": names}
 
 
 def merged(source: Source, entry: "str | SplitReading") -> Reading:
@@ -234,8 +194,8 @@ class Corpus(BaseModel):
         part: what `{split}` is in paths.
         folder: where relative paths start.
         reading: how files are read.
-        low, high: which rows of the files are its own, if they are cut; see `cut_of`.
-        group_by: of the cut; see `Cut`.
+        cut: `held_out` for the rows that a cut takes from the files, `rest` for those that it leaves, or None.
+        share, group_by: of the cut; see `Cut`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -251,8 +211,8 @@ class Corpus(BaseModel):
     part: str
     folder: str
     reading: Reading
-    low: int = 0
-    high: int = 100
+    cut: Literal["held_out", "rest"] | None = None
+    share: float = 0.0
     group_by: list[str] = []
 
     @property

@@ -112,11 +112,12 @@ def _checked(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Row]:
 
 
 def _of_cut(corpus: Corpus) -> str:
-    if corpus.high - corpus.low == 100:
+    if corpus.cut is None:
         return ""
+    share = round(100 * (corpus.share if corpus.cut == "held_out" else 1 - corpus.share))
     return (
-        f": the cut gave it none, though its share is {corpus.high - corpus.low} %, since rows of one group stay"
-        " together: choose another `share` or `group_by`"
+        f": the cut of {share} % left it empty, since rows of one group stay together: choose another `share` or"
+        " `group_by`"
     )
 
 
@@ -209,23 +210,24 @@ def _of_row(placed: PlacedRow, name: str) -> Any:
 
 
 def _of_split(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
-    """The rows that a cut gives to this split; all rows without a cut."""
-    if corpus.high - corpus.low == 100:
-        yield from read
-        return
-    first_ids: dict[int, str] = {}
+    """The rows of one side of a cut; all rows without one."""
     for placed in read:
-        # The digest decides. So a cut stays the same whatever else is in the file, in any order.
-        digest = hashlib.sha256(_cut_key(placed, corpus, first_ids).encode()).digest()
-        if corpus.low <= int.from_bytes(digest[:8], "big") % 100 < corpus.high:
+        if corpus.cut is None or _is_held_out(placed, corpus) == (corpus.cut == "held_out"):
             yield placed
 
 
-def _cut_key(placed: PlacedRow, corpus: Corpus, first_ids: dict[int, str]) -> str:
-    """What decides on which side of a cut the row is: something that the rows of its group share, and no others.
+def _is_held_out(placed: PlacedRow, corpus: Corpus) -> bool:
+    """Whether a cut takes the row.
 
-    `first_ids` has the id of the first row of each group, by the group's hash.
+    The digest of what the row's group shares decides. So the rows of one group are on one side, and the cut stays the
+    same whatever else is in the file, in any order.
     """
+    digest = hashlib.sha256(_cut_key(placed, corpus).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 100 < round(100 * corpus.share)
+
+
+def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
+    """What decides on which side of a cut the row is."""
     row, where, record, _ = placed
     if corpus.group_by:
         key = next((str(value) for name in corpus.group_by if (value := record.get(name) or row.get(name))), None)
@@ -235,13 +237,8 @@ def _cut_key(placed: PlacedRow, corpus: Corpus, first_ids: dict[int, str]) -> st
                 f" record; its columns are {', '.join(map(str, record))}"
             )
         return key
-    if "group" in row:
-        return str(row["group"])
-    group = part(corpus.kind, "rows").group(row)
-    if corpus.parallel:
-        # The group may be a text, which another language has in translation: the id is the same.
-        return first_ids.setdefault(hash(group), row["id"])
-    if group != row["id"]:
+    group = row["group"] if "group" in row else part(corpus.kind, "rows").group(row)
+    if group != row["id"] or corpus.parallel:
         return str(group)
     # A row alone. Its id may be its number, which changes with the order of the file: its content decides.
     return json.dumps({name: value for name, value in row.items() if name not in ("id", "group")}, sort_keys=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import SPLITS, Corpus, Source, Split, cut_of, merged, problems
+from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, merged, problems
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
 from workflow_scripts.kinds import KINDS, SUFFIX, part
@@ -196,11 +196,19 @@ def resolve(
         language, split: of the corpus.
         limit: the most rows.
         folder: where relative paths start; None is the task's own folder.
-        cut_in_use: whether a validation set that is cut from another split is used. If not, that split keeps its rows.
+        cut_in_use: whether the rows that a cut takes from this split are used as that other split.
     """
     source = definition.sources[source_name]
-    entry, cut = cut_of(source, split, cut_in_use)  # type: ignore[arg-type]
-    part = entry if isinstance(entry, str) else entry.name or split
+    entry = source.splits[split]  # type: ignore[index]
+    cut: dict[str, Any] = {}
+    if isinstance(entry, Cut):
+        cut = {"cut": "held_out", "share": entry.share, "group_by": _as_list(entry.group_by)}
+        entry = source.splits[entry.cut_from]
+    elif cut_in_use:
+        for other in source.splits.values():
+            if isinstance(other, Cut) and other.cut_from == split:
+                cut = {"cut": "rest", "share": other.share, "group_by": _as_list(other.group_by)}
+    part = entry if isinstance(entry, str) else entry.name or split  # type: ignore[union-attr]
     return Corpus(
         task=name,
         kind=definition.kind,
@@ -212,6 +220,10 @@ def resolve(
         type=source.type,
         part=part,
         folder=folder or definition.folder,
-        reading=merged(source, entry),
+        reading=merged(source, entry),  # type: ignore[arg-type]
         **cut,
     )
+
+
+def _as_list(names: str | list[str] | None) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else names
