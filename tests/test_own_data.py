@@ -365,7 +365,7 @@ def test_a_cut_parts_no_group_and_does_not_depend_on_the_order_of_rows(data, gro
 
 def test_equal_texts_are_on_one_side_of_a_cut(data):
     data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT)
-    data.put(
+    data.put_splits(
         "en.csv", "review,verdict\n" + "".join(f"text {n % 50},{'good' if n % 2 else 'bad'}\n" for n in range(200))
     )
     train, validation = ({row["text"] for row in data.fetch(split=split)} for split in ("train", "validation"))
@@ -376,7 +376,7 @@ def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
     data.task(task, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT)
     for language in ("en", "de"):
-        data.put(
+        data.put_splits(
             f"{language}.csv",
             "review,verdict\n" + "".join(f"{language} {n},{'good' if n % 2 else 'bad'}\n" for n in range(99)),
         )
