@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workflow_scripts.experiment.section import Boolean, Section, Text, about
 
-SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
 Column = Annotated[Text | int | list[Text | int], about("sentence1")]
 
