@@ -596,7 +596,7 @@ def test_bad_input_is_refused_in_one_line(data, write, split, says, task, source
     [
         ({"path": "{lang}.csv"}, r"path: \{lang\} is not a placeholder; use \{language\} or \{split\}"),
         ({"path": "{split}.csv"}, r"splits.test.path: all languages are the same rows; put \{language\} into it"),
-        ({}, r"splits.train.path: a source of the type files needs this key"),
+        ({}, r"path: a source of the type files needs this key"),
         ({"type": "url"}, r"splits.train.url: a source of the type url needs this key"),
         (
             {"type": "hub", "path": "{split}/{language}"},
