@@ -260,7 +260,8 @@ def _sample(number: int, limit: int) -> set[int]:
 def _with_two_labels(rows: Iterable[Row], corpus: Corpus) -> Iterator[Row]:
     """The rows of a training set. Raises UserError after the last one if all have the same label."""
     labels_in = getattr(part(corpus.kind, "rows"), "labels_in", None)
-    number, seen = 0, set()
+    number = 0
+    seen: set[Any] = set()
     for row in rows:
         number += 1
         if labels_in is not None and len(seen) < 2:
