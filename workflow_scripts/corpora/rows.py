@@ -132,12 +132,12 @@ def _with_groups(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRo
     its rows share. So a cut takes the same rows in every language, and no translation of a training row is tested.
     """
     kind = part(corpus.kind, "rows")
-    first: dict[str, str] = {}
+    first: dict[int, str] = {}  # by the hash of what rows share: a million contexts would take gigabytes
     for placed in read:
         row = placed.row
         if "group" not in row:
             group = kind.group(row)
-            shared = group if not corpus.parallel else first.setdefault(group, row["id"])
+            shared = group if not corpus.parallel else first.setdefault(hash(group), row["id"])
             row["group"] = shared
         yield placed
 

@@ -48,6 +48,11 @@ def _of_cut(source: Source, split: Split, cut: Cut) -> str:
         return f"from: the source has no split {cut.cut_from}"
     if isinstance(other, Cut):
         return f"from: {cut.cut_from} is itself cut from {other.cut_from}; cut both from {other.cut_from}"
+    cuts = [entry for entry in source.splits.values() if isinstance(entry, Cut) and entry.cut_from == cut.cut_from]
+    if sum(round(100 * entry.share) for entry in cuts) >= 100:
+        return f"share: nothing is left of {cut.cut_from}"
+    if any(entry.group_by != cut.group_by for entry in cuts):
+        return f"group_by: the cuts of {cut.cut_from} must have the same"
     return ""
 
 

@@ -4,6 +4,7 @@ A task file names the kind of the task, its labels and languages, and one or mor
 a source, a language and a split into the description of one corpus, which is all that `fetch_corpus` needs.
 """
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -251,8 +252,10 @@ def resolve(
     if isinstance(entry, Cut):
         kept, group_by = [_range_of(source, split)], entry.group_by
         entry = source.splits[entry.cut_from]
-    elif cut_in_use and (cuts := _cuts_from(source, split)):
-        kept, group_by = [[_range_of(source, cuts[-1])[1], 100]], source.splits[cuts[0]].group_by  # type: ignore[index, union-attr]
+    elif cuts := [name for name in _cuts_from(source, split) if cut_in_use or name != "validation"]:
+        taken = [[0, 0], *(_range_of(source, name) for name in cuts), [100, 100]]
+        kept = [[stop, start] for (_, stop), (start, _) in itertools.pairwise(taken) if stop < start]
+        group_by = source.splits[cuts[0]].group_by  # type: ignore[index, union-attr]
     part = entry if isinstance(entry, str) else entry.name or split  # type: ignore[union-attr]
     return Corpus(
         task=name,

@@ -91,7 +91,8 @@ class Rows(Protocol):
 
     FIELDS: Mapping[str, "pa.DataType"]
 
-    # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use.
+    # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use, and
+    # `labels_in(row)` returns the labels of a row, so that a training set with a single label is refused.
 
     def from_record(self, record: Mapping[str, Any], where: str) -> Row:
         """The fields of a row, from the values that a source has in their place.
