@@ -149,6 +149,8 @@ class Configuration(Section):
         self._check_encoder_names()
         places.refuse_overlaps(self.resources, self.results, self.encoders)
         for task in self.tasks:
+            self._check_name_and_source(task)
+        for task in self.tasks:
             self._check_task(task)
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
@@ -200,10 +202,9 @@ class Configuration(Section):
                     f"encoders: {encoder!r} could be a result file beside the encoders' folders; choose another name"
                 )
 
-    def _check_task(self, task: str) -> None:
-        """The task's languages and methods exist, and tasks of its kind read its keys."""
+    def _check_name_and_source(self, task: str) -> None:
+        """The task has a name that can be a folder's, and the chosen source."""
         section, where = self.tasks[task], f"tasks.{task}"
-        definition = section.definition
         if not re.fullmatch(TASK_NAME, task):
             raise ValueError(
                 f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
@@ -213,7 +214,12 @@ class Configuration(Section):
                 f"tasks: {task!r} is the folder of the analysis beside the tasks' folders; choose another name"
             )
         if section.source is not None:
-            _refuse_unknown([section.source], definition.sources, f"{where}.source")
+            _refuse_unknown([section.source], section.definition.sources, f"{where}.source")
+
+    def _check_task(self, task: str) -> None:
+        """The task's languages and methods exist, and tasks of its kind read its keys."""
+        section, where = self.tasks[task], f"tasks.{task}"
+        definition = section.definition
         source = self.source_of(task)
         for split, entry in source.splits.items():
             if isinstance(entry, SplitReading) and entry.task is not None:
