@@ -384,7 +384,7 @@ WRONG_TASKS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"source.splits": {"train": "train", "test": "test"}},
-        "source.splits.validation: this key is required; a split can be cut from another one ({from: train})",
+        "source.splits.validation: this key is required; it can be cut from another split: {from: train, share: 0.1}",
     ),
     (
         {"source.splits": SPLITS | {"dev": "dev"}},
