@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
 
-SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
 # A number of each split, the same in every language or by language.
 RowCounts = dict[Split, Count | dict[Text, Count]]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Source, Split, SplitReading
+from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
@@ -337,11 +337,8 @@ class Configuration(Section):
         found: dict[str, str] = {}
         for task in self.tasks:
             known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
-            for split, language in (
-                ("train", known[0]),
-                ("validation", known[0]),
-                ("test", self.languages_of(task)[0]),
-            ):
+            for split in SPLITS:
+                language = self.languages_of(task)[0] if split == "test" else known[0]
                 corpus = self.corpus(task, language, split)
                 if corpus.type == "hub" and corpus.reading.repository:
                     found[corpus.reading.repository] = corpus.reading.revision or "main"
