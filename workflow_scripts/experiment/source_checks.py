@@ -1,5 +1,6 @@
 """Whether the splits of a source can be read and are different rows, before anything is read."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def problem_of(source: Source, languages: Mapping[Split, Sequence[str]]) -> str:
     files = {
         split: _files(source, entry, split) for split, entry in source.splits.items() if not isinstance(entry, Cut)
     }
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+    for other, split in itertools.combinations(SPLITS, 2):
         if split in files and files[split] == files.get(other):
             return f"splits: {other} and {split} are the same rows; put {{split}} into {NEEDED[source.type][-1]}"
     return ""
