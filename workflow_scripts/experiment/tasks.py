@@ -147,8 +147,11 @@ def names_of_builtin_tasks() -> list[str]:
 
 @cache
 def builtin_values(name: str) -> dict[str, Any]:
-    """The content of a built-in task's file."""
-    return read_values(FOLDER / f"{name}.yaml")
+    """The content of a built-in task's file. Its relative paths start at the working folder.
+
+    The folder of this project must not become a setting: a copy of the project elsewhere would rerun everything.
+    """
+    return read_values(FOLDER / f"{name}.yaml") | {"folder": "."}
 
 
 def read_values(file: Path) -> dict[str, Any]:
@@ -221,7 +224,8 @@ def resolve(
         parallel=bool(definition.parallel),
         type=source.type,
         part=part,
-        folder=folder or definition.folder,
+        # Of other types a folder would be a setting without effect, and a task file that is moved would rerun jobs.
+        folder=(folder or definition.folder) if source.type == "files" else ".",
         reading=Reading(**keys),
         **cut,
     )
