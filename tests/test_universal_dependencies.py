@@ -6,18 +6,20 @@ from pathlib import Path
 
 import huggingface_hub.constants as constants
 import pytest
+from corpus_rows import described, origin_of, rows_of, without_groups
 from hub_server import Fault, HubServer
 
-from workflow_scripts.corpora import universal_dependencies, xtreme
+from workflow_scripts.corpora import universal_dependencies
+from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.universal_dependencies import UNSTATED, File, files_of, listed_files, locate
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
-from workflow_scripts.experiment.catalogue import TASKS, UPOS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.settings import of_corpus
+from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.network.download import git_blob_sha1
 
-TAGGING = {"task": "udpos", "kind": "tagging", "labels": UPOS, "limit": None}
+UPOS = builtin("udpos").labels
 
 
 def word(identity: int | str, form: str, tag: str = "X", head: int | str = 0, enhanced: str = "_") -> str:
@@ -38,6 +40,11 @@ def convert(*lines: str, language: str = "de") -> list[tuple[list[str], list[str
 def tags(*lines: str, language: str = "de") -> list[str]:
     ((_, found),) = convert(*lines, language=language)
     return found
+
+
+def released(language: str, folder: Path) -> Corpus:
+    """A test set whose releases are in a folder."""
+    return described("udpos", "hub", language, "test", path=str(folder))
 
 
 # Rule 1: comments and empty nodes go, a multiword token is one row
@@ -236,7 +243,7 @@ def test_the_list_has_the_files_of_xtreme():
     listed = listed_files()
     assert len(listed) == len({file.name for file in listed}) == len({file.git_blob for file in listed}) == 148
     assert {file.release for file in listed} == {"r2.5", "r2.7"}
-    assert {file.language for file in listed if file.split == "test"} >= set(TASKS["udpos"].languages)
+    assert {file.language for file in listed if file.split == "test"} >= set(builtin("udpos").languages)
     assert {file.language for file in listed if file.split == "train"} == {"en"}
 
 
@@ -283,9 +290,9 @@ def real(folder: Path, language: str) -> list[tuple[list[str], list[str], str]]:
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "es"])
-def test_a_real_set_gives_a_thousand_sentences_and_is_the_listed_file(xtreme_folder, language):
+def test_a_real_set_gives_a_thousand_sentences_and_is_the_listed_file(xtreme_folder, tmp_path, language):
     (file,) = [file for file in files_of(language, "test") if "_pud-" in file.name]
-    path = locate(file, {"path": str(xtreme_folder / "ud")})
+    path = locate(file, released("ar", xtreme_folder / "ud"), tmp_path)
     assert git_blob_sha1(path) == file.git_blob
     assert len(real(xtreme_folder, language)) == file.sentences == 1000
     assert all(set(found) <= set(UPOS) for _, found, _ in real(xtreme_folder, language))
@@ -293,7 +300,7 @@ def test_a_real_set_gives_a_thousand_sentences_and_is_the_listed_file(xtreme_fol
 
 def of_xtreme(folder: Path, language: str) -> list[dict]:
     """XTREME's own rows of PUD: the last of its joined files."""
-    return xtreme.rows(TAGGING | {"path": str(folder), "language": language, "split": "test"})[-1000:]
+    return rows_of(described("udpos", "xtreme", language, "test", folder))[-1000:]
 
 
 def test_arabic_equals_xtremes_file_token_for_token_and_tag_for_tag(xtreme_folder):
@@ -356,9 +363,9 @@ def test_gits_hash_of_a_file_is_known(tmp_path):
 
 @pytest.mark.parametrize("below", ["", "ud-treebanks-v2.5"])
 def test_a_release_in_a_folder_is_read_in_order_with_ids_over_all_files(release, below):
-    settings = TAGGING | {"language": "xx", "split": "test", "path": str(release / below)}
-    assert universal_dependencies.rows(settings) == EXPECTED
-    origin = universal_dependencies.origin(settings)
+    corpus = released("xx", release / below)
+    assert without_groups(rows_of(corpus)) == EXPECTED
+    origin = origin_of(corpus)
     assert origin["licences"] == {"UD_Some-A": "CC BY-SA 4.0", "UD_Some-B": "CC BY-NC-SA 3.0"}
     assert [file["file"] for file in origin["files"]] == [
         "UD_Some-A/xx_a-ud-test.conllu",
@@ -371,22 +378,22 @@ def test_files_in_one_folder_are_found_without_their_licence(release, tmp_path):
     flat.mkdir()
     for name, text in CONTENT.items():
         (flat / name).write_text(text, encoding="utf-8")
-    settings = TAGGING | {"language": "xx", "split": "test", "path": str(flat)}
-    assert universal_dependencies.rows(settings) == EXPECTED
-    assert set(universal_dependencies.origin(settings)["licences"].values()) == {UNSTATED}
+    corpus = released("xx", flat)
+    assert without_groups(rows_of(corpus)) == EXPECTED
+    assert set(origin_of(corpus)["licences"].values()) == {UNSTATED}
 
 
 def test_a_file_that_the_folder_lacks_is_named_with_its_release(release):
     (release / "ud-treebanks-v2.5" / "UD_Some-B" / "xx_b-ud-test.conllu").unlink()
     with pytest.raises(UserError, match=r"UD_Some-B/xx_b-ud-test\.conllu of release r2\.5 .*ud-treebanks-v2\.5\.tgz"):
-        universal_dependencies.rows(TAGGING | {"language": "xx", "split": "test", "path": str(release)})
+        rows_of(released("xx", release))
 
 
 def test_a_file_of_another_release_is_refused(release):
     path = release / "ud-treebanks-v2.5" / "UD_Some-B" / "xx_b-ud-test.conllu"
     path.write_text(CONTENT[path.name].replace("ADV", "ADJ"), encoding="utf-8")
     with pytest.raises(UserError, match=r"xx_b-ud-test\.conllu is not the file that XTREME was made from .*r2\.5"):
-        universal_dependencies.rows(TAGGING | {"language": "xx", "split": "test", "path": str(release)})
+        rows_of(released("xx", release))
 
 
 @pytest.fixture
@@ -403,16 +410,20 @@ def server(release, monkeypatch) -> Iterator[HubServer]:
         yield server
 
 
-def fetched(server: HubServer, folder: Path) -> dict:
-    return TAGGING | {"language": "xx", "split": "test", "url": f"{server.url}/ud/", "downloads": str(folder / "kept")}
+def fetched(server: HubServer, folder: Path) -> list[dict]:
+    """The rows, from the server."""
+    return without_groups(rows_of(served(server), downloads=folder / "kept"))
+
+
+def served(server: HubServer) -> Corpus:
+    return described("udpos", "hub", "xx", "test", url=f"{server.url}/ud/")
 
 
 def test_files_are_fetched_once_from_the_treebanks_repositories(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_a-secret")
-    settings = fetched(server, tmp_path)
     for _ in range(2):
-        assert universal_dependencies.rows(settings) == EXPECTED
-        licences = universal_dependencies.origin(settings)["licences"]
+        assert fetched(server, tmp_path) == EXPECTED
+        licences = origin_of(served(server), downloads=tmp_path / "kept")["licences"]
         assert licences == {"UD_Some-A": "CC BY-SA 4.0", "UD_Some-B": "CC BY-NC-SA 3.0"}
     assert len(server.requests) == 4
     assert not any("authorization" in request.headers for request in server.requests)
@@ -422,13 +433,13 @@ def test_files_are_fetched_once_from_the_treebanks_repositories(server, tmp_path
 @pytest.mark.parametrize("fault", [Fault(500), Fault(429, {"Retry-After": "5"}), Fault(cut_after=0)])
 def test_a_server_that_fails_for_a_while_is_asked_again(server, tmp_path, waits, fault):
     server.faults["plain"] = [fault, fault]
-    assert universal_dependencies.rows(fetched(server, tmp_path)) == EXPECTED
+    assert fetched(server, tmp_path) == EXPECTED
     assert waits == ([5.0, 5.0] if "Retry-After" in fault.headers else [1.0, 2.0])
 
 
 def test_a_cut_connection_is_gone_on_with(server, tmp_path, waits):
     server.faults["plain"] = [Fault(cut_after=12)]
-    assert universal_dependencies.rows(fetched(server, tmp_path)) == EXPECTED
+    assert fetched(server, tmp_path) == EXPECTED
     assert [request.headers.get("range") for request in server.requests] == [None, "bytes=12-", None]
 
 
@@ -436,7 +447,7 @@ def test_a_fetch_that_was_killed_is_gone_on_with_by_the_next(server, tmp_path):
     folder = tmp_path / "kept/universal_dependencies/r2.5/UD_Some-A"
     folder.mkdir(parents=True)
     (folder / ".xx_a-ud-test.conllu.part").write_bytes(CONTENT["xx_a-ud-test.conllu"].encode()[:20])
-    assert universal_dependencies.rows(fetched(server, tmp_path)) == EXPECTED
+    assert fetched(server, tmp_path) == EXPECTED
     assert server.requests[0].headers["range"] == "bytes=20-"
     assert not list(folder.glob(".*.part"))
 
@@ -445,15 +456,15 @@ def test_a_fetch_that_was_killed_after_the_last_byte_ends_well(server, tmp_path)
     folder = tmp_path / "kept/universal_dependencies/r2.5/UD_Some-A"
     folder.mkdir(parents=True)
     (folder / ".xx_a-ud-test.conllu.part").write_bytes(CONTENT["xx_a-ud-test.conllu"].encode())
-    assert universal_dependencies.rows(fetched(server, tmp_path)) == EXPECTED
+    assert fetched(server, tmp_path) == EXPECTED
 
 
 def test_a_file_that_comes_wrong_is_refused_and_not_kept(server, tmp_path):
     server.faults["plain"] = [Fault(content=b"<html>Log in</html>")]
     with pytest.raises(UserError, match=r"/ud/UD_Some-A/r2\.5/xx_a-ud-test\.conllu is not the expected file") as caught:
-        universal_dependencies.rows(fetched(server, tmp_path))
+        fetched(server, tmp_path)
     assert "\n" not in str(caught.value)
-    assert universal_dependencies.rows(fetched(server, tmp_path)) == EXPECTED
+    assert fetched(server, tmp_path) == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -469,23 +480,22 @@ def test_what_cannot_be_had_is_one_line_with_the_way_out(server, tmp_path, waits
     server.faults["plain"] = [fault] * 9
     way_out = ".*corpora.universal_dependencies.url.* corpora.universal_dependencies.path"
     with pytest.raises(UserError, match=rf"xx_a-ud-test\.conllu cannot be fetched: {says}: {way_out}"):
-        universal_dependencies.rows(fetched(server, tmp_path))
+        fetched(server, tmp_path)
     assert max(waits, default=0) <= 120
 
 
 def test_offline_nothing_is_asked(server, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="cannot be fetched: HF_HUB_OFFLINE is set"):
-        universal_dependencies.rows(fetched(server, tmp_path))
+        fetched(server, tmp_path)
     assert server.requests == []
 
 
 def test_without_a_readme_the_licence_is_unstated_and_the_rows_are_there(server, tmp_path):
     for path in [path for path in server.plain if path.endswith("README.md")]:
         del server.plain[path]
-    settings = fetched(server, tmp_path)
-    assert universal_dependencies.rows(settings) == EXPECTED
-    assert set(universal_dependencies.origin(settings)["licences"].values()) == {UNSTATED}
+    assert fetched(server, tmp_path) == EXPECTED
+    assert set(origin_of(served(server), downloads=tmp_path / "kept")["licences"].values()) == {UNSTATED}
 
 
 # The configuration
@@ -503,10 +513,10 @@ def configuration(**treebanks: str):
 
 
 def test_with_the_hub_as_source_ud_pos_comes_from_universal_dependencies():
-    settings = of_corpus(configuration(), "udpos", "ar", "test")
-    assert settings["source"] == "universal_dependencies"
-    assert settings["url"] == "https://raw.githubusercontent.com/UniversalDependencies"
-    assert of_corpus(configuration(path="/data/ud"), "udpos", "ar", "test")["path"] == "/data/ud"
+    assert configuration().corpus("udpos", "ar", "test").type == "universal_dependencies"
+    assert universal_dependencies.TREEBANKS == "https://raw.githubusercontent.com/UniversalDependencies"
+    assert of_corpus(configuration(path="/data/ud"), "udpos", "ar", "test")["reading"]["path"] == "/data/ud"
+    assert of_corpus(configuration(url="http://x"), "udpos", "ar", "test")["reading"]["url"] == "http://x"
 
 
 def test_another_place_of_the_treebanks_concerns_no_other_task():

@@ -1,6 +1,7 @@
 """Read one split of a corpus in one language and write it in the row schema of its kind of task.
 
-    source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences
+    source ──> resources/corpora/{task}/{language}/{split}.parquet      with its origin: files, hashes, licences, and
+                                                                        how many rows were changed or left out
 
 Settings: `corpora.description.Corpus`.
 
@@ -10,11 +11,13 @@ Corpora from the hub are read at the commit that `--pinned` records. Later steps
 import argparse
 import importlib
 import logging
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.rows import complete
-from workflow_scripts.corpora.schema import write_rows
+from workflow_scripts.corpora.schema import read_origin, write_rows
 from workflow_scripts.experiment.files import read_json
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
@@ -37,11 +40,16 @@ def main(arguments: argparse.Namespace) -> None:
     corpus = Corpus(**{key: value for key, value in arguments.settings.items() if key != "code"})
     pinned = read_json(arguments.pinned[0]) if arguments.pinned else None
     source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
-    rows = complete(source.rows(corpus, pinned, arguments.downloads), corpus)
-    origin = source.origin(corpus, pinned, arguments.downloads)
-    write_rows(arguments.rows, rows, corpus.kind, origin)
-    licences = "; ".join(f"{name}: {licence}" for name, licence in origin["licences"].items())
-    logger.info("%s: %d rows from %s (%s)", corpus.name, len(rows), origin["name"], licences)
+    counts: Counter[str] = Counter()
+    rows = complete(lambda: source.rows(corpus, pinned, arguments.downloads), corpus, counts)
+
+    def origin() -> dict[str, Any]:
+        return {**source.origin(corpus, pinned, arguments.downloads), "counts": dict(counts)}
+
+    number = write_rows(arguments.rows, rows, corpus.kind, origin)
+    found = read_origin(arguments.rows) or {}
+    licences = "; ".join(f"{name}: {licence}" for name, licence in found["licences"].items())
+    logger.info("%s: %d rows from %s (%s)", corpus.name, number, found["name"], licences)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,23 @@ A step that runs the encoder takes
 * the rest: memory and Python limit what is no matrix product (dropout, normalisation, activations, the optimizer) and
   the start of a step. Constants were measured on one machine; another machine's are scaled by the speed of its Python.
 
-The estimate assumes rows of typical length. It leaves out downloads and waiting for a cluster.
+The number of rows and their mean length are keys of the task's file (`rows`, `length`). Where it lacks them, they come
+from token folders or corpora on this machine, or else they are guessed. The estimate leaves out downloads and waiting
+for a cluster.
 """
 
 import contextlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
-from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_model
+from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_model, shots_of, source_languages
 
 ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
 
@@ -66,50 +70,21 @@ class Speed:
 
 @dataclass(frozen=True)
 class Rows:
-    """A whole split: its features, and their mean length in tokens of XLM-R's vocabulary."""
+    """The rows of a corpus: how many, and their mean length in tokens."""
 
-    features: int
-    tokens: float
+    count: float
+    length: float
+
+    @property
+    def tokens(self) -> float:
+        """The tokens of all rows."""
+        return self.count * self.length
 
 
-# Of the mini benchmark, measured; a test set's length is the mean over its languages.
-MINI = {
-    ("xnli", "train"): Rows(2400, 20),
-    ("xnli", "validation"): Rows(300, 21),
-    ("xnli", "test"): Rows(300, 25),
-    ("pawsx", "train"): Rows(2400, 26),
-    ("pawsx", "validation"): Rows(300, 27),
-    ("pawsx", "test"): Rows(300, 32),
-    ("udpos", "train"): Rows(2400, 13),
-    ("udpos", "validation"): Rows(300, 13),
-    ("udpos", "test"): Rows(300, 17),
-    ("xquad", "train"): Rows(2400, 49),
-    ("xquad", "validation"): Rows(300, 51),
-    ("xquad", "test"): Rows(300, 59),
-    ("tydiqa", "train"): Rows(2400, 54),
-    ("tydiqa", "validation"): Rows(300, 51),
-    ("tydiqa", "test"): Rows(300, 60),
-}
-# Of the real corpora. English lengths were measured on 2,000 texts (questions: windows of 384 tokens, stride 128);
-# other languages take more tokens, TEST_LENGTH times as many on average over the mini benchmark's languages.
-TEST_LENGTH = 1.2
-WHOLE = {
-    ("xnli", "train"): Rows(392_702, 45),
-    ("xnli", "validation"): Rows(2_490, 45),
-    ("xnli", "test"): Rows(5_010, 45 * TEST_LENGTH),
-    ("pawsx", "train"): Rows(49_401, 63),
-    ("pawsx", "validation"): Rows(2_000, 63),
-    ("pawsx", "test"): Rows(2_000, 63 * TEST_LENGTH),
-    ("udpos", "train"): Rows(21_253, 25),
-    ("udpos", "validation"): Rows(3_974, 25),
-    ("udpos", "test"): Rows(1_500, 25 * TEST_LENGTH),  # from 47 sentences to 10,000
-    ("xquad", "train"): Rows(90_600, 207),  # 87,599 questions, 1.034 windows each
-    ("xquad", "validation"): Rows(10_900, 207),
-    ("xquad", "test"): Rows(1_230, 207 * TEST_LENGTH),
-    ("tydiqa", "train"): Rows(3_400, 159),  # 3,696 less the tenth held out, 1.03 windows each
-    ("tydiqa", "validation"): Rows(380, 159),
-    ("tydiqa", "test"): Rows(580, 159 * TEST_LENGTH),  # from 113 questions to 921
-}
+# Of a corpus that neither its task's file nor a file on this machine describes. These are guesses: the size of SIB-200,
+# and a pair of sentences.
+GUESSED_ROWS = {"train": 700, "validation": 100, "test": 200}
+GUESSED_LENGTH = 45.0
 
 # Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the
 # time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging,
@@ -173,7 +148,10 @@ class Costs:
 
     Args:
         configuration: of the workflow.
-        folder: the working folder, in which fetched encoders are found.
+        folder: the working folder, in which fetched encoders and corpora are found.
+
+    Attributes:
+        guessed: the tasks of which a size was guessed.
     """
 
     def __init__(self, configuration: Configuration, folder: Path = Path()) -> None:
@@ -181,9 +159,11 @@ class Costs:
         self.grid = Grid(configuration)
         self.folder = folder
         self.sizes: dict[str, Size | None] = {}
+        self.guessed: set[str] = set()
+        self._corpora: dict[tuple[str, str, str], Rows] = {}
 
     def work(self, rule: str, wildcards: Mapping[str, str]) -> Work | None:
-        """The work of a job; None where the encoder's or the corpus's size is not known."""
+        """The work of a job; None where the encoder's size is not known."""
         start = STARTS.get(rule, STARTS["default"])
         if not uses_the_encoder(rule):
             return Work(start)
@@ -194,10 +174,8 @@ class Costs:
             return self._representation(size, wildcards, start)
         arm = parse_arm(*(wildcards[name] for name in ("encoder", "task", "source", "arm")))
         if rule == "predict":
-            rows = self._rows(arm.task, "test")
-            if rows is None:
-                return None
-            return self._forward(size, rows, len(self.grid.group(arm.task, wildcards["languages"])), arm, start)
+            languages = self.grid.group(arm.task, wildcards["languages"])
+            return self._forward(size, [self.rows(arm.task, language, "test") for language in languages], arm, start)
         if rule == "search":
             return self._training(size, arm, len(parse_group(wildcards["group"])), start)
         if self._was_searched(arm, wildcards["seed"]):
@@ -231,51 +209,90 @@ class Costs:
                 return Size(config["num_hidden_layers"], config["hidden_size"])
         return None
 
-    def _rows(self, task: str, split: str) -> Rows | None:
-        """A split as the configuration limits it; None for one whose size is not known."""
-        known = (MINI if self.configuration.corpora.source == "mini" else WHOLE).get((task, split))
-        if known is None:
-            return None
-        limit = self.configuration.limit_of(task, split) or known.features
-        return Rows(min(known.features, limit), min(known.tokens, self.configuration.tasks[task].max_length))
+    def rows(self, task: str, language: str, split: Split) -> Rows:
+        """A corpus, as the configuration limits it."""
+        corpus = task, language, split
+        if corpus not in self._corpora:
+            self._corpora[corpus] = self._find_rows(task, language, split)
+        return self._corpora[corpus]
+
+    def _find_rows(self, task: str, language: str, split: Split) -> Rows:
+        configuration = self.configuration
+        limit = configuration.limit_of(task, configuration.split_read(task, split))
+        count, length = configuration.size_of(task, language, split)
+        if count is None or length is None:
+            found_count, found_length = self._files_on_this_machine(task, language, split)
+            count, length = count or found_count, length or found_length
+        if length is None or (count is None and limit is None):
+            self.guessed.add(task)
+        count = count or limit or GUESSED_ROWS[split]
+        longest = configuration.longest_row(task)
+        length = length or GUESSED_LENGTH
+        return Rows(min(count, limit or count), min(length, longest or length))
+
+    def _files_on_this_machine(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:
+        """Rows and mean length of a corpus by its tokens of any encoder, or its rows alone; None if it is not there."""
+        paths = Paths.of(self.configuration)
+        for encoder in self.configuration.encoders:
+            with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
+                record = json.loads((self.folder / paths.tokens(encoder, task, language, split)).read_text("utf-8"))
+                return record["rows"], record["tokens"] / record["rows"]
+        file = self.folder / paths.corpus(task, language, split)
+        if file.is_file():
+            import pyarrow.parquet
+
+            with contextlib.suppress(OSError, pyarrow.ArrowException):
+                return pyarrow.parquet.read_metadata(file).num_rows, None
+        return None, None
+
+    def training_rows(self, arm: Arm, split: Split = "train") -> Rows:
+        """The training or the validation set of an arm, in all its training languages."""
+        parts = [self.rows(arm.task, language, split) for language in source_languages(arm.source)]
+        if split == "train" and self.configuration.union == "balanced":
+            smallest = min(part.count for part in parts)
+            parts = [Rows(smallest, part.length) for part in parts]
+        shots = shots_of(arm.source)
+        if shots and split == "train":
+            parts.append(Rows(shots[0], self.rows(arm.task, shots[1], "train").length))
+        count = sum(part.count for part in parts)
+        return Rows(count, sum(part.tokens for part in parts) / count)
 
     def _was_searched(self, arm: Arm, seed: str) -> bool:
         return self.grid.is_searched(arm) and int(seed) == self.configuration.search.seed
 
-    def _forward(self, size: Size, rows: Rows, times: float, arm: Arm | None, start: float) -> Work:
-        tokens = times * rows.features * rows.tokens
-        keys = rows.tokens + (arm.prompt_length if arm else 0)
-        return Work(start, size.forward(tokens, keys), tokens * TOKEN_SECONDS * FORWARD_SHARE)
+    def _forward(self, size: Size, corpora: Sequence[Rows], arm: Arm | None, start: float, times: int = 1) -> Work:
+        prompts = arm.prompt_length if arm else 0
+        operations = sum(size.forward(rows.tokens, rows.length + prompts) for rows in corpora)
+        tokens = sum(rows.tokens for rows in corpora)
+        return Work(start, times * operations, times * tokens * TOKEN_SECONDS * FORWARD_SHARE)
 
-    def _training(self, size: Size, arm: Arm, models: int, start: float) -> Work | None:
+    def _training(self, size: Size, arm: Arm, models: int, start: float) -> Work:
         """Training and the validation after every epoch."""
         training = self.configuration.training_of(arm.task, arm.method)
-        rows, validation = self._rows(arm.task, "train"), self._rows(arm.task, "validation")
-        if rows is None or validation is None:
-            return None
+        rows, validation = self.training_rows(arm), self.training_rows(arm, "validation")
         # Of the user's own methods nothing is known: they count as fine-tuning.
         tunes_all = arm.method not in METHODS or METHODS[arm.method].stores_encoder
         passes = 3 if tunes_all else 2
-        tokens = models * training.epochs * rows.features * rows.tokens
-        steps = models * training.epochs * -(-rows.features // training.batch_size)
+        tokens = models * training.epochs * rows.tokens
+        steps = models * training.epochs * math.ceil(rows.count / training.batch_size)
         step = STEP_SECONDS + (size.body() * WEIGHT_SECONDS if tunes_all else 0)
-        checked = self._forward(size, validation, models * training.epochs, arm, 0)
+        checked = self._forward(size, [validation], arm, 0, models * training.epochs)
         return Work(
             start,
-            operations=passes * size.forward(tokens, rows.tokens + arm.prompt_length) + checked.operations,
+            operations=passes * size.forward(tokens, rows.length + arm.prompt_length) + checked.operations,
             beside=tokens * TOKEN_SECONDS + steps * step + checked.beside,
             steps=steps,
         )
 
     def _representation(self, size: Size, wildcards: Mapping[str, str], start: float) -> Work | None:
         analysed = self.grid.analysed_task()
-        rows = self._rows(analysed, "test") if analysed else None
-        if analysed is None or rows is None:
+        if analysed is None:
             return None
         arm = None
         if wildcards["model"] != UNTUNED:
             task, source, name, _ = parse_model(wildcards["model"])
             arm = parse_arm(wildcards["encoder"], task, source, name)
-        taken = min(rows.features, ANALYSIS_MARGIN * self.configuration.analysis.samples)
-        languages = len(self.grid.group(analysed, wildcards["languages"]))
-        return self._forward(size, Rows(round(taken), rows.tokens), languages, arm, start)
+        most = ANALYSIS_MARGIN * self.configuration.analysis.samples
+        languages = self.grid.group(analysed, wildcards["languages"])
+        corpora = [self.rows(analysed, language, "test") for language in languages]
+        return self._forward(size, [Rows(min(rows.count, most), rows.length) for rows in corpora], arm, start)

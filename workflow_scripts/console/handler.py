@@ -76,6 +76,7 @@ class ConsoleHandler(logging.Handler):
         self.folder = Path.cwd()
         self.run = Run()
         self.view: Any = PlainView(snakemake_handler.stream, self.run)
+        self.costs: Costs | None = None
         self.speed: Speed | None = None
         self.titles_leave_out: tuple[str, ...] = ()
         self.started = False
@@ -99,14 +100,15 @@ class ConsoleHandler(logging.Handler):
         run, workflow = self.run, self.workflow
         run.cores = workflow.resource_settings.cores if workflow.local_exec else None
         run.gpus = gpus_of(workflow)
-        self.titles_leave_out = ("encoder",) if len(configuration.encoders) == 1 else ()
+        self.titles_leave_out = same_in_all_jobs(configuration)
         self.view.leave_out = self.titles_leave_out
         self.plan_again()
+        assert self.costs is not None
         if not run.plan:  # of what --until leaves
             self.said_nothing_to_do = True
             return
         self.view.message(grid_line(configuration))
-        self.view.message(jobs_line(run.plan, len(list(workflow.dag.jobs)), Costs(configuration)))
+        self.view.message(jobs_line(run.plan, len(list(workflow.dag.jobs)), self.costs))
         self._note_interrupts()
         is_measured = True
         if run.cores and any(uses_the_encoder(rule) for rule, _ in run.plan):
@@ -116,7 +118,7 @@ class ConsoleHandler(logging.Handler):
                 sys.exit(130)
             is_measured = self.speed is not None
             self.plan_again()
-        self.view.message(time_line(run.plan, self.speed, run.cores, run.gpus, is_measured))
+        self.view.message(time_line(run.plan, self.speed, run.cores, run.gpus, is_measured, self.costs.guessed))
         if ("render", ()) in run.plan:
             self.view.message(f"The report will be {self.result(REPORT)}")
         run.restart_clock()
@@ -131,7 +133,8 @@ class ConsoleHandler(logging.Handler):
         """Estimate the jobs to do: at the start, and when Snakemake has evaluated the graph again."""
         if self.configuration is None:
             return
-        self.run.set_plan(planned(self.workflow.dag, Costs(self.configuration, self.folder), self.speed))
+        self.costs = Costs(self.configuration, self.folder)
+        self.run.set_plan(planned(self.workflow.dag, self.costs, self.speed))
 
     def _note_interrupts(self) -> None:
         """Remember that Ctrl-C was typed. What it does stays as it is."""
@@ -326,6 +329,16 @@ class ConsoleHandler(logging.Handler):
         stream = self.snakemake_handler.stream
         stream.write("".join(f"{line}\n" for line in lines))
         stream.flush()
+
+
+def same_in_all_jobs(configuration: Configuration) -> tuple[str, ...]:
+    """The wildcards that the names of jobs leave out, since they have one value in the whole grid."""
+    sources = {source for task in configuration.tasks for source in configuration.training_sources(task)}
+    with_shots = any(any(configuration.shots_of_task(task)) for task in configuration.tasks)
+    return (
+        *(("encoder",) if len(configuration.encoders) == 1 else ()),
+        *(("source",) if len(sources) == 1 and not with_shots else ()),
+    )
 
 
 def gpus_of(workflow: Any) -> int | None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from workflow_scripts.console.costs import Costs, Speed
@@ -67,8 +67,10 @@ def _is_on_gpu(job: Any) -> bool:
 def grid_line(configuration: Configuration) -> str:
     """Which models are compared on what."""
     languages = dict.fromkeys(language for task in configuration.tasks for language in configuration.languages_of(task))
+    sources = dict.fromkeys(source for task in configuration.tasks for source in configuration.training_sources(task))
+    several = f" {_listed('training source', sources)};" if len(sources) > 1 else ""
     return (
-        f"crossprompt: {_listed('task', configuration.tasks)}; {_listed('method', configuration.methods)};"
+        f"crossprompt: {_listed('task', configuration.tasks)};{several} {_listed('method', configuration.methods)};"
         f" {_listed('seed', map(str, configuration.seeds))}; {_listed('language', languages)};"
         f" {_listed('encoder', configuration.encoders)}"
     )
@@ -95,7 +97,12 @@ def jobs_line(plan: dict[Key, Planned], in_all: int, costs: Costs) -> str:
 
 
 def time_line(
-    plan: dict[Key, Planned], speed: Speed | None, cores: int | None, gpus: int | None, is_measured: bool = True
+    plan: dict[Key, Planned],
+    speed: Speed | None,
+    cores: int | None,
+    gpus: int | None,
+    is_measured: bool = True,
+    guessed: Collection[str] = (),
 ) -> str:
     """How long the jobs take.
 
@@ -105,6 +112,7 @@ def time_line(
         cores: that local jobs share; None where jobs run on other machines.
         gpus: that local jobs share.
         is_measured: whether the speed is known where it matters.
+        guessed: the tasks of which a size was guessed.
     """
     if cores is None:
         return "Time: not known before the first jobs have run, since they run on other machines"
@@ -120,8 +128,16 @@ def time_line(
     each = "" if speed.device == "cuda" or cores == 1 else " each"
     return (
         f"Time: about {in_words(total)} on this machine (estimated; {where} at {_flops(speed.operations)}{each}"
-        f" in {speed.precision}, measured just now)"
+        f" in {speed.precision}, measured just now{_guess(guessed)})"
     )
+
+
+def _guess(tasks: Collection[str]) -> str:
+    """`; the size of mine is a guess`."""
+    names = ", ".join(sorted(tasks))
+    if len(tasks) > 1:
+        return f"; the sizes of {names} are guesses"
+    return f"; the size of {names} is a guess" if tasks else ""
 
 
 def _flops(speed: float) -> str:

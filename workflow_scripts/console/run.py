@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.experiment.names import parse_model
 from workflow_scripts.tuning.progress import status_of
 
 OVERDUE = 1.0  # seconds left of a job that takes longer than was estimated
@@ -269,22 +270,27 @@ def duration(
 
 
 def title(key: Key, leave_out: Collection[str] = ()) -> str:
-    """A job in a few words: `train xnli prompt_tuning-16 seed 13`.
+    """A job in a few words: `train xnli prompt_tuning-16 on en seed 13`.
 
     `leave_out` are wildcards that have the same value in all jobs.
     """
     rule, wildcards = key
     values = dict(wildcards)
+    if "/" in (model := values.pop("model", "")):  # an untuned model has no task
+        task, source, arm, seed = parse_model(model)
+        values |= {"task": task, "source": source, "arm": arm, "seed": seed}
+    elif model:
+        values["model"] = model
     words = [rule.removesuffix("_and_drop").replace("_", " ")]
-    order = ("encoder", "task", "arm", "model", "group", "seed", "language", "languages", "split")
+    order = ("encoder", "task", "arm", "model", "source", "group", "seed", "language", "languages", "split")
     for name in [*(name for name in order if name in values), *(name for name in values if name not in order)]:
         if name in leave_out:
             continue
         value = values[name]
         if name == "seed":
             value = f"seed {value}"
-        elif name == "model":
-            value = value.replace("/", " ").replace("seed-", "seed ")
+        elif name == "source":
+            value = f"on {value}"
         elif name == "group":
             value = f"at {' and '.join(value.split('+'))}"
         elif name == "languages":

@@ -4,16 +4,20 @@
 split, with every placeholder's value.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from workflow_scripts.experiment.section import Boolean, Section, Text, about
+from workflow_scripts.experiment.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
-Column = Annotated[Text | int | list[Text | int], about("sentence1")]
+# A number of each split, the same in every language or by language.
+RowCounts = dict[Split, Count | dict[Text, Count]]
+Lengths = dict[Split, PositiveNumber | dict[Text, PositiveNumber]]
+Column = Annotated[Text | int | Annotated[list[Text | int], Field(min_length=1)], about("sentence1")]
 
 
 class Reading(Section):
@@ -76,7 +80,8 @@ class Reading(Section):
     """What `{language}` stands for in paths, addresses and `where`, where it is not the language's code."""
 
     where: Annotated[dict[str, Text], about({"id": "{language}-*"})] = {}
-    """Keep only the records whose column matches a pattern, in which `*` is any text."""
+    """Keep only the records whose column matches a pattern, in which `*` is any text. `{language}` and `{split}` are
+    filled in: so one file can hold all languages or splits."""
 
     drop: Annotated[dict[str, Text], about({"text": "NS"})] = {}
     """Rows to leave out of training: those with this text in this column."""
@@ -85,11 +90,22 @@ class Reading(Section):
     """For a column of a row, other spellings of its values."""
 
     first_label: Annotated[int, about(1)] = 0
-    """The number of the first label or choice, where files have numbers."""
+    """The number of the first label or choice, where files have numbers. Where the task's labels are numbers
+    themselves, a number in a file is a label's name."""
 
     repeated_ids: Annotated[Literal["refuse", "number"], about("number")] = "refuse"
     """What to do with different rows of one id: `refuse` the file, or `number` them (`7`, `7-2`). Rows that are there
     twice are left out then."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        """Only known placeholders are used."""
+        patterns = {"path": self.path, "url": self.url} | {f"where.{name}": text for name, text in self.where.items()}
+        for key, pattern in patterns.items():
+            for found in re.findall(r"\{(\w*)\}", pattern or ""):
+                if found not in ("language", "split"):
+                    raise ValueError(f"{key}: {{{found}}} is not a placeholder; use {{language}} or {{split}}")
+        return self
 
 
 class Cut(Section):
@@ -98,8 +114,8 @@ class Cut(Section):
     cut_from: Annotated[Split, Field(alias="from"), about("train")]
     """The split that it is cut from."""
 
-    share: Annotated[float, Field(gt=0, lt=1, multiple_of=0.01), about(0.1)] = 0.1
-    """The share of the rows, in whole percent."""
+    share: Annotated[float, Field(ge=0.01, le=0.99), about(0.1)] = 0.1
+    """The share of the rows, rounded to whole percent. Several splits may be cut from one."""
 
     group_by: Annotated[Text | list[Text] | None, about("title")] = None
     """The column whose equal values stay in one split. Of several, the first that a record has. `null`: the column
@@ -116,6 +132,18 @@ class SplitReading(Reading):
     """Another task, whose split this is."""
 
 
+def _entry_type(entry: Any) -> str:
+    if isinstance(entry, Cut) or (isinstance(entry, dict) and ("from" in entry or "cut_from" in entry)):
+        return "cut"
+    return "name" if isinstance(entry, str) else "reading"
+
+
+SplitEntry = Annotated[
+    Annotated[Text, Tag("name")] | Annotated[Cut, Tag("cut")] | Annotated[SplitReading, Tag("reading")],
+    Discriminator(_entry_type),
+]
+
+
 class Source(Reading):
     """Where the rows of a task come from."""
 
@@ -123,14 +151,32 @@ class Source(Reading):
     """Files in a folder, files at an address, a dataset of the Hugging Face Hub, the mini benchmark, or UD-POS as
     XTREME made it from Universal Dependencies."""
 
-    languages: Annotated[list[Text] | None, about(["en", "de"])] = None
+    languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en", "de"])] = None
     """The languages of this source, if it lacks some of the task's. `null` is all of them."""
 
-    train_languages: Annotated[list[Text] | None, about(["en"])] = None
+    train_languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en"])] = None
     """The languages of this source with a training set, if they are not the task's."""
 
-    splits: dict[Split, Text | Cut | SplitReading] = {split: split for split in SPLITS}
+    rows: Annotated[RowCounts, about({"train": 2400, "validation": 300, "test": 300}, unit="rows")] = {}
+    """How many rows the splits of this source have, if they are not as many as the task says."""
+
+    length: Annotated[Lengths, about({"train": 26, "validation": 27, "test": 32}, unit="tokens")] = {}
+    """The mean length of this source's rows, if it is not the task's."""
+
+    splits: dict[Split, SplitEntry] = {split: split for split in SPLITS}
     """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""
+
+
+# The keys that say where the files of a source are; it needs one of them.
+PLACES = {"files": ("path",), "url": ("url",), "hub": ("repository", "path")}
+
+
+def merged(source: Source, entry: "str | SplitReading") -> Reading:
+    """The keys of a source that apply to a split."""
+    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    if isinstance(entry, SplitReading):
+        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
+    return Reading(**keys)
 
 
 class Corpus(BaseModel):
@@ -148,8 +194,9 @@ class Corpus(BaseModel):
         part: what `{split}` is in paths.
         folder: where relative paths start.
         reading: how files are read.
-        cut: `held_out` for the rows that a cut takes from the files, `rest` for those that it leaves, or None.
-        share, group_by: of the cut; see `Cut`.
+        kept: which part of the rows of the files belongs to the corpus, where splits are cut from one another: ranges in
+            percent, such as [0, 10]. None is all rows.
+        group_by: the columns whose equal values keep rows on one side of a cut; see `Cut`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -165,8 +212,7 @@ class Corpus(BaseModel):
     part: str
     folder: str
     reading: Reading
-    cut: Literal["held_out", "rest"] | None = None
-    share: float = 0.0
+    kept: list[list[int]] | None = None
     group_by: list[str] = []
 
     @property

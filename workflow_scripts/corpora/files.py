@@ -1,6 +1,8 @@
 """Corpora in files of a folder on this machine."""
 
 import difflib
+import glob
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,11 @@ def rows(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> Iter
 
 def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> dict[str, Any]:
     """Where the rows come from: the files and their checksums. The folder does not say which licence they have."""
-    found = [(path.relative_to(corpus.folder).as_posix(), path) for path in locate(corpus)]
+    folder = Path(corpus.folder)
+    found = [
+        ((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix(), path)
+        for path in locate(corpus)
+    ]
     return {
         "name": "files",
         "files": [{"file": name, "revision": None, "sha256": sha256(path)} for name, path in found],
@@ -29,17 +35,41 @@ def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> di
 
 def locate(corpus: Corpus) -> list[Path]:
     """The files of the corpus, in sorted order. Raises UserError if there are none."""
-    folder, pattern = Path(corpus.folder), corpus.filled(corpus.reading.path or "")
-    found = sorted(path for path in folder.glob(pattern) if path.is_file()) if "*" in pattern else [folder / pattern]
-    if found and found[0].is_file():
+    wanted = _path(corpus, corpus.code)
+    if "*" in wanted.name or "*" in str(wanted.parent):
+        found = sorted(path for path in _matches(wanted) if path.is_file())
+    else:
+        found = [wanted] if wanted.exists() else []
+    if found:
         return found
-    wanted = folder / pattern
+    folder = Path(corpus.folder)
     if not folder.is_dir():
         raise UserError(f"{corpus.name}: there is no folder {folder}: check the path of the task or of corpora")
-    there = sorted(path.name for path in wanted.parent.glob("*")) if wanted.parent.is_dir() else []
-    near = difflib.get_close_matches(wanted.name, there, n=3) or there[:5]
-    raise UserError(
-        f"{wanted} is missing ({corpus.name}); in its folder: {', '.join(near) or 'nothing'}"
-        if wanted.parent.is_dir()
-        else f"{wanted} is missing ({corpus.name}); there is no folder {wanted.parent}"
-    )
+    raise UserError(f"{wanted} is missing ({corpus.name}); {_alternatives(corpus, wanted)}")
+
+
+def _path(corpus: Corpus, language: str) -> Path:
+    """The path of a language's files. An absolute one ignores the folder."""
+    filled = (corpus.reading.path or "").replace("{language}", language).replace("{split}", corpus.part)
+    return Path(corpus.folder) / Path(filled).expanduser()
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """The paths that match a pattern in which only `*` has a meaning: a name such as `reviews[1].csv` is literal."""
+    fixed = next(parent for parent in pattern.parents if "*" not in str(parent))
+    yield from fixed.glob(glob.escape(str(pattern.relative_to(fixed))).replace("[*]", "*"))
+
+
+def _alternatives(corpus: Corpus, wanted: Path) -> str:
+    """The languages that have this file, or else what is in its folder."""
+    pattern = _path(corpus, "*")
+    if pattern != wanted and pattern.is_absolute() == wanted.is_absolute():
+        form = re.escape(str(_path(corpus, "\0"))).replace("\0", "([A-Za-z0-9_-]+)", 1).replace("\0", r"\1")
+        form = form.replace(r"\*", "[^/]*")
+        found = (re.fullmatch(form, str(path)) for path in _matches(pattern))
+        if languages := sorted({match[1] for match in found if match}):
+            return f"languages with a {corpus.split} set: {', '.join(languages)}"
+    if not wanted.parent.is_dir():
+        return f"there is no folder {wanted.parent}"
+    names = sorted(path.name for path in wanted.parent.iterdir())
+    return f"in its folder: {', '.join(difflib.get_close_matches(wanted.name, names, n=3) or names[:5]) or 'nothing'}"

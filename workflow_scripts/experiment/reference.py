@@ -1,11 +1,14 @@
-"""The reference of the configuration, generated from its models: `make reference` writes both files.
+"""The reference of YAML files, generated from their models: `make reference` writes all of these.
 
     config.schema.json      a JSON Schema, with which editors complete and check configuration files
-    docs/configuration.md   a page with every key
+    task.schema.json        the same for task files
+    docs/configuration.md   a page with every key of configuration files
+    docs/task_files.md      a page with the built-in datasets and every key of task files
 
-Descriptions, units and examples are beside the keys in `sections.py` and `configuration.py`. The schema checks more
-than those models' own: which keys each method and each task has, and its languages. No schema can check whether files
-exist or whether `stride` is below `max_length`; `configuration.load` does.
+Descriptions, units and examples are beside the keys in `sections.py`, `configuration.py`, `tasks.py` and
+`corpora/description.py`. The schemas check more than those models' own: which keys each method, each built-in task and
+each kind has, and a task's languages. No schema can check whether files exist or whether `stride` is below
+`max_length`; `configuration.load` does.
 """
 
 import json
@@ -16,17 +19,26 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts.experiment.catalogue import KIND_KEYS, METHOD_KEYS, METHODS, MINI_LANGUAGES, TASKS, Task
-from workflow_scripts.experiment.configuration import METHOD_NAME, Configuration
+from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
+from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS
+from workflow_scripts.experiment.configuration import METHOD_NAME, TASK_NAME, Configuration, foreign_keys
+from workflow_scripts.experiment.names import ANALYSIS
 from workflow_scripts.experiment.sections import Training
+from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
+from workflow_scripts.kinds import KINDS, SUFFIX, part
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA_FILE = ROOT / "config.schema.json"
+TASK_SCHEMA_FILE = ROOT / "task.schema.json"
 PAGE_FILE = ROOT / "docs" / "configuration.md"
+TASK_PAGE_FILE = ROOT / "docs" / "task_files.md"
+DRAFT = "http://json-schema.org/draft-07/schema#"
 
 Json = dict[str, Any]
 
 COMMON = [key for key in Training.model_fields if key not in METHOD_KEYS]  # the keys of all methods
+FILLED_IN = {"definition", "folder"}  # keys that the workflow sets
+LABELLED = [kind for kind in KINDS if part(kind, "facts").NEEDS_LABELS]
 
 
 # The JSON Schema
@@ -41,10 +53,37 @@ def schema() -> Json:
     definitions["common"] = _subset("Training", COMMON, "A method of your own.")
     definitions["own_method"] = _subset("MethodSection", [*COMMON, "module"], "A method of your own.", ["module"])
     properties["methods"] |= _methods("own_method")
-    tasks = {name: _task(task, definitions["TaskSection"]["properties"]) for name, task in TASKS.items()}
-    properties["tasks"] |= {"properties": tasks, "additionalProperties": False}
+    del definitions["TaskSection"]["properties"]["definition"], definitions["TaskDefinition"]["properties"]["folder"]
+    definitions["TaskSection"]["required"] = []
+    definitions |= {f"{kind}_task": _task_of_kind(kind, definitions) for kind in KINDS}
+    definitions["own_task"] = _own_task(definitions)
+    properties["tasks"] |= {
+        "propertyNames": {"pattern": f"^{TASK_NAME}$", "not": {"const": ANALYSIS}},
+        "properties": {name: _builtin_task(builtin(name)) for name in names_of_builtin_tasks()},
+        "additionalProperties": {"$ref": "#/$defs/own_task"},
+    }
     properties["encoders"]["additionalProperties"] = False
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "crossprompt configuration", **whole}
+    return {"$schema": DRAFT, "title": "crossprompt configuration", **whole}
+
+
+def task_schema() -> Json:
+    """The JSON Schema of a task file."""
+    whole = _tidy(TaskDefinition.model_json_schema())
+    del whole["properties"]["folder"]
+    whole["properties"]["kind"] |= _kinds()
+    whole |= {"allOf": [_labels_of_kind()], "anyOf": [{"required": ["source"]}, {"required": ["sources"]}]}
+    return {"$schema": DRAFT, **whole, "title": "crossprompt task"}
+
+
+def _kinds() -> Json:
+    """A built-in kind, or a file with the user's own."""
+    return {"anyOf": [{"enum": list(KINDS)}, {"pattern": rf"\{SUFFIX}$"}]}
+
+
+def _labels_of_kind() -> Json:
+    """Kinds that predict one of several labels need a list of them."""
+    labels = {"required": ["labels"], "properties": {"labels": {"minItems": 2}}}
+    return {"if": {"properties": {"kind": {"enum": LABELLED}}, "required": ["kind"]}, "then": labels}
 
 
 def _tidy(schema: Any) -> Any:
@@ -97,23 +136,67 @@ def _without(definition: str, forbidden: Iterable[str]) -> Json:
     return {"allOf": [reference, {"properties": never}]} if never else reference
 
 
-def _task(task: Task, keys: Json) -> Json:
-    """The section of one task, with the keys that its kind reads and its languages."""
-    foreign = _foreign_keys(task)
-    languages = list(dict.fromkeys([*task.languages, *MINI_LANGUAGES]))
-    forbidden = [key for key in foreign if key in Training.model_fields]
-    section = _subset("TaskSection", [key for key in keys if key not in foreign], f"{task.title}.", ["languages"])
-    section["properties"] |= {
-        "languages": keys["languages"] | {"items": {"enum": languages}},
-        "training": {"description": keys["training"]["description"], **_without("Training", forbidden)},
-        "methods": {"type": "object", **keys["methods"], **_methods("common", forbidden)},
+def _task_keys(definitions: Json) -> Json:
+    """The keys of a section of `tasks`: its own, and those of the task's file."""
+    source = {"anyOf": [{"$ref": "#/$defs/TaskSection/properties/source"}, {"$ref": "#/$defs/Source"}]}
+    described = {key: f"#/$defs/TaskDefinition/properties/{key}" for key in definitions["TaskDefinition"]["properties"]}
+    own = {key: f"#/$defs/TaskSection/properties/{key}" for key in definitions["TaskSection"]["properties"]}
+    return {key: {"$ref": reference} for key, reference in (described | own).items()} | {"source": source}
+
+
+def _task_of_kind(kind: str, definitions: Json) -> Json:
+    """The section of a built-in task of a kind, with the keys that the kind reads."""
+    foreign, own = foreign_keys(kind), definitions["TaskSection"]["properties"]
+    forbidden = sorted(key for key in foreign if key in Training.model_fields)
+    keys = _task_keys(definitions) | {
+        "training": {"description": own["training"]["description"], **_without("Training", forbidden)},
+        "methods": {"type": "object", **own["methods"], **_methods("common", forbidden)},
     }
-    return section
+    kept = {key: value for key, value in keys.items() if key not in foreign}
+    return {"type": "object", "additionalProperties": False, "properties": kept}
 
 
-def _foreign_keys(task: Task) -> list[str]:
-    """The keys that only tasks of other kinds read."""
-    return [key for kind, keys in KIND_KEYS.items() if kind != task.kind for key in keys]
+def _builtin_task(task: TaskDefinition) -> Json:
+    """The section of a built-in task, with its languages and sources."""
+    languages = dict.fromkeys(
+        [*task.languages, *(code for one in task.sources.values() for code in one.languages or [])]
+    )
+    return {
+        "description": f"{task.title}.",
+        "allOf": [{"$ref": f"#/$defs/{task.kind}_task"}],
+        "properties": {
+            "languages": {"anyOf": [{"type": "array", "items": {"enum": list(languages)}}, {"type": "null"}]},
+            "source": {"anyOf": [{"enum": list(task.sources)}, {"type": ["object", "null"]}]},
+        },
+    }
+
+
+def _own_task(definitions: Json) -> Json:
+    """The section of a task of the user's: a file, or the keys of a file."""
+    own, keys = definitions["TaskSection"]["properties"], _task_keys(definitions)
+    keys["methods"] = {"type": "object", **own["methods"], **_methods("common")}
+    keys["kind"] = {**definitions["TaskDefinition"]["properties"]["kind"], **_kinds()}
+    sources = [{"properties": {"source": {"type": "object"}}, "required": ["source"]}, {"required": ["sources"]}]
+    in_place = {"required": ["kind", "languages"], "anyOf": sources, "allOf": [_labels_of_kind()]}
+    return {
+        "type": "object",
+        "description": "A task of your own.",
+        "additionalProperties": False,
+        "properties": keys,
+        "anyOf": [{"required": ["file"]}, in_place],
+        "allOf": [_foreign_of_kind(kind) for kind in KINDS],
+    }
+
+
+def _foreign_of_kind(kind: str) -> Json:
+    """The keys that tasks of a kind do not have."""
+    foreign = sorted(foreign_keys(kind))
+    of_training = [key for key in foreign if key in Training.model_fields]
+    never: Json = {key: False for key in foreign if key not in Training.model_fields}
+    return {
+        "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+        "then": {"properties": never | {"training": {"properties": dict.fromkeys(of_training, False)}}},
+    }
 
 
 # The page
@@ -140,7 +223,7 @@ their descriptions and mark mistakes.
 ```
 """
 
-GENERATED = "<!-- Generated by `make reference`: edit the descriptions in workflow_scripts/experiment/sections.py. -->"
+GENERATED = "<!-- Generated by `make reference`: edit the descriptions beside the keys, in workflow_scripts. -->"
 
 # Placeholders for names in the paths of keys, by section.
 PLACEHOLDERS = {"encoders": "NAME", "tasks": "TASK", "methods": "METHOD"}
@@ -197,20 +280,24 @@ class Page:
                 yield from self._key(f"{path}.{key}", variants[0]["properties"][key], False)
 
     def _tasks(self, section: str, value: Json) -> Iterator[str]:
-        kinds = {name: task.kind.replace("_", " ") for name, task in TASKS.items()}
-        rows = [
-            (f"`{name}`", task.title, kinds[name], " ".join(f"`{language}`" for language in task.languages))
-            for name, task in TASKS.items()
-        ]
-        yield _table(("task", "name in the report", "kind", "languages"), rows)
-        languages = ", ".join(map(_quoted, MINI_LANGUAGES))
-        yield f"With `corpora: {{source: mini}}` every task has the languages {languages}."
+        yield (
+            "A task is a built-in one, such as `xnli`, or your own, which a file describes. [Task files](task_files.md)"
+            " lists the built-in tasks and the keys of these files; [Your own data](own_data.md) is a tutorial."
+        )
         yield _code({section: {"xquad": {"languages": ["en", "de", "zh"], "max_length": 384}}}, depth=2)
-        keys = self.definitions["TaskSection"]
-        for key, one in keys["properties"].items():
-            only = [name for name, task in TASKS.items() if key not in _foreign_keys(task)]
-            note = f"Only for {_listed(only)}." if len(only) < len(TASKS) else ""
-            yield from self._key(f"{_path(section)}.{key}", one, key in keys["required"], note)
+        yield _code({section: {"mine": {"file": "my/task.yaml"}}}, depth=2)
+        yield "For a small task of your own no file is needed. Its keys can be here:"
+        mine = {
+            "kind": "classification",
+            "labels": ["bad", "good"],
+            "languages": ["en", "de"],
+            "train_languages": ["en"],
+            "source": {"path": "reviews/{language}/{split}.csv", "columns": {"text": "review", "label": "stars"}},
+        }
+        yield _code({section: {"reviews": mine}}, depth=2)
+        yield "In the section of a built-in task, such a key replaces the value of the task's file."
+        for key, one in self.definitions["TaskSection"]["properties"].items():
+            yield from self._key(f"{_path(section)}.{key}", one, False, _only_for(key))
 
     def _methods(self, section: str, value: Json) -> Iterator[str]:
         rows = [
@@ -237,9 +324,7 @@ class Page:
         properties = self.definitions["Training"]["properties"]
         yield _code({section: {"epochs": 5, "batch_size": 16, "warmup": 0.1}}, depth=1)
         for key in COMMON:
-            only = [name for name, task in TASKS.items() if key not in _foreign_keys(task)]
-            note = f"Only for {_listed(only)}." if len(only) < len(TASKS) else ""
-            yield from self._key(f"{section}.{key}", properties[key], False, note)
+            yield from self._key(f"{section}.{key}", properties[key], False, _only_for(key))
 
     def _section(self, section: str, value: Json) -> Iterator[str]:
         """A plain section."""
@@ -290,6 +375,138 @@ class Page:
         return "$ref" not in value and "oneOf" not in value and value.get("type") != "object"
 
 
+TASK_INTRODUCTION = """\
+# Task files
+
+A task is one YAML file: a dataset and what it means. The built-in tasks are the files in the folder `tasks`. Your own
+task is a file of the same form, which the configuration names (`tasks.mine.file`).
+[Your own data](own_data.md) is a tutorial.
+
+A wrong file stops the workflow before anything runs, with one line that names the file, the key and what is allowed.
+
+**Completion in your editor.** Put this line first in your file, with the path of the schema relative to it:
+
+```yaml
+# yaml-language-server: $schema=task.schema.json
+```
+"""
+
+
+class TaskPage(Page):
+    """Writes the page about task files.
+
+    Args:
+        schema: the JSON Schema of task files.
+    """
+
+    def text(self) -> str:
+        """The whole page."""
+        blocks = [TASK_INTRODUCTION, GENERATED, "## Built-in tasks", *_builtin_tasks()]
+        blocks += ["## Keys of a task", self._example()]
+        for key, value in self.properties.items():
+            if key not in ("source", "sources"):
+                blocks += self._key(key, value, key in self.required, _only_for(key))
+        blocks += ["## Keys of a source", *self._source()]
+        blocks += ["## Keys of a split", *self._splits()]
+        return "\n\n".join(map(_wrapped, blocks)) + "\n"
+
+    def _source(self) -> Iterator[str]:
+        properties = self.definitions["Source"]["properties"]
+        yield (
+            "`source` is where the rows of the task come from. If they come from several places, `sources` has such a"
+            " section for each, by names of your choice; `tasks.TASK.source` or `corpora.source` in the configuration"
+            " chooses one, and without them the first is read."
+        )
+        example = {"type": "hub", "repository": "google/xquad", "path": "xquad.{language}/{split}-*.parquet"}
+        yield _code({"sources": {"hub": example, "files": {"path": "xquad/{language}/{split}.json"}}}, depth=2)
+        for key, value in properties.items():
+            if key != "splits":
+                yield from self._key(f"source.{key}", value, False)
+
+    def _splits(self) -> Iterator[str]:
+        splits = self.definitions["Source"]["properties"]["splits"]
+        yield (
+            f"`splits` of a source names {', '.join(map(_quoted, SPLITS[:-1]))} and {_quoted(SPLITS[-1])}."
+            f" {splits['description']} Without it, the splits have these names in the files."
+        )
+        cut = {"from": "train", "share": 0.1, "group_by": "title"}
+        example = {"train": "train", "validation": cut, "test": {"name": "dev", "path": "test/{language}.csv"}}
+        yield _code({"splits": example}, depth=1)
+        yield "A split that is a section can have the keys above that tell where files are and how they are read, and:"
+        own = self.definitions["SplitReading"]["properties"]
+        for key in [key for key in own if key not in self.definitions["Source"]["properties"]]:
+            yield from self._key(f"source.splits.SPLIT.{key}", own[key], False)
+        yield "A split that is cut from another one has these keys:"
+        cut_keys = self.definitions["Cut"]
+        for key, value in cut_keys["properties"].items():
+            yield from self._key(f"source.splits.SPLIT.{key}", value, key in cut_keys["required"])
+
+    def _example(self) -> str:
+        columns = {"text": "review", "label": "stars"}
+        task: Json = {"title": "Product reviews", "kind": "classification", "labels": ["bad", "good"]}
+        task |= {"languages": ["en", "de"], "train_languages": ["en"]}
+        return _code(task | {"source": {"path": "{language}/{split}.csv", "columns": columns}}, depth=1)
+
+
+def _builtin_tasks() -> Iterator[str]:
+    """The table of built-in datasets."""
+    rows = []
+    for name in names_of_builtin_tasks():
+        task = builtin(name)
+        permitted = {True: "yes", False: "no", None: "not known"}[task.commercial]
+        title = f"[{task.title}]({task.url})" if task.url else task.title
+        trained = ", ".join(task.train_in()) if len(task.train_in()) <= 3 else str(len(task.train_in()))
+        numbers = [_count(task, split) for split in SPLITS]
+        sources = ", ".join(map(_quoted, task.sources))
+        kind = task.kind.replace("_", " ")
+        languages = str(len(task.languages))
+        rows.append(
+            (_quoted(name), title, kind, languages, trained, *numbers, task.licence or "not known", permitted, sources)
+        )
+    yield _table(
+        (
+            *("task", "dataset", "kind", "test languages", "training languages"),
+            *("training rows", "validation rows", "test rows"),
+            *("licence", "commercial use", "sources"),
+        ),
+        rows,
+    )
+    yield (
+        "Rows are those of each language; where languages differ, the table shows the fewest and the most. cut: the"
+        " dataset has no such split, so it is cut from another one. The files in `tasks` name the languages and the"
+        " publication to cite."
+    )
+
+
+def _count(task: TaskDefinition, split: Split) -> str:
+    """The rows of a split: `5,010`, `47 to 22,358`, `cut`."""
+    known = task.rows.get(split)
+    if known is None:
+        first = next(iter(task.sources.values())).splits[split]
+        return (
+            "cut"
+            if isinstance(first, Cut)
+            else f"of {first.task}"
+            if isinstance(first, SplitReading) and first.task
+            else "?"
+        )
+    counts = sorted(known.values()) if isinstance(known, dict) else [known]
+    return f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def _only_for(key: str) -> str:
+    """A note about a key that not every kind of task has."""
+    facts = {kind: part(kind, "facts") for kind in KINDS}
+    having = [
+        kind
+        for kind, one in facts.items()
+        if key in (*one.TASK_KEYS, *one.TRAINING_KEYS, *getattr(one, "SCORING_KEYS", ()))
+    ]
+    if not having:
+        return ""
+    return f"Only for tasks of the {'kind' if len(having) == 1 else 'kinds'} {_listed(having)}."
+
+
 def _path(section: str) -> str:
     return f"{section}.{PLACEHOLDERS[section]}" if section in PLACEHOLDERS else section
 
@@ -303,9 +520,15 @@ def _type(schema: Json) -> str:
             return "one of " + ", ".join(f"`{value}`" for value in values)
         case {"anyOf": alternatives}:
             return "; or ".join(map(_type, alternatives))
+        case {"oneOf": alternatives}:
+            return "; or ".join(map(_type, alternatives))
         case {"type": "array", "items": items}:
-            return _bounded(f"list of {items['type']}s", items, each="each ")
-        case {"type": "object"}:
+            return _bounded(f"list of {_plural(items)}", items, each="each ")
+        case {"type": "object", "additionalProperties": dict(values)}:
+            keys = schema.get("propertyNames", {}).get("enum")
+            names = f"for each of {', '.join(map(_quoted, keys))}" if keys else "for each name"
+            return f"section: {names}, {_type(values)}"
+        case {"type": "object"} | {"$ref": _}:
             return "section"
         case {"type": "null"}:
             return "`null`"
@@ -315,7 +538,16 @@ def _type(schema: Json) -> str:
             return str(name)
         case {"type": name}:
             return _bounded(name, schema)
+        case {"pattern": pattern}:
+            return f"text that matches `{pattern}`"
     raise ValueError(schema)
+
+
+def _plural(items: Json) -> str:
+    """What a list is of: `integers`, `strings and integers`."""
+    if "anyOf" in items:
+        return " and ".join(_plural(item) for item in items["anyOf"])
+    return f"{items['type']}s" if "type" in items else _type(items)
 
 
 def _bounded(name: str, schema: Json, each: str = "") -> str:
@@ -366,13 +598,18 @@ def _listed(names: list[str]) -> str:
 
 
 def files() -> dict[Path, str]:
-    """Both files with the content that they should have."""
-    whole = schema()
-    return {SCHEMA_FILE: json.dumps(whole, indent=2, ensure_ascii=False) + "\n", PAGE_FILE: Page(whole).text()}
+    """All files with the content that they should have."""
+    whole, task = schema(), task_schema()
+    return {
+        SCHEMA_FILE: json.dumps(whole, indent=2, ensure_ascii=False) + "\n",
+        TASK_SCHEMA_FILE: json.dumps(task, indent=2, ensure_ascii=False) + "\n",
+        PAGE_FILE: Page(whole).text(),
+        TASK_PAGE_FILE: TaskPage(task).text(),
+    }
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     for file, text in files().items():
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")

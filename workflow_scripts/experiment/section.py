@@ -39,7 +39,7 @@ def _boolean(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _distinct(values: list[Any] | None) -> list[Any] | None:
+def distinct(values: list[Any] | None) -> list[Any] | None:
     """The list itself, or None. Raises ValueError if a value occurs twice."""
     for value in values or []:
         if values.count(value) > 1:
@@ -53,7 +53,7 @@ def about(*examples: Any, unit: str | None = None) -> Any:
     return Field(examples=list(examples), json_schema_extra={"unit": unit}) if unit else Field(examples=list(examples))
 
 
-Distinct = (Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct))  # of lists
+Distinct = (Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(distinct))  # of lists
 # The bounds come before the validator: after it, pydantic leaves them out of the JSON Schema.
 NUMERIC = BeforeValidator(_number)
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
@@ -73,7 +73,7 @@ EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 class Section(BaseModel):
     """A section that accepts no other keys than its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True, validate_by_name=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

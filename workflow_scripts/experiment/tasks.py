@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Reading, Source, Split, SplitReading
+from workflow_scripts.corpora.description import (
+    SPLITS,
+    Corpus,
+    Cut,
+    Lengths,
+    RowCounts,
+    Source,
+    Split,
+    merged,
+)
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about
+from workflow_scripts.experiment.problems import nearest, problem_lines
+from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about, distinct
+from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import PARTS, Metric
 
@@ -30,14 +41,14 @@ class TaskDefinition(Section):
     """What kind of task it is: `classification`, `tagging`, `entities`, `question_answering`, `multiple_choice`,
     `regression`, or the path of a Python file with your own kind."""
 
-    labels: Annotated[list[Text], about(["entailment", "neutral", "contradiction"])] = []
+    labels: Annotated[list[Text], AfterValidator(distinct), about(["entailment", "neutral", "contradiction"])] = []
     """The closed set of labels, tags or entity types, in the order of the model's outputs."""
 
     languages: Annotated[list[Text], *Distinct, about(["en", "de", "zho_Hans"])]
     """The languages of the test sets, in the order of tables: BCP 47 codes, with the script where the dataset has
     it."""
 
-    train_languages: Annotated[list[Text] | None, about(["en"])] = None
+    train_languages: Annotated[Annotated[list[Text], *Distinct] | None, about(["en"])] = None
     """The languages with a training and a validation set. `null` is all of `languages`."""
 
     parallel: Annotated[Boolean | Literal["partly"], about(True)] = False
@@ -52,9 +63,13 @@ class TaskDefinition(Section):
     normalisation: Annotated[Literal["squad", "mlqa"], about("mlqa")] = "squad"
     """How answers are compared: as in SQuAD 1.1 for every language, or by MLQA's rules for each language."""
 
-    rows: Annotated[dict[Split, Count | dict[Text, Count]], about({"train": 701, "test": 204})] = {}
-    """How many rows the complete splits have, of every language or by language. The report says where a corpus has
-    another number."""
+    rows: Annotated[RowCounts, about({"train": 701, "validation": 99, "test": {"en": 204}}, unit="rows")] = {}
+    """How many rows the complete splits have, in every language or by language, before other splits are cut from them.
+    The estimate of time needs them, and the report says where a corpus has another number."""
+
+    length: Annotated[Lengths, about({"train": 45, "validation": 45, "test": {"en": 45, "de": 54}}, unit="tokens")] = {}
+    """The mean length of a row as model input, in every language or by language: all its texts, and of several choices
+    all of them, in tokens of XLM-R's vocabulary. The estimate of time needs it."""
 
     licence: Annotated[Text | None, about("CC BY-SA 4.0")] = None
     """The dataset's licence."""
@@ -77,35 +92,39 @@ class TaskDefinition(Section):
     untranslated: Annotated[Text | None, about("NS")] = None
     """The text of rows that have no translation. The representation analysis leaves them out."""
 
-    sources: Annotated[dict[Text, Source], Field(min_length=1)]
-    """Where its rows come from: one source, or several by name. `corpora.source` of the configuration chooses; a task
+    source: Source | None = None
+    """Where its rows come from, if there is one source."""
+
+    sources: dict[Text, Source] = {}
+    """The same for several sources, by names of your choice. `corpora.source` of the configuration chooses; a task
     without that source uses its first one."""
 
     folder: Text = "."
-    """The folder that relative paths start at."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_source(cls, values: Any) -> Any:
-        """`source: {...}` is short for one source."""
-        if isinstance(values, dict) and "source" in values and "sources" not in values:
-            source = values["source"]
-            rest = {key: value for key, value in values.items() if key != "source"}
-            return {**rest, "sources": {"own": source}}
-        return values
+    """The folder that relative paths start at. `null`: the folder of the task's file, or the working folder for a task
+    that is described in the configuration."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """The kind exists and has the labels that it needs."""
+        """The kind exists and has the labels that it needs, and there is a source."""
         if not self.kind.endswith(SUFFIX) and self.kind not in KINDS:
-            raise ValueError(f"kind: found {self.kind!r}; allowed: {', '.join(KINDS)}, or a Python file (.py)")
+            raise ValueError(f"kind: found {self.kind!r}{nearest(self.kind, [*KINDS, 'a Python file (.py)'])}")
         if self.kind.endswith(SUFFIX):
             for name in (*PARTS, "ceiling") if self.facts.BOUNDED else PARTS:
                 part(self.kind, name)  # raises UserError if the file lacks a name
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels: a label is listed twice; delete one")
+        if self.source is not None:
+            if self.sources:
+                raise ValueError("source: found beside sources; write one of them")
+            self.sources, self.source = {"own": self.source}, None
+        if not self.sources:
+            raise ValueError("source: this key is required, or sources")
+        for name, source in self.sources.items():
+            where = "source" if name == "own" else f"sources.{name}"
+            tested = source.languages or self.languages
+            trained = source.train_languages or self.train_in()
+            if problem := problem_of(source, {"train": trained, "validation": trained, "test": tested}):
+                raise ValueError(f"{where}.{problem}")
         return self
 
     @property
@@ -133,11 +152,17 @@ class TaskDefinition(Section):
         """The languages with a training set."""
         return self.languages if self.train_languages is None else self.train_languages
 
-    def expected_rows(self, split: str, language: str) -> int | None:
-        """How many rows a complete split has; None if the task does not say."""
-        known = self.rows.get(split)  # type: ignore[call-overload]
-        count: int | None = known.get(language) if isinstance(known, dict) else known
-        return count
+    def expected_rows(self, split: Split, language: str, source: str | None = None) -> int | None:
+        """How many rows a complete split has, before cuts; None if neither the task nor the source says."""
+        known = (self.sources[source].rows if source else {}) or self.rows
+        count = known.get(split)
+        return count.get(language) if isinstance(count, dict) else count
+
+    def mean_length(self, split: Split, language: str, source: str | None = None) -> float | None:
+        """The mean length of a split's rows in tokens; None if neither the task nor the source says."""
+        known = (self.sources[source].length if source else {}) or self.length
+        length = known.get(split)
+        return length.get(language) if isinstance(length, dict) else length
 
 
 def names_of_builtin_tasks() -> list[str]:
@@ -176,7 +201,23 @@ def builtin(name: str) -> TaskDefinition:
     try:
         return TaskDefinition.model_validate(builtin_values(name))
     except ValidationError as error:
-        raise UserError(f"tasks/{name}.yaml: {error}") from None
+        lines = problem_lines(error, builtin_values(name), keys_of_task)
+        raise UserError("\n".join(f"tasks/{name}.yaml: {line}" for line in lines)) from None
+
+
+def keys_of_task(path: list[str], section: Any) -> list[str]:
+    """The keys that are allowed in a section of a task file."""
+    match path:
+        case []:
+            return list(TaskDefinition.model_fields)
+        case ["source"] | ["sources", _]:
+            return list(Source.model_fields)
+        case [*_, "splits"]:
+            return list(SPLITS)
+        case [*_, "splits", _]:
+            model = Cut if isinstance(section, dict) and "from" in section else SplitReading
+            return [field.alias or name for name, field in model.model_fields.items()]
+    return []
 
 
 def resolve(
@@ -200,20 +241,13 @@ def resolve(
         cut_in_use: whether the rows that a cut takes from this split are used as that other split.
     """
     source = definition.sources[source_name]
-    entry = source.splits[split]  # type: ignore[index]
-    cut: dict[str, Any] = {}
+    entry, kept, group_by = source.splits[split], None, None  # type: ignore[index]
     if isinstance(entry, Cut):
-        cut = {"cut": "held_out", "share": entry.share, "group_by": _as_list(entry.group_by)}
+        kept, group_by = [_range_of(source, split)], entry.group_by
         entry = source.splits[entry.cut_from]
-    elif cut_in_use:
-        for other in source.splits.values():
-            if isinstance(other, Cut) and other.cut_from == split:
-                cut = {"cut": "rest", "share": other.share, "group_by": _as_list(other.group_by)}
-    keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))
-    part = entry if isinstance(entry, str) else split
-    if isinstance(entry, SplitReading):
-        keys |= entry.model_dump(exclude_unset=True, include=set(Reading.model_fields))
-        part = entry.name or split
+    elif cut_in_use and (cuts := _cuts_from(source, split)):
+        kept, group_by = [[_range_of(source, cuts[-1])[1], 100]], source.splits[cuts[0]].group_by  # type: ignore[index, union-attr]
+    part = entry if isinstance(entry, str) else entry.name or split  # type: ignore[union-attr]
     return Corpus(
         task=name,
         kind=definition.kind,
@@ -226,9 +260,29 @@ def resolve(
         part=part,
         # Of other types a folder would be a setting without effect, and a task file that is moved would rerun jobs.
         folder=(folder or definition.folder) if source.type == "files" else ".",
-        reading=Reading(**keys),
-        **cut,
+        reading=merged(source, entry),  # type: ignore[arg-type]
+        kept=kept,
+        group_by=_as_list(group_by),
     )
+
+
+def _cuts_from(source: Source, split: str) -> list[str]:
+    """The splits that are cut from a split, in their order in the task file."""
+    return [name for name, entry in source.splits.items() if isinstance(entry, Cut) and entry.cut_from == split]
+
+
+def _range_of(source: Source, split: str) -> list[int]:
+    """The part of its files that a cut takes, in percent: cuts from one split take parts that follow one another."""
+    entry, start = source.splits[split], 0  # type: ignore[index]
+    assert isinstance(entry, Cut)
+    for name in _cuts_from(source, entry.cut_from):
+        other = source.splits[name]  # type: ignore[index]
+        assert isinstance(other, Cut)
+        stop = start + round(100 * other.share)
+        if name == split:
+            return [start, stop]
+        start = stop
+    raise AssertionError("a split is among those that are cut from its own source")
 
 
 def _as_list(names: str | list[str] | None) -> list[str]:

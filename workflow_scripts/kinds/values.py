@@ -1,22 +1,32 @@
 """Values of records, checked for their type, with errors that name the place and the column."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workflow_scripts.experiment.errors import UserError
 
+SHOWN = 20  # labels in a message, at most
+
 
 def text(record: Mapping[str, Any], name: str, where: str) -> str:
-    """A text; a number becomes its decimal digits. Raises UserError for a missing value or another type."""
+    """A text; a number becomes its decimal digits, `3.0` a `3`. Raises UserError for no value or another type."""
     value = record.get(name)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{where}: {name} is {_described(value)}, not a text: check `columns` of the task")
-    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def stripped(record: Mapping[str, Any], name: str, where: str) -> str:
+    """A text without white space around it. It is empty for a value that is there but null. Raises UserError."""
+    return "" if name in record and record[name] is None else text(record, name, where).strip()
 
 
 def optional_text(record: Mapping[str, Any], name: str, where: str) -> str | None:
-    """A text, or None where the task has no such column."""
-    return text(record, name, where) if name in record else None
+    """A text without white space around it, or None where the task has no such column."""
+    return stripped(record, name, where) if name in record else None
 
 
 def texts(record: Mapping[str, Any], name: str, where: str) -> list[str]:
@@ -37,6 +47,15 @@ def number(record: Mapping[str, Any], name: str, where: str) -> float:
     if found - found != 0:  # not a number, or infinite
         raise UserError(f"{where}: {name} is {_described(value)}, not a number: check `columns` of the task")
     return found
+
+
+def unknown(value: str, known: Sequence[str]) -> str:
+    """What a message says of a label that the task does not have: `is not one of ...`, with the way out."""
+    shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+    by_lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1)
+    guess = f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+    return f"is not one of {shown}{guess}: correct it, add it to `labels`, or give its spelling under `values`"
 
 
 def _described(value: Any) -> str:

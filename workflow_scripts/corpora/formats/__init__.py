@@ -9,7 +9,7 @@ A reader is imported when it is used: an edit to one format reruns only the step
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,25 @@ def records(path: Path, options: FormatOptions, where: str | None = None) -> Ite
         yield record
     if not found:
         raise UserError(f"{where} holds no records: check that it is the right file and complete")
+
+
+def class_names(path: Path, name: str, where: str) -> dict[str, list[str]]:
+    """The names of class labels by column, in the order of their numbers, if the format can state them."""
+    module = importlib.import_module(f"{__name__}.{FORMATS[name]}")
+    return module.class_names(path, where) if hasattr(module, "class_names") else {}
+
+
+def named(value: Any, names: Sequence[str], where: str) -> Any:
+    """A number as its name, or a list of numbers as a list of names. Raises UserError for a number without a name.
+
+    The number -1 means that a row has no label.
+    """
+    if isinstance(value, list):
+        return [named(item, names, where) for item in value]
+    if not isinstance(value, int) or not 0 <= value < len(names):
+        why = ": the labels of this file are withheld, choose another one" if value == -1 else ""
+        raise UserError(f"{where}: label {value} is not one of 0 to {len(names) - 1} ({', '.join(names)}){why}")
+    return names[value]
 
 
 def column(record: Mapping[str, Any], name: str | int, where: str) -> Any:

@@ -4,7 +4,7 @@ Files of the library `datasets` state the names of class labels in their metadat
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,6 @@ def class_names(path: Path, where: str | None = None) -> dict[str, list[str]]:
     except (KeyError, TypeError, ValueError):
         return {}
     return dict(_class_labels(features, ""))
-
-
-def named(value: Any, names: Sequence[str], where: str) -> Any:
-    """A number as its name, or a list of numbers as a list of names. Raises UserError for a number without a name.
-
-    The number -1 means that a row has no label.
-    """
-    if isinstance(value, list):
-        return [named(item, names, where) for item in value]
-    if not isinstance(value, int) or not 0 <= value < len(names):
-        why = ": the labels of this file are withheld, choose another one" if value == -1 else ""
-        raise UserError(f"{where}: label {value} is not one of 0 to {len(names) - 1} ({', '.join(names)}){why}")
-    return names[value]
 
 
 def _class_labels(feature: Any, name: str) -> Iterator[tuple[str, list[str]]]:

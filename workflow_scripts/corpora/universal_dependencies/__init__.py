@@ -98,7 +98,8 @@ def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> I
             raise UserError(f"{file.name}: kept {len(kept)} sentences, XTREME {file.sentences}: report this defect")
         for tokens, tags, where in kept:
             number += 1
-            yield {"id": f"{corpus.language}-{number}", "tokens": tokens, "tags": tags}, where, {}
+            row = {"id": f"{corpus.language}-{number}", "tokens": tokens, "tags": tags}
+            yield PlacedRow(row, where, row)
 
 
 def origin(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from workflow_scripts.kinds.protocol import Row
-from workflow_scripts.kinds.values import optional_text, text
+from workflow_scripts.kinds.values import optional_text, stripped, text, unknown
 
 FIELDS = {"text": pa.string(), "text_pair": pa.string(), "label": pa.string()}
 
@@ -14,7 +14,7 @@ FIELDS = {"text": pa.string(), "text_pair": pa.string(), "label": pa.string()}
 def from_record(record: Mapping[str, Any], where: str) -> Row:
     """The texts and the label."""
     return {
-        "text": text(record, "text", where),
+        "text": stripped(record, "text", where),
         "text_pair": optional_text(record, "text_pair", where),
         "label": text(record, "label", where).strip(),
     }
@@ -22,14 +22,17 @@ def from_record(record: Mapping[str, Any], where: str) -> Row:
 
 def problem(row: Row, labels: Sequence[str]) -> str:
     """The label must be one of the task's."""
-    return "" if row["label"] in labels else f"label {row['label']!r} is not one of {', '.join(labels)}"
+    return "" if row["label"] in labels else f"label {row['label']!r} {unknown(row['label'], labels)}"
 
 
 def oddity(row: Row) -> str:
     """A text may be empty here and there."""
-    return next(
-        (f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name].strip()), ""
-    )
+    return next((f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name]), "")
+
+
+def labels_in(row: Row) -> Sequence[str]:
+    """The labels that the row has."""
+    return [row["label"]]
 
 
 def group(row: Row) -> str:

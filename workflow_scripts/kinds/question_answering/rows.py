@@ -74,8 +74,8 @@ def gold_answers(context: str, answers: Any, where: str) -> dict[str, list[Any]]
             raise UserError(f"{where}: not in the format of SQuAD 1.1, 'answer_start' is not a number")
     if not any(answer for answer, _ in pairs):
         raise UserError(
-            f"{where}: no gold answer. Some scripts, such as XTREME's, strip test sets of their labels: use the"
-            " labelled file of the dataset's own release"
+            f"{where}: no gold answer: use the labelled file of the dataset's own release (XTREME's scripts strip test"
+            " sets of their labels)"
         )
     spans = {(answer, _start(context, answer, start)): None for answer, start in pairs if answer}
     return {"text": [answer for answer, _ in spans], "start": [start for _, start in spans]}

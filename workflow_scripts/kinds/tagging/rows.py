@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from workflow_scripts.kinds.protocol import Row
-from workflow_scripts.kinds.values import texts
+from workflow_scripts.kinds.values import texts, unknown
 
 FIELDS = {"tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string())}
 
@@ -21,16 +21,22 @@ def problem(row: Row, labels: Sequence[str]) -> str:
     if not row["tokens"]:
         return "the sentence has no tokens"
     if len(row["tokens"]) != len(row["tags"]):
-        return f"{len(row['tokens'])} tokens but {len(row['tags'])} tags"
+        return f"{len(row['tokens'])} tokens but {len(row['tags'])} tags: each token needs one"
     for position, (token, tag) in enumerate(zip(row["tokens"], row["tags"], strict=True), 1):
         if tag not in labels:
-            return f"tag {tag!r} of token {position} ({token!r}) is not one of {', '.join(labels)}"
+            return f"tag {tag!r} of token {position} ({token!r}) {unknown(tag, labels)}"
     return ""
 
 
 def oddity(row: Row) -> str:
     """A token may be empty here and there."""
     return next((f"token {place} is empty" for place, token in enumerate(row["tokens"], 1) if not token.strip()), "")
+
+
+def labels_in(row: Row) -> Sequence[str]:
+    """The tags that the row has."""
+    tags: Sequence[str] = row["tags"]
+    return tags
 
 
 def group(row: Row) -> str:

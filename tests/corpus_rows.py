@@ -1,0 +1,36 @@
+"""Rows of a corpus, as the step `fetch_corpus` would write them."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.corpora.description import Corpus
+from workflow_scripts.corpora.rows import complete
+from workflow_scripts.experiment.tasks import builtin, resolve
+
+
+def described(
+    task: str, source: str, language: str, split: str, folder: Path | None = None, limit: int | None = None, **keys: Any
+) -> Corpus:
+    """A corpus of a built-in task; `keys` replace keys of its source."""
+    folder_text = None if folder is None else str(folder)
+    found = resolve(task, builtin(task), source, language, split, limit, folder_text)
+    return found.model_copy(update={"reading": found.reading.model_copy(update=keys)})
+
+
+def rows_of(corpus: Corpus, pinned: Any = None, downloads: Path = Path("unused")) -> list[dict[str, Any]]:
+    """All rows, each checked."""
+    source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
+    return list(complete(lambda: source.rows(corpus, pinned, downloads), corpus))
+
+
+def origin_of(corpus: Corpus, pinned: Any = None, downloads: Path = Path("unused")) -> dict[str, Any]:
+    """Where they come from."""
+    source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
+    found: dict[str, Any] = source.origin(corpus, pinned, downloads)
+    return found
+
+
+def without_groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as their source has them."""
+    return [{name: value for name, value in row.items() if name != "group"} for row in rows]
