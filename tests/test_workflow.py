@@ -216,7 +216,8 @@ def test_a_malformed_row_ends_in_one_line_and_the_good_files_stay(xtreme):
     outcome = xtreme.run({}, "--keep-going", "--until", "fetch_corpus")
 
     assert outcome.returncode == 1
-    line = f"error: {german}, line 2: label 7 is not one of 0 to 1, the numbers of 0, 1"
+    line = f"error: {german}, line 2: label '7' is not one of 0, 1: correct it, add it to `labels`, or give its"
+    line += " spelling under `values`"
     assert errors(outcome) == [line]
     assert "Traceback" not in outcome.stdout
     log = xtreme.folder / "logs/fetch_corpus/pawsx/de/test.log"

@@ -514,13 +514,14 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 
 def _keys_of(path: list[str], section: Any) -> list[str]:
     """The keys that are allowed in the section at a path."""
+    sources = _SOURCES.get(path[0], {}) if path else {}  # without a path it is the whole file
     if path[-1:] == ["source"]:
-        return list(_SOURCES[path[0]])
+        return list(sources)
     source = section.get("source") if isinstance(section, dict) else None
     for name, models in _SECTIONS.items():
         parts = name.split(".") if name else []
         if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
-            chosen = [model for model in models if model is _SOURCES.get(path[0], {}).get(str(source))]
+            chosen = [model for model in models if model is sources.get(str(source))]
             return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
 
