@@ -19,6 +19,7 @@ from workflow_scripts.corpora.description import (
     RowCounts,
     Source,
     Split,
+    SplitReading,
     merged,
 )
 from workflow_scripts.experiment.errors import UserError
