@@ -19,10 +19,10 @@ def metric_names(task: str) -> list[str]:
 def mini_rows(task: str, language: str, split: str, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of the mini benchmark."""
     corpus = resolve(task, TASKS[task], "mini", language, split, limit)
-    return complete(mini.rows(corpus, None, Path()), corpus)
+    return list(complete(lambda: mini.rows(corpus, None, Path()), corpus))
 
 
 def xtreme_rows(folder: Path, task: str, language: str, split: str, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of a folder that XTREME's scripts have filled."""
     corpus = resolve(task, TASKS[task], "xtreme", language, split, limit, folder=str(folder))
-    return complete(files.rows(corpus, None, Path()), corpus)
+    return list(complete(lambda: files.rows(corpus, None, Path()), corpus))
