@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 import pandas as pd
+from paper_tasks import TASKS
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report

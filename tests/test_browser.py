@@ -21,10 +21,10 @@ from made_up_experiment import (
     make_runs,
     make_scores,
 )
+from paper_tasks import TASKS
 from wide_experiment import wide_report
 
 from workflow_scripts.evaluation.aggregate import averages
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import render, render_page
 from workflow_scripts.reporting.sections import sections

@@ -3,7 +3,9 @@
 Each expected list is exact. `SUMS` is what sums up the whole grid, and runs after any edit that changes a number.
 """
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,22 @@ def test_touching_every_file_runs_nothing(grid, tmp_path):
     copy = grid.copied(tmp_path / "touched")
     copy.touch_everything()
     assert copy.planned() == []
+
+
+def test_a_copy_of_the_project_elsewhere_runs_the_report_alone(grid, tmp_path):
+    """Its template lies in the project's folder. No setting names that folder."""
+    checkout = shutil.copytree(grid.checkout, tmp_path / "elsewhere")
+    assert dataclasses.replace(grid, checkout=checkout).planned() == jobs("render", "all")
+
+
+def test_a_task_file_and_its_data_that_move_run_the_corpora_again_and_nothing_else_if_their_rows_stay(own, tmp_path):
+    copy = own.copied(tmp_path / "moved")
+    (copy.folder / "my").rename(copy.folder / "mine")
+    moved = {"tasks.mood.file": "mine/mood.yaml"}
+    outcome = copy.run(moved, "--until", "fetch_corpus")
+    assert outcome.returncode == 0, outcome.stdout
+    assert jobs_of(outcome.stdout) == jobs(f"fetch_corpus {OWN_CORPORA}")
+    assert copy.planned(moved) == jobs(*SUMS)
 
 
 def test_the_same_learning_rates_written_differently_run_nothing(grid):

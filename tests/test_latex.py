@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_up_experiment import ENCODER, make_alignment, make_inputs, make_provenance, make_runs, make_scores
+from paper_tasks import TASKS
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.latex import Block, environment, escaped, number
 from workflow_scripts.reporting.report import Report

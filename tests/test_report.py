@@ -29,8 +29,9 @@ from made_up_experiment import (
     make_samples,
     make_scores,
 )
+from paper_tasks import TASKS
 
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
@@ -41,7 +42,7 @@ from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.table import Table
-from workflow_scripts.reporting.tables import problems, read_runs, read_scores
+from workflow_scripts.reporting.tables import problems
 from workflow_scripts.reporting.views.corpora import corpora_table
 from workflow_scripts.reporting.views.languages import sheet
 from workflow_scripts.reporting.views.representations import analysis_tables, figure, samples_note

@@ -2,9 +2,9 @@
 
 import pandas as pd
 from made_up_experiment import make_differences, make_inputs, make_provenance, make_runs, make_scores
+from paper_tasks import TASKS
 
 from workflow_scripts.evaluation.aggregate import averages
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.summary import summary_text

@@ -517,8 +517,9 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
 
 def _keys_of(path: list[str], section: Any) -> list[str]:
     """The keys that are allowed in the section at a path."""
+    sources = _SOURCES.get(path[0], {}) if path else {}  # without a path it is the whole file
     if path[-1:] == ["source"]:
-        return list(_SOURCES[path[0]])
+        return list(sources)
     source = section.get("source") if isinstance(section, dict) else None
     for name, models in _SECTIONS.items():
         parts = name.split(".") if name else []

@@ -30,6 +30,7 @@ from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import PARTS, Metric
 
+
 def _spelled(value: Any) -> Any:
     """A number as YAML writes it; any other value as it is."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -182,8 +183,11 @@ def names_of_builtin_tasks() -> list[str]:
 
 @cache
 def builtin_values(name: str) -> dict[str, Any]:
-    """The content of a built-in task's file."""
-    return read_values(FOLDER / f"{name}.yaml")
+    """The content of a built-in task's file. Its relative paths start at the working folder.
+
+    The folder of this project must not become a setting: a copy of the project elsewhere would rerun everything.
+    """
+    return read_values(FOLDER / f"{name}.yaml") | {"folder": "."}
 
 
 def read_values(file: Path) -> dict[str, Any]:
@@ -267,7 +271,8 @@ def resolve(
         parallel=bool(definition.parallel),
         type=source.type,
         part=part,
-        folder=folder or definition.folder,
+        # Of other types a folder would be a setting without effect, and a task file that is moved would rerun jobs.
+        folder=(folder or definition.folder) if source.type == "files" else ".",
         reading=merged(source, entry),  # type: ignore[arg-type]
         kept=kept,
         group_by=_as_list(group_by),

@@ -174,8 +174,8 @@ class Examples(Protocol):
     """`examples.py`: single predictions as readable texts.
 
     Attributes:
-        ANSWERS: what gold and predictions are: names of `labels`, `text` in the row's language, or `words` of the row with
-            their tags, joined by `, ` in the same order.
+        ANSWERS: what gold and predictions are: names of `labels`, `text` in the row's language, or `words` of the row
+            with their tags, joined by `, ` in the same order.
     """
 
     ANSWERS: Literal["labels", "text", "words"]

@@ -1,7 +1,6 @@
-"""Reading the tables of scores and runs, and the frames that the report's tables and charts are made from."""
+"""The frames that the report's tables and charts are made from."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -9,38 +8,11 @@ from workflow_scripts.evaluation.aggregate import (
     ARM,
     arm_names,
     averages,
-    check_runs,
-    check_scores,
     final_runs,
     in_table_order,
     validation_by_prompt_length,
 )
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.names import UNTUNED
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read and check the long score table. Raises UserError."""
-    scores = _read_csv(path, text=["encoder", "task", "source", "method", "language", "metric"])
-    check_scores(scores)
-    return scores
-
-
-def read_runs(path: Path) -> pd.DataFrame:
-    """Read and check the table of training runs; no problem is the empty text. Raises UserError."""
-    runs = _read_csv(path, text=["encoder", "task", "source", "method", "stage", "metric", "problem"])
-    check_runs(runs)
-    selected = runs["selected"].astype(str).str.lower() == "true"
-    return runs.assign(problem=runs["problem"].fillna(""), selected=selected)
-
-
-def _read_csv(path: Path, text: list[str]) -> pd.DataFrame:
-    # Only the empty field is missing: pandas would read a language called "na" or an encoder called "null" as
-    # missing too.
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(text, "str"), keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}") from error
 
 
 def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:

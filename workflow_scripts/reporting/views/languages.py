@@ -57,7 +57,7 @@ def sheet(report: Report, task: str) -> Sheet:
     front = [*MODEL, "arm", "seed", "metric"]
     frame = frame[[*front, *(column for column in frame if column not in front)]]
     tables = tuple(_Scores(report, report.tasks[task], metric, scores).table() for metric, scores in metrics.items())
-    return Sheet(task_table(task), frame, tables)
+    return Sheet(task_table(task, report.tasks[task].paper_table), frame, tables)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.experiment.table_names import BEST_SOURCE, SOURCE_BY_TARGET
 from workflow_scripts.reporting.families import MOST_COLUMNS, family_bodies
 from workflow_scripts.reporting.parts import Folded, Part, Section, lead
 from workflow_scripts.reporting.report import Report
@@ -22,8 +23,6 @@ from workflow_scripts.reporting.table import (
     text_column,
 )
 from workflow_scripts.reporting.wording import NOTHING, interval_text, method_title, signed_text
-
-MATRIX, BEST = "source_by_target", "best_source"
 
 
 def section(report: Report) -> Section | None:
@@ -47,7 +46,7 @@ def matrices(report: Report) -> Sheet:
     frame = report.by_source
     groups = frame.groupby(["task", "encoder", "method"], sort=False)
     tables = [_matrix(report, number, key, rows) for number, (key, rows) in enumerate(groups, 1)]
-    return Sheet(MATRIX, frame, tuple(tables))
+    return Sheet(SOURCE_BY_TARGET, frame, tuple(tables))
 
 
 def _matrix(report: Report, number: int, key: tuple, rows: pd.DataFrame) -> Table:
@@ -151,7 +150,7 @@ def best_sources(report: Report) -> Sheet:
         ),
         kind="stacked",
     )
-    return Sheet(BEST, frame, (table,))
+    return Sheet(BEST_SOURCE, frame, (table,))
 
 
 def _best(report: Report) -> pd.DataFrame:
