@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.tasks import Tasks
 from workflow_scripts.reporting.wording import listed, method_words
@@ -363,7 +363,7 @@ def beside(report: "Report") -> pd.DataFrame:
             arm = (encoder, task, method, report.arms.get((encoder, task, SOURCE, method)))
             theirs = own[(own["task"] == task) & (own["method"] == method)]
             beside_arm = [*_beside_arm(report, arm, theirs)]
-            if (encoder, ANALYSED_TASK) in comparable:
+            if (encoder, report.inputs.samples.get("task")) in comparable:
                 beside_arm += _beside_measures(_of_arm(report.inputs.alignment, *arm), theirs, task)
             for row in beside_arm:
                 note = doubts.get((task, method, row["metric"], row["scope"]), "")

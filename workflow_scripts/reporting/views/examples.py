@@ -138,7 +138,7 @@ def _example(row: dict[str, Any], direction: str, names: Names) -> Example:
 
 
 def _prediction(row: dict[str, Any], name: str, gold: list[str], answer: str, names: Names) -> Prediction:
-    arm = parse_arm(row["encoder"], row["task"], name)
+    arm = parse_arm(row["encoder"], row["task"], source_of(row), name)
     words = [Word(answer)]
     if row["answers"] == "words":
         given, wanted = answer.split(SEPARATOR), gold[0].split(SEPARATOR)
@@ -162,7 +162,7 @@ def _counts(rows: list[dict[str, Any]]) -> str:
     total = counts.pop("rows")
     best = []
     for name, count in counts.items():
-        arm = parse_arm("", "", name)
+        arm = parse_arm("", "", "", name)
         length = f" (length {arm.prompt_length})" if arm.prompt_length else ""
         best.append(f"{method_words(arm.method)}{length} on {count:,}")
     return f"The methods disagree on {plural(total, 'test row')}. The single best is {listed(best)}."
