@@ -4,7 +4,7 @@ Each frame is a cached property, so that the page, the tables and the summary sh
 some inputs; only this module calls the aggregation of scores.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -119,17 +119,11 @@ class Report:
         """The methods of the runs."""
         return methods_of(self.runs)
 
-    def _each_source(self, made: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-        """A frame made from the scores and runs of each source, with the column `source` after `task`."""
-        parts = []
-        for source in self.names.sources:
-            scores, runs = (
-                table[table["source"] == source].reset_index(drop=True) for table in (self.scores, self.runs)
-            )
-            part = made(scores, runs).drop(columns="source", errors="ignore")
-            part.insert(list(part.columns).index("task") + 1, "source", source)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    def _with_source_after_task(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with its columns in the order of all tables: encoder, task, source."""
+        columns = [column for column in frame.columns if column != "source"]
+        columns.insert(columns.index("task") + 1, "source")
+        return frame[columns]
 
     def _by_task(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows with the tasks in order; the order within a task is kept."""
@@ -154,12 +148,12 @@ class Report:
     @cached_property
     def averages(self) -> pd.DataFrame:
         """Table 1 with a column `headline`: whether the arm shows its method."""
-        return self._mark_headline(self._each_source(lambda scores, _: averages(scores)))
+        return self._mark_headline(self._with_source_after_task(averages(self.scores)))
 
     @cached_property
     def gaps(self) -> pd.DataFrame:
         """Table 2 with a column `headline`, as `averages`."""
-        return self._mark_headline(self._each_source(lambda scores, _: transfer_gaps(scores)))
+        return self._mark_headline(self._with_source_after_task(transfer_gaps(self.scores)))
 
     @cached_property
     def by_language(self) -> dict[str, dict[str, ScoresByLanguage]]:
@@ -167,21 +161,12 @@ class Report:
         return {task: self._of_task(task) for task in self.tasks.of(self.scores.dropna(subset="value"))}
 
     def _of_task(self, task: str) -> dict[str, ScoresByLanguage]:
-        found: dict[str, list[pd.DataFrame]] = {}
-        languages: set[str] = set()
-        for source in self.names.sources:
-            for metric, table in by_language(self.scores[self.scores["source"] == source], task).items():
-                languages |= set(languages_of(table))
-                found.setdefault(metric, []).append(table)
-        ordered = self.tasks[task].in_order(languages)
-        trailing = ["avg", "languages"]
-        front = [*MODEL, "arm", "seed"]
-        return {
-            metric: ScoresByLanguage(
-                pd.concat(parts, ignore_index=True).reindex(columns=[*front, *ordered, *trailing]), tuple(ordered)
-            )
-            for metric, parts in found.items()
-        }
+        trailing, front = ["avg", "languages"], [*MODEL, "arm", "seed"]
+        found = {}
+        for metric, table in by_language(self.scores, task).items():
+            ordered = self.tasks[task].in_order(languages_of(table))
+            found[metric] = ScoresByLanguage(table[[*front, *ordered, *trailing]], tuple(ordered))
+        return found
 
     def main_scores(self, task: str) -> ScoresByLanguage | None:
         """The scores of a task by its main metric, if there are any."""
@@ -207,29 +192,29 @@ class Report:
     @cached_property
     def missing(self) -> pd.DataFrame:
         """The scores that the grid should have and lacks."""
-        return self._each_source(missing_cells)
+        return self._with_source_after_task(missing_cells(self.scores, self.runs))
 
     @cached_property
     def problems(self) -> pd.DataFrame:
         """The runs that failed or did not learn; `final` where the scores come from them."""
-        return self._by_task(self._each_source(lambda _, runs: problems(runs))).sort_values(
+        return self._by_task(self._with_source_after_task(problems(self.runs))).sort_values(
             "final", ascending=False, kind="stable"
         )
 
     @cached_property
     def costs(self) -> pd.DataFrame:
         """What each arm costs."""
-        return self._by_task(self._each_source(lambda _, runs: cost(runs)))
+        return self._by_task(self._with_source_after_task(cost(self.runs)))
 
     @cached_property
     def search(self) -> pd.DataFrame:
         """Every candidate of the learning-rate search."""
-        return self._by_task(self._each_source(lambda _, runs: learning_rate_search(runs)))
+        return self._by_task(self._with_source_after_task(learning_rate_search(self.runs)))
 
     @cached_property
     def lengths(self) -> pd.DataFrame:
         """Each prompt length on validation and on the test sets."""
-        return self._by_task(self._each_source(prompt_lengths))
+        return self._by_task(self._with_source_after_task(prompt_lengths(self.scores, self.runs)))
 
     def representations(self, measures: Sequence[str]) -> pd.DataFrame:
         """Measures of section 5 over the seeds, the untuned encoder first, then by training task."""

@@ -35,6 +35,7 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     columns = [
         "encoder",
         "task",
+        "source",
         "method",
         "prompt_length",
         "arm",
@@ -88,6 +89,7 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
     columns = [
         "encoder",
         "task",
+        "source",
         "method",
         "prompt_length",
         "arm",
@@ -137,7 +139,7 @@ def prompt_lengths(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     `validation_std` and `test_std` sample standard deviations (NaN with one seed); `chosen` marks the length that
     is the method's headline arm (see `headline_arms`). Methods without prompts are left out.
     """
-    keys = ["encoder", "task", "method", "prompt_length"]
+    keys = ["encoder", "task", "source", "method", "prompt_length"]
     final = final_runs(runs)
     # The metric of a run's validation score is the task's main metric.
     validation = final.groupby(keys, as_index=False).agg(
