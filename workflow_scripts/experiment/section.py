@@ -41,8 +41,9 @@ def _boolean(value: Any) -> Any:
 
 def distinct(values: list[Any] | None) -> list[Any] | None:
     """The list itself, or None. Raises ValueError if a value occurs twice."""
-    for value in values or []:
-        if values.count(value) > 1:
+    found = values or []
+    for value in found:
+        if found.count(value) > 1:
             raise ValueError(f"{value!r} is listed twice: delete one")
     return values
 
