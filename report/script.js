@@ -5,8 +5,10 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   const whole = table.dataset.sorts === "bodies";
   const units = [...(whole ? table.tBodies : table.querySelectorAll("tbody > tr"))];
+  const collapses = "collapses" in table.dataset;
   if (units.length > 1) sortable(table, units, whole);
-  if ("filtered" in table.dataset) filterable(table, units);
+  if (collapses) collapsible(table);
+  if ("filtered" in table.dataset) filterable(table, collapses ? [...table.querySelectorAll("tr.language")] : units);
 }
 languageBoxes(document.querySelector("#languages"));
 values();
@@ -32,11 +34,17 @@ function sortable(table, units, whole) {
       const sign = order === "ascending" ? 1 : -1;
       const sorted = [...units].sort((left, right) => compare(value(left, column), value(right, column), sign));
       (whole ? table : table.tBodies[0]).append(...sorted);
+      if ("collapses" in table.dataset) for (const body of units) sortLanguages(body, column, sign);
     });
   });
 
+  function sortLanguages(body, column, sign) {
+    const rows = [...body.rows].filter((row) => row.classList.contains("language"));
+    body.append(...rows.sort((left, right) => compare(value(left, column), value(right, column), sign)));
+  }
+
   function value(unit, column) {
-    const cell = (whole ? unit.rows[0] : unit).cells[column];
+    const cell = (unit.rows ? unit.rows[0] : unit).cells[column];
     const written = cell.dataset.sort;
     if (written === undefined) return cell.classList.contains("number") ? null : cell.textContent.trim();
     return cell.classList.contains("number") ? Number(written) : written;
@@ -49,7 +57,27 @@ function sortable(table, units, whole) {
   }
 }
 
-// A filter field above a long table: a row is shown if it contains every word in the field.
+// A table of very many languages shows one row for each family, which a click opens to its languages.
+function collapsible(table) {
+  for (const body of table.tBodies) {
+    if (body.rows.length < 2) continue;
+    const head = body.rows[0].cells[0];
+    const button = element("button", "");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    const fold = (folded) => {
+      body.classList.toggle("folded", folded);
+      button.setAttribute("aria-expanded", String(!folded));
+    };
+    button.addEventListener("click", () => fold(!body.classList.contains("folded")));
+    body.fold = fold;
+    fold(true);
+  }
+}
+
+// A filter field above a long table: a row is shown if it contains every word in the field. The row of a language also
+// has the words of its family, whose row is shown with it.
 function filterable(table, units) {
   const box = document.createElement("p");
   const field = document.createElement("input");
@@ -69,12 +97,23 @@ function filterable(table, units) {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const unit of units) {
-      if (words.length && !texts.has(unit)) texts.set(unit, unit.textContent.toLowerCase());
+      if (words.length && !texts.has(unit)) texts.set(unit, text(unit));
       unit.hidden = !words.every((word) => texts.get(unit).includes(word));
       shown += !unit.hidden;
     }
+    for (const body of table.tBodies) {
+      if (!body.fold) continue;
+      body.fold(!words.length);
+      body.rows[0].hidden = [...body.rows].slice(1).every((row) => row.hidden);
+    }
     count.textContent = words.length ? `${shown} of ${units.length} rows` : `${units.length} rows`;
   }
+}
+
+// The texts that a filter searches.
+function text(unit) {
+  const family = unit.classList.contains("language") ? unit.parentElement.querySelector("tr.family th") : null;
+  return `${unit.textContent} ${family?.textContent ?? ""}`.toLowerCase();
 }
 
 // A checkbox for each language: unchecked languages are hidden in the tables by language, the charts and the examples.

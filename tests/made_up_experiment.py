@@ -5,10 +5,11 @@ import random
 from pathlib import Path
 
 import pandas as pd
+from paper_tasks import TASKS
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
+from workflow_scripts.reporting.report import Report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATES = REPOSITORY / "report"
@@ -245,11 +246,18 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
         for language in TASKS[task].languages:
             text = TEXTS.get(language, f"A sentence in {language}.")
             for number in range(each):
-                inputs, gold, fine, prompt = {
-                    "classification": ({"Premise": text, "Hypothesis": text}, ["neutral"], "entailment", "neutral"),
-                    "tagging": ({"Sentence": text}, ["x NOUN, y VERB"], "x NOUN, y ADV", "x NOUN, y VERB"),
+                inputs, answers, gold, fine, prompt = {
+                    "classification": (
+                        {"Premise": text, "Hypothesis": text},
+                        "labels",
+                        ["neutral"],
+                        "entailment",
+                        "neutral",
+                    ),
+                    "tagging": ({"Sentence": text}, "words", ["x NOUN, y VERB"], "x NOUN, y ADV", "x NOUN, y VERB"),
                     "question_answering": (
                         {"Context": text * 8, "Question": text},
+                        "text",
                         [text],
                         text.split()[0] if " " in text else text[:2],
                         text,
@@ -263,6 +271,7 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
                         "id": f"{language}-{number}",
                         "inputs": inputs,
                         "gold": gold,
+                        "answers": answers,
                         "predictions": {"fine_tuning": fine, "prompt_tuning-16": prompt},
                         "right": ["prompt_tuning-16"],
                         "disagreements": {"rows": 40, "fine_tuning": 11, "prompt_tuning-16": 23},
@@ -288,3 +297,8 @@ def make_inputs(**changes) -> Inputs:
         "published": read_published(TEMPLATES / "published.csv"),
     }
     return Inputs(**{**whole, **changes})
+
+
+def make_report(**changes) -> Report:
+    """The report of `make_inputs`."""
+    return Report.of(make_inputs(**changes))

@@ -38,8 +38,7 @@ TEST_FILES = {
 
 def rows_of(task: str, language: str, limit: int | None = None) -> list[dict[str, Any]]:
     """Test rows of the mini benchmark."""
-    found = mini.generated(task, language, "test")[:limit]
-    return with_groups(found, KINDS[task])
+    return with_groups(mini.generated(task, language, "test")[:limit], KINDS[task])
 
 
 def with_groups(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

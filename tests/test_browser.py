@@ -21,11 +21,13 @@ from made_up_experiment import (
     make_runs,
     make_scores,
 )
+from paper_tasks import TASKS
+from wide_experiment import wide_report
 
 from workflow_scripts.evaluation.aggregate import averages
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.page import render
+from workflow_scripts.reporting.page import render, render_page
+from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.tables import cost
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -282,6 +284,81 @@ def widest_grid(tmp_path_factory) -> Path:
         alignment=twice(make_alignment()),
     )
     return written(inputs, tmp_path_factory.mktemp("widest"))
+
+
+@pytest.fixture(scope="module")
+def very_many_languages(tmp_path_factory) -> Path:
+    """The page of a grid of 205 and 122 languages, six methods and two training sources."""
+    report = wide_report(("en", "en+deu_Latn"))
+    page = tmp_path_factory.mktemp("wide") / "report.html"
+    page.write_text(render_page(report, sections(report), TEMPLATES), encoding="utf-8")
+    return page
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_very_many_languages_fit_the_screen_and_no_texts_of_charts_overlap(browser, very_many_languages, size):
+    screen(browser, size)
+    browser.get_log("browser")
+    browser.get(very_many_languages.as_uri())
+    ask = browser.execute_script
+    ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    assert ask("return document.documentElement.scrollWidth") <= size[0]
+    overlapping = ask(
+        "const found = [];"
+        "for (const chart of document.querySelectorAll('.plot, .dot-chart, .forest, .strip')) {"
+        " const texts = [...chart.querySelectorAll('.label, .name, .tick, .axis span, .value, .sides span')];"
+        " const boxes = texts.map((text) => [text, text.getBoundingClientRect()]).filter(([, box]) => box.width);"
+        " for (let one = 0; one < boxes.length; one++)"
+        "  for (let other = one + 1; other < boxes.length; other++) {"
+        "   const [[a, left], [b, right]] = [boxes[one], boxes[other]];"
+        "   const across = Math.min(left.right, right.right) - Math.max(left.left, right.left);"
+        "   const down = Math.min(left.bottom, right.bottom) - Math.max(left.top, right.top);"
+        "   if (across > 1 && down > 3) found.push([chart.className, a.textContent, b.textContent]);"
+        "  }"
+        " const edge = Math.max(...boxes.map(([, box]) => box.right));"
+        " if (edge > arguments[0]) found.push([chart.className, 'beyond the screen']);"
+        "} return found;",
+        size[0],
+    )
+    assert overlapping == []
+    assert browser.get_log("browser") == []
+
+
+def test_a_family_opens_to_its_languages_and_the_filter_finds_them(browser, very_many_languages):
+    screen(browser, WIDE)
+    browser.get(very_many_languages.as_uri())
+    ask = browser.execute_script
+    before = column(ask, "xnli-accuracy", 0)
+    assert 10 < len(before) < 40, "families, and the languages without relatives"
+    buttons = browser.find_elements("css selector", "#xnli-accuracy tbody button")
+    (turkic,) = [button for button in buttons if button.text.startswith("Turkic")]
+    assert turkic.get_attribute("aria-expanded") == "false"
+    turkic.click()
+    assert turkic.get_attribute("aria-expanded") == "true"
+    opened = column(ask, "xnli-accuracy", 0)
+    assert len(opened) == len(before) + 11
+    turkic.click()
+    assert column(ask, "xnli-accuracy", 0) == before
+    field = browser.find_element("css selector", "#xnli-accuracy input[type=search]")
+    field.send_keys("turkic cyrillic")
+    found = column(ask, "xnli-accuracy", 0)
+    assert found[0].startswith("Turkic")
+    assert len(found) > 3 and all("Cyrillic" in name for name in found[1:])
+    field.clear()
+    field.send_keys(" ")
+    assert column(ask, "xnli-accuracy", 0) == before
+
+
+def test_families_are_sorted_by_their_mean_and_their_languages_within_them(browser, very_many_languages):
+    screen(browser, WIDE)
+    browser.get(very_many_languages.as_uri())
+    browser.find_elements("css selector", "#pawsx-accuracy thead button")[1].click()
+    bodies = browser.execute_script(
+        "return [...document.querySelectorAll('#pawsx-accuracy tbody')]"
+        ".map((body) => [...body.rows].map((row) => Number(row.cells[1].dataset.sort)))"
+    )
+    assert [body[0] for body in bodies] == sorted((body[0] for body in bodies), reverse=True)
+    assert all(body[1:] == sorted(body[1:], reverse=True) for body in bodies)
 
 
 @pytest.mark.parametrize("font", ["system-ui", "'DejaVu Sans'"])

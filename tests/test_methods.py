@@ -385,7 +385,7 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     networked.head = model.head
     networked.eval()
     parts = dict(networked.prompts.named_parameters())
-    assert sum(tensor.numel() for tensor in parts.values()) == LENGTH * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32
+    assert sum(part.numel() for part in parts.values()) == LENGTH * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32
     base = AutoModel.from_pretrained(encoders[name], attn_implementation="eager")
     config = PrefixTuningConfig(
         task_type="FEATURE_EXTRACTION", num_virtual_tokens=LENGTH, prefix_projection=True, encoder_hidden_size=24
@@ -394,9 +394,9 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
     theirs = oracle.prompt_encoder["default"]
     pairs = [(theirs.embedding.weight, parts["parametrizations.vectors.original"])]
     for layer in (0, 2):
-        for name_of_part in ("weight", "bias"):
-            ours = parts[f"parametrizations.vectors.0.network.{layer}.{name_of_part}"]
-            pairs.append((getattr(theirs.transform[layer], name_of_part), ours))
+        for tensor in ("weight", "bias"):
+            ours = parts[f"parametrizations.vectors.0.network.{layer}.{tensor}"]
+            pairs.append((getattr(theirs.transform[layer], tensor), ours))
     assert len(pairs) == len(parts)
     with torch.no_grad():
         for parameter, ours in pairs:
@@ -558,7 +558,7 @@ def test_a_key_concerns_the_trainings_of_its_methods_alone(key):
 
     def texts(training: dict[str, Any]) -> dict[str, str]:
         configuration = load(GRID | {"training": training})
-        made = {method: Arm("one", "xnli", "en", method, 16 * METHODS[method].has_prompts) for method in METHODS}
+        made = {method: Arm("one", "xnli", method, 16 * METHODS[method].has_prompts) for method in METHODS}
         return {
             method: step_settings.as_text(step_settings.of_training(configuration, arm, 13))
             for method, arm in made.items()

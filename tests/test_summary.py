@@ -1,18 +1,18 @@
 """The answer as plain text: what a terminal shows at the end of a run."""
 
 import pandas as pd
-from made_up_experiment import TEMPLATES, make_differences, make_inputs, make_provenance, make_runs, make_scores
+from made_up_experiment import make_differences, make_inputs, make_provenance, make_runs, make_scores
+from paper_tasks import TASKS
 
 from workflow_scripts.evaluation.aggregate import averages
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.page import names_for
+from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.summary import summary_text
 from workflow_scripts.reporting.verdicts import headline
 
 
 def text_of(inputs: Inputs) -> str:
-    return summary_text(inputs, names_for(inputs, TEMPLATES))
+    return summary_text(Report.of(inputs))
 
 
 def small(**changes) -> Inputs:
@@ -23,7 +23,7 @@ def small(**changes) -> Inputs:
 def test_it_starts_with_the_headline_of_the_page():
     inputs = make_inputs()
     said = " ".join(text_of(inputs).partition("\n\n")[0].split())
-    assert said == " ".join(headline(inputs.differences, names_for(inputs, TEMPLATES)))
+    assert said == " ".join(headline(Report.of(inputs)))
 
 
 def test_it_has_a_row_for_each_task_metric_and_method_with_the_average_of_table_1():

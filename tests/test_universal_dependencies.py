@@ -20,6 +20,7 @@ from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.network.download import git_blob_sha1
 
 UPOS = builtin("udpos").labels
+SOURCE = next(iter(builtin("udpos").sources))  # the default
 
 
 def word(identity: int | str, form: str, tag: str = "X", head: int | str = 0, enhanced: str = "_") -> str:
@@ -44,7 +45,7 @@ def tags(*lines: str, language: str = "de") -> list[str]:
 
 def released(language: str, folder: Path) -> Corpus:
     """A test set whose releases are in a folder."""
-    return described("udpos", "hub", language, "test", path=str(folder))
+    return described("udpos", SOURCE, language, "test", path=str(folder))
 
 
 # Rule 1: comments and empty nodes go, a multiword token is one row
@@ -416,7 +417,7 @@ def fetched(server: HubServer, folder: Path) -> list[dict]:
 
 
 def served(server: HubServer) -> Corpus:
-    return described("udpos", "hub", "xx", "test", url=f"{server.url}/ud/")
+    return described("udpos", SOURCE, "xx", "test", url=f"{server.url}/ud/")
 
 
 def test_files_are_fetched_once_from_the_treebanks_repositories(server, tmp_path, monkeypatch):

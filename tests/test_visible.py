@@ -9,8 +9,11 @@ from made_up_experiment import ENCODER, TEMPLATES, make_examples, make_inputs, m
 
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.visible import visible
+from workflow_scripts.reporting.files import write_tables
+from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import render
-from workflow_scripts.reporting.tables import write_tables
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.sections import sections
 
 # Bell, escape, backspace, delete, a control sequence in one character, next line, line separator, override, isolate.
 BAD = "a\x00b\x07c\x1b[2Jd\x08e\x7ff\x9b2Jg\x85h\u2028i\u202ej\u2066k\u2069l\rm"
@@ -81,7 +84,8 @@ def test_the_tables_show_escapes_as_csv_and_as_latex(tmp_path):
     def renamed(frame):
         return frame.replace({"encoder": {ENCODER: BAD}})
 
-    written = write_tables(renamed(make_scores()), renamed(make_runs().assign(problem=BAD)), tmp_path)
+    inputs = Inputs(renamed(make_scores()), renamed(make_runs().assign(problem=BAD)), make_provenance())
+    written = write_tables(sections(Report.of(inputs)), tmp_path)
     texts = {file.name: file.read_text(encoding="utf-8") for file in written}
     assert {character for text in texts.values() for character in acts(text)} == set()
     assert SHOWN in texts["learning_rate_search.csv"] and SHOWN in texts["table_1_averages.csv"]

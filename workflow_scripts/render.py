@@ -10,13 +10,16 @@ import argparse
 import logging
 from pathlib import Path
 
+from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
-from workflow_scripts.reporting.page import names_for, render
+from workflow_scripts.reporting.files import write_tables
+from workflow_scripts.reporting.inputs import Inputs, empty, read_differences, read_examples, read_table
+from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.published import read_published
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.summary import summary_text
-from workflow_scripts.reporting.tables import read_runs, read_scores, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     result = step_parser(__doc__)
     for name, what in FILES.items():
         result.add_argument(f"--{name}", type=input_file, required=True, help=what)
+    result.add_argument(
+        "--source-differences", type=input_file, help="one training source minus another, with intervals"
+    )
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=output_file, required=True, help="the page to write")
     result.add_argument("--summary", type=output_file, required=True, help="the text file to write for terminals")
@@ -48,34 +54,29 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the inputs, then write the tables, the summary and, last, the page."""
-    inputs = Inputs(
-        scores=read_scores(arguments.scores),
-        runs=read_runs(arguments.runs),
-        provenance=read_json(arguments.provenance),
-        differences=read_differences(arguments.differences),
-        alignment=read_table(arguments.alignment),
-        projections=read_table(arguments.projections),
-        boundaries=read_table(arguments.boundaries),
-        samples=read_json(arguments.samples),
-        examples=read_examples(arguments.examples),
-        published=read_published(arguments.published),
+    between = arguments.source_differences
+    report = Report.of(
+        Inputs(
+            scores=read_scores(arguments.scores),
+            runs=read_runs(arguments.runs),
+            provenance=read_json(arguments.provenance),
+            differences=read_differences(arguments.differences),
+            source_differences=read_differences(between) if between else empty("source_differences"),
+            alignment=read_table(arguments.alignment),
+            projections=read_table(arguments.projections),
+            boundaries=read_table(arguments.boundaries),
+            samples=read_json(arguments.samples),
+            examples=read_examples(arguments.examples),
+            published=read_published(arguments.published),
+        )
     )
+    made = sections(report)
     if arguments.tables is not None:
-        for path in write_tables(
-            inputs.scores,
-            inputs.runs,
-            arguments.tables,
-            inputs.alignment,
-            inputs.published,
-            inputs.comparable_pairs,
-            inputs.ceilings,
-            arguments.settings.get("tables", ()),
-        ):
+        for path in write_tables(made, arguments.tables, arguments.settings.get("tables", ())):
             logger.info("wrote %s", path)
-    page = render(inputs, arguments.templates)
+    page = render_page(report, made, arguments.templates)
     with written(arguments.summary) as temporary:
-        text = summary_text(inputs, names_for(inputs, arguments.templates))
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(summary_text(report), encoding="utf-8", newline="\n")
     logger.info("wrote %s", arguments.summary)
     with written(arguments.output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")

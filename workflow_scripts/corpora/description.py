@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from workflow_scripts.experiment.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
 
-SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
 # A number of each split, the same in every language or by language.
 RowCounts = dict[Split, Count | dict[Text, Count]]
@@ -194,7 +194,7 @@ class Corpus(BaseModel):
         part: what `{split}` is in paths.
         folder: where relative paths start.
         reading: how files are read.
-        kept: which part of the rows of the files belongs to the corpus, where splits are cut from one another: ranges in
+        kept: which part of the rows of the files belongs to the corpus, where splits are cut from another: ranges in
             percent, such as [0, 10]. None is all rows.
         group_by: the columns whose equal values keep rows on one side of a cut; see `Cut`.
     """

@@ -128,16 +128,16 @@ def _placed(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[Placed
 def _with_groups(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
     """The rows with their groups.
 
-    A group of a parallel corpus is named by the id of its first row: the same in all languages, unlike the text that its
-    rows share. So a cut takes the same rows in every language, and no translation of a training row is in a test set.
+    A group of a parallel corpus is named by the id of its first row: the same in all languages, unlike the text that
+    its rows share. So a cut takes the same rows in every language, and no translation of a training row is tested.
     """
     kind = part(corpus.kind, "rows")
-    first: dict[str, str] = {}
+    first: dict[int, str] = {}  # by the hash of what rows share: a million contexts would take gigabytes
     for placed in read:
         row = placed.row
         if "group" not in row:
             group = kind.group(row)
-            shared = group if not corpus.parallel else first.setdefault(group, row["id"])
+            shared = group if not corpus.parallel else first.setdefault(hash(group), row["id"])
             row["group"] = shared
         yield placed
 
@@ -260,7 +260,8 @@ def _sample(number: int, limit: int) -> set[int]:
 def _with_two_labels(rows: Iterable[Row], corpus: Corpus) -> Iterator[Row]:
     """The rows of a training set. Raises UserError after the last one if all have the same label."""
     labels_in = getattr(part(corpus.kind, "rows"), "labels_in", None)
-    number, seen = 0, set()
+    number = 0
+    seen: set[Any] = set()
     for row in rows:
         number += 1
         if labels_in is not None and len(seen) < 2:

@@ -34,9 +34,9 @@ def examples(
     first, so that a row of a parallel corpus is shown in several languages. Remaining ties are broken by a checksum of
     the ids, so that adding or moving a row changes nothing else.
 
-    Returns dictionaries with `language`, `id`, `inputs` (text by title), `gold` (the correct texts), `predictions`
-    (text by arm), `right` (the arms that are correct) and `disagreements`: `rows`, the number of the language's rows
-    that the arms disagree on, and for each arm the number of these on which it alone is best.
+    Returns dictionaries with `language`, `id`, `inputs` (text by title), `gold` (the correct texts), `answers` (see
+    `_shown`), `predictions` (text by arm), `right` (the arms that are correct) and `disagreements`: `rows`, the number
+    of the language's rows that the arms disagree on, and for each arm the number of these on which it alone is best.
     """
     differ = part(kind, "examples").differ
     disagreeing = {
@@ -79,14 +79,18 @@ def _in_turns(ranked: Sequence[PredictedRow], best: Sequence[str | None], arms: 
 
 
 def _shown(kind: str, row: Row, predictions: Predictions, inputs: Sequence[str], arms: Sequence[str]) -> dict[str, Any]:
-    """The row with its predictions as readable texts."""
+    """The row with its predictions as readable texts.
+
+    `answers` says what gold and predictions are: `labels`, `text` in the language of the row, or `words` of the row
+    with their tags, joined by `, ` in the same order.
+    """
     examples_of_kind = part(kind, "examples")
     texts, gold, shown = examples_of_kind.shown(row, {arm: predictions[arm] for arm in arms})
     return {
         "id": row["id"],
         "inputs": dict(zip(inputs, texts, strict=False)),
         "gold": gold,
+        "answers": examples_of_kind.ANSWERS,
         "predictions": shown,
         "right": [arm for arm in arms if examples_of_kind.goodness(row, predictions[arm]) == 100 or shown[arm] in gold],
-        "text": examples_of_kind.TEXT,
     }

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import Corpus, Cut, Source, Split, SplitReading
+from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
 from workflow_scripts.experiment import places
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.errors import UserError
@@ -149,6 +149,8 @@ class Configuration(Section):
         self._check_encoder_names()
         places.refuse_overlaps(self.resources, self.results, self.encoders)
         for task in self.tasks:
+            self._check_name_and_source(task)
+        for task in self.tasks:
             self._check_task(task)
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
@@ -200,10 +202,9 @@ class Configuration(Section):
                     f"encoders: {encoder!r} could be a result file beside the encoders' folders; choose another name"
                 )
 
-    def _check_task(self, task: str) -> None:
-        """The task's languages and methods exist, and tasks of its kind read its keys."""
+    def _check_name_and_source(self, task: str) -> None:
+        """The task has a name that can be a folder's, and the chosen source."""
         section, where = self.tasks[task], f"tasks.{task}"
-        definition = section.definition
         if not re.fullmatch(TASK_NAME, task):
             raise ValueError(
                 f"tasks: {task!r} must consist of letters, digits and underscores, and begin with a letter"
@@ -213,7 +214,12 @@ class Configuration(Section):
                 f"tasks: {task!r} is the folder of the analysis beside the tasks' folders; choose another name"
             )
         if section.source is not None:
-            _refuse_unknown([section.source], definition.sources, f"{where}.source")
+            _refuse_unknown([section.source], section.definition.sources, f"{where}.source")
+
+    def _check_task(self, task: str) -> None:
+        """The task's languages and methods exist, and tasks of its kind read its keys."""
+        section, where = self.tasks[task], f"tasks.{task}"
+        definition = section.definition
         source = self.source_of(task)
         for split, entry in source.splits.items():
             if isinstance(entry, SplitReading) and entry.task is not None:
@@ -338,11 +344,8 @@ class Configuration(Section):
         found: dict[str, str] = {}
         for task in self.tasks:
             known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
-            for split, language in (
-                ("train", known[0]),
-                ("validation", known[0]),
-                ("test", self.languages_of(task)[0]),
-            ):
+            for split in SPLITS:
+                language = self.languages_of(task)[0] if split == "test" else known[0]
                 corpus = self.corpus(task, language, split)
                 if corpus.type == "hub" and corpus.reading.repository:
                     found[corpus.reading.repository] = corpus.reading.revision or "main"
@@ -521,7 +524,7 @@ def _keys_of(path: list[str], section: Any) -> list[str]:
     for name, models in _SECTIONS.items():
         parts = name.split(".") if name else []
         if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
-            chosen = [model for model in models if model is sources.get(str(source))]
+            chosen = [model for model in models if model is _SOURCES.get("".join(path[:1]), {}).get(str(source))]
             return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
     return []
 

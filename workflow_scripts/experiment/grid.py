@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.names import (
     UNTUNED,
@@ -146,7 +147,7 @@ class Grid:
         size = self.configuration.search.together if self.configuration.method(arm.method).freezes else 1
         return [rates[start : start + size] for start in range(0, len(rates), size)]
 
-    def corpora(self) -> Iterator[tuple[str, str, str]]:
+    def corpora(self) -> Iterator[tuple[str, str, Split]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
             trained = {
@@ -161,7 +162,7 @@ class Grid:
             for language in self.languages(task):
                 yield task, language, "test"
 
-    def repository(self, task: str, language: str, split: str) -> str | None:
+    def repository(self, task: str, language: str, split: Split) -> str | None:
         """The hub repository of a corpus; None if it comes from another source."""
         corpus = self.configuration.corpus(task, language, split)
         return corpus.reading.repository if corpus.type == "hub" else None

@@ -293,7 +293,7 @@ class TaskSection(Section):
     """The longest input, special tokens included. Longer texts are truncated; a longer context of a question is split
     into windows; a longer sentence of a tagging task is split between words."""
 
-    stride: Annotated[int, Field(ge=0), NUMERIC, about(64, unit="tokens")] = 128
+    stride: Annotated[int, Field(ge=0), NUMERIC, about(128, unit="tokens")] = 64
     """How many tokens neighbouring windows of a long context share. It must be smaller than `max_length`."""
 
     labelled_subword: Annotated[Literal["first", "first_visible"], about("first_visible")] = "first"
@@ -337,7 +337,7 @@ class Search(Section):
 class Evaluation(Section):
     """How models are tested."""
 
-    together: Annotated[Count, about(7, unit="languages")] = 1
+    together: Annotated[Count, about(7, unit="languages")] = 10
     """In how many languages one job predicts. More means fewer job starts, and on a cluster less waiting. If you append
     a language to a task later, full groups of languages do not run again."""
 

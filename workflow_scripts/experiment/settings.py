@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.corpora.description import Split
 from workflow_scripts.corpora.formats import format_of, module_of
 from workflow_scripts.experiment.catalogue import METHOD_KEYS
 from workflow_scripts.experiment.configuration import Configuration, foreign_keys
@@ -35,7 +36,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     }
 
 
-def of_corpus(configuration: Configuration, task: str, language: str, split: str) -> Settings:
+def of_corpus(configuration: Configuration, task: str, language: str, split: Split) -> Settings:
     """`fetch_corpus`: the description of the corpus (`corpora.description.Corpus`)."""
     corpus = configuration.corpus(task, language, split)
     modules = [f"corpora.{corpus.type}", kind_module(corpus.kind, "rows")]

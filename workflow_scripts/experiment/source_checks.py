@@ -1,5 +1,6 @@
 """Whether the splits of a source can be read and are different rows, before anything is read."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def problem_of(source: Source, languages: Mapping[Split, Sequence[str]]) -> str:
     files = {
         split: _files(source, entry, split) for split, entry in source.splits.items() if not isinstance(entry, Cut)
     }
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+    for other, split in itertools.combinations(SPLITS, 2):
         if split in files and files[split] == files.get(other):
             return f"splits: {other} and {split} are the same rows; put {{split}} into {NEEDED[source.type][-1]}"
     return ""
@@ -48,6 +49,11 @@ def _of_cut(source: Source, split: Split, cut: Cut) -> str:
         return f"from: the source has no split {cut.cut_from}"
     if isinstance(other, Cut):
         return f"from: {cut.cut_from} is itself cut from {other.cut_from}; cut both from {other.cut_from}"
+    cuts = [entry for entry in source.splits.values() if isinstance(entry, Cut) and entry.cut_from == cut.cut_from]
+    if sum(round(100 * entry.share) for entry in cuts) >= 100:
+        return f"share: nothing is left of {cut.cut_from}"
+    if any(entry.group_by != cut.group_by for entry in cuts):
+        return f"group_by: the cuts of {cut.cut_from} must have the same"
     return ""
 
 

@@ -3,7 +3,6 @@
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.experiment.sections import HubEncoder
-from workflow_scripts.experiment.tasks import TaskDefinition
 
 # The paper's checkpoint (section 3.2) on the Hugging Face Hub, by its current and its former name.
 REPOSITORIES = ("FacebookAI/xlm-roberta-large", "xlm-roberta-large")
@@ -12,6 +11,7 @@ AVERAGES, GAPS = "table_1_averages", "table_2_transfer_gaps"
 BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
+SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
 
 def table_names(configuration: Configuration) -> list[str]:
@@ -19,7 +19,7 @@ def table_names(configuration: Configuration) -> list[str]:
     names = [
         AVERAGES,
         GAPS,
-        *(task_table(name, section.definition) for name, section in configuration.tasks.items()),
+        *(task_table(name, section.definition.paper_table) for name, section in configuration.tasks.items()),
         LENGTHS,
         SEARCH,
         COST,
@@ -29,6 +29,8 @@ def table_names(configuration: Configuration) -> list[str]:
         names += [BEFORE_AFTER, TRANSLATIONS]
     if any(section.definition.facts.BOUNDED for section in configuration.tasks.values()):
         names.append(CEILINGS)
+    if any(len(configuration.training_sources(task)) > 1 for task in configuration.tasks):
+        names += [SOURCE_BY_TARGET, BEST_SOURCE]
     encoders = configuration.encoders.values()
     papers = any(isinstance(encoder, HubEncoder) and encoder.repository in REPOSITORIES for encoder in encoders)
     if papers and configuration.corpora.source != "mini":
@@ -36,7 +38,6 @@ def table_names(configuration: Configuration) -> list[str]:
     return names
 
 
-def task_table(task: str, definition: TaskDefinition) -> str:
+def task_table(task: str, number: int | None) -> str:
     """The name of the table of a task's scores by language, with the paper's number if it has one: `table_5_xnli`."""
-    number = definition.paper_table
     return f"table_{number}_{task}" if number else f"table_{task}"

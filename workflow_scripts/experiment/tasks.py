@@ -4,12 +4,13 @@ A task file names the kind of the task, its labels and languages, and one or mor
 a source, a language and a split into the description of one corpus, which is all that `fetch_corpus` needs.
 """
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from workflow_scripts.corpora.description import (
     SPLITS,
@@ -29,6 +30,13 @@ from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import PARTS, Metric
 
+
+def _spelled(value: Any) -> Any:
+    """A number as YAML writes it; any other value as it is."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Label = Annotated[Text, BeforeValidator(_spelled)]
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
 
 
@@ -42,7 +50,7 @@ class TaskDefinition(Section):
     """What kind of task it is: `classification`, `tagging`, `entities`, `question_answering`, `multiple_choice`,
     `regression`, or the path of a Python file with your own kind."""
 
-    labels: Annotated[list[Text], AfterValidator(distinct), about(["entailment", "neutral", "contradiction"])] = []
+    labels: Annotated[list[Label], AfterValidator(distinct), about(["entailment", "neutral", "contradiction"])] = []
     """The closed set of labels, tags or entity types, in the order of the model's outputs."""
 
     languages: Annotated[list[Text], *Distinct, about(["en", "de", "zho_Hans"])]
@@ -114,6 +122,8 @@ class TaskDefinition(Section):
                 part(self.kind, name)  # raises UserError if the file lacks a name
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
+        if check_labels := getattr(part(self.kind, "rows"), "check_labels", None):
+            check_labels(self.labels)
         if self.source is not None:
             if self.sources:
                 raise ValueError("source: found beside sources; write one of them")
@@ -247,8 +257,10 @@ def resolve(
     if isinstance(entry, Cut):
         kept, group_by = [_range_of(source, split)], entry.group_by
         entry = source.splits[entry.cut_from]
-    elif cut_in_use and (cuts := _cuts_from(source, split)):
-        kept, group_by = [[_range_of(source, cuts[-1])[1], 100]], source.splits[cuts[0]].group_by  # type: ignore[index, union-attr]
+    elif cuts := [name for name in _cuts_from(source, split) if cut_in_use or name != "validation"]:
+        taken = [[0, 0], *(_range_of(source, name) for name in cuts), [100, 100]]
+        kept = [[stop, start] for (_, stop), (start, _) in itertools.pairwise(taken) if stop < start]
+        group_by = source.splits[cuts[0]].group_by  # type: ignore[index, union-attr]
     part = entry if isinstance(entry, str) else entry.name or split  # type: ignore[union-attr]
     return Corpus(
         task=name,

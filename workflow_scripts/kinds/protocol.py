@@ -7,7 +7,7 @@ is one input of the encoder; a row may give several.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ PARTS = {
     "rows": ("FIELDS", "from_record", "problem", "oddity", "group"),
     "model": ("LEVEL", "HEAD_DROPOUT", "TARGETS", "TOGETHER", "outputs", "tokenise", "loss", "counted", "decode"),
     "metrics": ("score", "baseline", "contributions"),
-    "examples": ("TEXT", "differ", "goodness", "shown"),
+    "examples": ("ANSWERS", "differ", "goodness", "shown"),
 }
 # The names of the part that only kinds with `BOUNDED` have.
 CEILING = {"ceiling": ("ceilings",)}
@@ -90,6 +90,9 @@ class Rows(Protocol):
     """
 
     FIELDS: Mapping[str, "pa.DataType"]
+
+    # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use, and
+    # `labels_in(row)` returns the labels of a row, so that a training set with a single label is refused.
 
     def from_record(self, record: Mapping[str, Any], where: str) -> Row:
         """The fields of a row, from the values that a source has in their place.
@@ -171,10 +174,11 @@ class Examples(Protocol):
     """`examples.py`: single predictions as readable texts.
 
     Attributes:
-        TEXT: whether gold and predictions are texts in the row's language, and not names of labels.
+        ANSWERS: what gold and predictions are: names of `labels`, `text` in the row's language, or `words` of the row
+            with their tags, joined by `, ` in the same order.
     """
 
-    TEXT: bool
+    ANSWERS: Literal["labels", "text", "words"]
 
     def differ(self, predictions: Sequence[Any]) -> bool:
         """Whether the predictions of one row differ."""

@@ -5,12 +5,13 @@ Heights of a plot are pixels from the top.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 HEIGHT = 190  # pixels of the plot area
-LINE = 13  # pixels between two labels at a plot's edge
+LINE = 15  # pixels between two labels at a plot's edge
+LETTERS = 17  # of a label that fit beside a plot
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Axis:
             (map(math.log10, (self.low, self.high, value))) if self.logarithmic else (self.low, self.high, value)
         )
         return round(100 * min(1.0, max(0.0, (at - low) / (high - low))), 2)
+
+
+Scale = tuple[Axis, tuple[float, ...]]  # an axis and its ticks
 
 
 def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[float, ...]]:
@@ -115,13 +119,34 @@ def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
     return round(height * (1 - axis.place(value) / 100), 1)
 
 
+def point(across: tuple[Axis, float], up: tuple[Axis, float], title: str, kind: str) -> Mark:
+    """The mark of a value on each axis."""
+    return Mark(across[0].place(across[1]), height_of(*up), title, kind)
+
+
+def ticks_across(scale: Scale, text: Callable[[float], str]) -> tuple[Tick, ...]:
+    """The ticks of a horizontal axis."""
+    return tuple(Tick(scale[0].place(value), text(value)) for value in scale[1])
+
+
+def ticks_up(scale: Scale) -> tuple[Tick, ...]:
+    """The ticks of a vertical axis."""
+    return tuple(Tick(height_of(scale[0], value), f"{value:g}") for value in scale[1])
+
+
 def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:
     """The lines from each mark to the next."""
     return [Segment(a.x, a.y, b.x, b.y, kind) for a, b in pairwise(marks)]
 
 
 def without_overlap(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Label, ...]:
-    """The labels in order from the top, moved so that they do not overlap."""
+    """The labels in order from the top, cut and moved so that they do not overlap.
+
+    None if they are more than fit beside the plot: the titles of its marks say what they are.
+    """
+    if len(labels) > height // LINE:
+        return ()
+    labels = [Label(label.y, _cut(label.text)) for label in labels]
     placed: list[Label] = []
     for label in sorted(labels, key=lambda label: label.y):
         above = placed[-1].y + LINE if placed else -math.inf
@@ -131,6 +156,10 @@ def without_overlap(labels: Sequence[Label], height: int = HEIGHT) -> tuple[Labe
         placed[place] = Label(round(min(placed[place].y, below, height), 1), placed[place].text)
         below = placed[place].y - LINE
     return tuple(placed)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LETTERS else text[: LETTERS - 1].rstrip(" ,") + "…"
 
 
 def clipped(a: float, b: float, c: float, size: float) -> tuple[float, float, float, float] | None:

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json
+from workflow_scripts.reporting.sources import with_source
 
 MODEL = ["encoder", "task", "method", "prompt_length"]
 COLUMNS = {
@@ -35,6 +35,18 @@ COLUMNS = {
         "prior_std",
         "prior_freedom",
     ],
+    "source_differences": [
+        "encoder",
+        "task",
+        "method",
+        "language",
+        "source",
+        "other",
+        "difference",
+        "low",
+        "high",
+        "significant",
+    ],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -43,19 +55,20 @@ COLUMNS = {
 TEXT = [
     "encoder",
     "task",
+    "source",
     "method",
     "metric",
     "baseline",
     "scope",
     "language",
+    "other",
     "measure",
     "id",
     "label",
     "model",
     "note",
 ]
-CEILINGS = ["encoder", "task", "metric", "language", "value"]
-EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed")
+EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
 
@@ -71,8 +84,9 @@ class Inputs:
     Attributes:
         scores: the long score table (see `aggregate`).
         runs: one row for each training run (see `tables.read_runs`).
-        provenance: `benchmark`, and those of `page.PROVENANCE` that are known.
+        provenance: `benchmark`, and further keys of `results/provenance.json`.
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
+        source_differences: for each language, one training source minus another, of the same method; percentage points.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -84,6 +98,7 @@ class Inputs:
     runs: pd.DataFrame
     provenance: dict[str, Any]
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
+    source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))
@@ -96,28 +111,11 @@ class Inputs:
         """The encoders and tasks whose scores are comparable with the paper's."""
         return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
 
-    @property
-    def ceilings(self) -> pd.DataFrame:
-        """The best scores that any span of tokens can reach, in the order of the catalogue.
-
-        Columns: `encoder`, `task`, `metric`, `language`, `value`.
-        """
-        known = {(bounded["task"], bounded["encoder"]): bounded for bounded in self.provenance.get("ceilings") or []}
-        rows = [
-            (encoder, name, metric, language, known[name, encoder]["metrics"][metric][language])
-            for name, task in TASKS.items()
-            for encoder in dict.fromkeys(encoder for _, encoder in known)
-            if (name, encoder) in known
-            for metric in task.metrics
-            for language in task.languages
-            if language in known[name, encoder]["metrics"][metric]
-        ]
-        return pd.DataFrame(rows, columns=CEILINGS)
-
     def check(self) -> None:
         """Raise a UserError that names the table and the column or key if an input cannot be shown."""
-        check_scores(self.scores)
         check_runs(self.runs)
+        for _, scores in with_source(self.scores).groupby("source"):
+            check_scores(scores)
         absent = [key for key in BENCHMARK if key not in self.provenance.get("benchmark", {})]
         if absent:
             raise UserError(f"the provenance does not say what was run: add benchmark.{', benchmark.'.join(absent)}")

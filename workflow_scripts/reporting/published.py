@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from workflow_scripts.evaluation.aggregate import averages, headline_arms, transfer_gaps
-from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS, TASKS
+from workflow_scripts.experiment.catalogue import ANALYSED_TASK, METHODS
 from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.grid import SOURCE_LANGUAGE
-from workflow_scripts.reporting.wording import listed, method_words, metric_title
+from workflow_scripts.reporting.tasks import Tasks
+from workflow_scripts.reporting.wording import listed, method_words
+
+if TYPE_CHECKING:
+    from workflow_scripts.reporting.report import Report
 
 MODEL = "XLM-R-large"  # the paper's own rows; table 1 also quotes others'
 FILE = "published.csv"
@@ -53,7 +55,8 @@ BESIDE_COLUMNS = [
     "difference",
     "note",
 ]
-BY_LANGUAGE = tuple(task.paper_table for task in TASKS.values() if task.paper_table)  # tables 5 to 8
+BY_LANGUAGE = (5, 6, 7, 8)  # the paper's tables of scores by language
+SOURCE = "en"  # the paper tunes on English
 # The measures of `results/alignment.csv` that tables 3 and 4 print, and how the data file calls them.
 MEASURES = {
     "before_after": "cosine_before_after",
@@ -145,7 +148,7 @@ def relative_difference_range(translations: float, others: float, half: float) -
     )
 
 
-def audit(published: pd.DataFrame) -> pd.DataFrame:
+def audit(published: pd.DataFrame, tasks: Tasks) -> pd.DataFrame:
     """Recompute every figure of the paper's tables that can be derived from other figures.
 
     Columns: `AUDIT_COLUMNS`. `tolerance` is the largest difference between the printed and the recomputed figure, in
@@ -153,7 +156,7 @@ def audit(published: pd.DataFrame) -> pd.DataFrame:
     derived from. The notes of `published` are not used.
     """
     own = published[published["model"] == MODEL]
-    rows = [*_averages(own), *_table_1(own), *_table_2(own), *_table_4(own)]
+    rows = [*_averages(own), *_table_1(own), *_table_2(own, tasks), *_table_4(own)]
     table = pd.DataFrame(rows, columns=AUDIT_COLUMNS)
     return table.assign(run=table["run"].astype("Int64"), agrees=table["agrees"].astype("boolean"))
 
@@ -214,7 +217,7 @@ def _table_1(own: pd.DataFrame) -> Iterator[dict]:
             yield _finding(printed["std"], half, spread, f"standard deviation over runs, from the {inputs}", **where)
 
 
-def _table_2(own: pd.DataFrame) -> Iterator[dict]:
+def _table_2(own: pd.DataFrame, tasks: Tasks) -> Iterator[dict]:
     """The transfer gaps of table 2, from the scores by language; where they differ, by the other metric, too."""
     runs = {tuple(where[key] for key in _KEYS): rows for where, rows in _by_language(own)}
     what = "transfer gap, from the scores by language"
@@ -229,19 +232,21 @@ def _table_2(own: pd.DataFrame) -> Iterator[dict]:
         if not row["agrees"]:
             others = {metric: _gap(rows) for (task, method, metric), rows in runs.items() if (task, method) == key[:2]}
             del others[printed["metric"]]
-            row["note"] = "; ".join(_by_other_metric(printed, metric, found) for metric, found in others.items())
+            row["note"] = "; ".join(
+                _by_other_metric(printed, tasks.metric_title(key[0], metric), found) for metric, found in others.items()
+            )
         yield row
 
 
-def _by_other_metric(printed: dict, metric: str, found: Range) -> str:
+def _by_other_metric(printed: dict, title: str, found: Range) -> str:
     row = _finding(printed["value"], printed["half"], found, "")
     verdict = "which agrees" if row["agrees"] else "which does not agree either"
-    return f"by {metric_title(metric)} it is {found.value:.1f}, {verdict}"
+    return f"by {title} it is {found.value:.1f}, {verdict}"
 
 
 def _gap(rows: pd.DataFrame) -> Range:
     scores = rows[rows["language"] != "avg"]
-    english = scores["language"] == SOURCE_LANGUAGE
+    english = scores["language"] == SOURCE
     return gap_range(scores[english]["value"], scores[~english]["value"], float(scores["half"].iloc[0]))
 
 
@@ -256,9 +261,14 @@ def _table_4(own: pd.DataFrame) -> Iterator[dict]:
         yield _finding(printed["value"], printed["half"], found, "relative difference, from the cosines", **where)
 
 
-def audit_in_words(found: pd.DataFrame) -> list[str]:
+def audit_in_words(found: pd.DataFrame, tasks: Tasks) -> list[str]:
     """The results of the audit, one sentence for each table."""
-    return [*_averages_in_words(found), *_table_1_in_words(found), *_table_2_in_words(found), *_table_4_in_words(found)]
+    return [
+        *_averages_in_words(found, tasks),
+        *_table_1_in_words(found, tasks),
+        *_table_2_in_words(found, tasks),
+        *_table_4_in_words(found),
+    ]
 
 
 def _checked(found: pd.DataFrame, table: Iterable[int], what: str = "") -> pd.DataFrame:
@@ -269,15 +279,20 @@ def _wrong(found: pd.DataFrame) -> pd.DataFrame:
     return found[~found["agrees"].astype(bool)]
 
 
-def _name(row: Any) -> str:
-    metric = f" ({metric_title(row.metric)})" if len(TASKS[row.task].metrics) > 1 else ""
-    return f"{TASKS[row.task].title}{metric}, {method_words(row.method)}"
+def _name(row: Any, tasks: Tasks) -> str:
+    metric = f" ({tasks.metric_title(row.task, row.metric)})" if len(tasks[row.task].metrics) > 1 else ""
+    return f"{tasks.title(row.task)}{metric}, {method_words(row.method)}"
 
 
-def _averages_in_words(found: pd.DataFrame) -> Iterator[str]:
+def _not_printed(checked: pd.DataFrame, tasks: Tasks) -> list[str]:
+    wrong = _wrong(checked).itertuples()
+    return [f"{_name(row, tasks)}: {row.printed:.1f}, not {row.recomputed:.1f}" for row in wrong]
+
+
+def _averages_in_words(found: pd.DataFrame, tasks: Tasks) -> Iterator[str]:
     checked = _checked(found, BY_LANGUAGE)
     parts = [
-        f"{_name(row)}, run {row.run}: {row.printed:.1f} printed, {row.recomputed:.1f} computed"
+        f"{_name(row, tasks)}, run {row.run}: {row.printed:.1f} printed, {row.recomputed:.1f} computed"
         for row in _wrong(checked).itertuples()
     ]
     if parts:
@@ -289,14 +304,12 @@ def _averages_in_words(found: pd.DataFrame) -> Iterator[str]:
         yield f"Tables 5 to 8: all {len(checked)} printed averages follow from the scores of their row."
 
 
-def _table_1_in_words(found: pd.DataFrame) -> Iterator[str]:
+def _table_1_in_words(found: pd.DataFrame, tasks: Tasks) -> Iterator[str]:
     kinds = {"mean": "means", "standard deviation": "standard deviations"}
     for kind, title in kinds.items():
         for inputs in ("printed averages", "scores by language"):
             checked = _checked(found, [1], f"^{kind}.*{inputs}")
-            names = [
-                f"{_name(row)}: {row.printed:.1f}, not {row.recomputed:.1f}" for row in _wrong(checked).itertuples()
-            ]
+            names = _not_printed(checked, tasks)
             if len(checked):
                 rest = f"but for {len(names)} ({'; '.join(names)})" if names else "without exception"
                 yield f"Table 1: its {len(checked)} {title} follow from the {inputs} of the runs {rest}."
@@ -307,17 +320,16 @@ def _table_1_in_words(found: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _table_2_in_words(found: pd.DataFrame) -> Iterator[str]:
+def _table_2_in_words(found: pd.DataFrame, tasks: Tasks) -> Iterator[str]:
     checked = _checked(found, [2])
     if checked.empty:
         return
     by_task = checked.groupby("task", sort=False)["agrees"].all()
-    rebuilt, not_rebuilt = ([TASKS[task].title for task in by_task.index[by_task == well]] for well in (True, False))
-    gone = [TASKS[task].title for task in found[(found["table"] == 2) & found["agrees"].isna()]["task"].unique()]
+    rebuilt, not_rebuilt = ([tasks.title(task) for task in by_task.index[by_task == well]] for well in (True, False))
+    gone = [tasks.title(task) for task in found[(found["table"] == 2) & found["agrees"].isna()]["task"].unique()]
     sentence = f"Table 2: {listed(rebuilt) or 'no task'} can be rebuilt from tables 5 to 7"
     if not_rebuilt:
-        parts = [f"{_name(row)}: {row.printed:.1f}, not {row.recomputed:.1f}" for row in _wrong(checked).itertuples()]
-        sentence += f", {listed(not_rebuilt)} cannot ({'; '.join(parts)})"
+        sentence += f", {listed(not_rebuilt)} cannot ({'; '.join(_not_printed(checked, tasks))})"
     if gone:
         sentence += f"; of {listed(gone)} there are no scores by language to rebuild it from"
     yield f"{sentence}."
@@ -331,72 +343,68 @@ def _table_4_in_words(found: pd.DataFrame) -> Iterator[str]:
         yield f"Table 4: relative differences should follow from its cosines; {rest}."
 
 
-def beside(
-    published: pd.DataFrame,
-    scores: pd.DataFrame,
-    runs: pd.DataFrame,
-    comparable: Iterable[tuple[str, str]],
-    alignment: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Our scores beside the paper's, for the (encoder, task) pairs in `comparable` only.
+def beside(report: "Report") -> pd.DataFrame:
+    """Our scores beside the paper's, for the comparable pairs of encoder and task only.
 
     Columns: `BESIDE_COLUMNS`. The headline arm of each method that the paper has. `scope` is a language (the mean over
     runs of tables 5 to 8), `average` (table 1) or `gap` (table 2, main metric); `difference` is ours minus the paper's,
     in percentage points. Average and gap are over the paper's languages: without all of them there is neither.
     `ours_std` is a sample deviation, `published_std` a population's (see `deviation_range`). `note` warns of a printed
-    figure that does not follow from the paper's own scores.
-
-    With `alignment` come the measures of tables 3 and 4, where the analysed texts are comparable as well.
+    figure that does not follow from the paper's own scores. The measures of tables 3 and 4 follow, where the analysed
+    texts are comparable as well.
     """
-    comparable = list(comparable)
+    comparable = report.inputs.comparable_pairs
+    published = report.inputs.published
     own = published[published["model"] == MODEL]
-    doubts = _doubts(audit(published))
-    arms = headline_arms(scores, runs)
+    doubts = _doubts(report.audit) if comparable else {}
     rows = []
     for encoder, task in comparable:
-        ours = scores[(scores["encoder"] == encoder) & (scores["task"] == task)].dropna(subset="value")
         for method in METHODS:
-            length = arms.get((encoder, task, method))
-            of_arm = ours[(ours["method"] == method) & (ours["prompt_length"] == length)]
+            arm = (encoder, task, method, report.arms.get((encoder, task, SOURCE, method)))
             theirs = own[(own["task"] == task) & (own["method"] == method)]
-            beside_arm = [*_beside_arm(of_arm, theirs, task)]
-            if alignment is not None and (encoder, ANALYSED_TASK) in comparable:
-                beside_arm += _beside_measures(_of_arm(alignment, encoder, task, method, length), theirs, task)
+            beside_arm = [*_beside_arm(report, arm, theirs)]
+            if (encoder, ANALYSED_TASK) in comparable:
+                beside_arm += _beside_measures(_of_arm(report.inputs.alignment, *arm), theirs, task)
             for row in beside_arm:
                 note = doubts.get((task, method, row["metric"], row["scope"]), "")
-                rows.append({"encoder": encoder, "method": method, "prompt_length": length, **row, "note": note})
+                rows.append({"encoder": encoder, "method": method, "prompt_length": arm[-1], **row, "note": note})
     table = pd.DataFrame(rows, columns=BESIDE_COLUMNS)
     return table.assign(difference=table["ours"] - table["published"])
 
 
-def _beside_arm(ours: pd.DataFrame, theirs: pd.DataFrame, task: str) -> Iterator[dict]:
+def _beside_arm(report: "Report", arm: tuple, theirs: pd.DataFrame) -> Iterator[dict]:
     """Every language that both have, then the average and the gap where all languages are there."""
+    task = report.tasks[arm[1]]
+    ours = _of_arm(report.scores, *arm).dropna(subset="value")
     by_cell = {key: rows["value"] for key, rows in ours.groupby(["metric", "language"])}
-    for metric in TASKS[task].metrics:
-        for language in TASKS[task].languages:
-            printed = theirs[(theirs["metric"] == metric) & (theirs["language"] == language) & (theirs["table"] >= 5)]
-            values = by_cell.get((metric, language))
+    for metric in task.metrics:
+        for language in task.languages:
+            printed = theirs[
+                (theirs["metric"] == metric.name) & (theirs["language"] == language) & (theirs["table"] >= 5)
+            ]
+            values = by_cell.get((metric.name, language))
             if values is not None and len(printed):
                 yield {
-                    "task": task,
-                    "metric": metric,
+                    "task": task.name,
+                    "metric": metric.name,
                     "scope": language,
                     **_ours(values),
                     "published": printed["value"].mean(),
                     "published_std": printed["value"].std(ddof=0),
                 }
-    if set(ours["language"]) != set(TASKS[task].languages):
+    if set(ours["language"]) != set(task.languages):
         return
-    for metric, row in averages(ours).set_index("metric").iterrows():
-        yield from _beside_summary(row["mean"], row, theirs, 1, task, metric, "average")
-    for metric, row in transfer_gaps(ours).set_index("metric").iterrows():
-        yield from _beside_summary(row["gap"], row, theirs, 2, task, metric, "gap")
+    for row in _of_arm(report.averages, *arm).to_dict("records"):
+        yield from _beside_summary(row["mean"], row, theirs, 1, "average")
+    for row in _of_arm(report.gaps, *arm).to_dict("records"):
+        yield from _beside_summary(row["gap"], row, theirs, 2, "gap")
 
 
 def _of_arm(frame: pd.DataFrame, encoder: str, task: str, method: str, length: int | None) -> pd.DataFrame:
     return frame[
         (frame["encoder"] == encoder)
         & (frame["task"] == task)
+        & (frame["source"] == SOURCE)
         & (frame["method"] == method)
         & (frame["prompt_length"] == length)
     ]
@@ -422,14 +430,12 @@ def _ours(values: pd.Series) -> dict[str, Any]:
     return {"ours": values.mean(), "ours_std": values.std(ddof=1), "ours_seeds": len(values)}
 
 
-def _beside_summary(
-    ours: float, row: pd.Series, theirs: pd.DataFrame, table: int, task: str, metric: Any, scope: str
-) -> Iterator[dict]:
-    for printed in theirs[(theirs["table"] == table) & (theirs["metric"] == metric)].to_dict("records"):
+def _beside_summary(ours: float, row: dict, theirs: pd.DataFrame, table: int, scope: str) -> Iterator[dict]:
+    for printed in theirs[(theirs["table"] == table) & (theirs["metric"] == row["metric"])].to_dict("records"):
         if row["complete"]:
             yield {
-                "task": task,
-                "metric": metric,
+                "task": row["task"],
+                "metric": row["metric"],
                 "scope": scope,
                 "ours": ours,
                 "ours_std": row["std"],
@@ -463,5 +469,5 @@ def languages_as_printed(published: pd.DataFrame, task: str, metric: str) -> pd.
     """The paper's scores of a task by language (tables 5 to 8), a run a row: `method`, `run`, languages, `avg`."""
     rows = published[(published["table"] >= 5) & (published["task"] == task) & (published["metric"] == metric)]
     wide = rows.pivot(index=["method", "run"], columns="language", values="value")
-    present = [language for language in (*TASKS[task].languages, "avg") if language in wide]
-    return wide[present].reset_index().rename_axis(columns=None)
+    printed = [language for language in dict.fromkeys(rows["language"]) if language != "avg"]
+    return wide[[*printed, "avg"] if printed else []].reset_index().rename_axis(columns=None)

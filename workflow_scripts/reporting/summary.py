@@ -5,70 +5,55 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from workflow_scripts.evaluation.aggregate import tasks_of
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.visible import visible
-from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.tables import headline_averages
+from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.verdicts import headline
 from workflow_scripts.reporting.views.differences import AVERAGE, direction
-from workflow_scripts.reporting.wording import (
-    Names,
-    interval_text,
-    metric_title,
-    plural,
-    score_text,
-    signed_text,
-    spread_text,
-)
+from workflow_scripts.reporting.wording import interval_text, plural, score_text, signed_text, spread_text
 
 WIDTH = 100  # characters of the headline's lines
 Line = tuple[str, ...]
 HEADER: Line = ("Task", "Method", "Average", "Difference", "95 % interval")
 
 
-def summary_text(inputs: Inputs, names: Names) -> str:
+def summary_text(report: Report) -> str:
     """The headline and table 1 of a report, as lines of text that end with a line feed.
 
     The table has a row for each task, metric and method, at the prompt length chosen for it. The difference is from the
     baseline, for the task's main metric.
     """
-    rows = list(_rows(inputs, names))
     lines = [
-        *(line for sentence in headline(inputs.differences, names) for line in textwrap.wrap(sentence, WIDTH)),
+        *(line for sentence in headline(report) for line in textwrap.wrap(sentence, WIDTH)),
         "",
         "Average score over the test languages in percent: mean ± standard deviation over the seeds.",
         "",
-        *_aligned([HEADER, *rows]),
+        *_aligned([HEADER, *_rows(report)]),
         "",
         "Difference: percentage points above (+) or below (−) fine-tuning.",
         "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
     ]
-    if not inputs.provenance["benchmark"]["comparable_with_the_paper"]:
-        lines.append(f"{inputs.provenance['benchmark']['name']}: not comparable with published numbers.")
+    if not report.benchmark["comparable_with_the_paper"]:
+        lines.append(f"{report.benchmark['name']}: not comparable with published numbers.")
     return "".join(f"{visible(line)}\n" for line in lines).replace("\u00a0", " ")
 
 
-def _rows(inputs: Inputs, names: Names) -> Iterator[Line]:
-    table = headline_averages(inputs.scores, inputs.runs)
-    table = table[table["headline"]]
-    averages = inputs.differences[inputs.differences["scope"] == AVERAGE]
-    tested = {(row["encoder"], row["task"], row["metric"], row["method"]): row for row in averages.to_dict("records")}
-    for task in tasks_of(table):
-        for metric in TASKS[task].metrics:
-            here = table[(table["task"] == task) & (table["metric"] == metric)]
-            title = f"{TASKS[task].title}, {metric_title(metric)}"
-            for row in here.to_dict("records"):
-                difference = tested.get((row["encoder"], task, metric, row["method"]))
-                yield (title, *_row(row, difference, names))
-                title = ""
+def _rows(report: Report) -> Iterator[Line]:
+    table = report.averages[report.averages["headline"]]
+    differences = report.differences[report.differences["scope"] == AVERAGE]
+    keys = ("encoder", "task", "source", "metric", "method")
+    tested = {tuple(row[key] for key in keys): row for row in differences.to_dict("records")}
+    for task, metric in report.tasks.columns(table):
+        title = f"{report.tasks.title(task)}, {report.tasks.metric_title(task, metric)}"
+        for row in table[(table["task"] == task) & (table["metric"] == metric)].to_dict("records"):
+            yield (title, *_row(report, row, tested.get(tuple(row[key] for key in keys))))
+            title = ""
 
 
-def _row(row: dict, difference: dict | None, names: Names) -> Line:
+def _row(report: Report, row: dict, difference: dict | None) -> Line:
     average = f"{score_text(row['mean'])} {spread_text(row['std'])}".rstrip()
     if not row["complete"]:
         average += f" (only {plural(row['languages'], 'language')})"
-    arm = names.arm(row["method"], row["prompt_length"], row["encoder"])
+    arm = report.names.arm(row["method"], row["prompt_length"], row["encoder"], row["source"])
     if difference is None:
         return (arm, average, "", "")
     known = pd.notna(difference["low"]) and pd.notna(difference["high"])

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from workflow_scripts.evaluation.aggregate import SOURCE_LANGUAGE
-from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.tables import cost
-from workflow_scripts.reporting.views.differences import AVERAGE, GAP, direction, languages
-from workflow_scripts.reporting.views.table import method_class
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.table import method_class
+from workflow_scripts.reporting.views.differences import AVERAGE, GAP, by_language, direction
 from workflow_scripts.reporting.wording import (
     Names,
     bytes_text,
@@ -46,9 +44,10 @@ class Answer:
     sentences: tuple[str, ...]
 
 
-def verdicts(differences: pd.DataFrame, encoder: str, task: str, names: Names) -> list[Verdict]:
-    """A verdict for each method that was compared with a baseline on the task."""
-    rows = differences[(differences["encoder"] == encoder) & (differences["task"] == task)]
+def verdicts(report: Report, encoder: str, task: str, source: str) -> list[Verdict]:
+    """A verdict for each method that was compared with a baseline on the task, both tuned on the source."""
+    rows = report.differences
+    rows = rows[(rows["encoder"] == encoder) & (rows["task"] == task) & (rows["source"] == source)]
     found = []
     for (method, baseline), of_method in rows.groupby(["method", "baseline"], sort=False):
         average = of_method[of_method["scope"] == AVERAGE].to_dict("records")
@@ -60,7 +59,7 @@ def verdicts(differences: pd.DataFrame, encoder: str, task: str, names: Names) -
                     direction=direction(average[0]),
                     sentence=average_sentence(average[0]),
                     gap=gap_sentence(gap[0]) if gap else "There are no transfer gaps to compare.",
-                    basis=_basis(average[0], names, baseline),
+                    basis=_basis(average[0], report.names, baseline),
                 )
             )
     return found
@@ -145,11 +144,11 @@ def borrowed_strength(differences: pd.DataFrame) -> str:
     )
 
 
-def headline(differences: pd.DataFrame, names: Names) -> list[str]:
-    """The headline of the whole grid: a sentence for each method, over all tasks and encoders."""
-    averages = differences[differences["scope"] == AVERAGE]
+def headline(report: Report) -> list[str]:
+    """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources."""
+    averages = report.differences[report.differences["scope"] == AVERAGE]
     return [
-        _headline(method, baseline, rows.to_dict("records"), names)
+        _headline(method, baseline, rows.to_dict("records"), report.names)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
     ] or ["There is no answer: no two methods were compared by a test."]
 
@@ -157,7 +156,7 @@ def headline(differences: pd.DataFrame, names: Names) -> list[str]:
 def _headline(method: str, baseline: str, rows: list[dict], names: Names) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
     title, other = method_title(method), method_words(baseline)
-    many = "comparisons" if names.several_encoders else "tasks"
+    many = "comparisons" if names.several_encoders or names.several_sources else "tasks"
     if counts["open"] == total:
         where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
         return f"{title} and {other}: the difference cannot be told from chance on {where}{_possible(rows)}."
@@ -180,7 +179,7 @@ def _possible(rows: list[dict]) -> str:
 
 def _of(count: int, total: int, many: str) -> str:
     if count == total:
-        return f"the one {many[:-1]}" if total == 1 else f"all {total} {many}"
+        return f"the one {many[:-1]}" if total == 1 else f"both {many}" if total == 2 else f"all {total} {many}"
     return f"{count} of {total} {many}"
 
 
@@ -190,22 +189,22 @@ def _range(rows: list[dict], wanted: str) -> str:
     return f" (by {low} points)" if low == high else f" (by {low} to {high} points)"
 
 
-def answers(
-    differences: pd.DataFrame, runs: pd.DataFrame, alignment: pd.DataFrame, arms: dict, names: Names
-) -> list[Answer]:
+def answers(report: Report) -> list[Answer]:
     """The answers at the top of the page below the headline: where, at what cost, why."""
     return [
-        Answer("Where?", tuple(_where(differences, names)) or ("Unknown: no difference by language was tested.",)),
-        Answer(
-            "At what cost?", tuple(_costs(runs, arms)) or ("Unknown: there are no runs of two methods to compare.",)
-        ),
-        Answer("Why?", tuple(_why(alignment, arms)) or ("Unknown: no representations were analysed.",)),
+        Answer("Where?", tuple(_where(report)) or ("Unknown: no difference by language was tested.",)),
+        Answer("At what cost?", tuple(_costs(report)) or ("Unknown: there are no runs of two methods to compare.",)),
+        Answer("Why?", tuple(_why(report)) or ("Unknown: no representations were analysed.",)),
     ]
 
 
-def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
-    pairs = "comparisons by encoder, task and language" if names.several_encoders else "pairs of task and language"
-    for (method, baseline), group in languages(differences).groupby(["method", "baseline"], sort=False):
+def _where(report: Report) -> Iterator[str]:
+    names = report.names
+    further = [
+        what for what, holds in (("encoder", names.several_encoders), ("source", names.several_sources)) if holds
+    ]
+    pairs = f"comparisons by {', '.join([*further, 'task'])} and language" if further else "pairs of task and language"
+    for (method, baseline), group in by_language(report.differences).groupby(["method", "baseline"], sort=False):
         rows = group.to_dict("records")
         counts = Counter(direction(row) for row in rows)
         title, other = method_title(method), method_words(baseline)
@@ -221,18 +220,19 @@ def _where(differences: pd.DataFrame, names: Names) -> Iterator[str]:
             most = max(tested, key=lambda row: abs(row["difference"]))
             sentence += (
                 f"; the largest difference is {signed_text(most['difference'])} points in"
-                f" {names.language(most['scope'])} on {TASKS[most['task']].title}"
-                + (f", {most['encoder']}" if names.several_encoders else "")
+                f" {names.language(most['scope'])} on {report.tasks.title(most['task'])}"
+                f"{names.where(most['encoder'], most['source'])}"
             )
         yield sentence + "."
 
 
-def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
-    table = cost(runs)
-    table = table[_of_headline(table, arms)]
+def _costs(report: Report) -> Iterator[str]:
+    table = report.costs[report.is_headline(report.costs)]
     baseline = table[table["method"] == "fine_tuning"]
     for method in dict.fromkeys(table["method"]):
-        both = table[table["method"] == method].merge(baseline, on=["encoder", "task"], suffixes=("", "_baseline"))
+        both = table[table["method"] == method].merge(
+            baseline, on=["encoder", "task", "source"], suffixes=("", "_baseline")
+        )
         if method == "fine_tuning" or both.empty:
             continue
         ratio = {
@@ -248,14 +248,8 @@ def _costs(runs: pd.DataFrame, arms: dict) -> Iterator[str]:
         )
 
 
-def _of_headline(table: pd.DataFrame, arms: dict) -> pd.Series:
-    """Which rows belong to the headline arm of their method (see `headline_arms`)."""
-    found = [arms.get((row.encoder, row.task, row.method)) == row.prompt_length for row in table.itertuples()]
-    return pd.Series(found, index=table.index, dtype=bool)
-
-
 def _percent(value: float) -> str:
-    return "an unknown share" if pd.isna(value) else f"{value:.2g}\u00a0%"
+    return "an unknown share" if pd.isna(value) else f"{value:.2g}\u00a0%" if value < 10 else f"{value:.0f}\u00a0%"
 
 
 def _times(value: float) -> str:
@@ -267,25 +261,25 @@ def _times(value: float) -> str:
 WHY = (  # measure, its sentence, the words for more, less and as much, unit
     (
         "before_after",
-        "the representations stay {} those of the untuned encoder: cosine similarity",
+        "the representations stay {word} those of the untuned encoder: cosine similarity",
         ("closer to", "less close to", "as close to"),
         "\u00a0%",
     ),
     (
         "relative_difference",
-        "translations are distinguished {} from other pairs of texts: by",
+        "translations are distinguished {word} from other pairs of texts: by",
         ("more clearly", "less clearly", "as clearly"),
         "\u00a0%",
     ),
     (
         "boundary_angle",
-        "the decision boundaries of the languages are rotated {} from that of English:",
+        "the decision boundaries of the languages are rotated {word} from that of {reference}:",
         ("farther", "less far", "as far"),
         "°",
     ),
     (
         "linear_accuracy",
-        "a linear classifier fitted on English representations is {} on the other languages:",
+        "a linear classifier fitted on {reference} representations is {word} on the other languages:",
         ("better", "worse", "as good"),
         "\u00a0%",
     ),
@@ -297,11 +291,16 @@ def _word(words: tuple[str, str, str], value: float, other: float) -> str:
     return words[2] if f"{value:.0f}" == f"{other:.0f}" else words[0] if value > other else words[1]
 
 
-def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
-    """What tuning does to representations: each method against fine-tuning on the same tasks, without English."""
-    tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != SOURCE_LANGUAGE)]
-    tuned = tuned[_of_headline(tuned, arms)]
-    key = ["encoder", "task"]
+def _why(report: Report) -> Iterator[str]:
+    """What tuning does to representations: each method against fine-tuning on the same tasks, without the reference.
+
+    The analyses compare each language with the one that comes first among the analysed texts.
+    """
+    alignment = report.inputs.alignment
+    reference = report.analysis_reference
+    tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != reference)]
+    tuned = tuned[report.is_headline(tuned)]
+    key = ["encoder", "task", "source"]
     for method in dict.fromkeys(tuned["method"]):
         rows = {name: tuned[tuned["method"] == name] for name in (method, "fine_tuning")}
         both = rows[method][key].drop_duplicates().merge(rows["fine_tuning"][key].drop_duplicates())
@@ -309,9 +308,9 @@ def _why(alignment: pd.DataFrame, arms: dict) -> Iterator[str]:
             continue
         ours, theirs = (rows[name].merge(both).groupby("measure")["value"].mean() for name in rows)
         parts = [
-            f"{said.format(_word(words, ours[measure], theirs[measure]))}"
-            f" {ours[measure]:.0f}{unit} against {theirs[measure]:.0f}{unit}"
-            for measure, said, words, unit in WHY
+            phrase.format(word=_word(words, ours[measure], theirs[measure]), reference=report.names.language(reference))
+            + f" {ours[measure]:.0f}{unit} against {theirs[measure]:.0f}{unit}"
+            for measure, phrase, words, unit in WHY
             if measure in ours and measure in theirs
         ]
         if parts:

@@ -1,57 +1,79 @@
-"""How the report writes numbers, and its names for languages, methods and metrics."""
+"""How the report writes numbers, and its names for languages and methods."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import METHODS
+from workflow_scripts.experiment.languages import Language, language
 from workflow_scripts.experiment.names import UNTUNED
+from workflow_scripts.reporting.sources import DEFAULT, parse_source
 
 NOTHING = "–"
-METRICS = {"accuracy": "accuracy", "f1": "F1", "f1_xtreme": "F1 (XTREME)", "exact_match": "exact match"}
-# Notes on metrics that published numbers define in two ways, by kind of task and metric.
-METRIC_NOTES = {
-    ("tagging", "f1"): (
-        "Chunks as seqeval 1.2.2 counts them, as in the scores of Tu, Xiong and Zhou (2022); XTREME’s published scores"
-        " use seqeval 0.0.12."
-    ),
-    ("tagging", "f1_xtreme"): (
-        "Chunks as seqeval 0.0.12 counts them, with the whole tag for the type, as in XTREME’s published scores; those"
-        " of Tu, Xiong and Zhou (2022) use seqeval 1.2.2."
-    ),
-}
+MOST_NAMED, NAMED = 12, 8  # languages that a sentence lists; of more, the first
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of languages, methods and encoders in this report."""
+    """The names of languages, methods, encoders and training sources in this report."""
 
-    languages: dict[str, dict[str, str]]
     several_encoders: bool = False
-    fallback: dict[str, str] = field(default_factory=lambda: {"name": "", "native": "", "direction": "auto"})
+    sources: tuple[str, ...] = (DEFAULT,)
+
+    @property
+    def several_sources(self) -> bool:
+        """Whether models were tuned on different sources."""
+        return len(self.sources) > 1
+
+    @property
+    def reference(self) -> str:
+        """What models were tuned on, within a sentence: `English`, or `the source language` if there are several."""
+        return "the source language" if self.several_sources else self.source(self.sources[0])
+
+    def reference_set(self, what: str) -> str:
+        """A set in the reference language: `English test set`, `test set in the source language`."""
+        return f"{what} in {self.reference}" if self.several_sources else f"{self.reference} {what}"
+
+    @property
+    def validation(self) -> str:
+        """The set that choices are made on: `English validation`."""
+        return f"{'source-language' if self.several_sources else self.reference} validation"
 
     def language(self, code: str) -> str:
         """The English name of a language, or its code if the name is unknown."""
-        return self.languages.get(code, self.fallback)["name"] or code
+        return language(code).name or code
 
-    def arm(self, method: str, prompt_length: int, encoder: str = "") -> str:
-        """The title of an arm: `Prompt tuning, length 16`, with its encoder if there are several."""
+    def facts(self, code: str) -> Language:
+        """Names, direction, script and family of a language; unknown ones are empty."""
+        return language(code)
+
+    def languages(self, codes: Sequence[str]) -> str:
+        """The names of languages as a text; only the first and a number if there are very many."""
+        if len(codes) <= MOST_NAMED:
+            return listed([self.language(code) for code in codes])
+        rest = len(codes) - NAMED
+        return ", ".join(self.language(code) for code in codes[:NAMED]) + f" and {rest} more languages"
+
+    def source(self, source: str) -> str:
+        """A training source in words: `English`, `English and German`."""
+        return listed([self.language(code) for code in parse_source(source)])
+
+    def arm(self, method: str, prompt_length: int, encoder: str = "", source: str = "") -> str:
+        """The title of an arm: `Prompt tuning, length 16`, with its encoder and source if there are several."""
         parts = [method_title(method)]
         if prompt_length:
             parts.append(f"length {prompt_length}")
-        if encoder and self.several_encoders:
-            parts.append(encoder)
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._where(encoder, source)])
 
+    def where(self, encoder: str = "", source: str = "", before: str = ", ") -> str:
+        """The encoder and the source if there are several, each after `before`."""
+        return "".join(f"{before}{part}" for part in self._where(encoder, source))
 
-def read_languages(path: Path) -> dict[str, dict[str, str]]:
-    """English name, own name and writing direction of each language code."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["code"]: row for row in csv.DictReader(file)}
+    def _where(self, encoder: str, source: str) -> list[str]:
+        found = [encoder] if encoder and self.several_encoders else []
+        return found + ([f"from {self.source(source)}"] if source and self.several_sources else [])
 
 
 def method_title(method: str) -> str:
@@ -66,11 +88,6 @@ def method_words(method: str) -> str:
     title = method_title(method)
     known = method == UNTUNED or method in METHODS
     return title.lower() if known and title[1:].islower() else title
-
-
-def metric_title(metric: str) -> str:
-    """The title of a metric."""
-    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def score_text(value: float | None) -> str:
@@ -151,12 +168,3 @@ def plural(count: int, thing: str) -> str:
 def listed(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
-
-
-def metric_note(task: str, metric: str, alone: bool = False) -> str:
-    """How a task's metric relates to published numbers, with the names of task and metric unless it is `alone`.
-
-    Empty if the metric has only one definition.
-    """
-    note = METRIC_NOTES.get((TASKS[task].kind, metric), "")
-    return note if alone or not note else f"{TASKS[task].title}, {metric_title(metric)}: {note[0].lower()}{note[1:]}"

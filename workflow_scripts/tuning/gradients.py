@@ -106,12 +106,12 @@ class Gradients:
         return int(self.samples.lengths[samples].max())
 
     def _split(self, samples: np.ndarray, models: int) -> list[np.ndarray]:
-        """Split samples into 1, 2, 4, ... equal parts, whichever is estimated to take the least time.
+        """Split samples into 1, 2, 4, ... equal parts, or into single samples: what is estimated to take least time.
 
         Samples are sorted by length, so that more parts have less padding but need more passes. Powers of two keep the
         number of shapes small. Parts that exceed `most_tokens` are avoided.
         """
-        counts = [1 << power for power in range(len(samples).bit_length())]
+        counts = [*(1 << power for power in range((len(samples) - 1).bit_length())), len(samples)]
         choices = [np.array_split(samples, count) for count in counts]
         sizes = [[models * self.samples.padded_tokens(part) for part in parts] for parts in choices]
         times = [sum(max(tokens, self.least_tokens) for tokens in parts) for parts in sizes]

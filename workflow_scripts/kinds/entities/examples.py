@@ -6,7 +6,7 @@ from typing import Any
 from workflow_scripts.kinds.entities.metrics import entities
 from workflow_scripts.kinds.protocol import Row
 
-TEXT = True
+ANSWERS = "words"
 NONE = "(no entity)"
 
 

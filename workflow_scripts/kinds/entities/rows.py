@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.tagging import rows as tagging
-from workflow_scripts.kinds.tagging.rows import FIELDS, from_record, group, oddity
+from workflow_scripts.kinds.tagging.rows import FIELDS, from_record, group, labels_in, oddity
 
-__all__ = ["FIELDS", "OUTSIDE", "from_record", "group", "oddity", "problem", "tags_of"]
+__all__ = ["FIELDS", "OUTSIDE", "from_record", "group", "labels_in", "oddity", "problem", "tags_of"]
 
 OUTSIDE = "O"
 

@@ -6,9 +6,9 @@ from typing import Any
 from workflow_scripts.kinds.classification.examples import differ, goodness
 from workflow_scripts.kinds.protocol import Row
 
-__all__ = ["TEXT", "differ", "goodness", "shown"]
+__all__ = ["ANSWERS", "differ", "goodness", "shown"]
 
-TEXT = True
+ANSWERS = "text"
 
 
 def shown(row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.question_answering.metrics import exact_match, normalise_answer
 
-TEXT = True
+ANSWERS = "text"
 CONTEXT = 400  # characters of a context that are shown
 ELLIPSIS = "…"
 NEAR = 20  # how far a cut may move to fall between words

@@ -5,7 +5,7 @@ from typing import Any
 
 from workflow_scripts.kinds.protocol import Row
 
-TEXT = False
+ANSWERS = "labels"
 
 
 def differ(predictions: Sequence[Any]) -> bool:

@@ -13,7 +13,7 @@ from workflow_scripts.kinds.classification.rows import group, oddity
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.values import number, optional_text, text
 
-__all__ = ["FIELDS", "from_record", "group", "oddity", "problem", "score_range"]
+__all__ = ["FIELDS", "check_labels", "from_record", "group", "labels_in", "oddity", "problem", "score_range"]
 
 FIELDS = {"text": pa.string(), "text_pair": pa.string(), "score": pa.float64()}
 
@@ -30,6 +30,16 @@ def score_range(labels: Sequence[Any]) -> tuple[float, float]:
             " such as [0, 5]"
         )
     return low, high
+
+
+def check_labels(labels: Sequence[Any]) -> None:
+    """Raise UserError unless the labels are the lowest and the highest score."""
+    score_range(labels)
+
+
+def labels_in(row: Row) -> Sequence[Any]:
+    """The score of the row."""
+    return [row["score"]]
 
 
 def from_record(record: Mapping[str, Any], where: str) -> Row:

@@ -5,7 +5,7 @@ from typing import Any
 
 from workflow_scripts.kinds.protocol import Row
 
-TEXT = True
+ANSWERS = "words"
 
 
 def differ(predictions: Sequence[Any]) -> bool:

@@ -1,1 +1,1 @@
-"""The sections of the page as small view objects, ready for templates that compute nothing."""
+"""The sections of the page. Each module exports `section(report)`, None if there is nothing to show."""

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from workflow_scripts.experiment.catalogue import TASKS
-from workflow_scripts.reporting.views.table import Cell, Column, Row, Table
-from workflow_scripts.reporting.wording import NOTHING, Names, listed
+from workflow_scripts.reporting.parts import Folded, Part, Section, said
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.table import Cell, Column, Row, Table, number_cell
+from workflow_scripts.reporting.wording import NOTHING, listed
 
+MOST_ROWS = 120  # a longer table of rows is opened by a click
+MOST_PLACES = 12  # that a note lists
 SPLITS = ("train", "validation", "test")
 # The counts in the record of a token folder, and how such texts are handled.
 ODDITIES = {
@@ -18,34 +21,35 @@ ODDITIES = {
 }
 
 
-def corpora_table(corpora: list[dict[str, Any]], names: Names, tokens: Iterable[dict[str, Any]] = ()) -> Table:
-    """How many rows each task has, by language and split; `tokens`, the records of token folders, give notes."""
-    splits = [split for split in SPLITS if any(corpus["split"] == split for corpus in corpora)]
-    splits += sorted({corpus["split"] for corpus in corpora} - set(splits))
+def section(report: Report) -> Section:
+    """The rows of each corpus, and the checksums."""
+    rows, checksums = corpora_table(report), checksums_table(report)
+    many = sum(map(len, rows.bodies)) > MOST_ROWS
+    parts: tuple[Part, ...] = (
+        said(f"{report.benchmark['name']}. {report.benchmark['description']}"),
+        Folded(rows.title, (rows,)) if many else rows,
+        Folded(checksums.title, (checksums,)),
+    )
+    return Section("data", "Corpora", parts)
+
+
+def corpora_table(report: Report) -> Table:
+    """How many rows each task has, by language and split; the records of token folders give notes."""
+    corpora = report.inputs.provenance.get("corpora") or []
+    found = {corpus["split"] for corpus in corpora}
+    splits = [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
     rows = {(corpus["task"], corpus["language"], corpus["split"]): corpus["rows"] for corpus in corpora}
-    tasks = [task for task in TASKS if any(corpus["task"] == task for corpus in corpora)]
     bodies = []
-    for task in tasks:
-        order = TASKS[task].languages
-        found = {corpus["language"] for corpus in corpora if corpus["task"] == task}
-        languages = [code for code in order if code in found] + sorted(found - set(order))
+    for task in report.tasks.in_order(corpus["task"] for corpus in corpora):
+        title = report.tasks.title(task)
+        languages = {corpus["language"] for corpus in corpora if corpus["task"] == task}
         body = []
-        for code in languages:
-            known = names.languages.get(code, names.fallback)
-            counts = [rows.get((task, code, split)) for split in splits]
-            body.append(
-                Row(
-                    (
-                        Cell(TASKS[task].title, sort=TASKS[task].title),
-                        Cell(f"{names.language(code)} ({code})" if known["name"] else code),
-                        Cell(known["native"], language=code if known["native"] else "", direction=known["direction"]),
-                        *(
-                            Cell(NOTHING, marks=("missing",)) if count is None else Cell(f"{count:,}", sort=count)
-                            for count in counts
-                        ),
-                    )
-                )
-            )
+        for code in report.tasks[task].in_order(languages):
+            facts = report.names.facts(code)
+            name = f"{facts.name} ({code})" if facts.name != code else code
+            native = Cell(facts.native, language=code if facts.native else "", direction=facts.direction)
+            counts = (number_cell(rows.get((task, code, split)), lambda count: f"{count:,}") for split in splits)
+            body.append(Row((Cell(title, sort=title), Cell(name), native, *counts)))
         bodies.append(tuple(body))
     return Table(
         identifier="corpora",
@@ -57,24 +61,26 @@ def corpora_table(corpora: list[dict[str, Any]], names: Names, tokens: Iterable[
             *(Column(split) for split in splits),
         ),
         bodies=tuple(bodies),
-        notes=tuple(_odd_texts(list(tokens), names)),
+        notes=tuple(_odd_texts(report, report.inputs.provenance.get("tokens") or [])),
     )
 
 
-def _odd_texts(tokens: list[dict[str, Any]], names: Names) -> Iterator[str]:
+def _odd_texts(report: Report, tokens: Iterable[dict[str, Any]]) -> Iterator[str]:
     """A sentence for each kind of unusual text: how many there are, and where."""
     for kind, what in ODDITIES.items():
-        places = [f"{record[kind]:,} in {_place(record, names)}" for record in tokens if record.get(kind)]
+        places = [f"{record[kind]:,} in {_place(report, record)}" for record in tokens if record.get(kind)]
+        if len(places) > MOST_PLACES:
+            places[MOST_PLACES - 1 :] = [f"{len(places) - MOST_PLACES + 1} more corpora"]
         if places:
             yield f"{what}: {listed(places)}."
 
 
-def _place(record: dict[str, Any], names: Names) -> str:
-    parts = [TASKS[record["task"]].title, names.language(record["language"]), record["split"]]
-    return " ".join(parts) + (f" ({record['encoder']})" if names.several_encoders else "")
+def _place(report: Report, record: dict[str, Any]) -> str:
+    parts = [report.tasks.title(record["task"]), report.names.language(record["language"]), record["split"]]
+    return " ".join(parts) + (f" ({record['encoder']})" if report.names.several_encoders else "")
 
 
-def checksums_table(corpora: list[dict[str, Any]], names: Names) -> Table:
+def checksums_table(report: Report) -> Table:
     """The checksum of every corpus file."""
     return Table(
         identifier="checksums",
@@ -88,7 +94,7 @@ def checksums_table(corpora: list[dict[str, Any]], names: Names) -> Table:
                         Cell(str(corpus.get("sha256") or NOTHING), marks=("code",)),
                     )
                 )
-                for corpus in corpora
+                for corpus in report.inputs.provenance.get("corpora") or []
             ),
         ),
     )

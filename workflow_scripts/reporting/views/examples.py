@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from workflow_scripts.experiment.catalogue import TASKS
 from workflow_scripts.experiment.grid import parse_arm
-from workflow_scripts.reporting.views.table import method_class
+from workflow_scripts.reporting.parts import Section, lead, said
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.sources import source_of
+from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.wording import Names, listed, method_words, plural
 
-SHOWN = 5  # for each language, to keep the page small; results/examples.json has all of them
+# For each language, and for each task and encoder, to keep the page small; results/examples.json has all of them.
+MOST_OF_LANGUAGE, MOST_OF_TASK = 5, 200
 SEPARATOR = ", "  # between the words of a tagged sentence on which the methods disagree
 
 
@@ -63,46 +66,62 @@ class LanguageExamples:
 class TaskExamples:
     """The examples of one task."""
 
+    template: ClassVar[str] = "examples"
     title: str
     small: str
     languages: tuple[LanguageExamples, ...]
 
 
-def examples_by_task(examples: list[dict[str, Any]], names: Names) -> list[TaskExamples]:
-    """The examples by task and encoder, as the catalogue orders tasks and languages."""
-    made = []
-    for task in [task for task in TASKS if any(example["task"] == task for example in examples)]:
-        of_task = [example for example in examples if example["task"] == task]
-        for encoder in sorted({example["encoder"] for example in of_task}):
-            rows = [example for example in of_task if example["encoder"] == encoder]
-            where = f", {encoder}" if names.several_encoders else ""
-            made.append(
-                TaskExamples(
-                    f"{TASKS[task].title}{where}", plural(len(rows), "example"), tuple(_languages(task, rows, names))
-                )
-            )
-    return made
+def section(report: Report) -> Section:
+    """The examples by task."""
+    identifier, title, short = "examples", "Examples of predictions", "Examples"
+    found = examples_by_task(report)
+    if not found:
+        nothing = said("There are none: no two methods were compared, or they agree on every row.")
+        return Section(identifier, title, (nothing,), short)
+    reading = (
+        "Test rows on which the methods disagree, with the gold answer. They were selected for the disagreement: the"
+        " tables show how often each method is right."
+    )
+    return Section(identifier, title, (lead(reading), *found), short)
 
 
-def _languages(task: str, rows: list[dict[str, Any]], names: Names) -> Iterator[LanguageExamples]:
-    order = TASKS[task].languages
-    found = {row["language"] for row in rows}
-    for code in [code for code in order if code in found] + sorted(found - set(order)):
-        known = names.languages.get(code, names.fallback)
-        of_language = [row for row in rows if row["language"] == code]
+def examples_by_task(report: Report) -> list[TaskExamples]:
+    """The examples by task, encoder and source, with tasks and languages in the order of tables."""
+    grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for example in report.inputs.examples:
+        grouped.setdefault((example["task"], example["encoder"], source_of(example)), []).append(example)
+    return [
+        TaskExamples(
+            f"{report.tasks.title(task)}{report.names.where(encoder, source)}",
+            plural(len(rows), "example"),
+            tuple(_languages(report, task, rows)),
+        )
+        for task in report.tasks.in_order(task for task, _, _ in grouped)
+        for (of_task, encoder, source), rows in sorted(grouped.items())
+        if of_task == task
+    ]
+
+
+def _languages(report: Report, task: str, rows: list[dict[str, Any]]) -> Iterator[LanguageExamples]:
+    by_language: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_language.setdefault(row["language"], []).append(row)
+    shown = max(1, min(MOST_OF_LANGUAGE, MOST_OF_TASK // len(by_language)))
+    for code in report.tasks[task].in_order(by_language):
+        facts, of_language = report.names.facts(code), by_language[code]
         yield LanguageExamples(
             code=code,
-            title=names.language(code),
-            native=known["native"],
-            direction=known["direction"],
-            examples=tuple(_example(task, row, known["direction"], names) for row in of_language[:SHOWN]),
-            left_out=max(0, len(of_language) - SHOWN),
+            title=report.names.language(code),
+            native=facts.native,
+            direction=facts.direction,
+            examples=tuple(_example(row, facts.direction, report.names) for row in of_language[:shown]),
+            left_out=max(0, len(of_language) - shown),
             counts=_counts(of_language),
         )
 
 
-def _example(task: str, row: dict[str, Any], direction: str, names: Names) -> Example:
-    kind = TASKS[task].kind
+def _example(row: dict[str, Any], direction: str, names: Names) -> Example:
     gold = [str(answer) for answer in row["gold"]]
     return Example(
         identifier=str(row["id"]),
@@ -110,18 +129,18 @@ def _example(task: str, row: dict[str, Any], direction: str, names: Names) -> Ex
         inputs=tuple((str(name), str(text)) for name, text in row["inputs"].items()),
         gold=" / ".join(gold),
         predictions=tuple(
-            _prediction(kind, row, arm, gold, str(answer), names) for arm, answer in row["predictions"].items()
+            _prediction(row, arm, gold, str(answer), names) for arm, answer in row["predictions"].items()
         ),
         language=row["language"],
         direction=direction,
-        answer_language="" if kind == "classification" else row["language"],
+        answer_language="" if row["answers"] == "labels" else row["language"],
     )
 
 
-def _prediction(kind: str, row: dict[str, Any], name: str, gold: list[str], answer: str, names: Names) -> Prediction:
+def _prediction(row: dict[str, Any], name: str, gold: list[str], answer: str, names: Names) -> Prediction:
     arm = parse_arm(row["encoder"], row["task"], name)
     words = [Word(answer)]
-    if kind == "tagging":
+    if row["answers"] == "words":
         given, wanted = answer.split(SEPARATOR), gold[0].split(SEPARATOR)
         if len(given) == len(wanted):
             commas = [SEPARATOR] * (len(given) - 1) + [""]

@@ -1,0 +1,114 @@
+"""What the report says about tasks: titles, metrics, languages. Views get these facts and never look a task up."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
+from workflow_scripts.kinds.protocol import Metric
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        metrics: the main one first.
+        languages: those of the test sets, in the order of tables.
+        trains_on: the training corpus, as the report names it.
+        paper_table: the paper's table of its scores by language; None if there is none.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    languages: tuple[str, ...]
+    trains_on: str
+    paper_table: int | None = None
+
+    @property
+    def main(self) -> Metric:
+        """The main metric."""
+        return self.metrics[0]
+
+    def metric(self, name: str) -> Metric:
+        """A metric by its name; one that the task does not have is titled by its name."""
+        return next((metric for metric in self.metrics if metric.name == name), Metric(name, name.replace("_", " ")))
+
+    def in_order(self, languages: Iterable[str]) -> list[str]:
+        """Languages in the order of the task's test sets, others last."""
+        found = set(languages)
+        return [code for code in self.languages if code in found] + sorted(found - set(self.languages))
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks by name, in the order of tables. A task without facts is titled by its name."""
+
+    by_name: Mapping[str, Task]
+
+    def __getitem__(self, name: str) -> Task:
+        return self.by_name.get(name) or Task(name, name, (Metric("score", "score"),), (), "")
+
+    def title(self, name: str) -> str:
+        """The title of a task."""
+        return self[name].title
+
+    def metric_title(self, task: str, metric: str) -> str:
+        """The title of a task's metric."""
+        return self[task].metric(metric).title
+
+    def heading(self, task: str, metric: str) -> str:
+        """The task, with the metric if the task has several."""
+        several = len(self[task].metrics) > 1
+        return f"{self.title(task)}, {self.metric_title(task, metric)}" if several else self.title(task)
+
+    def metric_note(self, task: str, metric: str) -> str:
+        """The note on a metric with the names of task and metric, or nothing."""
+        note = self[task].metric(metric).note
+        return note and f"{self.title(task)}, {self.metric_title(task, metric)}: {note[0].lower()}{note[1:]}"
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Names of tasks in the order of tables, unknown ones last."""
+        found = set(names)
+        return [name for name in self.by_name if name in found] + sorted(found - set(self.by_name))
+
+    def of(self, frame: pd.DataFrame) -> list[str]:
+        """The tasks of a table, in order."""
+        return self.in_order(frame["task"])
+
+    def columns(self, frame: pd.DataFrame) -> list[tuple[str, str]]:
+        """The pairs of task and metric that a table has, in order."""
+        present = set(zip(frame["task"], frame["metric"], strict=True))
+        return [
+            (task, metric.name)
+            for task in self.of(frame)
+            for metric in self[task].metrics
+            if (task, metric.name) in present
+        ]
+
+
+def tasks_of(provenance: Mapping[str, Any], named: Iterable[str] = ()) -> Tasks:
+    """The tasks of a grid, as its configuration describes them, and the built-in ones among the `named`."""
+    sections = (provenance.get("configuration") or {}).get("tasks") or {}
+    described = {
+        name: TaskDefinition.model_validate(section["definition"])
+        for name, section in sections.items()
+        if "definition" in section
+    }
+    known = names_of_builtin_tasks()
+    described |= {name: builtin(name) for name in dict.fromkeys(named) if name in known and name not in described}
+    return Tasks({name: _facts(name, definition) for name, definition in described.items()})
+
+
+def _facts(name: str, definition: TaskDefinition) -> Task:
+    return Task(
+        name=name,
+        title=definition.title,
+        metrics=definition.metrics,
+        languages=tuple(definition.languages),
+        trains_on=definition.training_corpus,
+        paper_table=definition.paper_table,
+    )

@@ -1,0 +1,30 @@
+"""Where everything comes from: the code, the encoders, the machines, the packages and the configuration."""
+
+import json
+
+from workflow_scripts.reporting.parts import Code, Folded, Heading, Part, Record, Section
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.wording import readable_date
+
+
+def section(report: Report) -> Section:
+    """The last section of the page."""
+    provenance = report.inputs.provenance
+    date = readable_date(provenance.get("date") or "")
+    written = {"Written": date or "not recorded", "Git commit": provenance.get("git_commit") or "not recorded"}
+    parts: list[Part] = [Record(written)]
+    encoders = provenance.get("encoders") or {}
+    if encoders:
+        parts.append(Heading("Encoders"))
+        parts += [Folded(name, (Record(manifest),), opened=len(encoders) == 1) for name, manifest in encoders.items()]
+    if provenance.get("trained_on"):
+        trained = [
+            {group["device"]: f"{group['models']} models in {group['precision']}"} for group in provenance["trained_on"]
+        ]
+        parts += [Heading("Trained on"), *map(Record, trained)]
+    for key, title, kind in (("machine", "Aggregated on", ""), ("versions", "Package versions", "columns")):
+        if provenance.get(key):
+            parts += [Heading(title), Record(provenance[key], kind)]
+    merged = json.dumps(provenance.get("configuration"), indent=2, ensure_ascii=False, default=str)
+    parts.append(Folded("The configuration as merged", (Code(merged),)))
+    return Section("provenance", "Provenance", tuple(parts))
