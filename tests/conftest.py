@@ -116,6 +116,7 @@ def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
         "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
         "corpora": {"source": "mini", "limits": {"train": 16, "validation": 8, "test": 8}},
         "seeds": [13, 42],
+        "evaluation": {"together": 1},
         "training": {"epochs": 1, "batch_size": 8},
         "methods": {"prompt_tuning": {"prompt_lengths": [2]}},
         "tasks": {

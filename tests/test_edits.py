@@ -310,7 +310,7 @@ def test_another_number_of_points_runs_the_picture_alone(grid):
             '"""In percent, of always',
         ),
         ("workflow_scripts/tuning/methods/fine_tuning.py", "requires_grad_(True)", "requires_grad_(False)"),
-        ("workflow_scripts/corpora/files.py", "n=3) or there[:5]", "n=3) or there[:6]"),
+        ("workflow_scripts/corpora/files.py", "\nfrom pathlib import Path\n", "\nfrom pathlib import Path\n\nX = 1\n"),
         ("workflow_scripts/kinds/question_answering/model.py", "LONGEST_ANSWER = 30 ", "LONGEST_ANSWER = 31 "),
     ],
     ids=["a comment", "a docstring", "another method", "another corpus source", "another kind of task"],

@@ -96,6 +96,7 @@ def grid_of(encoder: Path) -> dict[str, Any]:
         "encoders": {"tiny": {"source": "folder", "path": str(encoder)}},
         "corpora": {"source": "mini", "limits": {"train": 16, "validation": 8, "test": 8}},
         "seeds": [13],
+        "evaluation": {"together": 1},
         "training": {"epochs": 1, "batch_size": 8},
         "methods": {"fine_tuning": {"learning_rates": [1e-3]}, "linear_probe": {}},
         "tasks": {

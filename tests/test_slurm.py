@@ -62,6 +62,7 @@ def configuration(tiny_encoder) -> dict[str, Any]:
     return {
         "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
         "corpora": {"source": "mini", "limits": {"train": 64, "validation": 8, "test": 8}},
+        "evaluation": {"together": 1},
         "seeds": [13],
         "training": {"epochs": 1, "batch_size": 8},
         "methods": {"prompt_tuning": {"prompt_lengths": [2]}},

@@ -193,7 +193,8 @@ def builtin_values(name: str) -> dict[str, Any]:
 def read_values(file: Path) -> dict[str, Any]:
     """The content of a task file. Raises UserError that names the file and the line."""
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both read plain values only
+        values = yaml.load(file.read_text(encoding="utf-8"), loader)
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
