@@ -17,7 +17,6 @@ from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.parts import Folded, Section
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections, sheets
-from workflow_scripts.reporting.sources import with_source
 from workflow_scripts.reporting.table import Sheet, Table
 
 REPORTING = Path(__file__).resolve().parent.parent / "workflow_scripts" / "reporting"
@@ -151,18 +150,10 @@ def test_only_so_many_examples_of_each_language_are_on_the_page(report, made):
 # Sources
 
 
-def test_a_table_without_sources_is_of_models_tuned_on_english():
-    frame = with_source(pd.DataFrame({"encoder": ["x"], "task": ["xnli"], "method": ["lora"]}))
-    assert list(frame.columns) == ["encoder", "task", "source", "method"]
-    assert list(frame["source"]) == ["en"]
-    own = pd.DataFrame({"task": ["xnli"], "source": ["de"]})
-    assert with_source(own) is own
-
-
 def test_with_one_source_there_is_no_matrix_and_the_words_name_it():
     assert "sources" not in [section.identifier for section in sections(make_report())]
     german = {
-        name: with_source(getattr(make_inputs(), name)).assign(source="de")
+        name: getattr(make_inputs(), name).assign(source="de")
         for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries")
     }
     examples = [{**example, "source": "de"} for example in make_inputs().examples]

@@ -10,9 +10,8 @@ import pandas as pd
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json
-from workflow_scripts.reporting.sources import with_source
 
-MODEL = ["encoder", "task", "method", "prompt_length"]
+MODEL = ["encoder", "task", "source", "method", "prompt_length"]
 COLUMNS = {
     "differences": [
         *MODEL,
@@ -68,7 +67,7 @@ TEXT = [
     "model",
     "note",
 ]
-EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
+EXAMPLE = ("encoder", "task", "source", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
 
@@ -114,8 +113,7 @@ class Inputs:
     def check(self) -> None:
         """Raise a UserError that names the table and the column or key if an input cannot be shown."""
         check_runs(self.runs)
-        for _, scores in with_source(self.scores).groupby("source"):
-            check_scores(scores)
+        check_scores(self.scores)
         absent = [key for key in BENCHMARK if key not in self.provenance.get("benchmark", {})]
         if absent:
             raise UserError(f"the provenance does not say what was run: add benchmark.{', benchmark.'.join(absent)}")

@@ -5,7 +5,7 @@ some inputs; only this module calls the aggregation of scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,16 +22,15 @@ from workflow_scripts.evaluation.aggregate import (
     missing_cells,
     transfer_gaps,
 )
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting import published
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.sources import with_source
 from workflow_scripts.reporting.tables import cost, learning_rate_search, problems, prompt_lengths, representations
 from workflow_scripts.reporting.tasks import Tasks, tasks_of
 from workflow_scripts.reporting.wording import Names
 
 # The columns that name a tuned model apart from its task and seed.
 MODEL = ["encoder", "source", "method", "prompt_length"]
-WITH_SOURCE = ("scores", "runs", "differences", "alignment", "projections", "boundaries")
 CEILINGS = ["encoder", "task", "metric", "language", "value"]
 
 Arms = dict[tuple[str, str, str, str], int]  # the headline prompt length by (encoder, task, source, method)
@@ -68,7 +67,7 @@ class Report:
         """The report of some inputs.
 
         Args:
-            inputs: their tables need no column `source`.
+            inputs: the tables and records of earlier steps.
             tasks: the facts about the tasks; without them, those of the configuration in the provenance, and the
                 built-in ones that a table names.
 
@@ -76,11 +75,8 @@ class Report:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
         """
         inputs.check()
-        inputs = replace(inputs, **{name: with_source(getattr(inputs, name)) for name in WITH_SOURCE})
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
-        names = Names(
-            several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])) or ("en",)
-        )
+        names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
         return cls(inputs, tasks or tasks_of(inputs.provenance, named), names)
 
@@ -223,8 +219,8 @@ class Report:
     @property
     def analysis_reference(self) -> str:
         """The language that the analyses of representations compare the others with: the first of their texts."""
-        languages = self.inputs.samples.get("languages") or [self.names.sources[0]]
-        return str(languages[0])
+        trained = [language for source in self.names.sources for language in source_languages(source)]
+        return str(next(iter([*self.inputs.samples.get("languages", ()), *trained]), ""))
 
     def _by_task_trained_on(self, frame: pd.DataFrame) -> pd.DataFrame:
         rank = {task: place for place, task in enumerate(["", *self.tasks.in_order(set(frame["task"]) - {""})])}
