@@ -136,7 +136,8 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --provenance {input.provenance:q} --differences {input.differences:q} --source-differences {input.source_differences:q} --alignment {input.alignment:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --source-differences {input.source_differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"
