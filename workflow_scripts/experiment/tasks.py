@@ -204,6 +204,9 @@ def read_values(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}{line}: not valid YAML: {error.problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a task file: it must have keys such as title and kind")
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind.endswith(SUFFIX):  # relative to the task file, as its paths
+        values["kind"] = str(file.parent / kind)
     return {"folder": str(file.parent), **values}
 
 
