@@ -49,7 +49,8 @@ rule compare:
         runs=rules.collect.output.runs,
         units=[file for _, _, file in GRID.seed_runs(PATHS, "units.parquet")],
     output:
-        f"{CONFIGURATION.results}/differences.csv",
+        differences=f"{CONFIGURATION.results}/differences.csv",
+        sources=f"{CONFIGURATION.results}/source_differences.csv",
     log:
         "logs/compare.log",
     conda:
@@ -62,7 +63,7 @@ rule compare:
         cfg=lambda wildcards: settings.as_text(settings.of_comparison(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --differences {output:q} --log {log:q}"
+        " --differences {output.differences:q} --sources {output.sources:q} --log {log:q}"
 
 
 rule exemplify:
@@ -97,7 +98,8 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         provenance=rules.collect.output.provenance,
-        differences=rules.compare.output,
+        differences=rules.compare.output.differences,
+        source_differences=rules.compare.output.sources,
         examples=rules.exemplify.output,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
@@ -134,7 +136,8 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --provenance {input.provenance:q} --differences {input.differences:q} --alignment {input.alignment:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --source-differences {input.source_differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -66,7 +66,7 @@ def contributions(rows, predictions, options):
 LABELS = ["poor", "fair", "great"]
 TASK = {
     "title": "Ratings",
-    "kind": "my kinds/ordinal.py",
+    "kind": "../my kinds/ordinal.py",  # relative to the task file
     "labels": LABELS,
     "languages": ["en", "de"],
     "train_languages": ["en"],

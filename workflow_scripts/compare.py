@@ -1,7 +1,8 @@
 """Compare the methods: differences with confidence intervals and tests.
 
     scores.csv  runs.csv        ─┐
-    seed-*/units.parquet        ─┴─> differences.csv   one row per comparison and language, also `average` and `gap`
+    seed-*/units.parquet        ─┴─> differences.csv         one row per comparison and language, `average`, `gap`
+                                     source_differences.csv  the same for each pair of training sources
 
 The differences are each method's headline arm minus fine-tuning's, in percentage points, with a 95 % interval over test
 examples and seeds, a paired permutation test and Holm's correction over languages. Cells without an estimate are empty.
@@ -14,7 +15,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.evaluation.contributions import Sums, read_units
-from workflow_scripts.evaluation.differences import COLUMNS, differences
+from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, source_differences
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.files import written
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     result = step_parser(__doc__)
     result.add_argument("--scores", type=input_file, required=True, help="the table of scores")
     result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
-    result.add_argument("--differences", type=output_file, required=True, help="the CSV file to write")
+    result.add_argument("--differences", type=output_file, required=True, help="the table of methods to write")
+    result.add_argument("--sources", type=output_file, required=True, help="the table of training sources to write")
     return result
 
 
@@ -45,12 +47,16 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         found[file] = None
         return read_units(file, metric)
 
-    rows = differences(read_scores(arguments.scores), read_runs(arguments.runs), read)
-    with written(arguments.differences) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    logger.info("wrote %s", arguments.differences)
+    scores, runs = read_scores(arguments.scores), read_runs(arguments.runs)
+    for path, columns, rows in (
+        (arguments.differences, COLUMNS, differences(scores, runs, read)),
+        (arguments.sources, SOURCE_COLUMNS, source_differences(scores, runs, read)),
+    ):
+        with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        logger.info("wrote %s", path)
     return list(found)
 
 

@@ -4,6 +4,7 @@ A comparison is between the headline arms of two methods (`aggregate.headline_ar
 the seeds that both were tuned with and the languages that all of those models were tested in.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,10 @@ COLUMNS = (
     " significant seeds units low_plain high_plain p_plain seed_std prior_std prior_freedom"
 ).split()
 
+SOURCE_COLUMNS = (
+    "encoder task method language source other difference low high p_holm significant seeds units"
+).split()
+
 Units = Mapping[str, Sums]  # the sums of one model by language
 Reader = Callable[[Arm, int, str], Units]  # reads the sums of an arm and seed by a metric
 
@@ -59,19 +64,51 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     """The rows: for each encoder, task and method, its languages in the scores' order, then `average` and `gap`.
 
     `average` is the unweighted mean over the languages. `gap` is the source language minus the mean of the others;
-    without these
-    there is no such row. An unknown value is None.
+    without these there is no such row. An unknown value is None.
 
     The seeds' variances of the grid share a prior if there are enough comparisons (`significance.fit_prior`): one prior
     for the averages, one for the gaps, and one for all languages together.
     """
     compared = list(_comparisons(scores, runs, read))
-    priors = {
+    priors = _priors(compared)
+    for each in compared:
+        yield from _rows(each, priors)
+
+
+def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
+    """One training source minus another, for each encoder, task and method: the languages, then `average`.
+
+    The models are those of the methods' headline arms. Every pair of sources is there in both orders. The statistics are
+    those of `differences`; p-values are corrected over the languages of a pair. Columns: `SOURCE_COLUMNS`.
+    """
+    arms = headline_arms(scores, runs)
+    compared = []
+    for encoder, task, method in dict.fromkeys((encoder, task, method) for encoder, task, _, method in arms):
+        of_task = scores[scores["task"] == task]
+        metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
+        sources = [source for source in sources_of(of_task) if (encoder, task, source, method) in arms]
+        for source, other in itertools.permutations(sources, 2):
+            pair = (
+                Arm(encoder, task, source, method, arms[encoder, task, source, method]),
+                Arm(encoder, task, other, method, arms[encoder, task, other, method]),
+            )
+            scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
+            if scopes:
+                scopes = {scope: one for scope, one in scopes.items() if scope != GAP}
+                compared.append(Compared(*pair, metric, scopes))
+    priors = _priors(compared)
+    for each in compared:
+        for row in _rows(each, priors):
+            row |= {"language": row["scope"], "other": each.baseline.source}
+            yield {column: row[column] for column in SOURCE_COLUMNS}
+
+
+def _priors(compared: Sequence[Compared]) -> dict[str, Prior | None]:
+    """The priors that the comparisons share: for languages, averages and gaps."""
+    return {
         kind: grid_prior([[one for scope, one in each.scopes.items() if kind_of(scope) == kind] for each in compared])
         for kind in (LANGUAGE, AVERAGE, GAP)
     }
-    for each in compared:
-        yield from _rows(each, priors)
 
 
 def kind_of(scope: str) -> str:

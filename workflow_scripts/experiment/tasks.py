@@ -5,6 +5,7 @@ a source, a language and a split into the description of one corpus, which is al
 """
 
 import itertools
+import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -204,6 +205,9 @@ def read_values(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}{line}: not valid YAML: {error.problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a task file: it must have keys such as title and kind")
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind.endswith(SUFFIX):  # relative to the task file, as its paths
+        values["kind"] = os.path.normpath(file.parent / kind)
     return {"folder": str(file.parent), **values}
 
 
