@@ -396,7 +396,7 @@ def test_odd_texts_are_counted_below_the_corpora():
     two_encoders = pd.concat([make_scores(), make_scores().assign(encoder="xlm-r")])
     several = corpora_table(bare_report(two_encoders, tokens=tokens)).notes
     assert several[1].endswith(f"2 in UD-POS Chinese test ({ENCODER}).")
-    inputs = with_ceilings(["udpos", "xquad"])
+    inputs = with_ceilings(["udpos", "xquad", "tydiqa"])
     page = render(replace(inputs, provenance={**inputs.provenance, "tokens": tokens}), TEMPLATES)
     assert "truncated and still scored: 1 in UD-POS English test" in page
 
@@ -539,9 +539,18 @@ def test_files_round_trip_with_empty_problems_and_odd_names(tmp_path):
 def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
     """Write what the step reads, and return its arguments."""
     arguments = [f"--templates={TEMPLATES}", f"--published={TEMPLATES / 'published.csv'}"]
-    for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries"):
+    for name in (
+        "scores",
+        "runs",
+        "shots",
+        "differences",
+        "source_differences",
+        "alignment",
+        "projections",
+        "boundaries",
+    ):
         getattr(inputs, name).to_csv(folder / f"{name}.csv", index=False)
-        arguments.append(f"--{name}={folder / f'{name}.csv'}")
+        arguments.append(f"--{name.replace('_', '-')}={folder / f'{name}.csv'}")
     for name in ("provenance", "samples", "examples"):
         (folder / f"{name}.json").write_text(json.dumps(getattr(inputs, name)), encoding="utf-8")
         arguments.append(f"--{name}={folder / f'{name}.json'}")

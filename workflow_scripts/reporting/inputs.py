@@ -46,6 +46,7 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -86,6 +87,7 @@ class Inputs:
         provenance: `benchmark`, and further keys of `results/provenance.json`.
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
+        shots: scores of the models that were tuned with a few rows of a target language, in this language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -98,6 +100,7 @@ class Inputs:
     provenance: dict[str, Any]
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
+    shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))

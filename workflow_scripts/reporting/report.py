@@ -25,7 +25,14 @@ from workflow_scripts.evaluation.aggregate import (
 from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting import published
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.tables import cost, learning_rate_search, problems, prompt_lengths, representations
+from workflow_scripts.reporting.tables import (
+    by_shots,
+    cost,
+    learning_rate_search,
+    problems,
+    prompt_lengths,
+    representations,
+)
 from workflow_scripts.reporting.tasks import Tasks, tasks_of
 from workflow_scripts.reporting.wording import Names
 
@@ -138,6 +145,11 @@ class Report:
         found = [self.arms.get((encoder, task, source, method)) == n for encoder, task, source, method, n in rows]
         return pd.Series(found, index=frame.index, dtype=bool)
 
+    def _main(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """The scores by the main metric of their task."""
+        main = [self.tasks[task].main.name for task in scores["task"]]
+        return scores[scores["metric"] == pd.Series(main, index=scores.index, dtype=object)]
+
     def _mark_headline(self, table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(headline=self.is_headline(table))
 
@@ -180,10 +192,18 @@ class Report:
         Columns: `encoder`, `task`, `method`, `source`, `language`, `value` (the mean over seeds), `std`, `seeds`.
         """
         shown = self.scores[self.is_headline(self.scores)].dropna(subset="value")
-        main = shown["task"].map(lambda task: self.tasks[task].main.name)
         keys = ["encoder", "task", "method", "source", "language"]
-        grouped = shown[shown["metric"] == main].groupby(keys, sort=False, as_index=False)
+        grouped = self._main(shown).groupby(keys, sort=False, as_index=False)
         return self._by_task(grouped["value"].agg(value="mean", std="std", seeds="count"))
+
+    @cached_property
+    def shots(self) -> pd.DataFrame:
+        """The main metric by target language and by its number of rows in training, for the arm that shows each method.
+
+        See `tables.by_shots`; empty if the grid has no such models.
+        """
+        shots = self._main(self.inputs.shots[self.is_headline(self.inputs.shots)])
+        return self._by_task(by_shots(shots, self._main(self.scores)))
 
     @cached_property
     def missing(self) -> pd.DataFrame:
