@@ -50,8 +50,8 @@ NAMES = {
     "hub": "Hugging Face Hub and Universal Dependencies",
 }
 BENCHMARKS = {
-    "files": "Each task is read from the source that its description names. Comparable with published numbers only where"
-    " rows, encoder and settings are the same.",
+    "files": "Each task is read from the source that its description names. Comparable with published numbers only"
+    " where rows, encoder and settings are the same.",
     "several": "Some tasks are this project's mini benchmark, generated from templates; others are real datasets.",
     "mini": "This project's mini benchmark, generated from templates in seven languages; identical on every machine."
     " Its scores show how the methods differ on it; they are not comparable with published numbers.",
