@@ -43,8 +43,9 @@ from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.table import Table
 from workflow_scripts.reporting.tables import problems
-from workflow_scripts.reporting.views.corpora import corpora_table
+from workflow_scripts.reporting.views.corpora import CHANGES, corpora_table, licences_table
 from workflow_scripts.reporting.views.languages import sheet
+from workflow_scripts.reporting.views.problems import concerns, unknown_codes
 from workflow_scripts.reporting.views.representations import analysis_tables, figure, samples_note
 from workflow_scripts.reporting.wording import bytes_text, duration_text, rate_text, readable_date
 
@@ -885,3 +886,105 @@ def test_numbers_read_as_people_write_them():
     assert bytes_text(4_700_000) == "4.7 MB"
     assert readable_date("2026-11-22T16:07:00+00:00") == "22 November 2026, 16:07"
     assert readable_date("yesterday") == "yesterday"
+
+
+# Facts about the tasks and their corpora
+
+
+def of_corpora(corpora: list[dict], definition: dict | None = None, **section) -> Report:
+    """The report of a grid of PAWS-X from its Hub source, with these records of corpora."""
+    configuration = {
+        "corpora": {"source": "hub", "limits": {"train": None, "validation": None, "test": None}},
+        "tasks": {"pawsx": {"definition": TASKS["pawsx"].model_dump() | (definition or {}), **section}},
+    }
+    records = [{"task": "pawsx", "sha256": "7d" * 32, **record} for record in corpora]
+    tables = make_scores(["pawsx"]), make_runs(["pawsx"])
+    return bare_report(*tables, corpora=records, configuration=configuration)
+
+
+def corpus(language: str, split: str, rows: int, **counts: int) -> dict:
+    return {"language": language, "split": split, "rows": rows, "origin": {"counts": counts}}
+
+
+def problems_of(report: Report) -> list[str]:
+    return [f"{concern.where}: {concern.what}" for concern in concerns(report)]
+
+
+@pytest.mark.parametrize(("commercial", "words"), [(True, "permitted"), (False, "not permitted"), (None, "not known")])
+def test_each_task_states_its_licence_whether_it_permits_commercial_use_and_what_to_cite(commercial, words):
+    facts = {"licence": "CC BY 4.0", "commercial": commercial, "citation": "Me (2026)", "url": "https://example.org"}
+    (row,) = (row for body in licences_table(of_corpora([], facts)).bodies for row in body)
+    assert [cell.text for cell in row.cells] == ["PAWS-X", "CC BY 4.0", words, "Me (2026)"]
+    assert row.cells[-1].small == "https://example.org"
+    page = Page(render(of_corpora([], facts).inputs, TEMPLATES)).text
+    assert f"PAWS-X CC BY 4.0 {words} Me (2026) https://example.org" in page
+
+
+def test_generated_rows_have_no_licence_of_their_dataset():
+    assert licences_table(of_corpora([], source="mini")).bodies == ()
+    assert licences_table(of_corpora([], source="xtreme")).bodies != ()
+
+
+def test_what_was_changed_in_a_corpus_is_counted_below_the_corpora_with_the_place():
+    counts = {"repaired tags": 1200, "rows with repaired tags": 7, "dropped rows": 3, "rows that occur twice": 2}
+    report = of_corpora(
+        [corpus("de", "train", 9, **counts), corpus("zh", "test", 8, **{"unusual rows": 4}), corpus("ko", "test", 8)]
+    )
+    assert list(corpora_table(report).notes) == [
+        "Tags that were no valid IOB2, repaired: 1,200 in PAWS-X German train.",
+        "Rows with such tags: 7 in PAWS-X German train.",
+        "Rows that the task file leaves out of training: 3 in PAWS-X German train.",
+        "Repeated rows, used once: 2 in PAWS-X German train.",
+        "Unusual rows, kept: 4 in PAWS-X Chinese test.",
+    ]
+
+
+def test_every_count_of_the_rooms_that_read_rows_is_in_the_report():
+    text = (REPOSITORY / "workflow_scripts" / "corpora" / "rows.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'counts\["([^"]+)"\]', text)) == set(CHANGES)
+
+
+def test_another_number_of_rows_than_the_task_file_says_is_a_problem():
+    tested = [corpus("de", "test", 1999), corpus("ko", "test", 2001), corpus("zh", "test", 2000)]
+    report = of_corpora([corpus("en", "train", 49401), corpus("en", "validation", 2000), *tested])
+    assert problems_of(report) == [
+        "PAWS-X: 1,999 test rows in German where the task file says 2,000; the numbers of 1 more language differ, too"
+    ]
+    left_out = {"dropped rows": 300, "rows that occur twice": 20}
+    assert problems_of(of_corpora([corpus("de", "train", 49401 - 320, **left_out)])) == []
+    assert problems_of(of_corpora([corpus("de", "train", 49401, **left_out)])) == []
+    assert len(problems_of(of_corpora([corpus("de", "train", 49401 - 321, **left_out)]))) == 1
+
+
+def test_with_limits_the_number_of_rows_is_no_problem():
+    few = [corpus("en", "train", 64)]
+    assert len(problems_of(of_corpora(few))) == 1
+    assert problems_of(of_corpora(few, limits={"train": 64})) == []
+    assert problems_of(of_corpora(few, source="xtreme")) == problems_of(of_corpora(few))
+
+
+def test_a_split_is_counted_with_those_that_are_cut_from_it():
+    sources = TASKS["pawsx"].model_dump()["sources"]
+    sources["hub"]["splits"] = {
+        "train": "train",
+        "validation": {"from": "train", "share": 0.1},
+        "test": {"name": "test", "task": "xnli"},
+    }
+    cut = {"sources": sources}
+    whole = [corpus("en", "train", 44401), corpus("en", "validation", 5000), corpus("en", "test", 17)]
+    assert problems_of(of_corpora(whole, cut)) == []
+    lacks = problems_of(of_corpora([corpus("en", "train", 44401), corpus("en", "validation", 4999)], cut))
+    assert lacks == ["PAWS-X: 49,400 train rows in English where the task file says 49,401"]
+    # Chosen on the test set, nothing is cut from training.
+    tested = [corpus("en", "train", 49401), corpus("en", "validation", 2000)]
+    report = of_corpora(tested, cut, validation="test")
+    assert [problem for problem in problems_of(report) if "rows" in problem] == []
+
+
+def test_a_language_code_that_no_registry_has_is_named_below_the_problems_and_is_none_of_them():
+    scores = make_scores(["xnli"]).replace({"language": {"sw": "qzz", "ur": "madeup"}})
+    report = bare_report(scores, make_runs(["xnli"]))
+    assert unknown_codes(report) == ["qzz", "madeup"]
+    assert concerns(report) == []
+    assert "No registry has the language codes qzz and madeup" in Page(rendered(scores, make_runs(["xnli"]))).text
+    assert "No registry has" not in Page(rendered()).text

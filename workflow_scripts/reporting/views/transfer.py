@@ -146,7 +146,7 @@ def best_sources(report: Report) -> Sheet:
         title="The best source for each language",
         caption=(
             "The source with the highest mean score, and its lead over the next one in percentage points."
-            + (" Bold: significant at the 5 % level." if tested else " The leads were not tested.")
+            + (" Bold: significant at the 5 % level." if tested else " There are no tests of these leads.")
         ),
         kind="stacked",
     )
