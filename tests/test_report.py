@@ -297,6 +297,9 @@ def test_a_table_without_a_column_is_refused_by_name():
         rendered(make_scores().drop(columns="value"))
     with pytest.raises(UserError, match="lacks the columns majority"):
         rendered(runs=make_runs().drop(columns="majority"))
+    for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries"):
+        with pytest.raises(UserError, match=r"lacks the columns source$"):
+            make_report(**{name: getattr(make_inputs(), name).drop(columns="source")})
 
 
 def test_the_tables_are_written_under_plain_names(tmp_path):
