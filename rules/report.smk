@@ -97,6 +97,7 @@ rule render:
     input:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
+        shots=rules.collect.output.shots,
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
@@ -136,7 +137,7 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --shots {input.shots:q} --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pandas as pd
-from paper_tasks import TASKS
+from paper_tasks import TASKS, metric_names
 
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
@@ -34,6 +34,7 @@ def make_scores(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2
         {
             "encoder": ENCODER,
             "task": task,
+            "source": "en",
             "method": method,
             "prompt_length": length,
             "seed": seed,
@@ -45,7 +46,7 @@ def make_scores(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2
         for method, length in arms
         for seed in seeds
         for place, language in enumerate(TASKS[task].languages)
-        for metric in TASKS[task].metrics
+        for metric in metric_names(task)
     )
 
 
@@ -54,6 +55,7 @@ def make_run(task: str, method: str, length: int, seed: int, rate: float, stage:
     return {
         "encoder": ENCODER,
         "task": task,
+        "source": "en",
         "method": method,
         "prompt_length": length,
         "seed": seed,
@@ -64,7 +66,7 @@ def make_run(task: str, method: str, length: int, seed: int, rate: float, stage:
         "best_epoch": 21 if prompts else 2,
         "keep": "best_metric",
         "together": 3 if stage == "search" and prompts else 1,
-        "metric": TASKS[task].metrics[0],
+        "metric": metric_names(task)[0],
         "validation": HEIGHT[task] + length / 8 + seed / 10 - (0 if selected else 4),
         "majority": MAJORITY.get(task, float("nan")),
         "tuned_parameters": 12 * 2 * 384 * length + 770 if prompts else 117_653_760,
@@ -131,7 +133,7 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
     scores = make_scores(tasks, seeds, arms)
     rows = []
     for number, task in enumerate(tasks):
-        main = scores[(scores["task"] == task) & (scores["metric"] == TASKS[task].metrics[0])]
+        main = scores[(scores["task"] == task) & (scores["metric"] == metric_names(task)[0])]
         means = main.groupby(["method", "prompt_length", "language"], sort=False)["value"].mean()
         by_language = means["prompt_tuning", 16] - means["fine_tuning", 0] - (1 + 2.2 * number)
         others = by_language.drop("en")
@@ -143,7 +145,8 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
                 {
                     "encoder": ENCODER,
                     "task": task,
-                    "metric": TASKS[task].metrics[0],
+                    "source": "en",
+                    "metric": metric_names(task)[0],
                     "method": "prompt_tuning",
                     "prompt_length": 16,
                     "baseline": "fine_tuning",
@@ -170,9 +173,9 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
 
 def models(tasks=("xnli", "pawsx"), arms=ARMS[::2], seeds=(1, 2, 3)) -> list[dict]:
     """The models of the analysis: the untuned encoder, then each arm and seed of each training task."""
-    untuned = {"encoder": ENCODER, "task": "", "method": "untuned", "prompt_length": 0, "seed": 0}
+    untuned = {"encoder": ENCODER, "task": "", "source": "", "method": "untuned", "prompt_length": 0, "seed": 0}
     return [untuned] + [
-        {"encoder": ENCODER, "task": task, "method": method, "prompt_length": length, "seed": seed}
+        {"encoder": ENCODER, "task": task, "source": "en", "method": method, "prompt_length": length, "seed": seed}
         for task in tasks
         for method, length in arms
         for seed in seeds
@@ -267,6 +270,7 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
                     {
                         "encoder": ENCODER,
                         "task": task,
+                        "source": "en",
                         "language": language,
                         "id": f"{language}-{number}",
                         "inputs": inputs,

@@ -21,7 +21,7 @@ from made_up_experiment import (
     make_runs,
     make_scores,
 )
-from paper_tasks import TASKS
+from paper_tasks import TASKS, metric_names
 from wide_experiment import wide_report
 
 from workflow_scripts.evaluation.aggregate import averages
@@ -228,7 +228,7 @@ def test_the_cost_chart_places_each_arm_by_score_and_by_the_logarithm_of_its_cos
     true = {}
     for (task, method, length), parameters in costs.items():
         arm = f"Prompt tuning, length {length}" if length else "Fine-tuning"
-        mean = scores[task, method, length, TASKS[task].metrics[0]]
+        mean = scores[task, method, length, metric_names(task)[0]]
         true[f"{TASKS[task].title}, {arm}"] = (math.log10(parameters), mean)
     assert {title.partition(":")[0] for title, _, _ in marks} == set(true)
     for axis in (0, 1):

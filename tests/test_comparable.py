@@ -146,3 +146,8 @@ def test_the_shape_alone_does_not_make_an_encoder_the_papers(paper, source):
 def test_the_name_of_the_papers_time_is_the_same_repository(paper):
     old = {**LARGE, "source": {**LARGE["source"], "repository": "xlm-roberta-large"}}
     assert why_not_comparable(paper, {"x": old}, whole_files(paper)) == []
+
+
+def test_training_rows_of_target_languages_do_not_make_the_headline_scores_less_comparable(paper):
+    corpora = [*whole_files(paper), {"task": "pawsx", "language": "de", "split": "train", "rows": 49_401}]
+    assert why_not_comparable(paper, {"xlm-roberta-large": LARGE}, corpora) == []

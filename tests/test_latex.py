@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_up_experiment import ENCODER, make_alignment, make_inputs, make_provenance, make_runs, make_scores
-from paper_tasks import TASKS
+from paper_tasks import TASKS, metric_names
 
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.latex import Block, environment, escaped, number
@@ -64,7 +64,7 @@ def test_scores_by_language_are_the_csvs_rounded(folder, task):
     text = file.with_suffix(".tex").read_text(encoding="utf-8")
     assert text.count(r"\begin{table") == len(TASKS[task].metrics)
     shown: dict[tuple[str, str, str], dict[str, float]] = {}
-    for part, metric in zip(text.split(r"\end{table")[:-1], TASKS[task].metrics, strict=True):
+    for part, metric in zip(text.split(r"\end{table")[:-1], metric_names(task), strict=True):
         for heads, *rows in tabulars(part):
             method = ""
             for row in rows:
@@ -88,7 +88,7 @@ def test_scores_by_language_are_the_csvs_rounded(folder, task):
 def test_table_1_prints_mean_and_deviation_as_the_papers_does(folder):
     (rows,) = tabulars((folder / "table_1_averages.tex").read_text(encoding="utf-8"))
     csv = pd.read_csv(folder / "table_1_averages.csv").set_index(["arm", "task", "metric"])
-    columns = [(task, metric) for task in TASKS for metric in TASKS[task].metrics]
+    columns = [(task, metric) for task in TASKS for metric in metric_names(task)]
     labels = {
         "Fine-tuning": "fine_tuning",
         "Prompt tuning, chosen length": "prompt_tuning-16",

@@ -29,7 +29,7 @@ from made_up_experiment import (
     make_samples,
     make_scores,
 )
-from paper_tasks import TASKS
+from paper_tasks import TASKS, metric_names
 
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.errors import UserError
@@ -43,8 +43,9 @@ from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections
 from workflow_scripts.reporting.table import Table
 from workflow_scripts.reporting.tables import problems
-from workflow_scripts.reporting.views.corpora import corpora_table
+from workflow_scripts.reporting.views.corpora import CHANGES, corpora_table, licences_table
 from workflow_scripts.reporting.views.languages import sheet
+from workflow_scripts.reporting.views.problems import concerns, unknown_codes
 from workflow_scripts.reporting.views.representations import analysis_tables, figure, samples_note
 from workflow_scripts.reporting.wording import bytes_text, duration_text, rate_text, readable_date
 
@@ -241,7 +242,7 @@ def test_one_method_alone_has_nothing_to_compare_with(arms):
 def test_one_language_alone_has_no_gap_and_the_page_says_why():
     scores = make_scores(tasks=["xnli"])
     text = Page(rendered(scores[scores["language"] == "en"], make_runs(tasks=["xnli"]))).text
-    assert "no language besides English" in text
+    assert "no language besides the source (English)" in text
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
 
 
@@ -322,7 +323,7 @@ def ceilings_of_everything() -> list[dict]:
             "task": name,
             "metrics": {
                 metric: {code: 99.5 - 5 * number - place for place, code in enumerate(sorted(task.languages))}
-                for number, metric in enumerate(task.metrics)
+                for number, metric in enumerate(metric_names(name))
             },
         }
         for name, task in TASKS.items()
@@ -340,7 +341,7 @@ def test_the_highest_possible_score_stands_below_the_scores_of_question_answerin
     inputs = with_ceilings()
     for task in ("xnli", "xquad", "tydiqa"):
         tables = sheet(Report.of(inputs), task).tables
-        for table, metric in zip(tables, TASKS[task].metrics, strict=True):
+        for table, metric in zip(tables, metric_names(task), strict=True):
             if task == "xnli":
                 assert table.feet == ()
                 continue
@@ -396,7 +397,7 @@ def test_odd_texts_are_counted_below_the_corpora():
     two_encoders = pd.concat([make_scores(), make_scores().assign(encoder="xlm-r")])
     several = corpora_table(bare_report(two_encoders, tokens=tokens)).notes
     assert several[1].endswith(f"2 in UD-POS Chinese test ({ENCODER}).")
-    inputs = with_ceilings()
+    inputs = with_ceilings(["udpos", "xquad", "tydiqa"])
     page = render(replace(inputs, provenance={**inputs.provenance, "tokens": tokens}), TEMPLATES)
     assert "truncated and still scored: 1 in UD-POS English test" in page
 
@@ -539,9 +540,18 @@ def test_files_round_trip_with_empty_problems_and_odd_names(tmp_path):
 def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
     """Write what the step reads, and return its arguments."""
     arguments = [f"--templates={TEMPLATES}", f"--published={TEMPLATES / 'published.csv'}"]
-    for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries"):
+    for name in (
+        "scores",
+        "runs",
+        "shots",
+        "differences",
+        "source_differences",
+        "alignment",
+        "projections",
+        "boundaries",
+    ):
         getattr(inputs, name).to_csv(folder / f"{name}.csv", index=False)
-        arguments.append(f"--{name}={folder / f'{name}.csv'}")
+        arguments.append(f"--{name.replace('_', '-')}={folder / f'{name}.csv'}")
     for name in ("provenance", "samples", "examples"):
         (folder / f"{name}.json").write_text(json.dumps(getattr(inputs, name)), encoding="utf-8")
         arguments.append(f"--{name}={folder / f'{name}.json'}")
@@ -689,7 +699,9 @@ def test_what_is_printed_as_the_same_is_not_called_more_or_less():
     rows = [("fine_tuning", 0, "linear_accuracy", 77.4), ("prompt_tuning", 2, "linear_accuracy", 76.6)]
     rows += [("fine_tuning", 0, "boundary_angle", 15.0), ("prompt_tuning", 2, "boundary_angle", 26.0)]
     columns = ["encoder", "task", "language", "method", "prompt_length", "measure", "value"]
-    alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns).assign(seed=1)
+    alignment = pd.DataFrame([("tiny", "pawsx", "de", *row) for row in rows], columns=columns).assign(
+        seed=1, source="en"
+    )
     arms = (("fine_tuning", 0), ("prompt_tuning", 2))
     scores, runs = (made(["pawsx"], arms=arms).assign(encoder="tiny") for made in (make_scores, make_runs))
     why = verdicts.answers(make_report(alignment=alignment, scores=scores, runs=runs))[-1]
@@ -874,3 +886,105 @@ def test_numbers_read_as_people_write_them():
     assert bytes_text(4_700_000) == "4.7 MB"
     assert readable_date("2026-11-22T16:07:00+00:00") == "22 November 2026, 16:07"
     assert readable_date("yesterday") == "yesterday"
+
+
+# Facts about the tasks and their corpora
+
+
+def of_corpora(corpora: list[dict], definition: dict | None = None, **section) -> Report:
+    """The report of a grid of PAWS-X from its Hub source, with these records of corpora."""
+    configuration = {
+        "corpora": {"source": "hub", "limits": {"train": None, "validation": None, "test": None}},
+        "tasks": {"pawsx": {"definition": TASKS["pawsx"].model_dump() | (definition or {}), **section}},
+    }
+    records = [{"task": "pawsx", "sha256": "7d" * 32, **record} for record in corpora]
+    tables = make_scores(["pawsx"]), make_runs(["pawsx"])
+    return bare_report(*tables, corpora=records, configuration=configuration)
+
+
+def corpus(language: str, split: str, rows: int, **counts: int) -> dict:
+    return {"language": language, "split": split, "rows": rows, "origin": {"counts": counts}}
+
+
+def problems_of(report: Report) -> list[str]:
+    return [f"{concern.where}: {concern.what}" for concern in concerns(report)]
+
+
+@pytest.mark.parametrize(("commercial", "words"), [(True, "permitted"), (False, "not permitted"), (None, "not known")])
+def test_each_task_states_its_licence_whether_it_permits_commercial_use_and_what_to_cite(commercial, words):
+    facts = {"licence": "CC BY 4.0", "commercial": commercial, "citation": "Me (2026)", "url": "https://example.org"}
+    (row,) = (row for body in licences_table(of_corpora([], facts)).bodies for row in body)
+    assert [cell.text for cell in row.cells] == ["PAWS-X", "CC BY 4.0", words, "Me (2026)"]
+    assert row.cells[-1].small == "https://example.org"
+    page = Page(render(of_corpora([], facts).inputs, TEMPLATES)).text
+    assert f"PAWS-X CC BY 4.0 {words} Me (2026) https://example.org" in page
+
+
+def test_generated_rows_have_no_licence_of_their_dataset():
+    assert licences_table(of_corpora([], source="mini")).bodies == ()
+    assert licences_table(of_corpora([], source="xtreme")).bodies != ()
+
+
+def test_what_was_changed_in_a_corpus_is_counted_below_the_corpora_with_the_place():
+    counts = {"repaired tags": 1200, "rows with repaired tags": 7, "dropped rows": 3, "rows that occur twice": 2}
+    report = of_corpora(
+        [corpus("de", "train", 9, **counts), corpus("zh", "test", 8, **{"unusual rows": 4}), corpus("ko", "test", 8)]
+    )
+    assert list(corpora_table(report).notes) == [
+        "Tags that were no valid IOB2, repaired: 1,200 in PAWS-X German train.",
+        "Rows with such tags: 7 in PAWS-X German train.",
+        "Rows that the task file leaves out of training: 3 in PAWS-X German train.",
+        "Repeated rows, used once: 2 in PAWS-X German train.",
+        "Unusual rows, kept: 4 in PAWS-X Chinese test.",
+    ]
+
+
+def test_every_count_of_the_rooms_that_read_rows_is_in_the_report():
+    text = (REPOSITORY / "workflow_scripts" / "corpora" / "rows.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'counts\["([^"]+)"\]', text)) == set(CHANGES)
+
+
+def test_another_number_of_rows_than_the_task_file_says_is_a_problem():
+    tested = [corpus("de", "test", 1999), corpus("ko", "test", 2001), corpus("zh", "test", 2000)]
+    report = of_corpora([corpus("en", "train", 49401), corpus("en", "validation", 2000), *tested])
+    assert problems_of(report) == [
+        "PAWS-X: 1,999 test rows in German where the task file says 2,000; the numbers of 1 more language differ, too"
+    ]
+    left_out = {"dropped rows": 300, "rows that occur twice": 20}
+    assert problems_of(of_corpora([corpus("de", "train", 49401 - 320, **left_out)])) == []
+    assert problems_of(of_corpora([corpus("de", "train", 49401, **left_out)])) == []
+    assert len(problems_of(of_corpora([corpus("de", "train", 49401 - 321, **left_out)]))) == 1
+
+
+def test_with_limits_the_number_of_rows_is_no_problem():
+    few = [corpus("en", "train", 64)]
+    assert len(problems_of(of_corpora(few))) == 1
+    assert problems_of(of_corpora(few, limits={"train": 64})) == []
+    assert problems_of(of_corpora(few, source="xtreme")) == problems_of(of_corpora(few))
+
+
+def test_a_split_is_counted_with_those_that_are_cut_from_it():
+    sources = TASKS["pawsx"].model_dump()["sources"]
+    sources["hub"]["splits"] = {
+        "train": "train",
+        "validation": {"from": "train", "share": 0.1},
+        "test": {"name": "test", "task": "xnli"},
+    }
+    cut = {"sources": sources}
+    whole = [corpus("en", "train", 44401), corpus("en", "validation", 5000), corpus("en", "test", 17)]
+    assert problems_of(of_corpora(whole, cut)) == []
+    lacks = problems_of(of_corpora([corpus("en", "train", 44401), corpus("en", "validation", 4999)], cut))
+    assert lacks == ["PAWS-X: 49,400 train rows in English where the task file says 49,401"]
+    # Chosen on the test set, nothing is cut from training.
+    tested = [corpus("en", "train", 49401), corpus("en", "validation", 2000)]
+    report = of_corpora(tested, cut, validation="test")
+    assert [problem for problem in problems_of(report) if "rows" in problem] == []
+
+
+def test_a_language_code_that_no_registry_has_is_named_below_the_problems_and_is_none_of_them():
+    scores = make_scores(["xnli"]).replace({"language": {"sw": "qzz", "ur": "madeup"}})
+    report = bare_report(scores, make_runs(["xnli"]))
+    assert unknown_codes(report) == ["qzz", "madeup"]
+    assert concerns(report) == []
+    assert "No registry has the language codes qzz and madeup" in Page(rendered(scores, make_runs(["xnli"]))).text
+    assert "No registry has" not in Page(rendered()).text

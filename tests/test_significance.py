@@ -10,9 +10,9 @@ from scipy import sparse, stats
 
 from benchmarks.coverage import Condition, Grid, draw, holds_by_bootstrap, measured, measured_grid
 from workflow_scripts import compare
-from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
+from workflow_scripts.evaluation.aggregate import RUN_COLUMNS, arm_names
 from workflow_scripts.evaluation.contributions import write_units
-from workflow_scripts.evaluation.differences import COLUMNS, differences, kind_of
+from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, kind_of, source_differences
 from workflow_scripts.evaluation.significance import (
     Effect,
     Estimate,
@@ -573,6 +573,26 @@ def test_a_language_of_one_unit_has_a_difference_and_nothing_else():
     assert rows["en"]["p_holm"] is not None
 
 
+def test_two_sources_are_compared_once_as_two_methods_of_the_same_units_are():
+    results = Results()
+    place = {"prompt_tuning-16": ("de", "fine_tuning", 0), "fine_tuning": ("en", "fine_tuning", 0)}
+    sources = {"en": "fine_tuning", "de": "prompt_tuning-16"}
+    scores, runs = results.tables()
+    for table in (scores, runs):
+        arms = [place[name] for name in arm_names(table)]
+        table[["source", "method", "prompt_length"]] = arms
+    found = list(source_differences(scores, runs, lambda arm, seed, metric: results.units[sources[arm.source], seed]))
+    methods = {row["scope"]: row for row in results.table() if row["scope"] != "gap"}
+    assert [row["language"] for row in found] == list(methods)
+    assert {(row["method"], row["source"], row["other"]) for row in found} == {("fine_tuning", "en", "de")}
+    for row in found:
+        same = methods[row["language"]]
+        assert row["difference"] == pytest.approx(-same["difference"])
+        assert (row["low"], row["high"]) == (pytest.approx(-same["high"]), pytest.approx(-same["low"]))
+        assert (row["p_holm"], row["significant"]) == (pytest.approx(same["p_holm"], abs=0.002), same["significant"])
+        assert (row["seeds"], row["units"]) == (3, 40)
+
+
 def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     results = Results()
@@ -592,8 +612,10 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
     runs.to_csv("runs.csv", index=False)
     settings = as_text(of_comparison(load(configuration)))
     words = ["--settings", settings, "--scores", "scores.csv", "--runs", "runs.csv", "--differences", "differences.csv"]
+    words += ["--sources", "sources.csv"]
     compare.main(compare.parser().parse_args(words))
     written = pd.read_csv("differences.csv")
     assert list(written) == COLUMNS
+    assert list(pd.read_csv("sources.csv")) == SOURCE_COLUMNS
     shown = written.astype(object).where(written.notna(), None).to_dict("records")
     assert [pytest.approx(row) for row in shown] == results.table()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up_experiment import ENCODER, TEMPLATES, make_inputs, make_report
+from made_up_experiment import ENCODER, TEMPLATES, make_inputs, make_report, make_runs, make_scores
+from paper_tasks import TASKS as PAPER_TASKS
 from wide_experiment import ARMS, LANGUAGES, SEEDS, TASKS, wide_report, wide_scores
 
 from workflow_scripts.experiment.languages import language
@@ -17,7 +18,6 @@ from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.parts import Folded, Section
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.sections import sections, sheets
-from workflow_scripts.reporting.sources import with_source
 from workflow_scripts.reporting.table import Sheet, Table
 
 REPORTING = Path(__file__).resolve().parent.parent / "workflow_scripts" / "reporting"
@@ -151,18 +151,10 @@ def test_only_so_many_examples_of_each_language_are_on_the_page(report, made):
 # Sources
 
 
-def test_a_table_without_sources_is_of_models_tuned_on_english():
-    frame = with_source(pd.DataFrame({"encoder": ["x"], "task": ["xnli"], "method": ["lora"]}))
-    assert list(frame.columns) == ["encoder", "task", "source", "method"]
-    assert list(frame["source"]) == ["en"]
-    own = pd.DataFrame({"task": ["xnli"], "source": ["de"]})
-    assert with_source(own) is own
-
-
 def test_with_one_source_there_is_no_matrix_and_the_words_name_it():
     assert "sources" not in [section.identifier for section in sections(make_report())]
     german = {
-        name: with_source(getattr(make_inputs(), name)).assign(source="de")
+        name: getattr(make_inputs(), name).assign(source="de")
         for name in ("scores", "runs", "differences", "alignment", "projections", "boundaries")
     }
     examples = [{**example, "source": "de"} for example in make_inputs().examples]
@@ -271,3 +263,85 @@ def test_every_view_exports_a_section_and_every_part_has_a_template(made):
         for view in __import__("workflow_scripts.reporting.sections", fromlist=["VIEWS"]).VIEWS
     }
     assert listed == modules
+
+
+# A few rows of the target language
+
+
+def with_shots(languages: list[str], counts: tuple[int, ...] = (16, 64)) -> Report:
+    """The made-up report, with models of which each has seen some rows of one of these languages."""
+    scores = make_scores(["xnli"])
+    of_targets = scores[scores["language"].isin(languages)]
+    shots = [of_targets.assign(shots=count, value=of_targets["value"] + count / 8) for count in counts]
+    return make_report(scores=scores, runs=make_runs(["xnli"]), shots=pd.concat(shots, ignore_index=True))
+
+
+def test_without_rows_of_target_languages_there_is_no_section_of_them(made):
+    assert "shots" not in [section.identifier for section in made]
+
+
+def test_the_curve_is_the_mean_over_languages_then_seeds_and_starts_with_the_scores_without_such_rows():
+    report = with_shots(["de", "sw"])
+    frame = sheets(sections(report))["shots"].frame
+    assert set(frame["prompt_length"]) == {0, 16}, "the length that validation chose, and no other"
+    scores = report.scores.query("method == 'prompt_tuning' and prompt_length == 16 and language in ['de', 'sw']")
+    of_seeds = scores.groupby("seed")["value"].mean()
+    means = frame.query("method == 'prompt_tuning' and language == 'average'").set_index("shots")
+    assert means["value"].to_dict() == pytest.approx({n: of_seeds.mean() + n / 8 for n in (0, 16, 64)})
+    assert list(means["std"]) == pytest.approx([of_seeds.std(ddof=1)] * 3)
+    german = frame.query("method == 'prompt_tuning' and language == 'de'").set_index("shots")
+    expected = scores.query("language == 'de'")["value"].mean()
+    assert german["value"].to_dict() == pytest.approx({n: expected + n / 8 for n in (0, 16, 64)})
+    assert set(frame["seeds"]) == {3}
+
+
+def test_a_seed_that_lacks_a_language_is_no_part_of_the_average():
+    report = with_shots(["de", "sw"])
+    shots = report.inputs.shots
+    gone = (shots["language"] == "sw") & (shots["seed"] == 2) & (shots["shots"] == 64)
+    frame = make_report(scores=report.scores, runs=report.runs, shots=shots[~gone]).shots
+    seeds = frame.query("language == 'average' and method == 'fine_tuning'").set_index("shots")["seeds"]
+    assert seeds.to_dict() == {0: 3, 16: 3, 64: 2}
+
+
+def shots_section(report: Report) -> Section:
+    (section,) = [section for section in sections(report) if section.identifier == "shots"]
+    return section
+
+
+def test_few_target_languages_have_a_chart_each_and_many_the_mean_alone():
+    charts = next(part for part in shots_section(with_shots(["de", "sw"])).parts if part.template == "plots").plots
+    assert [chart.title for chart in charts] == ["XNLI: mean over 2 languages", "XNLI: German", "XNLI: Swahili"]
+    for chart in charts:
+        assert [tick.text for tick in chart.x_ticks] == ["0", "16", "64"]
+        assert len(chart.marks) == 2 * 3 and len(chart.segments) == 2 * 2
+        assert sorted({mark.x for mark in chart.marks}) == [tick.place for tick in chart.x_ticks]
+    many = [language for language in PAPER_TASKS["xnli"].languages if language != "en"]
+    charts = next(part for part in shots_section(with_shots(many)).parts if part.template == "plots").plots
+    assert [chart.title for chart in charts] == ["XNLI: mean over 14 languages"]
+
+
+def test_a_single_target_language_needs_no_average():
+    report = with_shots(["sw"])
+    assert set(report.shots["language"]) == {"sw"}
+    charts = next(part for part in shots_section(report).parts if part.template == "plots").plots
+    assert [chart.title for chart in charts] == ["XNLI: Swahili"]
+    shown = table(sections(report), "shots-table")
+    assert [row.cells[0].text for body in shown.bodies for row in body] == ["XNLI, Swahili"] * 2
+
+
+def test_the_table_of_few_rows_is_the_files_as_page_and_latex(tmp_path):
+    report = with_shots(["de", "sw"])
+    made = sections(report)
+    shown = table(made, "shots-table")
+    assert [column.title for column in shown.columns] == ["Task", "0 rows", "16 rows", "64 rows"]
+    frame = report.shots
+    for method, body in zip(("fine_tuning", "prompt_tuning"), shown.bodies, strict=True):
+        for scope, row in zip(("average", "de", "sw"), body, strict=True):
+            own = frame[(frame["method"] == method) & (frame["language"] == scope)].sort_values("shots")
+            assert [cell.sort for cell in row.cells[1:]] == pytest.approx(list(own["value"]))
+    write_tables(made, tmp_path)
+    assert len(pd.read_csv(tmp_path / "shots.csv")) == len(frame)
+    assert f"{frame['value'].iloc[0]:.1f} ({frame['std'].iloc[0]:.1f})" in (tmp_path / "shots.tex").read_text()
+    page = render_page(report, made, TEMPLATES)
+    assert 'id="shots-table"' in page and "rows of the target language" in page

@@ -116,7 +116,7 @@ def wide_differences(scores: pd.DataFrame) -> pd.DataFrame:
                             "prior_freedom": 4.0,
                         }
                     )
-    return pd.DataFrame(rows)[["source", *COLUMNS["differences"]]]
+    return pd.DataFrame(rows)[COLUMNS["differences"]]
 
 
 def wide_examples() -> list[dict]:
@@ -125,6 +125,7 @@ def wide_examples() -> list[dict]:
         {
             "encoder": ENCODER,
             "task": name,
+            "source": "en",
             "language": code,
             "id": f"{code}-{number}",
             "inputs": {"Sentence": f"A sentence of {language(code).native} of the usual length of a news text. " * 2},

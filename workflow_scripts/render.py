@@ -1,7 +1,7 @@
 """Write the report, its tables and its answer as plain text.
 
-results/  scores.csv  runs.csv  provenance.json  differences.csv  alignment.csv
-          projections.csv  boundaries.csv  samples.json  examples.json
+results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
+          source_differences.csv  alignment.csv  projections.csv  boundaries.csv  samples.json  examples.json
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -14,7 +14,7 @@ from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.files import read_json, written
 from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.files import write_tables
-from workflow_scripts.reporting.inputs import Inputs, empty, read_differences, read_examples, read_table
+from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
@@ -26,8 +26,10 @@ logger = logging.getLogger(__name__)
 FILES = {
     "scores": "the table of scores",
     "runs": "the table of training runs",
+    "shots": "the scores of models that were tuned with a few rows of a target language",
     "provenance": "benchmark, configuration, versions, checksums",
     "differences": "each method minus the baseline, with intervals and tests",
+    "source-differences": "one training source minus another, with intervals and tests",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
@@ -42,9 +44,6 @@ def parser() -> argparse.ArgumentParser:
     result = step_parser(__doc__)
     for name, what in FILES.items():
         result.add_argument(f"--{name}", type=input_file, required=True, help=what)
-    result.add_argument(
-        "--source-differences", type=input_file, help="one training source minus another, with intervals"
-    )
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
     result.add_argument("--output", type=output_file, required=True, help="the page to write")
     result.add_argument("--summary", type=output_file, required=True, help="the text file to write for terminals")
@@ -54,14 +53,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the inputs, then write the tables, the summary and, last, the page."""
-    between = arguments.source_differences
     report = Report.of(
         Inputs(
             scores=read_scores(arguments.scores),
             runs=read_runs(arguments.runs),
             provenance=read_json(arguments.provenance),
             differences=read_differences(arguments.differences),
-            source_differences=read_differences(between) if between else empty("source_differences"),
+            source_differences=read_differences(arguments.source_differences),
+            shots=read_table(arguments.shots),
             alignment=read_table(arguments.alignment),
             projections=read_table(arguments.projections),
             boundaries=read_table(arguments.boundaries),

@@ -78,8 +78,9 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
 def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """One training source minus another, for each encoder, task and method: the languages, then `average`.
 
-    The models are those of the methods' headline arms. Every pair of sources is there in both orders. The statistics are
-    those of `differences`; p-values are corrected over the languages of a pair. Columns: `SOURCE_COLUMNS`.
+    The models are those of the methods' headline arms. Each pair of sources is there once, since in both orders it
+    would count twice in the prior. The statistics are those of `differences`; p-values are corrected over the languages
+    of a pair. Columns: `SOURCE_COLUMNS`.
     """
     arms = headline_arms(scores, runs)
     compared = []
@@ -87,7 +88,7 @@ def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -
         of_task = scores[scores["task"] == task]
         metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
         sources = [source for source in sources_of(of_task) if (encoder, task, source, method) in arms]
-        for source, other in itertools.permutations(sources, 2):
+        for source, other in itertools.combinations(sources, 2):
             pair = (
                 Arm(encoder, task, source, method, arms[encoder, task, source, method]),
                 Arm(encoder, task, other, method, arms[encoder, task, other, method]),

@@ -11,6 +11,7 @@ AVERAGES, GAPS = "table_1_averages", "table_2_transfer_gaps"
 BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
+SHOTS = "shots"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
 
@@ -31,6 +32,8 @@ def table_names(configuration: Configuration) -> list[str]:
         names.append(CEILINGS)
     if any(len(configuration.training_sources(task)) > 1 for task in configuration.tasks):
         names += [SOURCE_BY_TARGET, BEST_SOURCE]
+    if any(any(configuration.shots_of_task(task)) for task in configuration.tasks):
+        names.append(SHOTS)
     encoders = configuration.encoders.values()
     papers = any(isinstance(encoder, HubEncoder) and encoder.repository in REPOSITORIES for encoder in encoders)
     if papers and configuration.corpora.source != "mini":

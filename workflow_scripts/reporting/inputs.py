@@ -10,9 +10,8 @@ import pandas as pd
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import read_json
-from workflow_scripts.reporting.sources import with_source
 
-MODEL = ["encoder", "task", "method", "prompt_length"]
+MODEL = ["encoder", "task", "source", "method", "prompt_length"]
 COLUMNS = {
     "differences": [
         *MODEL,
@@ -47,6 +46,7 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -68,7 +68,7 @@ TEXT = [
     "model",
     "note",
 ]
-EXAMPLE = ("encoder", "task", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
+EXAMPLE = ("encoder", "task", "source", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
 
@@ -87,6 +87,7 @@ class Inputs:
         provenance: `benchmark`, and further keys of `results/provenance.json`.
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
+        shots: scores of the models that were tuned with a few rows of a target language, in this language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -99,6 +100,7 @@ class Inputs:
     provenance: dict[str, Any]
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
+    shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))
@@ -114,8 +116,7 @@ class Inputs:
     def check(self) -> None:
         """Raise a UserError that names the table and the column or key if an input cannot be shown."""
         check_runs(self.runs)
-        for _, scores in with_source(self.scores).groupby("source"):
-            check_scores(scores)
+        check_scores(self.scores)
         absent = [key for key in BENCHMARK if key not in self.provenance.get("benchmark", {})]
         if absent:
             raise UserError(f"the provenance does not say what was run: add benchmark.{', benchmark.'.join(absent)}")

@@ -5,7 +5,7 @@ some inputs; only this module calls the aggregation of scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,16 +22,22 @@ from workflow_scripts.evaluation.aggregate import (
     missing_cells,
     transfer_gaps,
 )
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting import published
 from workflow_scripts.reporting.inputs import Inputs
-from workflow_scripts.reporting.sources import with_source
-from workflow_scripts.reporting.tables import cost, learning_rate_search, problems, prompt_lengths, representations
+from workflow_scripts.reporting.tables import (
+    by_shots,
+    cost,
+    learning_rate_search,
+    problems,
+    prompt_lengths,
+    representations,
+)
 from workflow_scripts.reporting.tasks import Tasks, tasks_of
 from workflow_scripts.reporting.wording import Names
 
 # The columns that name a tuned model apart from its task and seed.
 MODEL = ["encoder", "source", "method", "prompt_length"]
-WITH_SOURCE = ("scores", "runs", "differences", "alignment", "projections", "boundaries")
 CEILINGS = ["encoder", "task", "metric", "language", "value"]
 
 Arms = dict[tuple[str, str, str, str], int]  # the headline prompt length by (encoder, task, source, method)
@@ -68,7 +74,7 @@ class Report:
         """The report of some inputs.
 
         Args:
-            inputs: their tables need no column `source`.
+            inputs: the tables and records of earlier steps.
             tasks: the facts about the tasks; without them, those of the configuration in the provenance, and the
                 built-in ones that a table names.
 
@@ -76,11 +82,8 @@ class Report:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
         """
         inputs.check()
-        inputs = replace(inputs, **{name: with_source(getattr(inputs, name)) for name in WITH_SOURCE})
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
-        names = Names(
-            several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])) or ("en",)
-        )
+        names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
         return cls(inputs, tasks or tasks_of(inputs.provenance, named), names)
 
@@ -142,6 +145,11 @@ class Report:
         found = [self.arms.get((encoder, task, source, method)) == n for encoder, task, source, method, n in rows]
         return pd.Series(found, index=frame.index, dtype=bool)
 
+    def _main(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """The scores by the main metric of their task."""
+        main = [self.tasks[task].main.name for task in scores["task"]]
+        return scores[scores["metric"] == pd.Series(main, index=scores.index, dtype=object)]
+
     def _mark_headline(self, table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(headline=self.is_headline(table))
 
@@ -184,10 +192,18 @@ class Report:
         Columns: `encoder`, `task`, `method`, `source`, `language`, `value` (the mean over seeds), `std`, `seeds`.
         """
         shown = self.scores[self.is_headline(self.scores)].dropna(subset="value")
-        main = shown["task"].map(lambda task: self.tasks[task].main.name)
         keys = ["encoder", "task", "method", "source", "language"]
-        grouped = shown[shown["metric"] == main].groupby(keys, sort=False, as_index=False)
+        grouped = self._main(shown).groupby(keys, sort=False, as_index=False)
         return self._by_task(grouped["value"].agg(value="mean", std="std", seeds="count"))
+
+    @cached_property
+    def shots(self) -> pd.DataFrame:
+        """The main metric by target language and by its number of rows in training, for the arm that shows each method.
+
+        See `tables.by_shots`; empty if the grid has no such models.
+        """
+        shots = self._main(self.inputs.shots[self.is_headline(self.inputs.shots)])
+        return self._by_task(by_shots(shots, self._main(self.scores)))
 
     @cached_property
     def missing(self) -> pd.DataFrame:
@@ -223,8 +239,8 @@ class Report:
     @property
     def analysis_reference(self) -> str:
         """The language that the analyses of representations compare the others with: the first of their texts."""
-        languages = self.inputs.samples.get("languages") or [self.names.sources[0]]
-        return str(languages[0])
+        trained = [language for source in self.names.sources for language in source_languages(source)]
+        return str(next(iter([*self.inputs.samples.get("languages", ()), *trained]), ""))
 
     def _by_task_trained_on(self, frame: pd.DataFrame) -> pd.DataFrame:
         rank = {task: place for place, task in enumerate(["", *self.tasks.in_order(set(frame["task"]) - {""})])}

@@ -20,6 +20,7 @@ from workflow_scripts.reporting.views import (
     published,
     representations,
     search,
+    shots,
     transfer,
 )
 
@@ -30,6 +31,7 @@ VIEWS = (
     differences,
     averages,
     transfer,
+    shots,
     languages,
     families,
     costs,

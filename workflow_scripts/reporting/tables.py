@@ -14,6 +14,8 @@ from workflow_scripts.evaluation.aggregate import (
 )
 from workflow_scripts.experiment.names import UNTUNED
 
+AVERAGE = "average"  # of several languages, in a column of languages
+
 
 def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     """Every candidate of the search on the validation set (the paper's appendix A.1), one row each.
@@ -186,3 +188,26 @@ def representations(alignment: pd.DataFrame, measures: Sequence[str]) -> pd.Data
     )
     table.insert(5, "arm", arm_names(table))
     return in_table_order(table)
+
+
+def by_shots(shots: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The score of each arm by target language and by the number of this language's rows in training.
+
+    Args:
+        shots: scores in the target languages, with the column `shots`, the number of rows.
+        scores: scores of models without such rows: those of the same cells are the scores with 0 rows.
+
+    Columns: `encoder`, `task`, `source`, `method`, `prompt_length`, `metric`, `language`, `shots`, `value` and `std` (a
+    sample's; NaN with one seed) over the `seeds`. An arm with several target languages first has rows of the language
+    `average`: their unweighted mean, over the seeds with a score in all of them.
+    """
+    arm = ["encoder", "task", "source", "method", "prompt_length", "metric"]
+    cell = [*arm, "seed", "language"]
+    without = scores.merge(shots[cell].drop_duplicates(), on=cell).assign(shots=0)
+    both = pd.concat([without, shots], ignore_index=True)[[*cell, "shots", "value"]]
+    both["targets"] = both.groupby(arm)["language"].transform("nunique")
+    of_seed = both[both["targets"] > 1].groupby([*arm, "seed", "shots", "targets"], as_index=False, sort=False)
+    means = of_seed["value"].agg(value="mean", scored="count").query("scored == targets").assign(language=AVERAGE)
+    each = pd.concat([means, both.dropna(subset="value")], ignore_index=True)
+    over_seeds = each.groupby([*arm, "language", "shots"], as_index=False, sort=False)["value"]
+    return in_table_order(over_seeds.agg(value="mean", std="std", seeds="count"))

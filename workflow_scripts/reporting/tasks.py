@@ -19,6 +19,8 @@ class Task:
         languages: those of the test sets, in the order of tables.
         trains_on: the training corpus, as the report names it.
         paper_table: the paper's table of its scores by language; None if there is none.
+        definition: the task's file; None if it is not known.
+        source: which of its sources the rows come from; empty if that is not known.
     """
 
     name: str
@@ -27,6 +29,13 @@ class Task:
     languages: tuple[str, ...]
     trains_on: str
     paper_table: int | None = None
+    definition: TaskDefinition | None = None
+    source: str = ""
+
+    @property
+    def generated(self) -> bool:
+        """Whether this project generates the rows."""
+        return bool(self.source and self.definition and self.definition.sources[self.source].type == "mini")
 
     @property
     def main(self) -> Metric:
@@ -92,7 +101,8 @@ class Tasks:
 
 def tasks_of(provenance: Mapping[str, Any], named: Iterable[str] = ()) -> Tasks:
     """The tasks of a grid, as its configuration describes them, and the built-in ones among the `named`."""
-    sections = (provenance.get("configuration") or {}).get("tasks") or {}
+    configuration = provenance.get("configuration") or {}
+    sections = configuration.get("tasks") or {}
     described = {
         name: TaskDefinition.model_validate(section["definition"])
         for name, section in sections.items()
@@ -100,10 +110,23 @@ def tasks_of(provenance: Mapping[str, Any], named: Iterable[str] = ()) -> Tasks:
     }
     known = names_of_builtin_tasks()
     described |= {name: builtin(name) for name in dict.fromkeys(named) if name in known and name not in described}
-    return Tasks({name: _facts(name, definition) for name, definition in described.items()})
+    chosen = (configuration.get("corpora") or {}).get("source")
+    return Tasks(
+        {
+            name: _facts(name, definition, _source(definition, sections.get(name, {}).get("source"), chosen))
+            for name, definition in described.items()
+        }
+    )
 
 
-def _facts(name: str, definition: TaskDefinition) -> Task:
+def _source(definition: TaskDefinition, own: str | None, chosen: str | None) -> str:
+    """The source in use: the task's own, or that of all corpora, or else the first one. Empty if nothing was chosen."""
+    if own is None and chosen is None:
+        return ""
+    return own or (chosen if chosen in definition.sources else next(iter(definition.sources)))
+
+
+def _facts(name: str, definition: TaskDefinition, source: str) -> Task:
     return Task(
         name=name,
         title=definition.title,
@@ -111,4 +134,6 @@ def _facts(name: str, definition: TaskDefinition) -> Task:
         languages=tuple(definition.languages),
         trains_on=definition.training_corpus,
         paper_table=definition.paper_table,
+        definition=definition,
+        source=source,
     )

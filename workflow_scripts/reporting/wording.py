@@ -8,8 +8,7 @@ import pandas as pd
 
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.languages import Language, language
-from workflow_scripts.experiment.names import UNTUNED
-from workflow_scripts.reporting.sources import DEFAULT, parse_source
+from workflow_scripts.experiment.names import UNTUNED, source_languages
 
 NOTHING = "–"
 MOST_NAMED, NAMED = 12, 8  # languages that a sentence lists; of more, the first
@@ -20,7 +19,7 @@ class Names:
     """The names of languages, methods, encoders and training sources in this report."""
 
     several_encoders: bool = False
-    sources: tuple[str, ...] = (DEFAULT,)
+    sources: tuple[str, ...] = ()
 
     @property
     def several_sources(self) -> bool:
@@ -28,18 +27,23 @@ class Names:
         return len(self.sources) > 1
 
     @property
+    def one_source(self) -> bool:
+        """Whether all models were tuned on the same source."""
+        return len(self.sources) == 1
+
+    @property
     def reference(self) -> str:
         """What models were tuned on, within a sentence: `English`, or `the source language` if there are several."""
-        return "the source language" if self.several_sources else self.source(self.sources[0])
+        return self.source(self.sources[0]) if self.one_source else "the source language"
 
     def reference_set(self, what: str) -> str:
         """A set in the reference language: `English test set`, `test set in the source language`."""
-        return f"{what} in {self.reference}" if self.several_sources else f"{self.reference} {what}"
+        return f"{self.reference} {what}" if self.one_source else f"{what} in {self.reference}"
 
     @property
     def validation(self) -> str:
         """The set that choices are made on: `English validation`."""
-        return f"{'source-language' if self.several_sources else self.reference} validation"
+        return f"{self.reference if self.one_source else 'source-language'} validation"
 
     def language(self, code: str) -> str:
         """The English name of a language, or its code if the name is unknown."""
@@ -58,7 +62,7 @@ class Names:
 
     def source(self, source: str) -> str:
         """A training source in words: `English`, `English and German`."""
-        return listed([self.language(code) for code in parse_source(source)])
+        return listed([self.language(code) for code in source_languages(source)])
 
     def arm(self, method: str, prompt_length: int, encoder: str = "", source: str = "") -> str:
         """The title of an arm: `Prompt tuning, length 16`, with its encoder and source if there are several."""

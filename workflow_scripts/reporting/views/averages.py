@@ -125,7 +125,8 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
     for row in table[table["note"] != ""].to_dict("records") if "note" in table else []:
         arm = report.names.arm(row["method"], row["prompt_length"], row["encoder"], row["source"])
         start = "No gap" if pd.isna(row["gap"]) else "The gap"
-        yield f"{start} on {report.tasks.title(row['task'])} for {arm}: {row['note']}."
+        note = row["note"].replace(f"({row['source']})", f"({report.names.source(row['source'])})")
+        yield f"{start} on {report.tasks.title(row['task'])} for {arm}: {note}."
 
 
 def _page_notes(report: Report, bodies: list[tuple[Row, ...]]) -> Iterator[str]:

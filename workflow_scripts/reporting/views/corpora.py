@@ -1,6 +1,6 @@
-"""The corpora: their numbers of rows, unusual texts, and checksums."""
+"""The corpora: their licences, their numbers of rows, what was changed or is unusual in them, and checksums."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from workflow_scripts.reporting.parts import Folded, Part, Section, said
@@ -20,17 +20,57 @@ ODDITIES = {
     "absent_answers": "Questions without a gold answer in their context, kept in test sets and left out of training",
 }
 
+# The counts in the origin of a corpus (`corpora.rows.complete`), and what became of such rows.
+CHANGES = {
+    "repaired tags": "Tags that were no valid IOB2, repaired",
+    "rows with repaired tags": "Rows with such tags",
+    "dropped rows": "Rows that the task file leaves out of training",
+    "rows that occur twice": "Repeated rows, used once",
+    "unusual rows": "Unusual rows, kept",
+}
+COMMERCIAL = {True: "permitted", False: "not permitted", None: "not known"}
+
 
 def section(report: Report) -> Section:
-    """The rows of each corpus, and the checksums."""
-    rows, checksums = corpora_table(report), checksums_table(report)
+    """The licences, the rows of each corpus, and the checksums."""
+    licences, rows, checksums = licences_table(report), corpora_table(report), checksums_table(report)
     many = sum(map(len, rows.bodies)) > MOST_ROWS
     parts: tuple[Part, ...] = (
         said(f"{report.benchmark['name']}. {report.benchmark['description']}"),
+        *((licences,) if licences.bodies else ()),
         Folded(rows.title, (rows,)) if many else rows,
         Folded(checksums.title, (checksums,)),
     )
     return Section("data", "Corpora", parts)
+
+
+def licences_table(report: Report) -> Table:
+    """Licence, commercial use and citation of each task whose rows are not generated."""
+    bodies = []
+    for name in report.tasks.in_order(set(report.scores["task"]) | set(report.runs["task"])):
+        task = report.tasks[name]
+        if task.definition is None or task.generated:
+            continue
+        definition = task.definition
+        cells = (
+            Cell(task.title, sort=task.title),
+            Cell(definition.licence or "not stated"),
+            Cell(COMMERCIAL[definition.commercial]),
+            Cell(definition.citation or "not stated", small=definition.url or ""),
+        )
+        bodies.append((Row(cells),))
+    return Table(
+        identifier="licences",
+        title="Licences and citations",
+        columns=(
+            Column("Task", "head"),
+            Column("Licence", "text"),
+            Column("Commercial use", "text"),
+            Column("Cite", "text"),
+        ),
+        bodies=tuple(bodies),
+        caption="As the task files state them.",
+    )
 
 
 def corpora_table(report: Report) -> Table:
@@ -61,23 +101,33 @@ def corpora_table(report: Report) -> Table:
             *(Column(split) for split in splits),
         ),
         bodies=tuple(bodies),
-        notes=tuple(_odd_texts(report, report.inputs.provenance.get("tokens") or [])),
+        notes=(
+            *_counted(report, CHANGES, (_with_counts(corpus) for corpus in corpora)),
+            *_counted(report, ODDITIES, report.inputs.provenance.get("tokens") or []),
+        ),
     )
 
 
-def _odd_texts(report: Report, tokens: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """A sentence for each kind of unusual text: how many there are, and where."""
-    for kind, what in ODDITIES.items():
-        places = [f"{record[kind]:,} in {_place(report, record)}" for record in tokens if record.get(kind)]
+def _with_counts(corpus: Mapping[str, Any]) -> dict[str, Any]:
+    return {**corpus, **((corpus.get("origin") or {}).get("counts") or {})}
+
+
+def _counted(report: Report, kinds: Mapping[str, str], records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A sentence for each kind of count that a record has: how many there are, and where."""
+    known = list(records)
+    for kind, what in kinds.items():
+        places = [f"{record[kind]:,} in {_place(report, record)}" for record in known if record.get(kind)]
         if len(places) > MOST_PLACES:
             places[MOST_PLACES - 1 :] = [f"{len(places) - MOST_PLACES + 1} more corpora"]
         if places:
             yield f"{what}: {listed(places)}."
 
 
-def _place(report: Report, record: dict[str, Any]) -> str:
+def _place(report: Report, record: Mapping[str, Any]) -> str:
     parts = [report.tasks.title(record["task"]), report.names.language(record["language"]), record["split"]]
-    return " ".join(parts) + (f" ({record['encoder']})" if report.names.several_encoders else "")
+    return " ".join(parts) + (
+        f" ({record['encoder']})" if report.names.several_encoders and "encoder" in record else ""
+    )
 
 
 def checksums_table(report: Report) -> Table:

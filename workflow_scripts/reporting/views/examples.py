@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from workflow_scripts.experiment.grid import parse_arm
 from workflow_scripts.reporting.parts import Section, lead, said
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.sources import source_of
 from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.wording import Names, listed, method_words, plural
 
@@ -90,7 +89,7 @@ def examples_by_task(report: Report) -> list[TaskExamples]:
     """The examples by task, encoder and source, with tasks and languages in the order of tables."""
     grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for example in report.inputs.examples:
-        grouped.setdefault((example["task"], example["encoder"], source_of(example)), []).append(example)
+        grouped.setdefault((example["task"], example["encoder"], example["source"]), []).append(example)
     return [
         TaskExamples(
             f"{report.tasks.title(task)}{report.names.where(encoder, source)}",
@@ -138,7 +137,7 @@ def _example(row: dict[str, Any], direction: str, names: Names) -> Example:
 
 
 def _prediction(row: dict[str, Any], name: str, gold: list[str], answer: str, names: Names) -> Prediction:
-    arm = parse_arm(row["encoder"], row["task"], source_of(row), name)
+    arm = parse_arm(row["encoder"], row["task"], row["source"], name)
     words = [Word(answer)]
     if row["answers"] == "words":
         given, wanted = answer.split(SEPARATOR), gold[0].split(SEPARATOR)

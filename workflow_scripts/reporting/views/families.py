@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import pandas as pd
 
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting.charts import Tick, linear_axis
 from workflow_scripts.reporting.families import Grouping, by_family, by_script
 from workflow_scripts.reporting.parts import Heading, Section, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.sources import parse_source
 from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.views.findings import Mark
 from workflow_scripts.reporting.wording import method_title, plural, score_text
@@ -96,7 +96,7 @@ def _charts(report: Report, group: GroupOf) -> Iterator[Dots]:
             if report.arms.get((encoder, task, source, method)) == length:
                 headline[encoder, source].append((method, scores.means.loc[(encoder, source, method, length)]))
         for (encoder, source), arms in headline.items():
-            reference = parse_source(source)
+            reference = source_languages(source)
             groups = group(encoder, [code for code in scores.languages if code not in reference])
             if len(groups) < 2 or not arms:
                 continue

@@ -7,9 +7,9 @@ from typing import ClassVar
 import pandas as pd
 
 from workflow_scripts.evaluation.aggregate import Comparison, Side
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting.parts import Section, Text, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.sources import parse_source
 from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.verdicts import Verdict, verdicts
 from workflow_scripts.reporting.wording import listed, method_title, method_words, plural, score_text, signed_text
@@ -221,7 +221,7 @@ def strip_chart(
 def _marks(
     report: Report, source: str, means: pd.Series, average: float, place: Callable[[float], float]
 ) -> Iterator[Mark]:
-    reference = [code for code in parse_source(source) if code in means.index]
+    reference = [code for code in source_languages(source) if code in means.index]
     # The reference is drawn last, on top of the other marks.
     for code in means.index.drop(reference):
         yield Mark(place(means[code]), f"{report.names.language(code)} {score_text(means[code])}", "language")

@@ -1,11 +1,15 @@
 """The problems of the whole experiment: runs, missing scores, and choices that affect the numbers of the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
+from workflow_scripts.experiment.languages import is_known
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting.parts import Folded, Part, Section, said
 from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.tasks import Task
 from workflow_scripts.reporting.wording import listed, plural, rate_text
 
 
@@ -45,6 +49,14 @@ def section(report: Report) -> Section:
                 " scored in every language of its task."
             )
         )
+    unknown = unknown_codes(report)
+    if unknown:
+        parts.append(
+            said(
+                f"No registry has the language {'code' if len(unknown) == 1 else 'codes'} {listed(unknown)}, so the"
+                " name, script and family are not known."
+            )
+        )
     if lost:
         title = f"{len(lost)} of the search’s losing candidates also had problems"
         parts.append(Folded(title, (Concerns(tuple(lost)),), kind=""))
@@ -61,7 +73,14 @@ def concerns(report: Report) -> list[Concern]:
         *_made_by_earlier_code(provenance.get("made_by_earlier_code", 0)),
         *run_concerns(report, final=True),
         *_gaps_in_the_grid(report),
+        *_other_numbers_of_rows(report),
     ]
+
+
+def unknown_codes(report: Report) -> list[str]:
+    """The language codes of the scores and sources that no registry has."""
+    sources = [code for source in report.names.sources for code in source_languages(source)]
+    return [code for code in dict.fromkeys([*sources, *report.scores["language"]]) if not is_known(code)]
 
 
 def run_concerns(report: Report, final: bool) -> list[Concern]:
@@ -117,3 +136,58 @@ def _gaps_in_the_grid(report: Report) -> Iterator[Concern]:
         numbered = f"{'seed' if len(cells) == 1 else 'seeds'} {seeds}"
         where = f"{report.tasks.title(task)} · {report.names.arm(method, length, encoder, source)} · {numbered}"
         yield Concern(where, f"no score for {report.names.languages(languages)}" if languages else "no scores")
+
+
+def _other_numbers_of_rows(report: Report) -> Iterator[Concern]:
+    """The splits of a task that have other numbers of rows than its file says; none where rows are limited."""
+    configuration = report.inputs.provenance.get("configuration") or {}
+    corpora = report.inputs.provenance.get("corpora") or []
+    for name in report.tasks.in_order(corpus["task"] for corpus in corpora):
+        task, section = report.tasks[name], (configuration.get("tasks") or {}).get(name, {})
+        limits = [section.get("limits"), (configuration.get("corpora") or {}).get("limits")]
+        if any(number for each in limits if each for number in each.values()):
+            continue
+        of_task = [corpus for corpus in corpora if corpus["task"] == name]
+        for split in SPLITS:
+            differing = list(_differing(task, split, of_task, tested=section.get("validation") == "test"))
+            if differing:
+                language, found, expected = differing[0]
+                rest = (
+                    f"; the numbers of {plural(len(differing) - 1, 'more language')} differ, too"
+                    if differing[1:]
+                    else ""
+                )
+                yield Concern(
+                    task.title,
+                    f"{found:,} {split} rows in {report.names.language(language)} where the task file says"
+                    f" {expected:,}{rest}",
+                )
+
+
+def _differing(
+    task: Task, split: Split, corpora: Sequence[Mapping[str, Any]], tested: bool
+) -> Iterator[tuple[str, int, int]]:
+    """The languages whose split has another number of rows, with this number and the expected one.
+
+    Splits that are cut from this one are counted with it, since task files give numbers before cuts. Rows that were
+    left out for a reason that is counted may be among the expected ones or not. `tested`: validation is on the test
+    set, so there is no other validation set.
+    """
+    if task.definition is None or not task.source or (tested and split == "validation"):
+        return
+    splits = task.definition.sources[task.source].splits
+    entry = splits.get(split, split)
+    if isinstance(entry, Cut) or (isinstance(entry, SplitReading) and entry.task):
+        return
+    cuts = [name for name, other in splits.items() if isinstance(other, Cut) and other.cut_from == split]
+    parts = [split, *(name for name in cuts if not (tested and name == "validation"))]
+    rows = {(corpus["language"], corpus["split"]): corpus for corpus in corpora}
+    for language in dict.fromkeys(corpus["language"] for corpus in corpora if corpus["split"] == split):
+        expected = task.definition.expected_rows(split, language, task.source)
+        if expected is None or any((language, part) not in rows for part in parts):
+            continue
+        found = sum(rows[language, part]["rows"] for part in parts)
+        counts = (rows[language, split].get("origin") or {}).get("counts") or {}
+        left_out = counts.get("dropped rows", 0) + counts.get("rows that occur twice", 0)
+        if not found <= expected <= found + left_out:
+            yield language, found, expected

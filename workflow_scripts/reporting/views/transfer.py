@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.experiment.table_names import BEST_SOURCE, SOURCE_BY_TARGET
 from workflow_scripts.reporting.families import MOST_COLUMNS, family_bodies
 from workflow_scripts.reporting.parts import Folded, Part, Section, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.sources import parse_source
 from workflow_scripts.reporting.table import (
     Cell,
     Column,
@@ -64,7 +64,7 @@ def _matrix(report: Report, number: int, key: tuple, rows: pd.DataFrame) -> Tabl
     def cell(source: str, language: str) -> Cell:
         value, spread = values.loc[source, language], spreads.loc[source, language]
         wins = pd.notna(value) and round(value, 1) == best[language]
-        own = language in parse_source(source)
+        own = language in source_languages(source)
         marks = tuple(name for name, holds in (("best", wins), ("own", own)) if holds)
         title = "" if pd.isna(spread) else f"± {spread:.1f} over seeds"
         return number_cell(value, shade=None if pd.isna(value) else shade(value), marks=marks, title=title)
@@ -146,7 +146,7 @@ def best_sources(report: Report) -> Sheet:
         title="The best source for each language",
         caption=(
             "The source with the highest mean score, and its lead over the next one in percentage points."
-            + (" Bold: significant at the 5 % level." if tested else " The leads were not tested.")
+            + (" Bold: significant at the 5 % level." if tested else " There are no tests of these leads.")
         ),
         kind="stacked",
     )
