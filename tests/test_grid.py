@@ -163,7 +163,9 @@ def test_choosing_a_task_on_its_test_set_gives_the_rows_that_were_held_out_back_
     before, after = corpora(cut), corpora(cut | {"tasks.tydiqa.validation": "test"})
     changed = {part for part in before if before[part] != after[part]}
     assert changed == {("tydiqa", "en", "train"), ("tydiqa", "en", "validation")}
-    assert (before["tydiqa", "en", "train"]["cut"], after["tydiqa", "en", "train"]["cut"]) == ("rest", None)
+    held_out = before["tydiqa", "en", "validation"]["kept"]
+    assert before["tydiqa", "en", "train"]["kept"] == [[held_out[0][1], 100]]
+    assert after["tydiqa", "en", "train"]["kept"] is None
 
 
 def test_a_task_is_chosen_on_its_own_validation_set_unless_told_otherwise():
@@ -252,7 +254,7 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
         "search {small,large}/xnli/en/prompt_tuning-{8,16}/{0.001,0.01}",
         *(f"select {{small,large}}/{arm}" for arm in arms),
         *(f"{rule} {{small,large}}/{arm}/{{1,2}}" for rule in ("train", "score") for arm in arms),
-        f"predict {{small,large}}/{arms[0]}/{{1,2}}/{{en,zh}}",
+        f"predict {{small,large}}/{arms[0]}/{{1,2}}/en+zh",
         f"predict {{small,large}}/{arms[1]}/{{1,2}}/de",
         # No PAWS-X, no vectors: the tables of the analysis are empty.
         *("gather", "collect", "compare", "exemplify", "render", "all"),
