@@ -168,7 +168,9 @@ def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_p
     assert [metric.name for metric in task.metrics] == ["closeness"]
     gold = [{"label": label} for label in "1135"]
     # One right, one off by one step of four, one by two, one by four.
-    assert parts["metrics"].score(gold, list("1251"), {"labels": list("12345")}) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
+    assert parts["metrics"].score(gold, list("1251"), {"labels": list("12345")}) == {
+        "closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4
+    }
     assert parts["metrics"].baseline(gold, {"labels": list("12345")}) == 100 * (2 + 2 / 4 + 0) / 4
 
 
