@@ -145,7 +145,7 @@ def test_the_table_of_datasets_is_that_of_the_task_files():
         assert row[2].replace(" ", "_") == task.kind
         assert int(row[3]) == len(task.languages)
         assert row[4] in (str(len(task.train_in())), ", ".join(task.train_in()))
-        assert row[8] == task.licence or row[8] == "not known" and task.licence is None
+        assert row[8] == (task.licence or "not known")
         assert re.findall(r"`(\w+)`", row[10]) == list(task.sources)
 
 
@@ -167,11 +167,10 @@ def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_p
     task = TaskDefinition.model_validate(WHOLE_TASK | {"kind": kind, "labels": [1, 2, 3, 4, 5]})
     assert [metric.name for metric in task.metrics] == ["closeness"]
     gold = [{"label": label} for label in "1135"]
+    options = {"labels": list("12345")}
     # One right, one off by one step of four, one by two, one by four.
-    assert parts["metrics"].score(gold, list("1251"), {"labels": list("12345")}) == {
-        "closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4
-    }
-    assert parts["metrics"].baseline(gold, {"labels": list("12345")}) == 100 * (2 + 2 / 4 + 0) / 4
+    assert parts["metrics"].score(gold, list("1251"), options) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
+    assert parts["metrics"].baseline(gold, options) == 100 * (2 + 2 / 4 + 0) / 4
 
 
 def test_the_table_of_methods_is_the_catalogues():
