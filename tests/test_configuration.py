@@ -45,12 +45,12 @@ def test_every_shipped_configuration_plans(file, tmp_path):
     if "$" in load_values(file)["corpora"].get("path", ""):
         words += ["--config", "corpora={path: /data/xtreme}"]
     planned = plan(*words, folder=tmp_path)
-    for task, languages in tested_languages(file).items():
+    for task, languages in languages_by_task(file).items():
         assert {f"fetch_corpus {task}/{language}/test" for language in languages} <= set(planned)
     assert {"collect", "render", "all"} <= set(planned)
 
 
-def tested_languages(file: Path) -> dict[str, list[str]]:
+def languages_by_task(file: Path) -> dict[str, list[str]]:
     """The test languages of each task: those in the file, or else those of the built-in task's file."""
     found = {}
     for task, section in load_values(file)["tasks"].items():
