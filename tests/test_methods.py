@@ -558,7 +558,7 @@ def test_a_key_concerns_the_trainings_of_its_methods_alone(key):
 
     def texts(training: dict[str, Any]) -> dict[str, str]:
         configuration = load(GRID | {"training": training})
-        made = {method: Arm("one", "xnli", method, 16 * METHODS[method].has_prompts) for method in METHODS}
+        made = {method: Arm("one", "xnli", "en", method, 16 * METHODS[method].has_prompts) for method in METHODS}
         return {
             method: step_settings.as_text(step_settings.of_training(configuration, arm, 13))
             for method, arm in made.items()

@@ -287,7 +287,10 @@ EDITS: list[tuple[dict[str, Any], bool]] = [
     ({"kind": "clasification"}, False),
     ({"labels": []}, False),
     ({"labels": ["a"]}, False),
-    ({"labels": ["a", 1]}, False),
+    ({"labels": ["a", 1]}, True),
+    ({"labels": ["a", True]}, False),
+    ({"labels": ["a", None]}, False),
+    ({"kind": "regression", "labels": [0, 5]}, True),
     ({"kind": "multiple_choice", "labels": []}, True),
     ({"lables": ["a"]}, False),
     ({"languages": ["en", "en"]}, False),
@@ -324,7 +327,8 @@ def test_every_key_that_a_task_needs_is_required_by_the_schema():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_in_the_configuration_has_the_keys_of_its_kind_alone(kind):
-    values = {**MINE, "kind": kind}
+    # Labels that every kind accepts: those of regression are the lowest and the highest score.
+    values = {**MINE, "kind": kind, "labels": ["0", "5"]}
     verdicts = {}
     for key in ("stride", "labelled_subword"):
         example = edited(

@@ -20,7 +20,16 @@ from typing import Any
 from workflow_scripts.console.costs import Costs, Speed, uses_the_encoder
 from workflow_scripts.console.failures import group_reasons, reason, workflow_message
 from workflow_scripts.console.plain import PlainView
-from workflow_scripts.console.plan import counted, grid_line, jobs_line, measure_speed, planned, time_line
+from workflow_scripts.console.plan import (
+    counted,
+    grid_line,
+    jobs_line,
+    measure_speed,
+    planned,
+    time_line,
+    unknown_languages,
+    unknown_languages_line,
+)
 from workflow_scripts.console.run import Failure, Key, Run, clock, key_of, title
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Paths
@@ -108,6 +117,8 @@ class ConsoleHandler(logging.Handler):
             self.said_nothing_to_do = True
             return
         self.view.message(grid_line(configuration))
+        if unknown := unknown_languages(configuration):
+            self.view.message(unknown_languages_line(unknown))
         self.view.message(jobs_line(run.plan, len(list(workflow.dag.jobs)), self.costs))
         self._note_interrupts()
         is_measured = True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationError, WithJsonSchema, model_validator
 
 from workflow_scripts.corpora.description import (
     SPLITS,
@@ -37,7 +37,12 @@ def _spelled(value: Any) -> Any:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Label = Annotated[Text, BeforeValidator(_spelled)]
+# A validator accepts more than the type says, so the JSON Schema must say it as well.
+Label = Annotated[
+    Text,
+    BeforeValidator(_spelled),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]}),
+]
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
 
 
