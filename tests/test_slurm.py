@@ -143,7 +143,7 @@ def test_whatever_ends_a_training_the_command_goes_on_and_the_tables_equal_those
     folder = tmp_path / "another disk" / "working folder"
     folder.parent.mkdir()
     grid = [TABLE, *Workplace(ROOT, folder, configuration).words({})]
-    train = "rule_train_wildcards_tiny_pawsx_prompt_tuning-2_13"
+    train = "rule_train_wildcards_tiny_pawsx_en_prompt_tuning-2_13"
 
     # What is submitted: the corpora as one job without a GPU, then two trainings at a time with a GPU each.
     command = Command(slurm, folder, grid)
