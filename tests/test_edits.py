@@ -53,7 +53,7 @@ def test_touching_every_file_runs_nothing(grid, tmp_path):
 
 
 def test_a_copy_of_the_project_elsewhere_runs_the_report_alone(grid, tmp_path):
-    """Its template lies in the project's folder. No setting names that folder."""
+    """Its template is in the project's folder, which is not among the settings."""
     checkout = shutil.copytree(grid.checkout, tmp_path / "elsewhere")
     assert dataclasses.replace(grid, checkout=checkout).planned() == jobs("render", "all")
 

@@ -29,7 +29,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def write(folder: Path, pairs: list[tuple[str, str]], **inputs) -> None:
-    """Write the tables of made-up inputs of which these pairs of encoder and task are comparable with the paper."""
+    """Write the tables of made-up inputs. These pairs of encoder and task are comparable with the paper."""
     provenance = make_provenance(comparable_pairs=pairs)
     write_tables(sections(Report.of(make_inputs(provenance=provenance, **inputs))), folder)
 

@@ -77,7 +77,7 @@ class Reading(Section):
     `null`: the kind decides, such as the context of questions."""
 
     codes: Annotated[dict[str, Text], about({"en": "english"})] = {}
-    """What `{language}` stands for in paths, addresses and `where`, where it is not the language's code."""
+    """The text that replaces `{language}` in paths, addresses and `where`. Without one, it is the language's code."""
 
     where: Annotated[dict[str, Text], about({"id": "{language}-*"})] = {}
     """Keep only the records whose column matches a pattern, in which `*` is any text. `{language}` and `{split}` are
@@ -126,7 +126,7 @@ class SplitReading(Reading):
     """A split with its own keys."""
 
     name: Annotated[Text | None, about("dev")] = None
-    """What `{split}` stands for."""
+    """The text that replaces `{split}`."""
 
     task: Annotated[Text | None, about("xnli")] = None
     """Another task, whose split this is."""
@@ -164,13 +164,10 @@ class Source(Reading):
     """The mean length of this source's rows, if it is not the task's."""
 
     splits: dict[Split, SplitEntry] = {split: split for split in SPLITS}
-    """The splits: what `{split}` stands for, or the keys that differ for a split, or a cut from another one."""
+    """The splits: each has the text that replaces `{split}`, or keys of its own, or is cut from another split."""
 
 
 # The keys that say where the files of a source are; it needs one of them.
-PLACES = {"files": ("path",), "url": ("url",), "hub": ("repository", "path")}
-
-
 def merged(source: Source, entry: "str | SplitReading") -> Reading:
     """The keys of a source that apply to a split."""
     keys = source.model_dump(exclude_unset=True, include=set(Reading.model_fields))

@@ -20,7 +20,7 @@ from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.files import sha256
-from workflow_scripts.experiment.unicode import without_halves
+from workflow_scripts.experiment.unicode import without_surrogates
 from workflow_scripts.network.download import git_blob_sha1, with_retries
 from workflow_scripts.network.failures import Repository, explain_failures
 
@@ -43,7 +43,7 @@ def pin(repository: str, revision: str) -> dict[str, Any]:
         "repository": repository,
         "revision": revision,
         "commit": info.sha,
-        "licence": without_halves(card.get("license")),
+        "licence": without_surrogates(card.get("license")),
         "files": {
             file.rfilename: {
                 "bytes": file.size,

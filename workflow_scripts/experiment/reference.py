@@ -37,7 +37,6 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 Json = dict[str, Any]
 
 COMMON = [key for key in Training.model_fields if key not in METHOD_KEYS]  # the keys of all methods
-FILLED_IN = {"definition", "folder"}  # keys that the workflow sets
 LABELLED = [kind for kind in KINDS if part(kind, "facts").NEEDS_LABELS]
 
 

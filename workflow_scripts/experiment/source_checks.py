@@ -6,7 +6,7 @@ from typing import Any
 
 from workflow_scripts.corpora.description import SPLITS, Cut, Source, Split, SplitReading
 
-# The keys without which a source cannot be read. Its files are told apart by the last one.
+# The keys without which a source cannot be read. The last one names the file of a language and split.
 NEEDED: dict[str, tuple[str, ...]] = {
     "files": ("path",),
     "url": ("url",),

@@ -1,6 +1,6 @@
 """The paper's printed tables: reading them, checking their consistency, and comparing them with ours.
 
-`report/published.csv` has every number printed in tables 1 to 8 of Tu, Xiong and Zhou (2022). A printed number
+`report/published.csv` holds every number in tables 1 to 8 of Tu, Xiong and Zhou (2022) as printed. A printed number
 represents a range: 88.3 is anything from 88.25 to 88.35. A figure that is derived from others agrees with them if it is
 in the range that their ranges allow; being close is not enough.
 """

@@ -35,8 +35,8 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
 def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> tuple[Columns, Counts]:
     """The columns of one feature a row without its target; beyond `max_length` tokens, the longer text is cut first.
 
-    Counts `empty_texts`: rows with a text of which the tokenizer makes no token. They stay, as a test set is scored
-    on all of its rows.
+    Counts `empty_texts`: rows with a text that has no token. They stay, since a test set is scored on all of
+    its rows.
     """
     in_pairs = rows[0]["text_pair"] is not None
     encoded = tokenizer(
