@@ -6,13 +6,13 @@ calls it.
 """
 
 import importlib
-import importlib.util
 import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.experiment.own_module import import_file
 from workflow_scripts.kinds.protocol import CEILING, PARTS
 
 KINDS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/facts.py")))
@@ -40,22 +40,15 @@ def part(kind: str, name: str) -> ModuleType:
 
 @cache
 def _user_module(file: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"kind_{Path(file).stem}", file)
-    if spec is None or spec.loader is None or not Path(file).is_file():
-        raise UserError(f"there is no Python file {file}, which a task names as its kind")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{file} imports {error.name}, which is not installed; a kind must be a single file: move helper functions"
-            " into it"
-        ) from error
+        return import_file(file, "kind", ", which a task names as its kind")
+    except UserError:
+        raise
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise UserError(f"{file}{line}: {error.msg}") from error
     except Exception as error:  # whatever the user's code raises while it is imported
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        here = str(Path(file).absolute())
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == here]
         line = f", line {lines[-1]}" if lines else ""
         raise UserError(f"{file}{line}: {type(error).__name__}: {error}".splitlines()[0]) from error
-    return module

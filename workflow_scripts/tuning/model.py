@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.faults import explain
 from workflow_scripts.experiment.files import read_json
+from workflow_scripts.experiment.own_module import import_file
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import attention, heads
@@ -144,17 +145,10 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
     method, file = settings["method"], settings.get("module")
     if file is None:
         return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
-    spec = importlib.util.spec_from_file_location(f"method_{method}", file)
-    if spec is None or spec.loader is None or not Path(file).is_file():
-        raise UserError(f"methods.{method}.module: there is no Python file {file}")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"methods.{method}.module: {file} imports {error.name}, which is not installed; a method must be a single"
-            " file: move helper functions into it"
-        ) from error
+        module = import_file(file, "method")
+    except UserError as error:
+        raise UserError(f"methods.{method}.module: {error}") from error
     for function in ("head", "sentence_vector", "check", "prepare"):
         if not callable(getattr(module, function, None)):
             raise UserError(

@@ -230,9 +230,7 @@ class _Scores:
         average = [self.cell(means.loc["avg", place], "avg", None, None, counts[place]) for place in range(len(keys))]
         feet = [Row((Cell("average over all languages"), *average), kind="average")]
         feet += [self._foot_by_arm(keys)] if self.ceilings() else []
-        notes = [
-            "The mean of a family is unweighted. Click a family to see its languages. The CSV has every seed."
-        ]
+        notes = ["The mean of a family is unweighted. Click a family to see its languages. The CSV has every seed."]
         return Table(
             columns=(
                 Column("Language", "head"),
