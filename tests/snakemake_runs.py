@@ -56,6 +56,14 @@ def blocks(output: str) -> list[tuple[str, str]]:
     return re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)*)", output, re.MULTILINE)
 
 
+def errors_of(output: str) -> list[str]:
+    """The errors that steps wrote, each from `error: ` to the end of its line.
+
+    Snakemake writes a message and its line break in two calls, so a step's line may begin between the two.
+    """
+    return re.findall(r"\berror: .*$", output, re.MULTILINE)
+
+
 def jobs(*patterns: str) -> list[str]:
     """Jobs, sorted, written `RULE WILDCARD/WILDCARD/...`; braces stand for each of several, as in a shell."""
     found = []

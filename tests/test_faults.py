@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import SERVERS
-from snakemake_runs import ROOT, Workplace, plan, snakemake
+from snakemake_runs import ROOT, Workplace, errors_of, plan, snakemake
 
 from workflow_scripts.experiment.faults import explain
 
@@ -37,7 +37,7 @@ def grid(finished_grid: Workplace, tmp_path: Path) -> Workplace:
 
 def errors(outcome: subprocess.CompletedProcess[str]) -> list[str]:
     """The different lines that steps wrote of errors; a step that runs for several files may say the same of each."""
-    return sorted({line for line in outcome.stdout.splitlines() if line.startswith("error: ")})
+    return sorted(set(errors_of(outcome.stdout)))
 
 
 def tables(folder: Path) -> dict[str, bytes | list[dict[str, str]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from paper_tasks import TASKS
-from snakemake_runs import ROOT, Workplace, blocks, jobs, jobs_of, snakemake
+from snakemake_runs import ROOT, Workplace, blocks, errors_of, jobs, jobs_of, snakemake
 
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.evaluation.differences import COLUMNS
@@ -198,11 +198,6 @@ def xtreme(tmp_path: Path, tiny_encoder: Path) -> Workplace:
     return Workplace(ROOT, tmp_path / "working folder", configuration)
 
 
-def errors(outcome) -> list[str]:
-    """The lines that a step wrote of errors."""
-    return [line for line in outcome.stdout.splitlines() if line.startswith("error: ")]
-
-
 def corpora(folder: Path) -> Iterator[str]:
     files = folder.glob("resources/corpora/*/*/[!.]*")
     return (str(file.relative_to(folder / "resources/corpora")) for file in files)
@@ -218,7 +213,7 @@ def test_a_malformed_row_ends_in_one_line_and_the_good_files_stay(xtreme):
     assert outcome.returncode == 1
     line = f"error: {german}, line 2: label '7' is not one of 0, 1: correct it, add it to `labels`, or give its"
     line += " spelling under `values`"
-    assert errors(outcome) == [line]
+    assert errors_of(outcome.stdout) == [line]
     assert "Traceback" not in outcome.stdout
     log = xtreme.folder / "logs/fetch_corpus/pawsx/de/test.log"
     assert log.read_text(encoding="utf-8").splitlines() == [line]
@@ -239,7 +234,7 @@ def test_a_missing_folder_ends_in_one_line(xtreme):
     expected = "error: pawsx, en, test: there is no folder /not/there: check the path of the task or of corpora"
     outcome = xtreme.run(edit, "resources/corpora/pawsx/en/test.parquet")
     assert outcome.returncode == 1
-    (line,) = errors(outcome)
+    (line,) = errors_of(outcome.stdout)
     assert line == expected
     assert (xtreme.folder / "logs/fetch_corpus/pawsx/en/test.log").read_text(encoding="utf-8") == line + "\n"
     assert list(corpora(xtreme.folder)) == []
@@ -252,7 +247,7 @@ def test_texts_longer_than_the_encoders_positions_end_in_one_line_and_spoil_noth
     outcome = copy.run({"tasks.udpos.max_length": 161}, "--keep-going")
     assert outcome.returncode == 1
     expected = "error: tasks.udpos.max_length: 161 tokens, but encoder tiny has 160 positions: lower it"
-    assert errors(outcome) == [expected] * 3
+    assert errors_of(outcome.stdout) == [expected] * 3
     assert (copy.folder / "logs/tokenise/tiny/udpos/en/test.log").read_text(encoding="utf-8") == expected + "\n"
     lost = before.keys() - copy.files().keys()
     assert {name.rsplit("/", 2)[0] for name in lost} == {"resources/tokens/tiny/udpos/en"}
