@@ -24,7 +24,7 @@ sys.path.insert(0, HERE)
 
 # Before any other import of this project: a file that hides one of their packages would end them in a traceback.
 from workflow_scripts.experiment.environment import prepare, check_project_folder, check_writable
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 try:
     check_project_folder(Path(HERE))
@@ -39,7 +39,7 @@ from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.outdated import rerun_outdated
-from workflow_scripts.experiment.names import (
+from workflow_scripts.core.names import (
     UNTUNED,
     base_source,
     languages_name,
@@ -49,7 +49,7 @@ from workflow_scripts.experiment.names import (
 )
 from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
-from workflow_scripts.experiment.files import read_json
+from workflow_scripts.core.files import read_json
 from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.experiment.working_folder import (
     lock_working_folder,

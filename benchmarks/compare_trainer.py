@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import SETTINGS, run_json, run_module
+from workflow_scripts.core.files import written
+from workflow_scripts.core.names import languages_name
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration, load
-from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.names import languages_name
 from workflow_scripts.experiment.settings import as_text, of_corpus
 from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.tuning.device import device_name, find_device

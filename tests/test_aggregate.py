@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.names import arm_name
 from workflow_scripts.evaluation.aggregate import (
     RUN_COLUMNS,
     averages,
@@ -21,8 +23,6 @@ from workflow_scripts.evaluation.aggregate import (
     transfer_gaps,
     validation_by_prompt_length,
 )
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import arm_name
 
 PUBLISHED = Path(__file__).parents[1] / "report" / "published.csv"
 

@@ -27,12 +27,12 @@ from workflow_scripts.analysis.samples import (
     shuffled,
     write_vectors,
 )
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import write_json
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.kinds.tokens import read_tokens
 from workflow_scripts.tuning.model import load_run

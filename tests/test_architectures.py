@@ -29,9 +29,9 @@ from transformers import (
     XLMRobertaXLConfig,
 )
 
+from workflow_scripts.core.errors import Interrupted, UserError
+from workflow_scripts.core.files import write_json
 from workflow_scripts.encoders.sources import MANIFEST, describe
-from workflow_scripts.experiment.errors import Interrupted, UserError
-from workflow_scripts.experiment.files import write_json
 from workflow_scripts.tuning import gradients, loop
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything

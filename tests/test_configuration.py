@@ -10,8 +10,8 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, edited, plan, snakemake
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.experiment.configuration import Configuration, load, load_file
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.reference import SCHEMA_FILE
 from workflow_scripts.experiment.sections import Training
 from workflow_scripts.experiment.tasks import names_of_builtin_tasks

@@ -14,14 +14,14 @@ import pytest
 from snakemake_runs import ROOT, Workplace, edited, jobs, replaced
 
 from workflow_scripts import collect, gather, verify
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256, write_json
+from workflow_scripts.core.lineage import Lineage, record_of, recorded
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import Configuration, load, load_file
 from workflow_scripts.experiment.consistency import Difference, changes, differences
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256, write_json
 from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.experiment.jobs import all_jobs
-from workflow_scripts.experiment.lineage import Lineage, record_of, recorded
 
 SUMS = ("collect", "compare", "exemplify", "render", "all")
 TRAIN = "results/tiny/udpos/en/prompt_tuning-2/seed-13/run.json"

@@ -337,11 +337,11 @@ def test_the_first_lines_name_the_grid_and_the_time():
 
 
 def test_the_last_line_of_an_unexpected_error_is_the_exception(tmp_path):
-    """As `experiment/step.py` writes them."""
+    """As `core/step.py` writes them."""
     code = (
         "import argparse, sys; from pathlib import Path\n"
-        "from workflow_scripts.experiment.errors import UserError\n"
-        "from workflow_scripts.experiment.step import run, step_parser\n"
+        "from workflow_scripts.core.errors import UserError\n"
+        "from workflow_scripts.core.step import run, step_parser\n"
         "def main(arguments): raise {error}\n"
         "run(main, step_parser('.'))"
     )

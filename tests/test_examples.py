@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from workflow_scripts import exemplify
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import write_predictions, write_rows
 from workflow_scripts.evaluation.aggregate import RUN_COLUMNS
 from workflow_scripts.evaluation.examples import EXAMPLES, examples
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds.question_answering.examples import CONTEXT, differ, excerpt
 
 ARMS = ["fine_tuning", "prompt_tuning-2"]

@@ -22,7 +22,7 @@ import pytest
 from fork_server import SERVERS
 from snakemake_runs import ROOT, Workplace, errors_of, plan, snakemake
 
-from workflow_scripts.experiment.faults import explain
+from workflow_scripts.core.faults import explain
 
 KILLS = 20
 ARM = "results/tiny/pawsx/en/prompt_tuning-2"

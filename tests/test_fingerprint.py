@@ -17,7 +17,7 @@ from workflow_scripts.experiment.grid import Arm
 
 STEPS = sorted(file.stem for file in (ROOT / "workflow_scripts").glob("*.py") if file.stem != "__init__")
 SUMS = ["collect", "compare", "exemplify", "render"]
-FINGERPRINT = ROOT / "workflow_scripts/experiment/fingerprint.py"
+FINGERPRINT = ROOT / "workflow_scripts/core/fingerprint.py"
 
 Fingerprint = Callable[..., str]
 
@@ -31,7 +31,7 @@ def package(tmp_path: Path) -> Path:
 
 def fingerprint_module(package: Path) -> ModuleType:
     """The module as the package has it, fresh: it looks at the files beside it and remembers what it has seen."""
-    spec = importlib.util.spec_from_file_location("fresh_fingerprint", package / "experiment/fingerprint.py")
+    spec = importlib.util.spec_from_file_location("fresh_fingerprint", package / "core/fingerprint.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -78,7 +78,7 @@ def small(tmp_path: Path) -> Path:
         {
             "__init__.py": "",
             "step.py": STEP,
-            "experiment/fingerprint.py": FINGERPRINT.read_text(encoding="utf-8"),
+            "core/fingerprint.py": FINGERPRINT.read_text(encoding="utf-8"),
             "room/__init__.py": "NAME = 'room'\n",
             "room/near.py": "def near(x):\n    from workflow_scripts.room import far\n    return far.f(x)\n",
             "room/far.py": "import workflow_scripts.cellar.deep\n\n\ndef f(x):\n    return x * 2\n",

@@ -19,6 +19,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Tokens
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.fingerprint import fingerprint
 from workflow_scripts.corpora.formats import (
     FORMATS,
     FormatOptions,
@@ -33,8 +35,6 @@ from workflow_scripts.corpora.formats import (
     text,
 )
 from workflow_scripts.corpora.formats.parquet import class_names
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.fingerprint import fingerprint
 
 
 def read(path: Path, **options: Any) -> list[dict]:

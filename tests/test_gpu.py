@@ -15,7 +15,7 @@ import torch
 from tiny import LABELS, PADDING, random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
-from workflow_scripts.experiment.errors import Interrupted
+from workflow_scripts.core.errors import Interrupted
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import gpus, gradients, loop

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, edited, jobs, plan
 
+from workflow_scripts.core.names import group_name, learning_rate_name, parse_group
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
-from workflow_scripts.experiment.names import group_name, learning_rate_name, parse_group
 from workflow_scripts.experiment.settings import of_corpus
 
 VALUES = {

@@ -19,12 +19,12 @@ from hub_server import COMMIT, TOKEN, Fault, HubServer, Repository, parquet
 from snakemake_runs import ROOT, SNAKEMAKE, jobs_of, snakemake
 from test_xtreme_corpus import COUNTS
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora import files, hub
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.formats.delimited import unquoted
 from workflow_scripts.corpora.schema import read_origin, read_rows
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.settings import of_corpus, of_repository
 from workflow_scripts.experiment.tasks import builtin
 

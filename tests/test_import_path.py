@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from snakemake_runs import ROOT, SNAKEMAKE, copy_checkout
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.experiment.environment import check_project_folder
-from workflow_scripts.experiment.errors import UserError
 
 GRID = """\
 encoders: {tiny: {source: folder, path: nowhere}}

@@ -171,7 +171,7 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbe
 
 STEP = """
 import os, signal, time
-from workflow_scripts.experiment.step import run, step_parser
+from workflow_scripts.core.step import run, step_parser
 
 def main(arguments):
     os.kill(os.getpid(), signal.SIGINT)

@@ -16,10 +16,10 @@ from tiny import settings as tiny_settings
 from tokenizer_kinds import trained
 from transformers import AutoModelForMultipleChoice
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import read_rows, schema_of, write_rows
 from workflow_scripts.evaluation import metrics
 from workflow_scripts.evaluation.contributions import contributions
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import KINDS, part
 from workflow_scripts.kinds.entities import examples as entity_examples
 from workflow_scripts.kinds.entities import model as entities

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow_scripts.experiment.languages import Language, is_known, language
+from workflow_scripts.core.languages import Language, is_known, language
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,7 +115,7 @@ def test_script_names() -> None:
 def test_the_module_is_cheap_to_import() -> None:
     """The Snakefile and the report import it: the packages and their tables wait for the first call."""
     code = (
-        "import sys; import workflow_scripts.experiment.languages;"
+        "import sys; import workflow_scripts.core.languages;"
         "print(sorted({'langcodes', 'language_data', 'babel', 'pandas', 'numpy', 'urielplus'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -124,7 +124,7 @@ def test_the_module_is_cheap_to_import() -> None:
 
 def test_urielplus_is_read_without_importing_it() -> None:
     code = (
-        "import sys; from workflow_scripts.experiment.languages import language;"
+        "import sys; from workflow_scripts.core.languages import language;"
         "print(language('sw').family, 'pandas' in sys.modules, 'urielplus' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from workflow_scripts.core.faults import explain
 from workflow_scripts.experiment.environment import prepare
-from workflow_scripts.experiment.faults import explain
 from workflow_scripts.tuning.memory import MicroBatches, is_out_of_memory
 from workflow_scripts.tuning.packed import available
 

@@ -23,10 +23,10 @@ from tiny import settings as tiny_settings
 from transformers import AutoModel
 from transformers.models.xlm_roberta import modeling_xlm_roberta
 
+from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.experiment import settings as step_settings
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import Interrupted, UserError
 from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.kinds import part
 from workflow_scripts.tuning import gradients

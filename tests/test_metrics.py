@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from task_rows import UPOS, real_languages, real_rows
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation import metrics
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import KINDS, part
 from workflow_scripts.kinds.accuracy import accuracy
 from workflow_scripts.kinds.question_answering import metrics as answering

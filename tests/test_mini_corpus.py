@@ -14,10 +14,10 @@ from corpus_rows import described, rows_of
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.mini import LANGUAGES, SIZES, generated
 from workflow_scripts.corpora.mini.sounds import elide, with_particle
 from workflow_scripts.corpora.mini.wording import SLOT, join_tokens, load_wording
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.kinds import part
 

@@ -19,9 +19,9 @@ from cryptography.x509.oid import NameOID
 from hub_server import COMMIT, TOKEN, Fault, HubServer, Repository, use_hub
 from socks_server import SocksServer
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora import hub
 from workflow_scripts.encoders import sources
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.network.download import fetch_file, git_blob_sha1
 from workflow_scripts.network.failures import Repository as Named
 from workflow_scripts.network.failures import refusal

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from hub_server import HubServer
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import read_origin, read_rows
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.settings import of_corpus
 from workflow_scripts.fetch_corpus import main, parser
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from snakemake_runs import Workplace, copy_checkout, jobs, replaced, snakemake
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import KINDS, part
 from workflow_scripts.kinds.protocol import PARTS
 

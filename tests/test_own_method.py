@@ -9,7 +9,7 @@ from snakemake_runs import Workplace, copy_checkout, jobs, replaced
 from tiny import save_encoder
 from tiny import settings as tiny_settings
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.model import build
 
 # IA3's idea on the last states alone: they are multiplied by a trained vector. PyTorch's profiler needs its compiler,

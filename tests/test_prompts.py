@@ -27,8 +27,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.modernbert import modeling_modernbert
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import part
 from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
 from workflow_scripts.tuning.batches import collate

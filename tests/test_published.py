@@ -9,7 +9,7 @@ import pytest
 from made_up_experiment import ANALYSED, make_alignment, make_inputs, make_provenance, make_runs, make_scores
 from paper_tasks import TASKS
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.reporting.published import (
     analysis_as_printed,
     audit_in_words,

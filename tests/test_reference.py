@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel
 from snakemake_runs import ROOT, edited
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.description import SPLITS, Cut, Source, SplitReading
 from workflow_scripts.experiment import sections
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import Configuration, load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.reference import PAGE_FILE, SCHEMA_FILE, TASK_PAGE_FILE, TASK_SCHEMA_FILE, files
 from workflow_scripts.experiment.sections import MethodSection, Section, TaskSection, Training
 from workflow_scripts.experiment.tasks import FOLDER, TaskDefinition, builtin, names_of_builtin_tasks

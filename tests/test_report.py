@@ -31,8 +31,8 @@ from made_up_experiment import (
 )
 from paper_tasks import TASKS, metric_names
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.tables import read_runs, read_scores
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
 from workflow_scripts.reporting.files import write_tables

@@ -10,6 +10,7 @@ from scipy import sparse, stats
 
 from benchmarks.coverage import Condition, Grid, draw, holds_by_bootstrap, measured, measured_grid
 from workflow_scripts import compare
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.aggregate import RUN_COLUMNS, arm_names
 from workflow_scripts.evaluation.contributions import write_units
 from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, kind_of, source_differences
@@ -33,7 +34,6 @@ from workflow_scripts.evaluation.significance import (
     trigamma_inverse,
 )
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Arm, Paths
 from workflow_scripts.experiment.settings import as_text, of_comparison
 

@@ -19,16 +19,16 @@ from test_steps import training_settings
 from tiny import in_memory, random_columns
 
 from workflow_scripts import tokenise
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.lineage import record_of
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.aggregate import transfer_gaps
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import write_json
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.jobs import all_jobs
-from workflow_scripts.experiment.lineage import record_of
 from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
 
 SOURCES = ["en", "de", "en+de"]

@@ -10,7 +10,7 @@ from tokenizer_kinds import KINDS, trained
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.classification import model as classification
 from workflow_scripts.kinds.question_answering import model as question_answering
 from workflow_scripts.kinds.tagging import model as tagging

@@ -22,12 +22,12 @@ from safetensors.torch import load_file
 from tiny import settings as tiny_settings
 
 from workflow_scripts import predict, select, tokenise, train
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json, write_json
+from workflow_scripts.core.names import predictions_file
 from workflow_scripts.corpora.schema import read_predictions, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.contributions import read_units
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json, write_json
-from workflow_scripts.experiment.names import predictions_file
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")

@@ -12,8 +12,8 @@ from tiny import in_memory
 from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora import mini
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.classification import model as classification
 from workflow_scripts.kinds.protocol import IGNORED, Columns, Counts

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from tiny import random_columns
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.tokens import Ragged, Tokens, read_tokens, write_tokens
 
 FEATURES = 2500  # more than the 1,000 rows of one of the file's batches

@@ -35,7 +35,7 @@ from tiny import (
 from tiny import settings as tiny_settings
 from transformers import AutoConfig, AutoModel
 
-from workflow_scripts.experiment.errors import Interrupted, UserError
+from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tokens import Tokens
@@ -945,7 +945,7 @@ def test_without_a_cpp_compiler_the_key_compile_is_refused_in_one_line(encoders,
     """In a process of its own, with its own cache: the compiler caches what it has found."""
     code = (
         "import sys; from pathlib import Path; from workflow_scripts.tuning.model import build;"
-        "from tiny import settings; from workflow_scripts.experiment.errors import UserError\n"
+        "from tiny import settings; from workflow_scripts.core.errors import UserError\n"
         "try: build(Path(sys.argv[1]), settings(kind='tagging', compile=True), None)\n"
         "except UserError as error: print(error)"
     )

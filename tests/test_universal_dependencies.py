@@ -9,12 +9,12 @@ import pytest
 from corpus_rows import described, origin_of, rows_of, without_groups
 from hub_server import Fault, HubServer
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora import universal_dependencies
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.universal_dependencies import UNSTATED, File, files_of, listed_files, locate
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.settings import of_corpus
 from workflow_scripts.experiment.tasks import builtin
 from workflow_scripts.network.download import git_blob_sha1

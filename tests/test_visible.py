@@ -7,8 +7,8 @@ import unicodedata
 import pytest
 from made_up_experiment import ENCODER, TEMPLATES, make_examples, make_inputs, make_provenance, make_runs, make_scores
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.page import render
@@ -100,9 +100,9 @@ def test_latex_shows_escapes():
 STEP = """
 import argparse, logging
 from pathlib import Path
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import run, step_parser
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.step import run, step_parser
+from workflow_scripts.core.visible import visible
 
 BAD = {bad!r}
 

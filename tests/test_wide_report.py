@@ -11,7 +11,7 @@ from made_up_experiment import ENCODER, TEMPLATES, make_inputs, make_report, mak
 from paper_tasks import TASKS as PAPER_TASKS
 from wide_experiment import ARMS, LANGUAGES, SEEDS, TASKS, wide_report, wide_scores
 
-from workflow_scripts.experiment.languages import language
+from workflow_scripts.core.languages import language
 from workflow_scripts.reporting.charts import LINE, Label, without_overlap
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.page import render_page

@@ -11,10 +11,10 @@ import yaml
 from paper_tasks import TASKS
 from snakemake_runs import ROOT, Workplace, blocks, errors_of, jobs, jobs_of, snakemake
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.evaluation.differences import COLUMNS
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Grid, Paths
 
 

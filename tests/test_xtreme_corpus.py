@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from corpus_rows import described, rows_of, without_groups
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import read_rows, write_rows
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds.question_answering.rows import ABSENT
 
 TYDIQA = {

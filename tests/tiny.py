@@ -26,8 +26,8 @@ from transformers import (
     XLMRobertaXLConfig,
 )
 
+from workflow_scripts.core.files import write_json
 from workflow_scripts.encoders.sources import MANIFEST, describe
-from workflow_scripts.experiment.files import write_json
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens

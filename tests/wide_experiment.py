@@ -16,7 +16,7 @@ from made_up_experiment import (
 )
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
-from workflow_scripts.experiment.languages import language
+from workflow_scripts.core.languages import language
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.tasks import Metric, Task, Tasks
 

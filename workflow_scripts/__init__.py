@@ -2,7 +2,7 @@
 
 import sys
 
-from workflow_scripts.experiment.faults import report_missing_package
+from workflow_scripts.core.faults import report_missing_package
 
 # A step's imports run before its error handling: only the interpreter's hook can report a missing package there.
 if sys.excepthook is sys.__excepthook__:

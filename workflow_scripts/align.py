@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from workflow_scripts.analysis.alignment import mean_cosine_of_other_pairs, mean_cosine_of_pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
 from workflow_scripts.analysis.samples import Samples, read_records
-from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.core.files import written
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ Settings: `kind`, `languages`, in the order of the test sets, and the task's `no
 import argparse
 import logging
 
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows
-from workflow_scripts.experiment.files import write_json
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import read_tokens
 

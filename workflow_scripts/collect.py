@@ -6,7 +6,7 @@
 
 Settings: `configuration`, the complete configuration; the files are found by the grid's paths, in the working folder.
 The step fails if a result was computed with other settings or inputs than the configuration's: see
-`experiment/lineage.py`.
+`core/lineage.py`.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json, sha256, write_json, written
+from workflow_scripts.core.fingerprint import METRICS, fingerprint
+from workflow_scripts.core.lineage import Lineage
+from workflow_scripts.core.machine import processor
+from workflow_scripts.core.names import SNAKEMAKE, base_source, shots_of
+from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json, sha256, write_json, written
-from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
 from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
-from workflow_scripts.experiment.lineage import Lineage
-from workflow_scripts.experiment.machine import processor
-from workflow_scripts.experiment.names import SNAKEMAKE, base_source, shots_of
-from workflow_scripts.experiment.step import output_file, run, step_parser
 from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 

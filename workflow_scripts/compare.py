@@ -14,13 +14,13 @@ import csv
 import logging
 from pathlib import Path
 
+from workflow_scripts.core.files import written
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.contributions import Sums, read_units
 from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, source_differences
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Paths
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

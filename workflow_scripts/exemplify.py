@@ -14,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
+from workflow_scripts.core.names import languages_name, predictions_file
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of
 from workflow_scripts.evaluation.examples import PredictedRow, examples
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
-from workflow_scripts.experiment.names import languages_name, predictions_file
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

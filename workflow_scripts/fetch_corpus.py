@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.files import read_json
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.rows import complete
 from workflow_scripts.corpora.schema import read_origin, write_rows
-from workflow_scripts.experiment.files import read_json
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

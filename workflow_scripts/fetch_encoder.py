@@ -14,9 +14,9 @@ are replaced; files of the user's stay.
 import argparse
 import logging
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.encoders.sources import MANIFEST, fetch
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from workflow_scripts.align import COLUMNS
 from workflow_scripts.analysis.samples import Samples, read_records
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import write_json
-from workflow_scripts.experiment.names import UNTUNED, analysis_file, arm_name, model_name
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.names import UNTUNED, analysis_file, arm_name, model_name
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.project import BOUNDARIES, POINTS, write
 
 MODEL = ("encoder", "task", "source", "method", "prompt_length", "seed")

@@ -9,9 +9,9 @@ Settings: `repository` and `revision`.
 import argparse
 import logging
 
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.hub import pin
-from workflow_scripts.experiment.files import write_json
-from workflow_scripts.experiment.step import output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from the run's record, `run.json`. Settings: `languages`, in the order of the te
 import argparse
 import logging
 
+from workflow_scripts.core.files import sha256, write_json
+from workflow_scripts.core.names import predictions_file
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.experiment.files import sha256, write_json
-from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds.tokens import read_tokens
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from typing import Any
 
 from workflow_scripts.analysis.projection import boundary, project
 from workflow_scripts.analysis.samples import read_records
-from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.core.files import written
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
 POINTS = ("language", "id", "label", "x", "y")
 BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")

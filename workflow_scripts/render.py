@@ -10,9 +10,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from workflow_scripts.core.files import read_json, written
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.tables import read_runs, read_scores
-from workflow_scripts.experiment.files import read_json, written
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.reporting.files import write_tables
 from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render_page

@@ -16,12 +16,12 @@ import logging
 from collections.abc import Sequence
 
 from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256, write_json
+from workflow_scripts.core.names import vectors_file
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256, write_json
-from workflow_scripts.experiment.names import vectors_file
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds.tokens import read_tokens
 
 logger = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
+from workflow_scripts.core.names import predictions_file
+from workflow_scripts.core.step import input_file, output_file, recorded_files, run, step_parser
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.names import predictions_file
-from workflow_scripts.experiment.step import input_file, output_file, recorded_files, run, step_parser
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,10 +14,10 @@ Settings: the merged training settings of the runs; see the configuration refere
 
 import argparse
 
-from workflow_scripts.experiment.files import write_json
-from workflow_scripts.experiment.names import candidate_folder, parse_group
-from workflow_scripts.experiment.step import output_file, run, step_parser
-from workflow_scripts.experiment.training_step import training_arguments
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.names import candidate_folder, parse_group
+from workflow_scripts.core.step import output_file, run, step_parser
+from workflow_scripts.core.training_step import training_arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,9 +10,9 @@ Settings: `learning_rates`.
 import argparse
 import logging
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json, write_json
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json, write_json
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (to
 import argparse
 import logging
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.kinds.tokens import write_tokens

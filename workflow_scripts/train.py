@@ -21,11 +21,11 @@ import os
 import shutil
 from pathlib import Path
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json, written
-from workflow_scripts.experiment.names import DROPPED, candidate_folder
-from workflow_scripts.experiment.step import input_file, output_file, run, step_parser
-from workflow_scripts.experiment.training_step import training_arguments
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json, written
+from workflow_scripts.core.names import DROPPED, candidate_folder
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
+from workflow_scripts.core.training_step import training_arguments
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.lineage import Lineage
+from workflow_scripts.core.step import run, step_parser
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.consistency import differences
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.jobs import all_jobs
-from workflow_scripts.experiment.lineage import Lineage
-from workflow_scripts.experiment.step import run, step_parser
 
 
 def parser() -> argparse.ArgumentParser:

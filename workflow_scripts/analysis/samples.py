@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
-from workflow_scripts.experiment.names import vectors_file
-from workflow_scripts.experiment.step import recorded_files
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
+from workflow_scripts.core.names import vectors_file
+from workflow_scripts.core.step import recorded_files
 
 # Candidates per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
 # with every further language.

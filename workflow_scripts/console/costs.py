@@ -23,11 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workflow_scripts.core.names import UNTUNED, parse_group, parse_model, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
-from workflow_scripts.experiment.names import UNTUNED, parse_group, parse_model, shots_of, source_languages
 
 ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
 

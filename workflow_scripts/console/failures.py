@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workflow_scripts.experiment.errors import BUG_MESSAGE, ERROR_PREFIX
+from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX
 
 TAIL = 100_000  # bytes at the end of a log that are read
 

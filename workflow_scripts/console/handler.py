@@ -31,9 +31,9 @@ from workflow_scripts.console.plan import (
     unknown_languages_line,
 )
 from workflow_scripts.console.run import Failure, Key, Run, clock, key_of, title
+from workflow_scripts.core.visible import visible
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.grid import Paths
-from workflow_scripts.experiment.visible import visible
 
 SNAKEMAKE_STREAM = "DefaultStreamHandler"  # how Snakemake names its handler
 SUMMARY, REPORT = "summary.txt", "report.html"  # in the folder of results

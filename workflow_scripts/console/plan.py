@@ -9,9 +9,9 @@ from typing import Any
 
 from workflow_scripts.console.costs import Costs, Speed
 from workflow_scripts.console.run import Key, Planned, duration, in_words, key_of
+from workflow_scripts.core.languages import is_known
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.languages import is_known
-from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.experiment.tasks import builtin_values, names_of_builtin_tasks
 
 PROBE_TIMEOUT = 60.0  # seconds; a new environment reads PyTorch from a cold disk

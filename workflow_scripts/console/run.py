@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.names import parse_model
+from workflow_scripts.core.names import parse_model
 from workflow_scripts.tuning.progress import status_of
 
 OVERDUE = 1.0  # seconds left of a job that takes longer than was estimated

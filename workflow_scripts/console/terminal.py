@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workflow_scripts.console.run import OVERDUE, Failure, Key, Run, Running, clock, in_words, title
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.visible import visible
 
 RENEWED = 0.5  # seconds between two looks at the jobs' status files
 ESTIMATED = 3.0  # and between two estimates of the time left, which take 20 ms for 5,000 jobs

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from workflow_scripts.experiment.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
+from workflow_scripts.core.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256
 
 
 def rows(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> Iterator[PlacedRow]:

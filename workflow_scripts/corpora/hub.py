@@ -15,12 +15,12 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256
+from workflow_scripts.core.unicode import without_surrogates
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256
-from workflow_scripts.experiment.unicode import without_surrogates
 from workflow_scripts.network.download import git_blob_sha1, with_retries
 from workflow_scripts.network.failures import Repository, explain_failures
 

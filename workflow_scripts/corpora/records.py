@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.formats import FormatOptions, class_names, column, format_of, named, records
 from workflow_scripts.corpora.formats.tags import problem, repaired
 from workflow_scripts.corpora.rows import PlacedRow
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.description import Corpus
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256
 from workflow_scripts.network.download import fetch_url
 
 

@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:

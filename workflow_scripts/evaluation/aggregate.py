@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.names import arm_name, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import arm_name, source_languages
 
 SCORE_COLUMNS = ["encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric", "value"]
 RUN_COLUMNS = [

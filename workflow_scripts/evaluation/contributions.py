@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.evaluation.metrics import in_order
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
 from workflow_scripts.kinds import part
 
 SCHEMA = pa.schema(

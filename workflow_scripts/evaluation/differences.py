@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import (
@@ -27,9 +29,7 @@ from workflow_scripts.evaluation.significance import (
     p_permutation,
     spread,
 )
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.experiment.grid import Arm
-from workflow_scripts.experiment.names import source_languages
 
 BASELINE = "fine_tuning"
 AVERAGE, GAP = "average", "gap"  # scopes beside the languages

@@ -6,8 +6,8 @@ All values are percentages: floats up to 100, not rounded.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds import part
 
 

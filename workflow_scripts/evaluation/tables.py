@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
-from workflow_scripts.experiment.errors import UserError
 
 
 def read_scores(path: Path) -> pd.DataFrame:

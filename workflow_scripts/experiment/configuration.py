@@ -11,14 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
-from workflow_scripts.experiment import places
-from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.languages import same_language
-from workflow_scripts.experiment.names import ANALYSIS, UNTUNED, source_languages
-from workflow_scripts.experiment.problems import nearest, problem_lines
-from workflow_scripts.experiment.section import (
+from workflow_scripts.core import places
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.languages import same_language
+from workflow_scripts.core.names import ANALYSIS, UNTUNED, source_languages
+from workflow_scripts.core.problems import nearest, problem_lines
+from workflow_scripts.core.section import (
     Boolean,
     Count,
     Distinct,
@@ -28,6 +26,8 @@ from workflow_scripts.experiment.section import (
     Seed,
     about,
 )
+from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
+from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
 from workflow_scripts.experiment.sections import (
     Analysis,
     BundledEncoder,

@@ -1,4 +1,4 @@
-"""Compares output files with the configuration, by their lineage records (`experiment/lineage.py`).
+"""Compares output files with the configuration, by their lineage records (`core/lineage.py`).
 
 Snakemake stores the settings of each job in `.snakemake`. But this folder can be lost, is not copied along with
 results, does not see another working folder that shares `resources`, and is overridden by `--touch` and
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_scripts.experiment.lineage import Lineage
+from workflow_scripts.core.lineage import Lineage
 
 CODE = "code"  # the key of the settings with the fingerprint of the step's code
 

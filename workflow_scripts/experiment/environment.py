@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.names import DROPPED, RESOURCES, RESULTS, SNAKEMAKE
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.names import DROPPED, RESOURCES, RESULTS, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workflow_scripts.corpora.description import Split
-from workflow_scripts.experiment.configuration import Configuration
-from workflow_scripts.experiment.names import (
+from workflow_scripts.core.names import (
     UNTUNED,
     analysis_file,
     arm_name,
@@ -22,6 +20,8 @@ from workflow_scripts.experiment.names import (
     source_languages,
     with_shots,
 )
+from workflow_scripts.corpora.description import Split
+from workflow_scripts.experiment.configuration import Configuration
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@
 import itertools
 from collections.abc import Iterator
 
+from workflow_scripts.core.names import languages_name
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.consistency import Job
 from workflow_scripts.experiment.grid import Grid, Paths
-from workflow_scripts.experiment.names import languages_name
 
 
 def all_jobs(configuration: Configuration) -> Iterator[Job]:

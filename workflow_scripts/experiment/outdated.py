@@ -3,10 +3,10 @@
 import logging
 from typing import Any
 
+from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.consistency import Difference, differences
 from workflow_scripts.experiment.jobs import all_jobs
-from workflow_scripts.experiment.lineage import Lineage
 
 logger = logging.getLogger("snakemake.logging")  # Snakemake shows no other logger's messages
 

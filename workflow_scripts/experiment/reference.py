@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
+from workflow_scripts.core.names import ANALYSIS
 from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS
 from workflow_scripts.experiment.configuration import METHOD_NAME, TASK_NAME, Configuration, foreign_keys
-from workflow_scripts.experiment.names import ANALYSIS
 from workflow_scripts.experiment.sections import Training
 from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
 from workflow_scripts.kinds import KINDS, SUFFIX, part

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workflow_scripts.experiment.section import (
+from workflow_scripts.core.section import (
     NUMERIC,
     Boolean,
     Count,

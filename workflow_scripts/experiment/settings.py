@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.fingerprint import METRICS, fingerprint
+from workflow_scripts.core.names import UNTUNED, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.corpora.formats import format_of, module_of
 from workflow_scripts.experiment.catalogue import METHOD_KEYS
 from workflow_scripts.experiment.configuration import Configuration, foreign_keys
-from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
 from workflow_scripts.experiment.grid import Arm, Grid
-from workflow_scripts.experiment.names import UNTUNED, shots_of, source_languages
 from workflow_scripts.experiment.sections import TaskSection
 from workflow_scripts.experiment.table_names import table_names
 from workflow_scripts.kinds import module_of as kind_module

@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BeforeValidator, ValidationError, WithJsonSchema, model_validator
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.problems import nearest, problem_lines
+from workflow_scripts.core.section import Boolean, Count, Distinct, Section, Text, about, distinct
 from workflow_scripts.corpora.description import (
     SPLITS,
     Corpus,
@@ -24,9 +27,6 @@ from workflow_scripts.corpora.description import (
     SplitReading,
     merged,
 )
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.problems import nearest, problem_lines
-from workflow_scripts.experiment.section import Boolean, Count, Distinct, Section, Text, about, distinct
 from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import PARTS, Metric

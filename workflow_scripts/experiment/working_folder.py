@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 logger = logging.getLogger("snakemake.logging")
 

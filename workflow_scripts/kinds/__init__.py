@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.own_module import import_file
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds.protocol import CEILING, PARTS
 
 KINDS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/facts.py")))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 # Classes that take everything from tokenizer.json; others, such as XLM-R's, may set up a part of it themselves.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")

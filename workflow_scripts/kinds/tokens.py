@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import naming, read_json, write_json, written
-from workflow_scripts.experiment.folders import move_into
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import naming, read_json, write_json, written
+from workflow_scripts.core.folders import move_into
 from workflow_scripts.kinds.protocol import Columns, Row
 
 ARROW = "data-00000-of-00001.arrow"  # as `datasets` names a single file

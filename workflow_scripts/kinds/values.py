@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 SHOWN = 20  # labels in a message, at most
 

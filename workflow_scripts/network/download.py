@@ -16,8 +16,8 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status, tqdm
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import sha256
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import sha256
 from workflow_scripts.network.failures import explanation, reason, retry_after, root_cause
 
 logger = logging.getLogger(__name__)

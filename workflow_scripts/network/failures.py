@@ -29,7 +29,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # the client uses the first that is set
 SCHEMES = "http, https, socks5 or socks5h"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json, write_json, written
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json, write_json, written
+from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting import latex
 from workflow_scripts.reporting.parts import Section
 from workflow_scripts.reporting.report import MODEL

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import read_json
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import read_json
 
 MODEL = ["encoder", "task", "source", "method", "prompt_length"]
 COLUMNS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.table import Cell, Column, Row, Table
 
 HEAD = "% Needs \\usepackage{booktabs} and, for words of other alphabets, XeLaTeX or LuaLaTeX.\n"

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.parts import Section
 from workflow_scripts.reporting.report import Report

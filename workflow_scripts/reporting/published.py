@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.experiment.catalogue import METHODS
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.reporting.tasks import Tasks
 from workflow_scripts.reporting.wording import listed, method_words
 

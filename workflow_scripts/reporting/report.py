@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.evaluation.aggregate import (
     Comparison,
     averages,
@@ -22,7 +23,6 @@ from workflow_scripts.evaluation.aggregate import (
     missing_cells,
     transfer_gaps,
 )
-from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting import published
 from workflow_scripts.reporting.inputs import Inputs
 from workflow_scripts.reporting.tables import (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.verdicts import headline
 from workflow_scripts.reporting.views.differences import AVERAGE, direction

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from workflow_scripts.core.names import UNTUNED
 from workflow_scripts.evaluation.aggregate import (
     ARM,
     arm_names,
@@ -12,7 +13,6 @@ from workflow_scripts.evaluation.aggregate import (
     in_table_order,
     validation_by_prompt_length,
 )
-from workflow_scripts.experiment.names import UNTUNED
 
 AVERAGE = "average"  # of several languages, in a column of languages
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pandas as pd
 
+from workflow_scripts.core.languages import Language, language
+from workflow_scripts.core.names import UNTUNED, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
-from workflow_scripts.experiment.languages import Language, language
-from workflow_scripts.experiment.names import UNTUNED, source_languages
 
 NOTHING = "–"
 MOST_NAMED, NAMED = 12, 8  # languages that a sentence lists; of more, the first

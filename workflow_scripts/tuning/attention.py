@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.dropout import mark_dropped
 from workflow_scripts.tuning.lean import without_compiler, without_extras
 

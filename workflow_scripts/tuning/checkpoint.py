@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from workflow_scripts.experiment.errors import Interrupted
-from workflow_scripts.experiment.files import written
+from workflow_scripts.core.errors import Interrupted
+from workflow_scripts.core.files import written
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workflow_scripts.experiment.machine import processor
+from workflow_scripts.core.machine import processor
 from workflow_scripts.tuning.dropout import seed_dropout
 from workflow_scripts.tuning.gpus import claim_gpu
 

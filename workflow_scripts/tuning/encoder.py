@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
 from workflow_scripts.encoders.weights import tensor_files
-from workflow_scripts.experiment.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workflow_scripts.experiment.errors import Interrupted, UserError
+from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal

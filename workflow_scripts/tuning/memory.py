@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from workflow_scripts.experiment.faults import OF_MEMORY
+from workflow_scripts.core.faults import OF_MEMORY
 
 logger = logging.getLogger(__name__)
 

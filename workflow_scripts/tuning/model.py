@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.faults import explain
-from workflow_scripts.experiment.files import read_json
-from workflow_scripts.experiment.own_module import import_file
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.faults import explain
+from workflow_scripts.core.files import read_json
+from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import attention, heads

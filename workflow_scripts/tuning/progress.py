@@ -101,7 +101,7 @@ def status_of(log: Path) -> Path:
 
 
 def _status_beside_the_log() -> Path | None:
-    """That of the log file that the step has opened (`experiment/step.py`), or None."""
+    """That of the log file that the step has opened (`core/step.py`), or None."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             return status_of(Path(handler.baseFilename))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.attention import PROMPT_LENGTH
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.dropout import drop

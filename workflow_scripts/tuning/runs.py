@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from workflow_scripts.core.files import write_json, written
+from workflow_scripts.core.fingerprint import METRICS, fingerprint
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import baseline, score
-from workflow_scripts.experiment.files import write_json, written
-from workflow_scripts.experiment.fingerprint import METRICS, fingerprint
-from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.kinds import module_of as kind_module
 from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key

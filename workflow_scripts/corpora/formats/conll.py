@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.delimited import header_names
 from workflow_scripts.corpora.formats.text import lines
-from workflow_scripts.experiment.errors import UserError
 
 DOCUMENT_START = "-DOCSTART-"  # CoNLL-2003 marks a new document by a sentence of this token alone.
 NEW_DOCUMENT = "newdoc"  # CoNLL-U marks it by a comment, which may have an id.

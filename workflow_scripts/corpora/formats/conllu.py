@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.conll import place_of, sentences
-from workflow_scripts.experiment.errors import UserError
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 NOT_WORDS = re.compile(r"\d+-\d+|\d+\.\d+")  # ids of multiword tokens and of empty nodes

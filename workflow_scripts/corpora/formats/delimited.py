@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.text import lines
-from workflow_scripts.experiment.errors import UserError
 
 FIELD_LIMIT = 16 * 2**20  # characters; the csv module's own limit, 128 KiB, is shorter than some documents
 DELIMITERS = ("\t", ";", ",", "|")  # that occur in files with the suffixes .csv and .tsv

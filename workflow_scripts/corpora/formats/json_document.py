@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.text import chunks, with_whole_characters
-from workflow_scripts.experiment.errors import UserError
 
 NEAR_THE_END = 16  # characters: a literal or an escape that is cut by the end of the text is shorter
 

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.text import lines, with_whole_characters
-from workflow_scripts.experiment.errors import UserError
 
 
 def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Record, str]]:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
-from workflow_scripts.experiment.errors import UserError
 
 BATCH = 1024  # rows
 BUFFER = 2**20  # bytes of a column that are read at once; by default Arrow reads the whole file ahead

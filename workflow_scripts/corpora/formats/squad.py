@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.json_document import objects
 from workflow_scripts.corpora.formats.text import with_whole_characters
-from workflow_scripts.experiment.errors import UserError
 
 TYPES: dict[type, str] = {list: "list", str: "text", int: "number"}
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.unicode import without_surrogates
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.unicode import without_surrogates
 
 logger = logging.getLogger(__name__)
 

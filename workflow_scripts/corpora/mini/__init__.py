@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.mini.pairs import inference_rows, paraphrase_rows
 from workflow_scripts.corpora.mini.questions import question_rows
 from workflow_scripts.corpora.mini.tagging import tagging_rows
 from workflow_scripts.corpora.mini.wording import Wording, load_wording
 from workflow_scripts.corpora.rows import PlacedRow
-from workflow_scripts.experiment.errors import UserError
 from workflow_scripts.kinds.protocol import Row
 
 __all__ = ["LANGUAGES", "SIZES", "generated", "origin", "rows"]

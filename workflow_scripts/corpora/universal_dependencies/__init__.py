@@ -19,11 +19,11 @@ from typing import Any
 import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import written
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.rows import PlacedRow
 from workflow_scripts.corpora.universal_dependencies.conllu import tagged_sentences
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.files import written
 from workflow_scripts.network.download import TIMEOUT, fetch_file, git_blob_sha1, with_retries
 from workflow_scripts.network.failures import reason
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Row, Sums
 from workflow_scripts.kinds.question_answering import mlqa
 

@@ -5,7 +5,7 @@ import string
 import unicodedata
 from functools import cache
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 # The whole words that are removed as articles. Vietnamese has classifiers, a copula and a preposition here.
 ARTICLES = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
 from workflow_scripts.kinds.question_answering.rows import ABSENT
 from workflow_scripts.kinds.tokens import Tokens

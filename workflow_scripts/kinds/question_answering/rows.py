@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.values import text
 

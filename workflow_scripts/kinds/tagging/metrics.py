@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.accuracy import accuracy, most_frequent
 from workflow_scripts.kinds.protocol import Row, Sums
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from workflow_scripts.experiment.names import source_languages
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.reporting.charts import Tick, linear_axis
 from workflow_scripts.reporting.families import Grouping, by_family, by_script
 from workflow_scripts.reporting.parts import Heading, Section, lead

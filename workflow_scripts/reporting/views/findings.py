@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import pandas as pd
 
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.evaluation.aggregate import Comparison, Side
-from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting.parts import Section, Text, lead
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import method_class

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from workflow_scripts.core.languages import is_known
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
-from workflow_scripts.experiment.languages import is_known
-from workflow_scripts.experiment.names import source_languages
 from workflow_scripts.reporting.parts import Folded, Part, Section, said
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.tasks import Task

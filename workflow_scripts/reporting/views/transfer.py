@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.experiment.names import source_languages
+from workflow_scripts.core.names import source_languages
 from workflow_scripts.experiment.table_names import BEST_SOURCE, SOURCE_BY_TARGET
 from workflow_scripts.reporting.families import MOST_COLUMNS, family_bodies
 from workflow_scripts.reporting.parts import Folded, Part, Section, lead

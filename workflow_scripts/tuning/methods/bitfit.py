@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.methods import linear_probe
 
 # Head and sentence vector are those of a linear probe.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.methods import linear_probe
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed.tensor  # PEFT uses a class of this module without importing it
 from torch import nn
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.methods import linear_probe
 

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from workflow_scripts.experiment.errors import UserError
+from workflow_scripts.core.errors import UserError
 
 
 def import_file(file: str, what: str, missing: str = "") -> ModuleType:

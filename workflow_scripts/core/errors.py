@@ -1,6 +1,6 @@
 """The exceptions that end a step with a message for the user."""
 
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.visible import visible
 
 ERROR_PREFIX = "error: "  # begins every line of a log that says why a step failed
 BUG_MESSAGE = "this is a bug in the workflow; the traceback follows"

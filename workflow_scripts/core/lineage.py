@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.files import naming, sha256, write_json
-from workflow_scripts.experiment.names import RESOURCES, RESULTS
+from workflow_scripts.core.files import naming, sha256, write_json
+from workflow_scripts.core.names import RESOURCES, RESULTS
 
 
 def record_of(output: Path) -> Path:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiment.errors import UserError
-from workflow_scripts.experiment.faults import explain
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.faults import explain
 
 
 @contextlib.contextmanager

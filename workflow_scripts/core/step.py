@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from workflow_scripts.experiment.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted, UserError
-from workflow_scripts.experiment.faults import explain
-from workflow_scripts.experiment.files import read_json, sha256
-from workflow_scripts.experiment.lineage import recorded
-from workflow_scripts.experiment.visible import visible
+from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted, UserError
+from workflow_scripts.core.faults import explain
+from workflow_scripts.core.files import read_json, sha256
+from workflow_scripts.core.lineage import recorded
+from workflow_scripts.core.visible import visible
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from workflow_scripts.experiment.step import input_file
+from workflow_scripts.core.step import input_file
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from workflow_scripts.experiment import places
+from workflow_scripts.core import places
 
 
 def _number(value: Any) -> Any:
