@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from workflow_scripts.tuning.backbone.layers import attention_modules
 from workflow_scripts.tuning.heads import LinearHead
-from workflow_scripts.tuning.prompts import Prompts, attention_modules, reparameterise
+from workflow_scripts.tuning.prompts import Prompts, reparameterise
 
 
 def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
