@@ -19,6 +19,7 @@ from tiny import settings as tiny_settings
 from workflow_scripts import align, gather, project, represent, tokenise, train
 from workflow_scripts.analysis import alignment, boundaries, projection
 from workflow_scripts.analysis.samples import (
+    SampleSettings,
     Vectors,
     candidates,
     read_records,
@@ -43,7 +44,7 @@ LANGUAGES = ["en", "de"]
 LABELS = ["0", "1"]
 ROWS = 30
 CPU = torch.device("cpu")
-COMPARED = {"languages": LANGUAGES, "samples": 20, "disagreeing": "leave_out"}
+COMPARED = SampleSettings(languages=LANGUAGES, samples=20, disagreeing="leave_out")
 
 
 def by_hand(step: ModuleType, settings: dict[str, Any], *arguments: Any) -> None:
@@ -463,7 +464,7 @@ def test_texts_and_prompts_beyond_the_encoders_positions_end_in_one_line(place):
 def aligned(place: Path, model: str) -> dict[tuple[str, str], float]:
     files = [place / "vectors-of" / name / "vectors/en+de.json" for name in (model, "untuned")]
     target = place / f"{model}.csv"
-    by_hand(align, COMPARED, "--vectors", files[0], "--untuned", files[1], "--alignment", target)
+    by_hand(align, COMPARED.as_json(), "--vectors", files[0], "--untuned", files[1], "--alignment", target)
     return {(row["language"], row["measure"]): float(row["value"]) for row in table(target)}
 
 
@@ -496,7 +497,7 @@ def test_a_tuned_model_has_every_measure_and_each_is_that_of_its_vectors(place):
 def projected(place: Path, name: str, **changes: Any) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     points, lines = place / f"{name}-points.csv", place / f"{name}-lines.csv"
     files = ["--vectors", place / "vectors-of/fine_tuning/vectors/en+de.json"]
-    wanted = {**COMPARED, "figure_samples": 12, **changes}
+    wanted = {**COMPARED.as_json(), "figure_samples": 12, **changes}
     by_hand(project, wanted, *files, "--points", points, "--boundaries", lines)
     return table(points), table(lines)
 

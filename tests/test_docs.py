@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_runs import ROOT
+from step_settings import scoring
 from tiny import save_encoder
 from tiny import settings as tiny_settings
 
@@ -167,7 +168,7 @@ def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_p
     task = TaskDefinition.model_validate(WHOLE_TASK | {"kind": kind, "labels": [1, 2, 3, 4, 5]})
     assert [metric.name for metric in task.metrics] == ["closeness"]
     gold = [{"label": label} for label in "1135"]
-    options = {"labels": list("12345")}
+    options = scoring(labels=list("12345"))
     # One right, one off by one step of four, one by two, one by four.
     assert parts["metrics"].score(gold, list("1251"), options) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
     assert parts["metrics"].baseline(gold, options) == 100 * (2 + 2 / 4 + 0) / 4

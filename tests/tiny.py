@@ -146,7 +146,6 @@ def settings(**changes: Any) -> dict[str, Any]:
         "precision": "float32",
         "compile": False,
         "sentence_vector": "pooler",
-        "labelled_subword": "first",
     } | changes
     return made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0}
 

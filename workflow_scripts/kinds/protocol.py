@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from workflow_scripts.kinds.settings import ScoringSettings, TokeniseSettings
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -129,7 +131,7 @@ class Model(Protocol):
     def outputs(self, labels: Sequence[str]) -> int:
         """How many numbers the head gives for each vector."""
 
-    def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: Any) -> tuple[Columns, Counts]:
+    def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
         """The columns of a token folder, and how many unusual rows or words there are, by what was done.
 
         A column holds whole numbers, lists of whole numbers, or Python floats, which are stored as float32.
@@ -148,17 +150,16 @@ class Model(Protocol):
 
 
 class Metrics(Protocol):
-    """`metrics.py`: the scores, in percent. Options: the `language` of the rows, the task's `labels` and
-    its `normalisation`."""
+    """`metrics.py`: the scores, in percent."""
 
-    def score(self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+    def score(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
 
-    def baseline(self, rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+    def baseline(self, rows: Sequence[Row], scoring: ScoringSettings) -> float:
         """The main metric of always predicting the same, as well as that is possible without reading the texts."""
 
     def contributions(
-        self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]
+        self, rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings
     ) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
 
@@ -166,8 +167,8 @@ class Metrics(Protocol):
 class Ceiling(Protocol):
     """`ceiling.py`: the best possible scores of a tokenizer. Only kinds with `BOUNDED` have it."""
 
-    def ceilings(self, rows: Sequence[Row], tokens: Any, options: Mapping[str, Any]) -> dict[str, float]:
-        """The highest value of each metric that predictions made of these tokens can have. Options as in `Metrics`."""
+    def ceilings(self, rows: Sequence[Row], tokens: Any, scoring: ScoringSettings) -> dict[str, float]:
+        """The highest value of each metric that predictions made of these tokens can have."""
 
 
 class Examples(Protocol):

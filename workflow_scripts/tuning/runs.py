@@ -33,6 +33,7 @@ from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate
+from workflow_scripts.tuning.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +50,15 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     or Ctrl-C.
     """
     device = find_device()
-    settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
+    configured: TrainingSettings = arguments.settings
+    settings = {**configured.as_json(), "precision": find_precision(configured.precision, device)}
     tokens = joined(read_all(arguments.train), balanced=settings.get("union") == "balanced")
     for file in getattr(arguments, "shots", []):
         target = read_tokens(file)
         tokens = joined([tokens, target.chosen(drawn_features(target, settings["shots"], settings["seed"]))])
     validation_tokens = joined(read_all(arguments.validation))
     validation_rows = joined_rows([read_rows(file, settings["kind"]) for file in arguments.validation_rows])
-    scoring = {**settings, "language": source_languages(settings["source"])[0]}
+    scoring = configured.scoring(source_languages(configured.source)[0])
     encoder = read_encoder(arguments.encoder)
     touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
@@ -73,7 +75,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     metrics_code = fingerprint(METRICS, kind_module(settings["kind"], "metrics"))
     # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
     key = checkpoint_key(
-        arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
+        configured.as_json(), metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
     )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
@@ -91,7 +93,7 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             metrics = outcome.epochs[outcome.best_epoch - 1].metrics
         metric, value = next(iter(metrics.items()))
         records[run] = {
-            "settings": arguments.settings,
+            "settings": configured.as_json(),
             "precision": settings["precision"],
             "learning_rate": rate,
             "metric": metric,
