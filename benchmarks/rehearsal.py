@@ -85,9 +85,9 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from workflow_scripts.tuning import loop
+    from workflow_scripts.tuning.acceleration.embedding import ids_in
     from workflow_scripts.tuning.checkpoint import Checkpoint
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
-    from workflow_scripts.tuning.embedding import ids_in
     from workflow_scripts.tuning.gradients import Gradients
     from workflow_scripts.tuning.model import build_together
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from workflow_scripts.kinds.protocol import IGNORED, Columns
 from workflow_scripts.tuning import loop
+from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
 

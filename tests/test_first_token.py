@@ -8,8 +8,8 @@ from tiny import CONFIGURATIONS, random_tokens
 from tiny import settings as tiny_settings
 
 from workflow_scripts.kinds import part
-from workflow_scripts.tuning import attention as attention_module
-from workflow_scripts.tuning import model as model_module
+from workflow_scripts.tuning.acceleration import accelerate as accelerate_module
+from workflow_scripts.tuning.backbone import attention as attention_module
 
 # Their layers have another structure; all tokens are computed.
 WHOLE = ("modernbert", "distilbert", "albert", "mpnet")
@@ -32,7 +32,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
     settings = tiny_settings(kind="classification", method=method, sentence_vector=vector, dropout=0.0)
     batch, kind = batch_of("classification", name), part("classification", "model")
     alone = built(encoders[name], settings)
-    monkeypatch.setattr(model_module, "compute_first_token_only", lambda encoder: None)
+    monkeypatch.setattr(accelerate_module, "compute_first_token_only", lambda encoder: None)
     whole = built(encoders[name], settings)
     tokens = batch["input_ids"].shape[1]
     assert states(whole, batch).shape[1] == tokens > 1

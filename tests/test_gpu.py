@@ -19,14 +19,14 @@ from workflow_scripts.core.errors import Interrupted
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import gpus, gradients, loop
+from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.recording import Recorder
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
-from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
-from workflow_scripts.tuning.recording import Recorder
 
 pytestmark = [
     pytest.mark.gpu,

@@ -38,9 +38,9 @@ from workflow_scripts.kinds.regression import rows as score_rows
 from workflow_scripts.kinds.regression.metrics import pearson, spearman
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tokens import Tokens, read_tokens, write_tokens
+from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import Samples, collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
-from workflow_scripts.tuning.embedding import ids_in
 from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.loop import train
 from workflow_scripts.tuning.model import TunedModel, build_together

@@ -260,7 +260,7 @@ def test_lora_begins_as_the_plain_encoder_and_dropout_is_the_fast_one(encoders):
     expected = plain(encoders["bert"])(**inputs_of(batch)).last_hidden_state
     assert_close(model.encoder(**inputs_of(batch)).last_hidden_state, expected)
     dropped = {type(module) for name, module in model.named_modules() if "lora_dropout.default" in name}
-    assert [kind.__module__ for kind in dropped] == ["workflow_scripts.tuning.dropout"]
+    assert [kind.__module__ for kind in dropped] == ["workflow_scripts.tuning.acceleration.dropout"]
 
 
 def test_loras_layers_are_named_by_the_configuration_and_a_wrong_name_is_refused(encoders):

@@ -30,11 +30,12 @@ from transformers.models.modernbert import modeling_modernbert
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.kinds import part
-from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
+from workflow_scripts.tuning.acceleration.dropout import dropout_state, mark_dropped, restore_dropout
+from workflow_scripts.tuning.acceleration.plain_attention import PlainAttention
+from workflow_scripts.tuning.backbone.attention import MASKED, NAME, attend
+from workflow_scripts.tuning.backbone.loading import first_position, load_encoder, position_ids
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
-from workflow_scripts.tuning.encoder import first_position, load_encoder, position_ids
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -491,7 +492,7 @@ def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_pa
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
-    """The imports would take half of its time; see tuning/lean.py."""
+    """The imports would take half of its time; see tuning/acceleration/lean.py."""
     code = (
         "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build; import json\n"
         "model = build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None).eval()\n"
@@ -511,7 +512,8 @@ def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
 def test_where_torchvision_is_installed_it_gets_the_compiler_that_it_needs(tmp_path):
     """Transformers imports torchvision if it is installed."""
     (tmp_path / "torchvision.py").write_text("from torch._dynamo.utils import is_compile_supported\n")
-    code = "from workflow_scripts.tuning.lean import without_compiler\nwith without_compiler(): import torchvision\n"
+    code = "from workflow_scripts.tuning.acceleration.lean import without_compiler\n"
+    code += "with without_compiler(): import torchvision\n"
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{tmp_path}"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

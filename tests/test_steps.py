@@ -330,7 +330,7 @@ def test_another_seed_is_trained_at_the_selected_learning_rate(workplace):
 
 
 def test_a_training_imports_no_compiler_unless_it_compiles_and_no_pandas(workplace):
-    """Importing them would take 1.6 s in every job; see tuning/lean.py."""
+    """Importing them would take 1.6 s in every job; see tuning/acceleration/lean.py."""
     code = (
         "import sys; from workflow_scripts import train\n"
         "train.main(train.parser().parse_args(sys.argv[1:]))\n"

@@ -40,10 +40,7 @@ from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import device, gradients
-from workflow_scripts.tuning.batches import Samples, prediction_batches, training_batches
-from workflow_scripts.tuning.checkpoint import Checkpoint
-from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.dropout import (
+from workflow_scripts.tuning.acceleration.dropout import (
     ZEROS,
     Dropout,
     drop,
@@ -53,7 +50,10 @@ from workflow_scripts.tuning.dropout import (
     restore_dropout,
     seed_dropout,
 )
-from workflow_scripts.tuning.embedding import ids_in
+from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.batches import Samples, prediction_batches, training_batches
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.loop import Epoch, Outcome, TrainingResult, best_epoch, learning_rate_factor, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict

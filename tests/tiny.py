@@ -31,7 +31,7 @@ from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
-from workflow_scripts.tuning import attention
+from workflow_scripts.tuning.backbone import attention
 
 VOCABULARY = 80
 PADDING = 1

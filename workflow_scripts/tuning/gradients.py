@@ -8,11 +8,11 @@ import torch
 
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
+from workflow_scripts.tuning.acceleration.recording import Recorder
+from workflow_scripts.tuning.backbone.loading import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, to_device
-from workflow_scripts.tuning.encoder import padding_id
 from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
-from workflow_scripts.tuning.recording import Recorder
 
 CPU = torch.device("cpu")
 LOSS_SHARE = "loss_share"  # key in a batch: the part's share of the batch's targets, which weights its mean loss

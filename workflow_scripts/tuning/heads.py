@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.dropout import Dropout
+from workflow_scripts.tuning.acceleration.dropout import Dropout
 
 HEAD_STD = 0.02  # standard deviation of the initial weights, as in BERT and RoBERTa
 

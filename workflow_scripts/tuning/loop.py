@@ -12,10 +12,10 @@ import torch
 
 from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.kinds.tokens import Tokens
+from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
+from workflow_scripts.tuning.backbone.loading import is_frozen
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
-from workflow_scripts.tuning.dropout import dropout_state, restore_dropout
-from workflow_scripts.tuning.encoder import is_frozen
 from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel

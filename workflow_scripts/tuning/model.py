@@ -13,22 +13,19 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning import attention, heads
+from workflow_scripts.tuning import heads
+from workflow_scripts.tuning.acceleration.accelerate import accelerate
+from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
+from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.loading import load_encoder, positions_available
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.device import find_device, find_precision, seed_everything
-from workflow_scripts.tuning.dropout import replace_dropout
-from workflow_scripts.tuning.embedding import ids_in, keep_rows
-from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
-from workflow_scripts.tuning.first_token import compute_first_token_only
-from workflow_scripts.tuning.packed import pack_frozen
+from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.prompts import Prompts
-
-ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
 
 
 class TunedModel(nn.Module):
@@ -180,18 +177,7 @@ def build(
         )
     encoder.requires_grad_(False)
     model = _add_head(encoder, settings, touched)
-    if ids is not None and not settings.get("module"):  # A user's method may read the embedding table itself.
-        keep_rows(encoder, ids)
-    replace_dropout(model)
-    if model.needs_only_first_token():
-        compute_first_token_only(encoder)
-    if settings["precision"] == "bfloat16":
-        use_bfloat16(encoder)
-    if settings["compile"]:
-        check_compiler(find_device())
-        compile_layers(encoder)
-    else:
-        pack_frozen(encoder)
+    accelerate(model, settings, ids)
     return model
 
 
@@ -217,63 +203,6 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
     method.prepare(model, settings, touched)
     return model
-
-
-def use_bfloat16(encoder: Any) -> None:
-    """Convert frozen weights to bfloat16 once, which autocast would do in every step, and keep the states in bfloat16.
-
-    Embeddings stay in float32. A wholly frozen encoder then runs without autocast, whose conversions around the
-    normalisations were a quarter of a step's kernels on a GPU. In an encoder with trainable parameters only the frozen
-    linear layers are converted; trainable parameters stay in float32.
-    """
-    # EuroBERT and EmbeddingGemma have no `embeddings` module: their word vectors are the first states.
-    first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
-    frozen = is_frozen(encoder)
-    kept, words = set(first.modules()), set(encoder.get_input_embeddings().modules())
-    for module in encoder.modules():
-        converted = module not in kept and (frozen or isinstance(module, nn.Linear))
-        for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad and (converted or module not in words):
-                # Copied even when the type stays the same: one view would keep the whole mapped checkpoint in memory.
-                parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
-    setattr(encoder, ALL_BFLOAT16, frozen)
-    first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
-
-
-def check_compiler(device: torch.device) -> None:
-    """Compile one operation, to find out early whether PyTorch's compiler works on this machine.
-
-    It needs a C++ compiler on a CPU; Triton, a C compiler and Python's headers on a GPU. Its one-off preparation for a
-    processor takes half a minute; the result stays in its cache and serves the encoder's layers.
-
-    Raises UserError if compilation fails.
-    """
-    try:
-        torch.compile(torch.sin, dynamic=True)(torch.ones(8, device=device))
-    except Exception as error:
-        if explain(error):  # Not the compiler's fault: a full disk, out of memory.
-            raise
-        needed = "Triton, a C compiler and Python's headers" if device.type == "cuda" else "a C++ compiler"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"training.compile: PyTorch's compiler needs {needed} and failed ({reason}): install what is missing"
-            " (Debian: apt-get install g++ python3-dev), set the environment variable CXX to another C++ compiler, or"
-            " set compile: false"
-        ) from error
-
-
-def compile_layers(encoder: Any) -> None:
-    """Compile each layer of the encoder for texts of any length.
-
-    All layers share one compiled program, which is ready in a fifth of the time that compiling a twelve-layer encoder
-    as a whole takes. An architecture without a list of layers is compiled as a whole.
-    """
-    depth = encoder.config.num_hidden_layers
-    lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
-    # Each combination (first or later layer, training or prediction, full or last batch) is compiled separately.
-    torch._dynamo.config.recompile_limit = 64
-    for module in lists[0] if lists else [encoder]:
-        module.compile(dynamic=True)
 
 
 def restore(

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.tuning.attention import PROMPT_LENGTH
+from workflow_scripts.tuning.acceleration.dropout import drop
+from workflow_scripts.tuning.backbone.attention import PROMPT_LENGTH
+from workflow_scripts.tuning.backbone.loading import position_ids
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.dropout import drop
-from workflow_scripts.tuning.encoder import position_ids
 
 
 class Prompts(nn.Module):

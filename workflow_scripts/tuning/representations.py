@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning import attention
-from workflow_scripts.tuning.embedding import ids_in, keep_rows
-from workflow_scripts.tuning.encoder import load_encoder
-from workflow_scripts.tuning.first_token import compute_first_token_only
-from workflow_scripts.tuning.model import TunedModel, use_bfloat16
+from workflow_scripts.tuning.acceleration.bfloat16 import use_bfloat16
+from workflow_scripts.tuning.acceleration.embedding import ids_in, keep_rows
+from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
+from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.predict import logits
 
 

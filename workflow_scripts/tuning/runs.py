@@ -25,11 +25,11 @@ from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import baseline, score
 from workflow_scripts.kinds import module_of as kind_module
 from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
+from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.lean import without_compiler
+from workflow_scripts.tuning.backbone.loading import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
-from workflow_scripts.tuning.embedding import ids_in
-from workflow_scripts.tuning.encoder import is_frozen
-from workflow_scripts.tuning.lean import without_compiler
 from workflow_scripts.tuning.loop import Outcome, TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.embedding import TouchedEmbedding
+from workflow_scripts.tuning.acceleration.embedding import TouchedEmbedding
 from workflow_scripts.tuning.heads import DenseHead, LinearHead
 
 

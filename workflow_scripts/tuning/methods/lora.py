@@ -12,7 +12,7 @@ import torch.distributed.tensor  # PEFT uses a class of this module without impo
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.tuning.lean import without_compiler
+from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.methods import linear_probe
 
 with without_compiler():
