@@ -319,7 +319,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         files += ["--train", folder / "en-train/tokens.json", "--validation", folder / "en-validation/tokens.json"]
         files += ["--validation-rows", folder / "en-validation.parquet", "--selected", folder / f"{method}.json"]
         changes = {"labels": LABELS, "max_length": 96, "method": method, "task": "pawsx", "epochs": 1}
-        by_hand(train, tiny_settings(**changes, sentence_vector="first_token"), *files)
+        by_hand(train, tiny_settings(**changes, sentence_vector="first_token").as_json(), *files)
     for model in ("untuned", "fine_tuning", "prompt_tuning"):
         representing(folder, model, "en+de")
     return folder
@@ -405,10 +405,10 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
     """Including prompts and shifted positions."""
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / method, CPU, [tokens])
-    vectors = first_token_vectors(model, tokens, run, CPU)
+    vectors = first_token_vectors(model, tokens, run.precision, CPU)
     with torch.no_grad():
         expected = model.eval().head(torch.from_numpy(vectors)).numpy()
-    np.testing.assert_allclose(np.stack(logits(model, tokens, run, CPU)), expected, atol=1e-5)
+    np.testing.assert_allclose(np.stack(logits(model, tokens, run.precision, CPU)), expected, atol=1e-5)
     found = vectors_of(place, method, "de")
     ids = [row["id"] for row in read_rows(place / "de-test.parquet", "classification")]
     np.testing.assert_allclose(found.values, vectors[[ids.index(identity) for identity in found.ids]], atol=1e-5)
@@ -417,10 +417,14 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
 def test_vectors_do_not_depend_on_the_other_texts_or_their_order(place):
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / "prompt_tuning", CPU, [tokens])
-    whole = first_token_vectors(model, tokens, run, CPU)
+    whole = first_token_vectors(model, tokens, run.precision, CPU)
     order = np.random.default_rng(0).permutation(ROWS)
-    np.testing.assert_allclose(first_token_vectors(model, tokens.chosen(order), run, CPU), whole[order], atol=1e-5)
-    np.testing.assert_allclose(first_token_vectors(model, tokens.chosen([7]), run, CPU), whole[[7]], atol=1e-5)
+    np.testing.assert_allclose(
+        first_token_vectors(model, tokens.chosen(order), run.precision, CPU), whole[order], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        first_token_vectors(model, tokens.chosen([7]), run.precision, CPU), whole[[7]], atol=1e-5
+    )
 
 
 def test_a_language_by_itself_has_the_vectors_that_it_has_beside_others(place):

@@ -130,7 +130,7 @@ def test_the_grid_of_the_readme_has_five_lines_and_needs_no_completion():
 def test_the_method_of_the_documentation_trains_what_it_says(tmp_path):
     (code,) = blocks(DOCS / "methods.md", "python")
     (tmp_path / "last_norm.py").write_text(code)
-    settings = tiny_settings(method="last_norm") | {"module": str(tmp_path / "last_norm.py")}
+    settings = tiny_settings(method="last_norm").changed(module=str(tmp_path / "last_norm.py"))
     model = build(save_encoder(tmp_path / "bert", "bert"), settings, touched=None)
     tuned = {name for name in model.tuned_parameters() if name.startswith("encoder.")}
     norm = "encoder.encoder.layer.2.output.LayerNorm."  # of three layers the last

@@ -483,7 +483,7 @@ def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(bert, ki
         else np.split(samples, range(micro_batch_size, len(samples), micro_batch_size))
     )
     (model,) = build_together(bert, settings, None, 1)
-    whole = gradients_of([model], tokens, settings | {"micro_batch_size": len(samples)}, [samples])
+    whole = gradients_of([model], tokens, settings.changed(micro_batch_size=len(samples)), [samples])
     assert_same(gradients_of([model], tokens, settings, parts), whole)
     assert any(gradient.abs().max() > 1e-3 for gradient in whole[1][0].values())
 

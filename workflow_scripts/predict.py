@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     model, training = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
     record = {}
     for language, tokens, rows_file in zip(settings.languages, texts, arguments.rows, strict=True):
-        rows = read_rows(rows_file, training["kind"])
+        rows = read_rows(rows_file, training.kind)
         file = predictions_file(arguments.record, language)
         write_predictions(file, predict(model, tokens, rows, training, device))
         record[language] = sha256(file)

@@ -78,7 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
     if arguments.run:
-        model, model_settings = load_run(
+        model, training = load_run(
             arguments.encoder.parent,
             arguments.run.parent,
             device,
@@ -86,9 +86,9 @@ def main(arguments: argparse.Namespace) -> None:
             task=settings.task,
             max_length=settings.max_length,
         )
+        precision = training.precision
     else:
         precision = find_precision(given(settings.precision, "precision"), device)
-        model_settings = {**settings.as_json(), "precision": precision}
         model = untuned_model(arguments.encoder.parent, precision, texts).to(device)
     wanted = candidates((row["id"] for row in read_rows(arguments.reference, settings.kind)), settings.samples)
     record = {}
@@ -99,7 +99,7 @@ def main(arguments: argparse.Namespace) -> None:
         if not labels:
             raise UserError(f"{rows_file} and {arguments.reference} have no translated id in common: fetch them again")
         chosen = tokens.chosen([features[identity] for identity in labels])
-        values = first_token_vectors(model, chosen, model_settings, device)
+        values = first_token_vectors(model, chosen, precision, device)
         file = vectors_file(arguments.record, language)
         write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
         record[language] = sha256(file)

@@ -49,6 +49,10 @@ class Settings(BaseModel):
         """The JSON values that the object was made from."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    def as_text(self) -> str:
+        """The JSON text of `as_json`."""
+        return json.dumps(self.as_json())
+
 
 class StepSettings(Settings):
     """The settings of a step; of this class itself if the step has none."""

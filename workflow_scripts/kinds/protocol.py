@@ -3,13 +3,14 @@
 A row is a dictionary with the columns `id` (unique in its file), `group` and those of `Rows.FIELDS`. Rows of one group
 are not independent of each other, such as the questions about one context: the statistics resample groups. A *feature*
 is one input of the encoder; a row may give several.
+
+`settings` are `TokeniseSettings` and `scoring` are `ScoringSettings`, both of `kinds/settings.py`. Nearly all steps
+import this module, so it does not import that one: an edit of these classes would rerun all of them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from workflow_scripts.kinds.settings import ScoringSettings, TokeniseSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +132,7 @@ class Model(Protocol):
     def outputs(self, labels: Sequence[str]) -> int:
         """How many numbers the head gives for each vector."""
 
-    def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
+    def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: Any) -> tuple[Columns, Counts]:
         """The columns of a token folder, and how many unusual rows or words there are, by what was done.
 
         A column holds whole numbers, lists of whole numbers, or Python floats, which are stored as float32.
@@ -152,22 +153,20 @@ class Model(Protocol):
 class Metrics(Protocol):
     """`metrics.py`: the scores, in percent."""
 
-    def score(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
+    def score(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, float]:
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
 
-    def baseline(self, rows: Sequence[Row], scoring: ScoringSettings) -> float:
+    def baseline(self, rows: Sequence[Row], scoring: Any) -> float:
         """The main metric of always predicting the same, as well as that is possible without reading the texts."""
 
-    def contributions(
-        self, rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings
-    ) -> dict[str, Sums]:
+    def contributions(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
 
 
 class Ceiling(Protocol):
     """`ceiling.py`: the best possible scores of a tokenizer. Only kinds with `BOUNDED` have it."""
 
-    def ceilings(self, rows: Sequence[Row], tokens: Any, scoring: ScoringSettings) -> dict[str, float]:
+    def ceilings(self, rows: Sequence[Row], tokens: Any, scoring: Any) -> dict[str, float]:
         """The highest value of each metric that predictions made of these tokens can have."""
 
 

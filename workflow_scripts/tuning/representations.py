@@ -1,8 +1,7 @@
 """Representations: the vector of a text's first token after the encoder's last layer (paper, section 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,13 +34,11 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     return TunedModel(encoder, nn.Identity(), "sequence", "first_token")
 
 
-def first_token_vectors(
-    model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device
-) -> np.ndarray:
+def first_token_vectors(model: TunedModel, tokens: Tokens, precision: str, device: torch.device) -> np.ndarray:
     """Return the first token's vector of each feature, in the features' order: (features, width), float32.
 
     The forward pass is that of prediction, including prompts and shifted positions; only the head is skipped.
     """
     reader = TunedModel(model.encoder, nn.Identity(), "sequence", "first_token")
     reader.prompts, reader.prompt_length = model.prompts, model.prompt_length
-    return np.stack(logits(reader, tokens, settings, device))
+    return np.stack(logits(reader, tokens, precision, device))
