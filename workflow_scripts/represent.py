@@ -78,15 +78,9 @@ def main(arguments: argparse.Namespace) -> None:
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
     if arguments.run:
-        model, training = load_run(
-            arguments.encoder.parent,
-            arguments.run.parent,
-            device,
-            texts,
-            task=settings.task,
-            max_length=settings.max_length,
-        )
-        precision = training.precision
+        read = {"task": settings.task, "max_length": settings.max_length}
+        model, training = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
+        precision: str = training.precision
     else:
         precision = find_precision(given(settings.precision, "precision"), device)
         model = untuned_model(arguments.encoder.parent, precision, texts).to(device)

@@ -45,7 +45,7 @@ def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None
     """
     config = LoraConfig(
         r=given(settings.lora_rank, "lora_rank"),
-        lora_alpha=given(settings.lora_alpha, "lora_alpha"),
+        lora_alpha=given(settings.lora_alpha, "lora_alpha"),  # type: ignore[arg-type]  # PEFT divides it: any number
         lora_dropout=given(settings.lora_dropout, "lora_dropout"),
         target_modules=targets(model.encoder, settings.lora_targets),
     )
