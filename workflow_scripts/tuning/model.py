@@ -27,6 +27,7 @@ from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vector
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
 class TunedModel(nn.Module):
@@ -133,13 +134,13 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     ]
 
 
-def method_module(settings: dict[str, Any]) -> ModuleType:
+def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
     Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
     functions of a method.
     """
-    method, file = settings["method"], settings.get("module")
+    method, file = settings.method, settings.module
     if file is None:
         return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
     try:
@@ -155,7 +156,7 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
 
 
 def build(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Build the model as it is before training.
 
@@ -167,12 +168,12 @@ def build(
 
     Raises UserError if texts and prompts need more positions than the encoder has.
     """
-    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
-    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
+    encoder = load_encoder(folder, attention.NAME, dropout=settings.dropout, check=method_module(settings).check)
+    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(
-            f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"
-            f" {settings['prompt_length']} need {needed} positions; encoder {settings['encoder']} has {available}:"
+            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
+            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
     encoder.requires_grad_(False)
@@ -182,22 +183,22 @@ def build(
 
 
 def build_together(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
 ) -> list[TunedModel]:
     """Build `count` models that share one encoder, all initialised with the settings' seed; see `build`."""
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         models.append(_add_head(models[0].encoder, settings, touched))
     return models
 
 
-def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+def _add_head(encoder: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> TunedModel:
     """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
-    kind, method = part(settings["kind"], "model"), method_module(settings)
-    head_settings = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), head_settings)
+    kind, method = part(settings.kind, "model"), method_module(settings)
+    head_settings = settings if kind.HEAD_DROPOUT else settings.changed(dropout=0.0)
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
     sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
@@ -206,7 +207,7 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
 
 
 def restore(
-    folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Rebuild a model from the tensors that a run stored.
 
@@ -236,7 +237,7 @@ def restore(
 
 def load_run(
     folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
-) -> tuple[TunedModel, dict[str, Any]]:
+) -> tuple[TunedModel, TrainingSettings]:
     """Load a run's model onto a device; return it with its settings.
 
     Args:
@@ -251,8 +252,9 @@ def load_run(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    settings = {**read_json(run / "run.json")["settings"], **changes}
-    settings["precision"] = find_precision(settings["precision"], device)
+    record = run / "run.json"
+    settings = TrainingSettings.read(read_json(record)["settings"], f"{record}: settings")
+    settings = settings.changed(**changes, precision=find_precision(settings.precision, device))
     weights = run / "weights.safetensors"
     try:
         tensors = load_file(weights)

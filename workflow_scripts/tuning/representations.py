@@ -1,6 +1,6 @@
 """Representations of texts: the first token's vector after the last layer (paper, section 5); in a decoder the last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,14 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     return model
 
 
-def representations(model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device) -> np.ndarray:
+def representations(model: TunedModel, tokens: Tokens, precision: str, device: torch.device) -> np.ndarray:
     """Return the vector of each feature, in the features' order: (features, width), float32.
 
     The forward pass is that of prediction, including prompts and shifted positions; only the head is skipped.
     """
     reader = _reader(model.encoder)
     reader.prompts, reader.prompt_length = model.prompts, model.prompt_length
-    return np.stack(logits(reader, tokens, settings, device))
+    return np.stack(logits(reader, tokens, precision, device))
 
 
 def _reader(encoder: Any) -> TunedModel:
