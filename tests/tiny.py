@@ -146,6 +146,8 @@ def settings(**changes: Any) -> TrainingSettings:
         "keep": "last",
         "precision": "float32",
         "compile": False,
+        "gradient_checkpointing": False,
+        "attention": "pretrained",
         "sentence_vector": "pooler",
     } | changes
     return TrainingSettings(**made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0})

@@ -21,6 +21,7 @@ from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.layers import takes
 from workflow_scripts.tuning.backbone.loading import load_encoder
 from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
@@ -78,6 +79,11 @@ class TunedModel(nn.Module):
         assert self.sentence_vector is not None
         return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
 
+    def remove_prompts(self) -> None:
+        """Remove the prompts of the last forward pass from the layers."""
+        if isinstance(self.prompts, Prompts):
+            self.prompts.remove()
+
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -112,7 +118,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     """
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs: Batch = {name: batch[name] for name in names if name in batch}
+    inputs: Batch = {name: batch[name] for name in names if name in batch and takes(first.encoder, name)}
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
@@ -120,8 +126,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if isinstance(first.prompts, Prompts):
-        first.prompts.remove()
+    if not (first.training and getattr(first.encoder, "is_gradient_checkpointing", False)):
+        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
@@ -168,7 +174,13 @@ def build(
 
     Raises UserError if texts and prompts need more positions than the encoder has.
     """
-    encoder = load_encoder(folder, attention.NAME, dropout=settings.dropout, check=method_module(settings).check)
+    encoder = load_encoder(
+        folder,
+        attention.NAME,
+        dropout=settings.dropout,
+        check=method_module(settings).check,
+        bidirectional=settings.attention == "bidirectional",
+    )
     needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(

@@ -10,6 +10,7 @@ from workflow_scripts.tuning.acceleration.dropout import replace_dropout
 from workflow_scripts.tuning.acceleration.embedding import keep_rows
 from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
 from workflow_scripts.tuning.acceleration.packed import pack_frozen
+from workflow_scripts.tuning.acceleration.recomputing import checkpoint_gradients
 from workflow_scripts.tuning.device import find_device
 from workflow_scripts.tuning.settings import TrainingSettings
 
@@ -26,6 +27,8 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
     if ids is not None and not settings.module:  # A user's method may read the embedding table itself.
         keep_rows(encoder, ids)
     replace_dropout(model)
+    if settings.gradient_checkpointing:
+        checkpoint_gradients(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
     if settings.precision == "bfloat16":

@@ -13,6 +13,7 @@ import torch
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.architecture import architecture, converted
 from workflow_scripts.encoders.weights import tensor_files
+from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ def load_encoder(
     found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
         model = found(config, **options)
+    if bidirectional and not any(map(uses_interface, attention_like(model))):
+        raise UserError(
+            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
+            " transformers, so their causal attention cannot be lifted: set it to pretrained"
+        )
     if check is not None:
         check(_encoder_of(model))
     prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
