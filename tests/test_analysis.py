@@ -38,7 +38,7 @@ from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.kinds.tokens import read_tokens
 from workflow_scripts.tuning.model import load_run
 from workflow_scripts.tuning.predict import logits
-from workflow_scripts.tuning.representations import first_token_vectors
+from workflow_scripts.tuning.representations import representations
 
 LANGUAGES = ["en", "de"]
 LABELS = ["0", "1"]
@@ -405,7 +405,7 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
     """Including prompts and shifted positions."""
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / method, CPU, [tokens])
-    vectors = first_token_vectors(model, tokens, run.precision, CPU)
+    vectors = representations(model, tokens, run.precision, CPU)
     with torch.no_grad():
         expected = model.eval().head(torch.from_numpy(vectors)).numpy()
     np.testing.assert_allclose(np.stack(logits(model, tokens, run.precision, CPU)), expected, atol=1e-5)
@@ -417,14 +417,12 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
 def test_vectors_do_not_depend_on_the_other_texts_or_their_order(place):
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / "prompt_tuning", CPU, [tokens])
-    whole = first_token_vectors(model, tokens, run.precision, CPU)
+    whole = representations(model, tokens, run.precision, CPU)
     order = np.random.default_rng(0).permutation(ROWS)
     np.testing.assert_allclose(
-        first_token_vectors(model, tokens.chosen(order), run.precision, CPU), whole[order], atol=1e-5
+        representations(model, tokens.chosen(order), run.precision, CPU), whole[order], atol=1e-5
     )
-    np.testing.assert_allclose(
-        first_token_vectors(model, tokens.chosen([7]), run.precision, CPU), whole[[7]], atol=1e-5
-    )
+    np.testing.assert_allclose(representations(model, tokens.chosen([7]), run.precision, CPU), whole[[7]], atol=1e-5)
 
 
 def test_a_language_by_itself_has_the_vectors_that_it_has_beside_others(place):

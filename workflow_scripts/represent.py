@@ -71,7 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Compute the vectors of every language and write them, the record last."""
     from workflow_scripts.tuning.device import find_device, find_precision
     from workflow_scripts.tuning.model import load_run
-    from workflow_scripts.tuning.representations import first_token_vectors, untuned_model
+    from workflow_scripts.tuning.representations import representations, untuned_model
 
     read_encoder(arguments.encoder)
     settings: RepresentSettings = arguments.settings
@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
         if not labels:
             raise UserError(f"{rows_file} and {arguments.reference} have no translated id in common: fetch them again")
         chosen = tokens.chosen([features[identity] for identity in labels])
-        values = first_token_vectors(model, chosen, precision, device)
+        values = representations(model, chosen, precision, device)
         file = vectors_file(arguments.record, language)
         write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
         record[language] = sha256(file)

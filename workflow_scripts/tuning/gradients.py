@@ -8,7 +8,7 @@ import torch
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.recording import Recorder
-from workflow_scripts.tuning.backbone.loading import padding_id
+from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, to_device
 from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision

@@ -14,7 +14,7 @@ from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.core.settings import given
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
-from workflow_scripts.tuning.backbone.loading import is_frozen
+from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.batches import training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.gradients import Gradients

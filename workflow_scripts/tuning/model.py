@@ -17,12 +17,13 @@ from workflow_scripts.core.files import read_json
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning import heads
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.backbone import attention
-from workflow_scripts.tuning.backbone.loading import load_encoder, positions_available
+from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.backbone.positions import positions_available
+from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.prompts import Prompts
@@ -36,7 +37,7 @@ class TunedModel(nn.Module):
         encoder: the pretrained encoder.
         head: maps text or token vectors to logits.
         level: "sequence" (one output per text) or "token" (one per token).
-        sentence_vector: the vector that the head reads at the sequence level: "pooler", "first_token" or "mean".
+        sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
         prompts: the prompts, for a method that has them; else None.
         prompt_length: prompt vectors per layer; the text's positions start after them.
     """
@@ -60,7 +61,7 @@ class TunedModel(nn.Module):
         False for prompts at the input, which take the first positions.
         """
         first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
-        return self.level == "sequence" and self.sentence_vector != "mean" and first_is_text
+        return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
     def apply_head(
         self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor
@@ -74,9 +75,8 @@ class TunedModel(nn.Module):
         """
         if self.level == "token":
             return self.head(states)
-        if self.sentence_vector == "mean":
-            return self.head(heads.mean(states, attention_mask))
-        return self.head(states[:, 0] if pooled is None or self.sentence_vector != "pooler" else pooled)
+        assert self.sentence_vector is not None
+        return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name."""
@@ -200,7 +200,7 @@ def _add_head(encoder: Any, settings: TrainingSettings, touched: torch.Tensor | 
     head_settings = settings if kind.HEAD_DROPOUT else settings.changed(dropout=0.0)
     head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
-    sentence_vector = method.sentence_vector(settings) if kind.LEVEL == "sequence" else None
+    sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
     method.prepare(model, settings, touched)
     return model

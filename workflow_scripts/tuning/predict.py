@@ -10,7 +10,7 @@ import torch
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.backbone.loading import padding_id
+from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel

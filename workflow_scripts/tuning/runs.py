@@ -28,7 +28,7 @@ from workflow_scripts.kinds import module_of as kind_module
 from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.acceleration.lean import without_compiler
-from workflow_scripts.tuning.backbone.loading import is_frozen
+from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
 from workflow_scripts.tuning.loop import Outcome, TrainingResult, train

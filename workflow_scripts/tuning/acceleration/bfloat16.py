@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.backbone.loading import is_frozen
+from workflow_scripts.tuning.backbone.layers import is_frozen
 
 ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
 

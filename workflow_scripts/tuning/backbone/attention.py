@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.tuning.acceleration.dropout import drop
 from workflow_scripts.tuning.acceleration.lean import without_compiler, without_extras
 from workflow_scripts.tuning.acceleration.plain_attention import PlainAttention
 
@@ -53,6 +54,8 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
+    position_bias: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Compute the attention of one layer; transformers calls this function.
@@ -65,6 +68,9 @@ def attend(
         attention_mask: from `additive_mask`; None if no token is masked.
         scaling: factor on the scores; 1 / sqrt(head size) by default.
         dropout: probability of dropping an attention weight.
+        softcap: limits the scores to this absolute value, by a tanh (Gemma 2).
+        position_bias: added to the scores of the text, (1 or batch, heads, tokens, tokens) (T5); a prompt has no
+            position, so its scores get none.
         options: further options of the architecture.
 
     Returns the output (batch, tokens, heads, head size), and None instead of the weights. With `FIRST_QUERY_ONLY` the
@@ -90,21 +96,37 @@ def attend(
     if key.shape[1] != query.shape[1]:
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
-    if query.device.type == "cpu" and torch.is_grad_enabled():
+    bias = None if attention_mask is None else attention_mask.to(query.dtype)
+    if position_bias is not None:
+        beside_prompt = nn.functional.pad(position_bias, (key.shape[2] - position_bias.shape[-1], 0)).to(query.dtype)
+        bias = beside_prompt if bias is None else beside_prompt + bias
+    if softcap is not None:
+        result = _capped(query, key, value, bias, scaling, dropout, softcap)
+    elif query.device.type == "cpu" and torch.is_grad_enabled() and not (bias is not None and bias.requires_grad):
         # The backward pass of PyTorch's fused CPU attention took 61 % of a training step, plain products half of that.
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-        mask = None if attention_mask is None else attention_mask.to(dtype)
+        mask = None if bias is None else bias.to(dtype)
         result = PlainAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype), mask, scaling, dropout)
     else:
         result = nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if attention_mask is None else attention_mask.to(query.dtype),
-            dropout_p=dropout,
-            scale=scaling,
+            query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling
         )
     return result.transpose(1, 2).expand(-1, tokens, -1, -1), None
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention whose scores are limited before the mask is added, which fused attention cannot do."""
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scaling / softcap))
+    weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32)
+    return drop(weights, dropout).to(value.dtype) @ value
 
 
 def additive_mask(
@@ -117,13 +139,20 @@ def additive_mask(
 ) -> torch.Tensor | None:
     """Return the mask that `attend` adds to the scores: 0 for visible tokens, `MASKED` for the others.
 
+    A prompt is visible to every token, also beyond a sliding window.
+
     The shape is (batch, 1, tokens or 1, prompt + tokens), with columns for the prompts on the left. A plain padding
     mask is the same for every query and has one row; encoders with local attention have their own mask function and get
     a row per query. One mask serves all layers. Its rows are aligned as PyTorch's attention requires. None if nothing
     is masked, which is checked on a CPU only: on a GPU the check would block until the GPU has caught up.
     """
     skip = allow_is_bidirectional_skip and torch.device(device).type == "cpu"
-    allowed = sdpa_mask(mask_function=mask_function, allow_is_bidirectional_skip=skip, device=device, **arguments)
+    # Never skipped for causal attention: with a prompt, a mask is no longer the lower triangle that fused attention
+    # would assume.
+    allowed = sdpa_mask(
+        mask_function=mask_function,
+        **arguments | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": skip, "device": device},
+    )
     if allowed is None:
         return None
     if mask_function is bidirectional_mask_function:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.settings import given
+from workflow_scripts.tuning.backbone.layers import attention_modules
 from workflow_scripts.tuning.heads import LinearHead
-from workflow_scripts.tuning.prompts import Prompts, attention_modules, reparameterise
+from workflow_scripts.tuning.prompts import Prompts, reparameterise
 from workflow_scripts.tuning.settings import TrainingSettings
 
 
