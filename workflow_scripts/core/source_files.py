@@ -1,7 +1,7 @@
-"""The user's own files that a step reads, such as a CSV file of rows: what they were, and whether they are so still.
+"""The user's own files that a step reads, such as a CSV file of rows: their state, and whether they were edited since.
 
-They are no inputs of Snakemake's, so that a missing file ends in the step's own error, and so that a finished grid does
-not need them any more. Their state is in the lineage records instead (`core/lineage.py`).
+They are not inputs of Snakemake's rules: a missing file must end in the step's own error, and a finished grid must not
+need the files any more. Their state is in the lineage records instead (`core/lineage.py`).
 """
 
 import glob
@@ -32,6 +32,10 @@ class SourceFiles:
     def of(cls, files: Iterable[Path], patterns: Iterable[Path] = ()) -> "SourceFiles":
         """The state of some files. Call it before they are read: a later edit is then noticed."""
         return cls({str(file): _state(file) for file in files}, tuple(map(str, patterns)))
+
+    def as_record(self) -> dict[str, Any]:
+        """The keys `sources` and `patterns` of a lineage record."""
+        return {"sources": dict(self.files), "patterns": list(self.patterns)}
 
 
 def matching(pattern: Path) -> Iterator[Path]:
@@ -67,12 +71,10 @@ class Comparison:
 
         A file that is gone does not count: the user may have archived it, and what was made from it stays right.
         """
-        found = [
-            f"its source {file} has changed" for file, state in files.items() if state and self._differs(file, state)
-        ]
+        changed = [file for file, state in files.items() if state and self._differs(file, state)]
         new = [file for file, state in files.items() if state is None and self._status(file)]
         new += [file for pattern in patterns for file in self._matching(pattern) if file not in files]
-        return found + [f"its source {file} is new" for file in new]
+        return [f"its source {file} has changed" for file in changed] + [f"its source {file} is new" for file in new]
 
     def touched(self, files: Mapping[str, State | None]) -> dict[str, State]:
         """The present states of files that have the recorded content, but another time."""

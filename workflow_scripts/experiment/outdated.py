@@ -1,4 +1,7 @@
-"""Reruns the jobs of outputs that do not match the configuration or the user's data, independently of Snakemake's own metadata."""
+"""Reruns the jobs of outputs that do not match the configuration or the user's files.
+
+This does not depend on Snakemake's own metadata, which can be lost.
+"""
 
 import logging
 from typing import Any
