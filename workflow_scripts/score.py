@@ -6,13 +6,11 @@
 A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
 units.
 
-Settings: `kind`, `labels`, `languages` in the order of the test sets, `parallel`, and the task's `normalisation`.
+Settings: `kind`, `labels`, `languages` in the order of the test sets, and the task's `normalisation`.
 """
 
 import argparse
 import csv
-from collections.abc import Sequence
-from pathlib import Path
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
@@ -39,8 +37,6 @@ def main(arguments: argparse.Namespace) -> None:
     """Score each language and write the two tables. Raises UserError if a prediction is missing or invalid."""
     settings = arguments.settings
     kind, languages = settings["kind"], settings["languages"]
-    if settings["parallel"] is True:
-        check_parallel(languages, arguments.rows, kind)
     files = recorded_files(arguments.predictions, predictions_file)
     units = {}
     with (
@@ -59,20 +55,6 @@ def main(arguments: argparse.Namespace) -> None:
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
             units[language] = contributions(kind, rows, predictions, options)
     write_units(arguments.units, units)
-
-
-def check_parallel(languages: Sequence[str], files: Sequence[Path], kind: str) -> None:
-    """Raise UserError if the ids of two test sets differ, which are said to be translations of each other."""
-    first: set[str] = set()
-    for language, file in zip(languages, files, strict=True):
-        ids = {row["id"] for row in read_rows(file, kind)}
-        first = first or ids
-        if ids != first:
-            odd = min(ids ^ first)
-            raise UserError(
-                f"the test sets in {languages[0]} and {language} are said to be parallel, but only one of them has the"
-                f" id {odd!r}: correct columns.id of the task, or set parallel: false (or partly)"
-            )
 
 
 if __name__ == "__main__":
