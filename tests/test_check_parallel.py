@@ -11,7 +11,6 @@ from workflow_scripts.check_parallel import main, parser
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import write_rows
 
-
 BEFORE_TRAINING = ("fetch_encoder", "tokenise")
 
 

@@ -54,8 +54,10 @@ def outdated(lineage: Lineage, configuration: Configuration, with_code: bool) ->
 def log_outdated(differing: list[Difference], resources: str, shown: int) -> None:
     """Log the outdated outputs and the reasons."""
     # Snakemake's log handler ignores a message's arguments.
-    what = "the configuration" + (" or the data" if any(one.only_sources for one in differing) else "")
-    logger.warning(f"{len(differing)} outputs do not match {what}, so the jobs that need them run again:")
+    or_data = " or the data" if any(one.only_sources for one in differing) else ""
+    logger.warning(
+        f"{len(differing)} outputs do not match the configuration{or_data}, so the jobs that need them run again:"
+    )
     for difference in differing[:shown]:
         logger.warning(f"  {difference}")
     if len(differing) > shown:
