@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, Corpus)
     result.add_argument(
         "--pinned", type=input_file, nargs="*", default=[], help="the record of the repository on the hub, if any"
     )
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> list[SourceFiles]:
 
     Raises UserError if there are no rows or one is unusable.
     """
-    corpus = Corpus(**{key: value for key, value in arguments.settings.items() if key != "code"})
+    corpus: Corpus = arguments.settings
     pinned = read_json(arguments.pinned[0]) if arguments.pinned else None
     source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
     own_files = [source.sources(corpus)] if hasattr(source, "sources") else []

@@ -21,7 +21,7 @@ def rows(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> Iter
 
 def sources(corpus: Corpus) -> SourceFiles:
     """The files as they are now, which later edits are compared with. Raises UserError if there are none."""
-    wanted = _path(corpus, corpus.code)
+    wanted = _path(corpus, corpus.dataset_code)
     return SourceFiles.of(locate(corpus), [wanted] if "*" in str(wanted) else [])
 
 
@@ -41,7 +41,7 @@ def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> di
 
 def locate(corpus: Corpus) -> list[Path]:
     """The files of the corpus, in sorted order. Raises UserError if there are none."""
-    wanted = _path(corpus, corpus.code)
+    wanted = _path(corpus, corpus.dataset_code)
     if "*" in str(wanted):
         found = sorted(path for path in matching(wanted) if path.is_file())
     else:
