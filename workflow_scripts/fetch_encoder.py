@@ -13,12 +13,14 @@ are replaced; files of the user's stay.
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Literal
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.step import output_file, run, step_parser
-from workflow_scripts.encoders.sources import MANIFEST, fetch
+from workflow_scripts.encoders.sources import MANIFEST, fetch, source_files
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +50,22 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Fetch the encoder that the settings name. Raises UserError if it is missing, unsafe or unusable."""
+def main(arguments: argparse.Namespace) -> list[SourceFiles]:
+    """Fetch the encoder that the settings name; return the user's files that it was copied from.
+
+    Raises UserError if it is missing, unsafe or unusable.
+    """
     if arguments.manifest.name != MANIFEST:
         raise UserError(f"--manifest {arguments.manifest}: the file must be named {MANIFEST}")
     settings: FetchEncoderSettings = arguments.settings
     source = settings.model_dump(exclude={"name", "code"}, exclude_unset=True)
+    own_files = [SourceFiles.of(source_files(Path(settings.path)))] if settings.path else []
     manifest = fetch(settings.name, source, arguments.manifest.parent)
     logger.info(
         "%s: %s with %d layers, %d wide, %d positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),
     )
+    return own_files
 
 
 if __name__ == "__main__":

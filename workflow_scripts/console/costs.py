@@ -92,6 +92,7 @@ GUESSED_LENGTH = 45.0
 STARTS = {  # seconds of a whole job without arithmetic, most of them imports; by rule
     "fetch_encoder": 7.5,
     "fetch_corpus": 0.8,
+    "check_parallel": 0.5,
     "tokenise": 3.5,
     "search": 3.2,
     "select": 0.3,

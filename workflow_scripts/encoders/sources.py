@@ -215,6 +215,11 @@ def checkpoint_files(folder: Path) -> list[str]:
     return files
 
 
+def source_files(folder: Path) -> list[Path]:
+    """A checkpoint's files, and those that would be read if they existed. Raises UserError as `checkpoint_files`."""
+    return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the content of config.json.
 

@@ -192,10 +192,11 @@ class Configuration(Section):
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
-        if places.TABLES in self.encoders:
-            raise ValueError(
-                f"encoders: {places.TABLES!r} is the folder of tables beside the encoders' folders; choose another name"
-            )
+        for name, what in places.RESULT_FOLDERS.items():
+            if name in self.encoders:
+                raise ValueError(
+                    f"encoders: {name!r} is the folder of {what} beside the encoders' folders; choose another name"
+                )
         for encoder in self.encoders:
             if encoder.endswith(RESULT_SUFFIXES):
                 raise ValueError(

@@ -20,6 +20,7 @@ from workflow_scripts.core.names import (
     source_languages,
     with_shots,
 )
+from workflow_scripts.core.places import PARALLEL
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration
 
@@ -126,6 +127,13 @@ class Grid:
             groups = [*([language] for language in self.languages(task)), *self.language_groups(task)]
             self._groups[task] = {languages_name(group): group for group in groups}
         return self._groups[task]
+
+    def parallel_tasks(self) -> list[str]:
+        """The tasks whose test sets must have the same ids in all languages."""
+        tasks = self.configuration.tasks.items()
+        return [
+            task for task, section in tasks if section.definition.parallel is True and len(self.languages(task)) > 1
+        ]
 
     def kind(self, task: str) -> str:
         """The kind of a task."""
@@ -302,6 +310,10 @@ class Paths:
     def units(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
         """The contribution of each test example to the scores of one tuned model."""
         return self.run(encoder, task, source, arm, seed, "units.parquet")
+
+    def parallel(self, task: str) -> str:
+        """The record that the test sets of a task have the same ids in all languages."""
+        return f"{self.results}/{PARALLEL}/{task}.json"
 
     def ceilings(self, encoder: str, task: str) -> str:
         """The best possible scores of answers that consist of the encoder's tokens."""
