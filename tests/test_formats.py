@@ -58,12 +58,6 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
     return write_file
 
 
-@pytest.fixture
-def more_folder(xtreme_folder: Path) -> Path:
-    """Real datasets beyond XTREME's, where they are."""
-    return xtreme_folder.with_name("more")
-
-
 # The real files
 
 

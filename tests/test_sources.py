@@ -176,14 +176,15 @@ def test_one_corpus_is_no_union():
     alone = part("classification", 5, 1)
     assert joined([alone]) is alone and joined([alone], balanced=True) is alone
     rows = [{"id": "1"}]
-    assert joined_rows([rows]) is rows
+    assert joined_rows({"en": rows}) is rows
 
 
 def test_rows_of_a_union_have_the_numbers_of_its_features_and_unique_ids():
     """Parallel corpora share their ids, which predictions are named by."""
     english, german = ([{"id": str(number), "text": f"{code}{number}"} for number in range(3)] for code in ("en", "de"))
-    rows = joined_rows([english, german])
+    rows = joined_rows({"en": english, "de": german})
     assert len({row["id"] for row in rows}) == 6
+    assert [row["language"] for row in rows] == ["en"] * 3 + ["de"] * 3
     assert [row["text"] for row in rows] == ["en0", "en1", "en2", "de0", "de1", "de2"]
     tokens = joined([part("classification", 3, 1), part("classification", 3, 2)])
     assert [rows[row]["text"] for row in tokens.plain("row")] == [row["text"] for row in (*english, *german)]
@@ -365,7 +366,7 @@ def test_the_corpora_of_a_union_are_those_that_it_names(place):
     """The first features of the union of both are English, and the others German."""
     parts = [read_tokens(place / language / "train" / "tokens.json") for language in ("en", "de")]
     union = joined(parts)
-    rows = joined_rows([read_rows(place / language / "train.parquet", "classification") for language in ("en", "de")])
+    rows = joined_rows({code: read_rows(place / code / "train.parquet", "classification") for code in ("en", "de")})
     labels = [["good", "bad"][label] for label in union.plain("label")]
     assert labels == [rows[row]["label"] for row in union.plain("row")]
     assert len(union) == ROWS["train"]["en"] + ROWS["train"]["de"]

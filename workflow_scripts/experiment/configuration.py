@@ -365,6 +365,11 @@ class Configuration(Section):
         rows = definition.expected_rows(split, language, source_name)
         return rows and rows * share, definition.mean_length(split, language, source_name)
 
+    def other_length(self, task: str, split: Split) -> float | None:
+        """A guess of the mean length of rows in tokens, by the task's other languages or splits; None without one."""
+        definition, source_name = self._origin(task, split)
+        return definition.other_length(split, source_name)
+
     def longest_row(self, task: str) -> float | None:
         """How many tokens of a row the encoder reads at most; None if a long row is split, as a context is."""
         if self.tasks[task].definition.facts.TASK_KEYS:

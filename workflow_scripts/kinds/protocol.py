@@ -149,7 +149,8 @@ class Model(Protocol):
 
 class Metrics(Protocol):
     """`metrics.py`: the scores, in percent. Options: the `language` of the rows, the task's `labels` and
-    its `normalisation`."""
+    its `normalisation`. Rows of several languages, on which a union of training sets is validated, name their own
+    `language`."""
 
     def score(self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
