@@ -268,6 +268,21 @@ def test_the_validation_score_of_a_union_is_over_the_rows_of_all_its_languages(g
 
 # A few rows of a target language
 
+TARGETS = {"en": ["de", "fr"], "de": ["en", "fr"], "en+de": ["fr"]}  # the languages with a training set that it lacks
+
+
+def test_the_targets_of_a_source_are_the_languages_with_a_training_set_that_it_lacks(configuration):
+    configuration["tasks"]["mood"] |= {"train_on": list(TARGETS), "shots": [0, 4]}
+    grid = Grid(load(configuration))
+    added = [f"{source}+4{target}" for source, targets in TARGETS.items() for target in targets]
+    assert list(dict.fromkeys(arm.source for arm in grid.shot_arms())) == added
+    assert [grid.tested("mood", source) for source in added] == [["de"], ["fr"], ["en"], ["fr"], ["fr"]]
+    corpora = [f"{language} {split}" for task, language, split in grid.corpora() if task == "mood" and split != "test"]
+    assert corpora == ["de train", "de validation", "en train", "en validation", "fr train"]
+    configuration["tasks"]["mood"]["train_on"] = ["en+de+fr"]
+    with pytest.raises(UserError, match="training set in any of its test languages besides those of the source"):
+        load(configuration)
+
 
 def test_rows_of_a_target_language_are_added_to_every_source_and_tested_in_it_alone(grid, tmp_path):
     copy = grid.copied(tmp_path / "few shots")
@@ -275,7 +290,10 @@ def test_rows_of_a_target_language_are_added_to_every_source_and_tested_in_it_al
     assert outcome.returncode == 0, outcome.stdout
     rows = table(copy.folder / "results/shots.csv")
     assert [(row["source"], row["method"], row["shots"], row["language"]) for row in rows] == [
-        (source, method, "4", "fr") for source in SOURCES for method in ("fine_tuning", "prompt_tuning")
+        (source, method, "4", target)
+        for source in SOURCES
+        for method in ("fine_tuning", "prompt_tuning")
+        for target in TARGETS[source]
     ]
     for source in SOURCES:
         run = f"results/tiny/mood/{source}+4fr/fine_tuning/seed-13/run.json"
