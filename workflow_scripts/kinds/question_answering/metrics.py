@@ -6,13 +6,14 @@ Answers are compared after a normalisation, SQuAD's or MLQA's: the task's key `n
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Row, Sums
 from workflow_scripts.kinds.question_answering import mlqa
+from workflow_scripts.kinds.settings import ScoringSettings
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -20,20 +21,20 @@ REMOVABLE = frozenset(string.punctuation + "anthe")
 SQUAD, MLQA = "squad", "mlqa"  # values of `normalisation`
 
 
-def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """The means of `f1` and `exact_match` over all questions."""
-    return answer_scores([row["answers"]["text"] for row in rows], predictions, _of_rows(rows, options))
+    return answer_scores([row["answers"]["text"] for row in rows], predictions, _of_rows(rows, scoring))
 
 
-def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """0: the questions share no answer."""
     return 0.0
 
 
-def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
+def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """The scores of each question, and one for each question."""
     gold = [row["answers"]["text"] for row in rows]
-    normalisations = _of_rows(rows, options)
+    normalisations = _of_rows(rows, scoring)
     return {
         name: [(metric(*each) / 100, 1.0) for each in zip(gold, predictions, normalisations, strict=True)]
         for name, metric in (("f1", f1), ("exact_match", exact_match))
@@ -74,23 +75,22 @@ class Normalisation:
 SQUADS = Normalisation()
 
 
-def _of_rows(rows: Sequence[Row], options: Mapping[str, Any]) -> list[Normalisation]:
+def _of_rows(rows: Sequence[Row], scoring: ScoringSettings) -> list[Normalisation]:
     """That of each row. The rows of a union of training languages name their own language."""
-    return [normalisation(options, row.get("language")) for row in rows]
+    return [normalisation(scoring, row.get("language")) for row in rows]
 
 
-def normalisation(options: Mapping[str, Any], language: str | None = None) -> Normalisation:
-    """The normalisation of a task's answers. Options: `normalisation` (default: squad) and, for mlqa, `language`.
+def normalisation(scoring: ScoringSettings, language: str | None = None) -> Normalisation:
+    """The normalisation of a task's answers, by default squad.
 
     language: that of the answers, if it is another one.
 
-
     Raises UserError for another normalisation, or a language that MLQA does not have.
     """
-    name = options.get("normalisation") or SQUAD
+    name = scoring.normalisation or SQUAD
     if name not in (SQUAD, MLQA):
         raise UserError(f"normalisation: {name!r} is not one of {SQUAD}, {MLQA}")
-    return Normalisation(mlqa.code_of(language or options["language"]) if name == MLQA else None)
+    return Normalisation(mlqa.code_of(language or scoring.language) if name == MLQA else None)
 
 
 def exact_match(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -> float:
