@@ -495,13 +495,16 @@ def test_adding_a_union_of_sets_that_are_there_fetches_nothing(own):
 
 
 def test_adding_rows_of_target_languages_runs_only_the_models_that_have_them(own):
-    """Their learning rate is that of the source without them. French alone has a training set and is no source."""
+    """Their learning rate is that of the source without them. The training sets of all sources are there already."""
+    targets = "en+4de,en+4fr,de+4en,de+4fr,en+de+4fr"
     assert own.planned({"tasks.mood.shots": [0, 4]}) == jobs(
         "fetch_corpus mood/fr/train",
         "tokenise tiny/mood/fr/train",
-        f"train tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
+        f"train tiny/mood/{{{targets}}}/{ARMS}/13",
+        f"predict tiny/mood/en+4de/{ARMS}/13/de",
+        f"predict tiny/mood/de+4en/{ARMS}/13/en",
         f"predict tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13/fr",
-        f"score tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
+        f"score tiny/mood/{{{targets}}}/{ARMS}/13",
         *SUMS,
     )
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from corpus_rows import hashed_files
 from hub_server import HubServer
 
 from workflow_scripts.core.errors import UserError
@@ -242,6 +243,26 @@ def test_one_file_holds_all_languages_and_splits(data):
     data.put("all.csv", "lang,part,review,verdict\n" + rows)
     assert texts(data.fetch("en", "test")) == [("English test", "good")]
     assert texts(data.fetch("de", "test")) == [("de test", "good")]
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_url_s_file_is_hashed_once_however_often_its_rows_are_read(data, monkeypatch, verified):
+    """A sample of a training set takes two passes over the rows, and the origin states the checksum."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hashed = hashed_files(monkeypatch)
+    with HubServer() as server:
+        content = (CSV + "Bland.,good\nDull.,bad\n").encode()
+        server.plain["/en/train.csv"] = content
+        checksum = hashlib.sha256(content).hexdigest()
+        keys = {"sha256": checksum} if verified else {}
+        data.task(REVIEWS, type="url", url=f"{server.url}/{{language}}/{{split}}.csv", columns=COLUMNS, **keys)
+        assert len(data.fetch(split="train", limits={"train": 3})) == 3
+        assert data.origin["files"][0]["sha256"] == checksum
+        assert len([name for name in hashed if "train.csv" in name]) == 1
+        (file,) = Path("downloads").glob("files/*/train.csv")
+        file.write_bytes(content.replace(b"Bland", b"Blond"))  # of the same size
+        texts_now = {row["text"] for row in data.fetch(split="train")}
+        assert ("Bland." in texts_now) == verified  # fetched again only where a checksum says what it must be
 
 
 def test_a_url_is_fetched_once_and_verified(data, monkeypatch):

@@ -12,8 +12,8 @@ A step that runs the encoder takes
   the start of a step. Constants were measured on one machine; another machine's are scaled by the speed of its Python.
 
 The number of rows and their mean length are keys of the task's file (`rows`, `length`). Where it lacks them, they come
-from token folders or corpora on this machine, or else they are guessed. The estimate leaves out downloads and waiting
-for a cluster.
+from token folders or corpora on this machine, or else they are guessed: a length by the task's other languages and
+splits, if it states those. The estimate leaves out downloads and waiting for a cluster.
 """
 
 import contextlib
@@ -228,7 +228,7 @@ class Costs:
             self.guessed.add(task)
         count = count or limit or GUESSED_ROWS[split]
         longest = configuration.longest_row(task)
-        length = length or GUESSED_LENGTH
+        length = length or configuration.other_length(task, split) or GUESSED_LENGTH
         return Rows(min(count, limit or count), min(length, longest or length))
 
     def _files_on_this_machine(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:

@@ -22,6 +22,7 @@ from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted,
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json, sha256
 from workflow_scripts.core.lineage import recorded
+from workflow_scripts.core.own_module import explain_own
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.visible import visible
@@ -88,6 +89,10 @@ def run(
         message = explain(error)
         if message:
             _log_error(message)
+        elif message := explain_own(error):
+            _log_error(message)
+            # For the log file alone, whose reader wrote that code.
+            logger.info("the traceback follows", exc_info=error)
         else:
             # A bug: the log needs the whole traceback.
             logger.exception("%s%s", ERROR_PREFIX, BUG_MESSAGE)

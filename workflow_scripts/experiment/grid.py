@@ -88,7 +88,7 @@ class Grid:
         """For each arm, those with a few rows of a target language, by number of rows and language."""
         for arm in self.arms():
             for shots in filter(None, self.configuration.shots_of_task(arm.task)):
-                for target in self.configuration.targets(arm.task):
+                for target in self.configuration.targets(arm.task, arm.source):
                     yield replace(arm, source=with_shots(arm.source, shots, target))
 
     def dropped_methods(self) -> list[str]:
@@ -158,14 +158,14 @@ class Grid:
     def corpora(self) -> Iterator[tuple[str, str, Split]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            trained = {
-                code for source in self.configuration.training_sources(task) for code in source_languages(source)
-            }
+            sources = self.configuration.training_sources(task)
+            trained = {code for source in sources for code in source_languages(source)}
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
             if any(self.configuration.shots_of_task(task)):
-                for language in self.configuration.targets(task):
+                targets = {code for source in sources for code in self.configuration.targets(task, source)}
+                for language in sorted(targets - trained):
                     yield task, language, "train"
             for language in self.languages(task):
                 yield task, language, "test"

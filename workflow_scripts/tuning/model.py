@@ -143,8 +143,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
-    Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
-    functions of a method.
+    Raises UserError if the file is missing, cannot be imported, or lacks one of the four functions of a method.
     """
     method, file = settings.method, settings.module
     if file is None:
