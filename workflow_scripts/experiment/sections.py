@@ -1,8 +1,8 @@
 """The sections of the configuration: each key with its meaning, type, unit, default and an example."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from workflow_scripts.core.section import (
     NUMERIC,
@@ -23,8 +23,18 @@ from workflow_scripts.experiment.tasks import TaskDefinition
 
 # encoders
 
+
+def _with_version(value: Any) -> Any:
+    """The value itself. Raises ValueError for the name of a package without a version."""
+    if isinstance(value, str) and "==" not in value:
+        raise ValueError(f"a package needs its version, as in {value}==1.0")
+    return value
+
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
-Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z][0-9A-Za-z.!+]*$")]
+Requirement = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z][0-9A-Za-z.!+]*$"), BeforeValidator(_with_version)
+]
 
 
 class BundledEncoder(Section):
