@@ -11,7 +11,7 @@ from workflow_scripts.encoders.weights import INDEX, read_object, tensor_files
 
 
 def keep_first_layers(folder: Path, layers: int, name: str) -> None:
-    """Cut the checkpoint in `folder` to its first layers.
+    """Cut the checkpoint in `folder`, which has been checked, to its first layers.
 
     Embeddings, the final normalisation, a pooler and an output layer stay, although they were trained behind the last
     layer. `name` is the encoder's name in the configuration. Raises UserError if the model has fewer layers, or if its

@@ -86,6 +86,7 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
             temporary.mkdir(parents=True)
             origin, where = _fill(temporary, name, source, folder)
             if source.get("layers") is not None:
+                check_checkpoint(temporary, where)
                 keep_first_layers(temporary, source["layers"], name)
             manifest = describe(name, origin, temporary)
             check_checkpoint(temporary, where)
