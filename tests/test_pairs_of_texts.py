@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from language_models import byte_tokenizer
 from paper_tasks import mini_rows
+from step_settings import tokenising
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
@@ -51,7 +52,7 @@ def test_a_line_break_separates_where_no_special_token_does(tokenizers, template
 def test_a_separator_belongs_to_neither_text_and_is_never_cut(tokenizers, template):
     tokenizer = tokenizers[template]
     rows = [{"id": "1", "text": "a long first text " * 9, "text_pair": "and a second " * 9, "label": "0"}]
-    columns, counts = classification.tokenise(rows, tokenizer, {"labels": ["0"], "max_length": 16})
+    columns, counts = classification.tokenise(rows, tokenizer, tokenising(labels=["0"], max_length=16))
     separator = "<eos>" if template == "end" else "Ċ"
     tokens = tokenizer.convert_ids_to_tokens(columns["input_ids"][0])
     assert len(tokens) == 16 and tokens.count(separator) == (2 if template == "end" else 1)
@@ -61,7 +62,7 @@ def test_a_separator_belongs_to_neither_text_and_is_never_cut(tokenizers, templa
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_pair_of_empty_texts_has_a_token(tokenizers, template):
     rows = [{"id": "1", "text": "", "text_pair": "", "label": "0"}]
-    columns, counts = classification.tokenise(rows, tokenizers[template], {"labels": ["0"], "max_length": 16})
+    columns, counts = classification.tokenise(rows, tokenizers[template], tokenising(labels=["0"], max_length=16))
     assert columns["input_ids"][0] and counts["empty_texts"] == 1
 
 
@@ -71,7 +72,7 @@ def test_answers_and_words_keep_their_places(tokenizers, template):
     tokenizer = tokenizers[template]
     for language in ("en", "de", "ja", "zh"):
         rows = mini_rows("xquad", language, "test", 20)
-        settings = {"max_length": 512, "stride": 64, "split": "validation"}
+        settings = tokenising(max_length=512, stride=64, split="validation")
         columns, _ = question_answering.tokenise(rows, tokenizer, settings)
         assert columns["row"] == list(range(len(rows)))
         names = ("start", "end", "offset_start", "offset_end")
@@ -79,7 +80,7 @@ def test_answers_and_words_keep_their_places(tokenizers, template):
             assert row["context"][starts[first] : ends[last]] == row["answers"]["text"][0]
         sentences = mini_rows("udpos", language, "test", 20)
         labels = sorted({tag for row in sentences for tag in row["tags"]})
-        settings = {"labels": labels, "max_length": 512, "labelled_subword": "first"}
+        settings = tokenising(labels=labels, max_length=512, labelled_subword="first")
         columns, _ = tagging.tokenise(sentences, tokenizer, settings)
         for row, ids, words in zip(sentences, columns["input_ids"], columns["word"], strict=True):
             starts = [place for place, word in enumerate(words) if word >= 0]

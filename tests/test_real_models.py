@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from step_settings import tokenising
 from task_rows import LABELS, real_languages, real_rows
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
@@ -126,7 +127,7 @@ def test_the_words_of_real_sentences_are_read_off_their_own_subwords(name, folde
     around = tokenizer.num_special_tokens_to_add(pair=False)
     for language in real_languages(xtreme_folder, "udpos"):
         rows = real_rows(xtreme_folder, "udpos", language, 300)
-        settings = {"labels": LABELS["udpos"], "max_length": 512, "labelled_subword": "first"}
+        settings = tokenising(labels=LABELS["udpos"], max_length=512, labelled_subword="first")
         columns, counts = tagging.tokenise(rows, tokenizer, settings)
         assert columns["row"] == list(range(len(rows))) and counts["empty_words"] == 0
         for row, ids, words in zip(rows, columns["input_ids"], columns["word"], strict=True):
@@ -146,7 +147,7 @@ def test_the_answers_of_real_questions_survive_tokenising_and_decoding(name, fol
         if language not in LANGUAGES.get(name, {"en"}):
             continue
         rows = real_rows(xtreme_folder, "xquad", language, 400)
-        settings = {"max_length": 512, "stride": 128, "split": "train"}
+        settings = tokenising(max_length=512, stride=128, split="train")
         columns, _ = question_answering.tokenise(rows, tokenizer, settings)
         names = ("row", "start", "end", "offset_start", "offset_end")
         found = {}

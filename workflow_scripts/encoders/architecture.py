@@ -74,15 +74,6 @@ def text_config(config: Any) -> Any:
     return config.get_text_config(encoder=True) if config.is_encoder_decoder else config
 
 
-def refuse_causal(model: Any) -> None:
-    """Raise UserError for a model that is not a bidirectional encoder."""
-    if (kind := kind_of(model)) != "encoder":
-        raise UserError(
-            f"models of the type {model.config.model_type!r} are {kind}s, in which a token does not attend to later"
-            " ones: use a bidirectional encoder"
-        )
-
-
 def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], **changes: Any) -> tuple[Any, str]:
     """Load an older checkpoint, whose tensor names transformers converts; return the model and an error text.
 
