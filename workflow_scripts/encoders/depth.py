@@ -80,7 +80,7 @@ def _drop_tensors(folder: Path, dropped: re.Pattern[str], name: str) -> None:
     from safetensors.torch import save_file
 
     found = 0
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     size = 0
     for file in tensor_files(folder):
         with safe_open(file, framework="pt") as opened:

@@ -94,14 +94,12 @@ def _folders(files: Iterable[PackagePath]) -> list[PackagePath]:
     """Return the folders that contain a configuration and weights."""
     with_weights = {file.parent for file in files if file.suffix in WEIGHTS_ENDINGS}
     configurations = [file for file in files if file.name == "config.json" and file.parent in with_weights]
-    return [_with_origin(file.parent, file) for file in configurations]
-
-
-def _with_origin(folder: Path, file: PackagePath) -> PackagePath:
-    """Return a folder as a path that knows its package, as the package's files do."""
-    path = PackagePath(folder)
-    path.dist = file.dist
-    return path
+    folders = []
+    for file in configurations:
+        folder = file.parent
+        folder.dist = file.dist  # which `parent` does not pass on
+        folders.append(folder)
+    return folders
 
 
 def _parts(name: str, files: Iterable[PackagePath]) -> dict[str, list[PackagePath]]:
