@@ -62,7 +62,7 @@ DECODERS: dict[str, PreTrainedConfig] = {
         num_layers=LAYERS,
         attention_heads=4,
         ffn_dim=48,
-        max_position_embeddings=64,
+        max_position_embeddings=VOCABULARY,  # its table of positions has a row for the padding id
     ),
     "bloom": BloomConfig(**COMMON, hidden_size=32, n_layer=LAYERS, n_head=4),
 }

@@ -59,19 +59,15 @@ def refuse_untunable(model: Any) -> None:
             f"{name} read images or sound besides text: use a text-only model, or save the text model of this one"
             " (its language_model) as a checkpoint of its own"
         )
-    if not hasattr(text_config(config), "num_attention_heads"):
+    stack = getattr(config, "encoder", config)  # T5Gemma's two stacks have sizes of their own
+    if not hasattr(stack, "num_attention_heads"):
         raise UserError(f"{name} have no attention, which prompts are a part of: use a transformer")
-    foreign = sorted(set(getattr(config, "layer_types", None) or ()) - set(ATTENTION_LAYERS))
+    foreign = sorted(set(getattr(stack, "layer_types", None) or ()) - set(ATTENTION_LAYERS))
     if foreign:
         raise UserError(
             f"{name} with layers of the type {foreign[0]!r} cannot be tuned: every layer must be attention, of the"
             f" types {', '.join(ATTENTION_LAYERS)}"
         )
-
-
-def text_config(config: Any) -> Any:
-    """Return the configuration that has the sizes of the stack that reads a text: the encoder's, if there are two."""
-    return config.get_text_config(encoder=True) if config.is_encoder_decoder else config
 
 
 def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], **changes: Any) -> tuple[Any, str]:

@@ -310,7 +310,8 @@ def usable_positions(config: dict[str, Any], name: str) -> int | None:
 
     None for a model with relative positions alone, as T5's and BLOOM's, whose configuration has no such number.
     """
-    if not hasattr(_configuration_class(config)(), "max_position_embeddings"):
+    default = _configuration_class(config)()
+    if not hasattr(getattr(default, "encoder", default), "max_position_embeddings"):
         return None
     positions = _config_number(config, "max_position_embeddings", name)
     if starts_after_padding(config["model_type"]):
