@@ -147,14 +147,14 @@ def test_the_first_layers_of_a_model_give_its_vectors_at_that_depth(name, tmp_pa
     for attribute in ("encoder", "transformer"):
         stack = getattr(stack, attribute, stack)
     attribute = next(attribute for attribute in ("layer", "layers", "h") if hasattr(stack, attribute))
+    of_layer = sum(parameter.numel() for parameter in getattr(stack, attribute)[2].parameters())
     setattr(stack, attribute, getattr(stack, attribute)[:2])
     whole.config.num_hidden_layers = 2
     cut, left = AutoModel.from_pretrained(folder, output_loading_info=True)
-    assert not left["missing_keys"] and not left["unexpected_keys"] - {"lm_head.weight"}
+    assert all(name.startswith("pooler.") for name in left["missing_keys"])  # which language models lack
     tokens = torch.arange(5, 15).unsqueeze(0)
     with torch.no_grad():
         assert torch.equal(cut.eval()(tokens).last_hidden_state, whole(tokens).last_hidden_state)
-    of_layer = sum(parameter.numel() for parameter in getattr(stack, attribute)[0].parameters())
     stored = sources.describe("tiny", {}, tmp_path / "checkpoint")["parameters"]
     assert manifest["parameters"] == stored - of_layer
     assert model.config.num_hidden_layers == LAYERS
