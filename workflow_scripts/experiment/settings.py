@@ -32,7 +32,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     return {
         "code": fingerprint("fetch_encoder"),
         "name": encoder,
-        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}),
+        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}, exclude_none=True),
     }
 
 
