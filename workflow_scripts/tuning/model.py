@@ -20,6 +20,7 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.layers import takes
 from workflow_scripts.tuning.backbone.loading import load_encoder
@@ -126,7 +127,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if not (first.training and getattr(first.encoder, "is_gradient_checkpointing", False)):
+    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
         first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
