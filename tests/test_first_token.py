@@ -8,15 +8,15 @@ from tiny import CONFIGURATIONS, random_tokens
 from tiny import settings as tiny_settings
 
 from workflow_scripts.kinds import part
-from workflow_scripts.tuning import attention as attention_module
-from workflow_scripts.tuning import model as model_module
+from workflow_scripts.tuning.acceleration import accelerate as accelerate_module
+from workflow_scripts.tuning.backbone import attention as attention_module
 
 # Their layers have another structure; all tokens are computed.
 WHOLE = ("modernbert", "distilbert", "albert", "mpnet")
 
 
 def built(folder, settings):
-    return built_on(folder, settings, random_tokens(settings["kind"], 4))
+    return built_on(folder, settings, random_tokens(settings.kind, 4))
 
 
 def states(model, batch):
@@ -27,12 +27,12 @@ def states(model, batch):
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, name, method, vector):
-    if method == "prompt_tuning" and name in ("distilbert", "deberta-v2", "albert", "mpnet"):
+    if method == "prompt_tuning" and name in ("deberta-v2", "albert", "mpnet"):
         pytest.skip("takes no prompts")
     settings = tiny_settings(kind="classification", method=method, sentence_vector=vector, dropout=0.0)
     batch, kind = batch_of("classification", name), part("classification", "model")
     alone = built(encoders[name], settings)
-    monkeypatch.setattr(model_module, "compute_first_token_only", lambda encoder: None)
+    monkeypatch.setattr(accelerate_module, "compute_first_token_only", lambda encoder: None)
     whole = built(encoders[name], settings)
     tokens = batch["input_ids"].shape[1]
     assert states(whole, batch).shape[1] == tokens > 1
@@ -80,7 +80,7 @@ def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatc
 def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
     settings = tiny_settings(**{"kind": "classification", "method": "linear_probe", **changes})
     model = built(encoders["xlm-roberta"], settings)
-    batch = batch_of(settings["kind"], "xlm-roberta")
+    batch = batch_of(settings.kind, "xlm-roberta")
     assert states(model, batch).shape[1] == batch["input_ids"].shape[1]
 
 

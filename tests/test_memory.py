@@ -11,8 +11,8 @@ import torch
 
 from workflow_scripts.core.faults import explain
 from workflow_scripts.experiment.environment import prepare
+from workflow_scripts.tuning.acceleration.packed import available
 from workflow_scripts.tuning.memory import MicroBatches, is_out_of_memory
-from workflow_scripts.tuning.packed import available
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -200,7 +200,7 @@ import ctypes, re
 from pathlib import Path
 import torch
 from torch import nn
-from workflow_scripts.tuning.packed import pack_frozen
+from workflow_scripts.tuning.acceleration.packed import pack_frozen
 
 layer = nn.Linear(64, 64).to(torch.bfloat16).requires_grad_(False)
 pack_frozen(layer)

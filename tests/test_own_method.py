@@ -23,7 +23,7 @@ from workflow_scripts.tuning.heads import LinearHead
 
 def head(level, width, outputs, settings):
     """One linear layer."""
-    return LinearHead(width, outputs, settings["dropout"])
+    return LinearHead(width, outputs, settings.dropout)
 
 
 def sentence_vector(settings):
@@ -98,7 +98,7 @@ def test_an_edit_of_the_file_runs_its_method_again_and_no_other(toy_grid):
 def test_a_file_without_one_of_the_four_functions_is_refused_by_its_name(tmp_path, function):
     folder, file = save_encoder(tmp_path / "bert", "bert"), tmp_path / "toy.py"
     file.write_text(TOY.replace(f"def {function}(", f"def other_{function}("), encoding="utf-8")
-    made = tiny_settings(method="toy") | {"module": str(file)}
+    made = tiny_settings(method="toy").changed(module=str(file))
     with pytest.raises(UserError, match=rf"methods\.toy\.module: .*toy\.py has no function {function};"):
         build(folder, made, touched=None)
 
@@ -106,7 +106,7 @@ def test_a_file_without_one_of_the_four_functions_is_refused_by_its_name(tmp_pat
 def test_a_file_that_is_gone_is_refused_by_its_name(tmp_path):
     folder = save_encoder(tmp_path / "bert", "bert")
     with pytest.raises(UserError, match=r"there is no Python file .*gone\.py"):
-        build(folder, tiny_settings(method="toy") | {"module": "gone.py"}, touched=None)
+        build(folder, tiny_settings(method="toy").changed(module="gone.py"), touched=None)
 
 
 def test_a_file_that_imports_a_helper_beside_it_is_refused_by_the_helpers_name(tmp_path):
@@ -115,4 +115,4 @@ def test_a_file_that_imports_a_helper_beside_it_is_refused_by_the_helpers_name(t
     (tmp_path / "my_helper.py").touch()
     file.write_text(f"import my_helper\n{TOY}", encoding="utf-8")
     with pytest.raises(UserError, match=r"methods\.toy\.module: .*toy\.py imports my_helper, which is not installed"):
-        build(folder, tiny_settings(method="toy") | {"module": str(file)}, touched=None)
+        build(folder, tiny_settings(method="toy").changed(module=str(file)), touched=None)

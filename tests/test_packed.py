@@ -7,9 +7,9 @@ import torch
 from tiny import settings
 from torch import nn
 
+from workflow_scripts.tuning.acceleration.packed import PackedLinear, available, pack_frozen
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.model import build
-from workflow_scripts.tuning.packed import PackedLinear, available, pack_frozen
 
 pytestmark = pytest.mark.skipif(not available(), reason="oneDNN has no bfloat16 products for this processor")
 

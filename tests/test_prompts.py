@@ -4,7 +4,6 @@ The oracle is PEFT's prefix tuning, which puts the prompts into the encoder's ca
 no code with ours.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -30,11 +29,13 @@ from transformers.models.modernbert import modeling_modernbert
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.kinds import part
-from workflow_scripts.tuning.attention import MASKED, NAME, PlainAttention, attend
+from workflow_scripts.tuning.acceleration.dropout import dropout_state, mark_dropped, restore_dropout
+from workflow_scripts.tuning.acceleration.plain_attention import PlainAttention
+from workflow_scripts.tuning.backbone.attention import MASKED, NAME, attend
+from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.backbone.positions import first_position, position_ids
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.dropout import dropout_state, mark_dropped, restore_dropout
-from workflow_scripts.tuning.encoder import first_position, load_encoder, position_ids
 from workflow_scripts.tuning.heads import DenseHead
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
@@ -43,8 +44,8 @@ from workflow_scripts.tuning.prompts import Prompts
 LENGTH = 5
 KINDS = tuple(LABELS)
 WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
-TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl")
-REFUSED = ("distilbert", "deberta-v2", "albert", "mpnet")
+TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl", "distilbert")
+REFUSED = ("deberta-v2", "albert", "mpnet")
 # Types of the library beyond those of `tiny`; of the refused, the modules have the names and indices of BERT's.
 ALSO_TAKING_PROMPTS = ("bert-generation", "data2vec-text", "ernie", "eurobert", "roberta-prelayernorm")
 ALSO_REFUSED = ("rembert", "roformer", "megatron-bert")
@@ -380,7 +381,7 @@ def test_bfloat16_stays_near_float32(encoders, name, method):
         seed_everything(3)
         made = settings(kind="tagging", method=method, precision=precision)
         model = build(encoders[name], made, touched=None)
-        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made.precision, CPU)])
 
     exact, rough = values("float32"), values("bfloat16")
     assert not torch.equal(exact, rough)
@@ -470,8 +471,8 @@ def test_a_key_head_may_serve_several_heads():
 def test_an_option_that_would_change_the_result_is_refused_by_name():
     query, key, value = heads_of(3)
     attend(torch.nn.Module(), query, key, value, None, sliding_window=4, is_causal=False)
-    with pytest.raises(UserError, match="pass the option softcap to their attention"):
-        attend(torch.nn.Module(), query, key, value, None, softcap=30.0)
+    with pytest.raises(UserError, match="pass the option s_aux to their attention"):
+        attend(torch.nn.Module(), query, key, value, None, s_aux=torch.zeros(4))
 
 
 def without_numbers(folder: Path) -> Path:
@@ -491,10 +492,11 @@ def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_pa
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
-    """The imports would take half of its time; see tuning/lean.py."""
+    """The imports would take half of its time; see tuning/acceleration/lean.py."""
     code = (
-        "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build; import json\n"
-        "model = build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None).eval()\n"
+        "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build\n"
+        "from workflow_scripts.tuning.settings import TrainingSettings\n"
+        "model = build(Path(sys.argv[1]), TrainingSettings.parsed(sys.argv[2]), touched=None).eval()\n"
         "ids = torch.tensor([[0, 5, 6, 2]])\n"
         "with torch.inference_mode(): model({'input_ids': ids, 'attention_mask': torch.ones_like(ids)})\n"
         "unneeded = {'torch._dynamo', 'torch.distributed.tensor', 'sympy', 'scipy'}\n"
@@ -503,7 +505,7 @@ def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
         "assert torch.distributed.is_available()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(settings())]
+    words = [sys.executable, "-c", code, str(encoders["bert"]), settings().as_text()]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
@@ -511,25 +513,16 @@ def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
 def test_where_torchvision_is_installed_it_gets_the_compiler_that_it_needs(tmp_path):
     """Transformers imports torchvision if it is installed."""
     (tmp_path / "torchvision.py").write_text("from torch._dynamo.utils import is_compile_supported\n")
-    code = "from workflow_scripts.tuning.lean import without_compiler\nwith without_compiler(): import torchvision\n"
+    code = "from workflow_scripts.tuning.acceleration.lean import without_compiler\n"
+    code += "with without_compiler(): import torchvision\n"
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{tmp_path}"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
 
-# Decoders
+# Encoders made of decoder layers
 
 ALIKE = {"head_dim": 8, "num_key_value_heads": 4}
-
-
-@pytest.mark.parametrize(
-    ("name", "changes"), [("qwen3", ALIKE), ("gemma3_text", ALIKE), ("bert", {"is_decoder": True})]
-)
-def test_a_decoder_is_refused_by_name_before_its_weights_are_read(tmp_path, name, changes):
-    of_type(name, **changes).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=f"{name}.*with causal attention are decoders") as refusal:
-        load_encoder(without_numbers(tmp_path), NAME)
-    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

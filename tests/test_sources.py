@@ -329,7 +329,7 @@ def command(place: Path, run: str, source: str, **changes: Any) -> list[str]:
     made = training_settings(task="mood", labels=["good", "bad"], max_length=24, epochs=60, dropout=0.1, source=source)
     write_json(place / "selected.json", {"learning_rate": 0.01})
     languages = source.split("+")
-    words = ["--settings", json.dumps(made | changes), "--encoder", place / "encoder" / MANIFEST]
+    words = ["--settings", made.changed(**changes).as_text(), "--encoder", place / "encoder" / MANIFEST]
     words += ["--train", *(place / language / "train" / "tokens.json" for language in languages)]
     words += ["--validation", *(place / language / "validation" / "tokens.json" for language in languages)]
     words += ["--validation-rows", *(place / language / "validation.parquet" for language in languages)]

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, Corpus)
     result.add_argument(
         "--pinned", type=input_file, nargs="*", default=[], help="the record of the repository on the hub, if any"
     )
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Fetch the rows, check each of them, and write them. Raises UserError if there are none or one is unusable."""
-    corpus = Corpus(**{key: value for key, value in arguments.settings.items() if key != "code"})
+    corpus: Corpus = arguments.settings
     pinned = read_json(arguments.pinned[0]) if arguments.pinned else None
     source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
     counts: Counter[str] = Counter()

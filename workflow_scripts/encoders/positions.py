@@ -1,4 +1,4 @@
-"""How an encoder counts positions, from the model type alone; for a loaded model see `tuning.encoder`."""
+"""How an encoder counts positions, from the model type alone; for a loaded model see `tuning.backbone.loading`."""
 
 # Model types whose positions start at the padding id + 1. Their position table has rows that no token uses.
 AFTER_PADDING = (

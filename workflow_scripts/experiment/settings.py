@@ -43,7 +43,7 @@ def of_corpus(configuration: Configuration, task: str, language: str, split: Spl
     if corpus.type in ("files", "url", "hub"):
         file = corpus.reading.path or corpus.reading.url or ""
         modules.append(module_of(corpus.reading.format or format_of(Path(file))))
-    description = corpus.model_dump(exclude={"reading"})
+    description = corpus.model_dump(exclude={"code", "reading"})
     return {
         "code": fingerprint("fetch_corpus", *modules),
         **description,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from workflow_scripts.core.machine import processor
-from workflow_scripts.tuning.dropout import seed_dropout
+from workflow_scripts.tuning.acceleration.dropout import seed_dropout
 from workflow_scripts.tuning.gpus import claim_gpu
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h

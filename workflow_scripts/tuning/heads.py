@@ -1,9 +1,8 @@
 """Heads, which map the encoder's vectors to logits."""
 
-import torch
 from torch import nn
 
-from workflow_scripts.tuning.dropout import Dropout
+from workflow_scripts.tuning.acceleration.dropout import Dropout
 
 HEAD_STD = 0.02  # standard deviation of the initial weights, as in BERT and RoBERTa
 
@@ -28,9 +27,3 @@ class DenseHead(nn.Sequential):
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__(Dropout(dropout), linear(width, width), nn.Tanh(), Dropout(dropout), linear(width, outputs))
-
-
-def mean(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean over a text's tokens without padding: (batch, tokens, width) -> (batch, width)."""
-    weights = attention_mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1)

@@ -13,22 +13,22 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning import attention, heads
+from workflow_scripts.tuning.acceleration.accelerate import accelerate
+from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
+from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.layers import takes
+from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.backbone.positions import positions_available
+from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.device import find_device, find_precision, seed_everything
-from workflow_scripts.tuning.dropout import replace_dropout
-from workflow_scripts.tuning.embedding import ids_in, keep_rows
-from workflow_scripts.tuning.encoder import is_frozen, load_encoder, positions_available
-from workflow_scripts.tuning.first_token import compute_first_token_only
-from workflow_scripts.tuning.packed import pack_frozen
+from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.prompts import Prompts
-
-ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
 class TunedModel(nn.Module):
@@ -38,7 +38,7 @@ class TunedModel(nn.Module):
         encoder: the pretrained encoder.
         head: maps text or token vectors to logits.
         level: "sequence" (one output per text) or "token" (one per token).
-        sentence_vector: the vector that the head reads at the sequence level: "pooler", "first_token" or "mean".
+        sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
         prompts: the prompts, for a method that has them; else None.
         prompt_length: prompt vectors per layer; the text's positions start after them.
     """
@@ -62,7 +62,7 @@ class TunedModel(nn.Module):
         False for prompts at the input, which take the first positions.
         """
         first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
-        return self.level == "sequence" and self.sentence_vector != "mean" and first_is_text
+        return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
     def apply_head(
         self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor
@@ -76,9 +76,13 @@ class TunedModel(nn.Module):
         """
         if self.level == "token":
             return self.head(states)
-        if self.sentence_vector == "mean":
-            return self.head(heads.mean(states, attention_mask))
-        return self.head(states[:, 0] if pooled is None or self.sentence_vector != "pooler" else pooled)
+        assert self.sentence_vector is not None
+        return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
+
+    def remove_prompts(self) -> None:
+        """Remove the prompts of the last forward pass from the layers."""
+        if isinstance(self.prompts, Prompts):
+            self.prompts.remove()
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name."""
@@ -115,7 +119,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     """
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs: Batch = {name: batch[name] for name in names if name in batch}
+    inputs: Batch = {name: batch[name] for name in names if name in batch and takes(first.encoder, name)}
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
@@ -123,8 +127,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if isinstance(first.prompts, Prompts):
-        first.prompts.remove()
+    if not (first.training and getattr(first.encoder, "is_gradient_checkpointing", False)):
+        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
@@ -137,13 +141,13 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     ]
 
 
-def method_module(settings: dict[str, Any]) -> ModuleType:
+def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
     Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
     functions of a method.
     """
-    method, file = settings["method"], settings.get("module")
+    method, file = settings.method, settings.module
     if file is None:
         return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
     try:
@@ -159,7 +163,7 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
 
 
 def build(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Build the model as it is before training.
 
@@ -171,114 +175,52 @@ def build(
 
     Raises UserError if texts and prompts need more positions than the encoder has.
     """
-    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
-    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
+    encoder = load_encoder(
+        folder,
+        attention.NAME,
+        dropout=settings.dropout,
+        check=method_module(settings).check,
+        bidirectional=settings.attention == "bidirectional",
+    )
+    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(
-            f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"
-            f" {settings['prompt_length']} need {needed} positions; encoder {settings['encoder']} has {available}:"
+            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
+            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
     encoder.requires_grad_(False)
     model = _add_head(encoder, settings, touched)
-    if ids is not None and not settings.get("module"):  # A user's method may read the embedding table itself.
-        keep_rows(encoder, ids)
-    replace_dropout(model)
-    if model.needs_only_first_token():
-        compute_first_token_only(encoder)
-    if settings["precision"] == "bfloat16":
-        use_bfloat16(encoder)
-    if settings["compile"]:
-        check_compiler(find_device())
-        compile_layers(encoder)
-    else:
-        pack_frozen(encoder)
+    accelerate(model, settings, ids)
     return model
 
 
 def build_together(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
 ) -> list[TunedModel]:
     """Build `count` models that share one encoder, all initialised with the settings' seed; see `build`."""
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         models.append(_add_head(models[0].encoder, settings, touched))
     return models
 
 
-def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+def _add_head(encoder: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> TunedModel:
     """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
-    kind, method = part(settings["kind"], "model"), method_module(settings)
-    head_settings = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), head_settings)
+    kind, method = part(settings.kind, "model"), method_module(settings)
+    head_settings = settings if kind.HEAD_DROPOUT else settings.changed(dropout=0.0)
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
-    sentence_vector = method.sentence_vector(settings) if kind.LEVEL == "sequence" else None
+    sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
     method.prepare(model, settings, touched)
     return model
 
 
-def use_bfloat16(encoder: Any) -> None:
-    """Convert frozen weights to bfloat16 once, which autocast would do in every step, and keep the states in bfloat16.
-
-    Embeddings stay in float32. A wholly frozen encoder then runs without autocast, whose conversions around the
-    normalisations were a quarter of a step's kernels on a GPU. In an encoder with trainable parameters only the frozen
-    linear layers are converted; trainable parameters stay in float32.
-    """
-    # EuroBERT and EmbeddingGemma have no `embeddings` module: their word vectors are the first states.
-    first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
-    frozen = is_frozen(encoder)
-    kept, words = set(first.modules()), set(encoder.get_input_embeddings().modules())
-    for module in encoder.modules():
-        converted = module not in kept and (frozen or isinstance(module, nn.Linear))
-        for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad and (converted or module not in words):
-                # Copied even when the type stays the same: one view would keep the whole mapped checkpoint in memory.
-                parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
-    setattr(encoder, ALL_BFLOAT16, frozen)
-    first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
-
-
-def check_compiler(device: torch.device) -> None:
-    """Compile one operation, to find out early whether PyTorch's compiler works on this machine.
-
-    It needs a C++ compiler on a CPU; Triton, a C compiler and Python's headers on a GPU. Its one-off preparation for a
-    processor takes half a minute; the result stays in its cache and serves the encoder's layers.
-
-    Raises UserError if compilation fails.
-    """
-    try:
-        torch.compile(torch.sin, dynamic=True)(torch.ones(8, device=device))
-    except Exception as error:
-        if explain(error):  # Not the compiler's fault: a full disk, out of memory.
-            raise
-        needed = "Triton, a C compiler and Python's headers" if device.type == "cuda" else "a C++ compiler"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"training.compile: PyTorch's compiler needs {needed} and failed ({reason}): install what is missing"
-            " (Debian: apt-get install g++ python3-dev), set the environment variable CXX to another C++ compiler, or"
-            " set compile: false"
-        ) from error
-
-
-def compile_layers(encoder: Any) -> None:
-    """Compile each layer of the encoder for texts of any length.
-
-    All layers share one compiled program, which is ready in a fifth of the time that compiling a twelve-layer encoder
-    as a whole takes. An architecture without a list of layers is compiled as a whole.
-    """
-    depth = encoder.config.num_hidden_layers
-    lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
-    # Each combination (first or later layer, training or prediction, full or last batch) is compiled separately.
-    torch._dynamo.config.recompile_limit = 64
-    for module in lists[0] if lists else [encoder]:
-        module.compile(dynamic=True)
-
-
 def restore(
-    folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Rebuild a model from the tensors that a run stored.
 
@@ -308,7 +250,7 @@ def restore(
 
 def load_run(
     folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
-) -> tuple[TunedModel, dict[str, Any]]:
+) -> tuple[TunedModel, TrainingSettings]:
     """Load a run's model onto a device; return it with its settings.
 
     Args:
@@ -323,8 +265,9 @@ def load_run(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    settings = {**read_json(run / "run.json")["settings"], **changes}
-    settings["precision"] = find_precision(settings["precision"], device)
+    record = run / "run.json"
+    settings = TrainingSettings.read(read_json(record)["settings"], f"{record}: settings")
+    settings = settings.changed(**changes, precision=find_precision(settings.precision, device))
     weights = run / "weights.safetensors"
     try:
         tensors = load_file(weights)

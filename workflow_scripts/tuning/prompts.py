@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.tuning.attention import PROMPT_LENGTH
+from workflow_scripts.tuning.acceleration.dropout import drop
+from workflow_scripts.tuning.backbone.attention import PROMPT_LENGTH
+from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape, takes
+from workflow_scripts.tuning.backbone.positions import position_ids
 from workflow_scripts.tuning.batches import Batch
-from workflow_scripts.tuning.dropout import drop
-from workflow_scripts.tuning.encoder import position_ids
 
 
 class Prompts(nn.Module):
@@ -43,15 +44,12 @@ class Prompts(nn.Module):
                 f"methods.prompt_tuning.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
             )
         layers = layers[-(depth or 0) :]
-        config = encoder.config
-        heads = config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        key_heads, head_size = key_shape(encoder)
         self.vectors = nn.Parameter(torch.randn(len(layers), 2, key_heads, length, head_size) * std)
         self.dropout = dropout
         # A plain list, not a ModuleList: the modules belong to the encoder.
         self.layers: list[Any] = layers
-        setattr(config, PROMPT_LENGTH, length)
+        setattr(encoder.config, PROMPT_LENGTH, length)
 
     def expanded(self, texts: int) -> torch.Tensor:
         """Return the prompts repeated for each text, with new dropout masks in training.
@@ -77,8 +75,10 @@ class Prompts(nn.Module):
         together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
         for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
             module.prompt = (keys, values)
-        after = position_ids(encoder, inputs["attention_mask"], together.shape[4])
-        return inputs | {"position_ids": after}
+        # T5 has only relative positions, between the tokens of the text. mBART always counts from the first token.
+        if not takes(encoder, "position_ids"):
+            return inputs
+        return inputs | {"position_ids": position_ids(encoder, inputs["attention_mask"], together.shape[4])}
 
     def remove(self) -> None:
         """Remove the prompts from the layers after the forward pass; autograd keeps what the backward pass needs."""
@@ -125,23 +125,3 @@ def reparameterise(prompts: Prompts, width: int, hidden: int) -> None:
     """
     network = Reparameterisation(prompts.vectors.shape, width, hidden)
     parametrize.register_parametrization(prompts, "vectors", network, unsafe=True)
-
-
-def attention_modules(encoder: Any) -> list[nn.Module]:
-    """Return the encoder's self-attention modules in the order of the layers.
-
-    Raises UserError for an architecture whose layers do not all use the attention interface of transformers 5.
-    """
-    found = {
-        module.layer_idx: module
-        for module in encoder.modules()
-        if "Attention" in type(module).__name__ and getattr(module, "layer_idx", None) is not None
-    }
-    # A module of the right name and index may still have its own attention code, which would ignore the prompts.
-    complete = sorted(found) == list(range(encoder.config.num_hidden_layers))
-    if not (complete and encoder.is_backend_compatible()):
-        raise UserError(
-            f"encoders of the type {encoder.config.model_type!r} cannot take prompts: not all layers use the"
-            " attention interface of transformers; use another encoder or leave prompt_tuning out"
-        )
-    return [found[index] for index in sorted(found)]

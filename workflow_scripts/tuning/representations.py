@@ -1,6 +1,6 @@
-"""Representations: the vector of a text's first token after the encoder's last layer (paper, section 5)."""
+"""Representations of texts: the first token's vector after the last layer (paper, section 5); in a decoder the last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning import attention
-from workflow_scripts.tuning.embedding import ids_in, keep_rows
-from workflow_scripts.tuning.encoder import load_encoder
-from workflow_scripts.tuning.first_token import compute_first_token_only
-from workflow_scripts.tuning.model import TunedModel, use_bfloat16
+from workflow_scripts.tuning.acceleration.bfloat16 import use_bfloat16
+from workflow_scripts.tuning.acceleration.embedding import ids_in, keep_rows
+from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
+from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.backbone.readout import text_vector_of
+from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.predict import logits
 
 
@@ -30,17 +32,22 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     keep_rows(encoder, ids_in(*texts))
     if precision == "bfloat16":
         use_bfloat16(encoder)
-    compute_first_token_only(encoder)
-    return TunedModel(encoder, nn.Identity(), "sequence", "first_token")
+    model = _reader(encoder)
+    if model.needs_only_first_token():
+        compute_first_token_only(encoder)
+    return model
 
 
-def first_token_vectors(
-    model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device
-) -> np.ndarray:
-    """Return the first token's vector of each feature, in the features' order: (features, width), float32.
+def representations(model: TunedModel, tokens: Tokens, precision: str, device: torch.device) -> np.ndarray:
+    """Return the vector of each feature, in the features' order: (features, width), float32.
 
     The forward pass is that of prediction, including prompts and shifted positions; only the head is skipped.
     """
-    reader = TunedModel(model.encoder, nn.Identity(), "sequence", "first_token")
+    reader = _reader(model.encoder)
     reader.prompts, reader.prompt_length = model.prompts, model.prompt_length
-    return np.stack(logits(reader, tokens, settings, device))
+    return np.stack(logits(reader, tokens, precision, device))
+
+
+def _reader(encoder: Any) -> TunedModel:
+    """A model whose output is the vector of a text."""
+    return TunedModel(encoder, nn.Identity(), "sequence", text_vector_of(encoder, "first_token"))

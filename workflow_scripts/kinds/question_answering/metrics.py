@@ -6,13 +6,14 @@ Answers are compared after a normalisation, SQuAD's or MLQA's: the task's key `n
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Row, Sums
 from workflow_scripts.kinds.question_answering import mlqa
+from workflow_scripts.kinds.settings import ScoringSettings
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -20,20 +21,20 @@ REMOVABLE = frozenset(string.punctuation + "anthe")
 SQUAD, MLQA = "squad", "mlqa"  # values of `normalisation`
 
 
-def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """The means of `f1` and `exact_match` over all questions."""
-    return answer_scores([row["answers"]["text"] for row in rows], predictions, normalisation(options))
+    return answer_scores([row["answers"]["text"] for row in rows], predictions, normalisation(scoring))
 
 
-def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """0: the questions share no answer."""
     return 0.0
 
 
-def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
+def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """The scores of each question, and one for each question."""
     gold = [row["answers"]["text"] for row in rows]
-    normalise = normalisation(options)
+    normalise = normalisation(scoring)
     return {
         name: [(metric(answers, guess, normalise) / 100, 1.0) for answers, guess in zip(gold, predictions, strict=True)]
         for name, metric in (("f1", f1), ("exact_match", exact_match))
@@ -74,15 +75,15 @@ class Normalisation:
 SQUADS = Normalisation()
 
 
-def normalisation(options: Mapping[str, Any]) -> "Normalisation":
-    """The normalisation of a task's answers. Options: `normalisation` (default: squad) and, for mlqa, `language`.
+def normalisation(scoring: ScoringSettings) -> "Normalisation":
+    """The normalisation of a task's answers, by default squad.
 
     Raises UserError for another normalisation, or a language that MLQA does not have.
     """
-    name = options.get("normalisation") or SQUAD
+    name = scoring.normalisation or SQUAD
     if name not in (SQUAD, MLQA):
         raise UserError(f"normalisation: {name!r} is not one of {SQUAD}, {MLQA}")
-    return Normalisation(mlqa.code_of(options["language"]) if name == MLQA else None)
+    return Normalisation(mlqa.code_of(scoring.language) if name == MLQA else None)
 
 
 def exact_match(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -> float:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.tuning.dropout import mark_dropped
-from workflow_scripts.tuning.lean import without_compiler, without_extras
+from workflow_scripts.tuning.acceleration.dropout import drop
+from workflow_scripts.tuning.acceleration.lean import without_compiler, without_extras
+from workflow_scripts.tuning.acceleration.plain_attention import PlainAttention
 
 with without_compiler(), without_extras():
     from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, sdpa_mask
@@ -22,7 +23,6 @@ NAME = "crossprompt"
 PROMPT_LENGTH = "prompt_length"  # attribute of an encoder's configuration: the length of its layers' prompts
 FIRST_QUERY_ONLY = "first_query_only"  # attribute of an attention module: compute the first token's output only
 MASK_ALIGNMENT = 8  # elements; each row of a mask starts at a multiple of this
-SOFTMAX_ALIGNMENT = 32  # bfloat16 elements; PyTorch's softmax is slower for rows that are no multiple of this
 MASKED = -1e30  # added to the scores of masked tokens; their attention weight becomes exactly 0
 
 # Options that an architecture may pass to its attention and that do not change the result.
@@ -54,6 +54,8 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
+    position_bias: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Compute the attention of one layer; transformers calls this function.
@@ -66,6 +68,9 @@ def attend(
         attention_mask: from `additive_mask`; None if no token is masked.
         scaling: factor on the scores; 1 / sqrt(head size) by default.
         dropout: probability of dropping an attention weight.
+        softcap: limits the scores to this absolute value, by a tanh (Gemma 2).
+        position_bias: added to the scores of the text, (1 or batch, heads, tokens, tokens) (T5); a prompt has no
+            position, so its scores get none.
         options: further options of the architecture.
 
     Returns the output (batch, tokens, heads, head size), and None instead of the weights. With `FIRST_QUERY_ONLY` the
@@ -91,106 +96,37 @@ def attend(
     if key.shape[1] != query.shape[1]:
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
-    if query.device.type == "cpu" and torch.is_grad_enabled():
+    bias = None if attention_mask is None else attention_mask.to(query.dtype)
+    if position_bias is not None:
+        beside_prompt = nn.functional.pad(position_bias, (key.shape[2] - position_bias.shape[-1], 0)).to(query.dtype)
+        bias = beside_prompt if bias is None else beside_prompt + bias
+    if softcap is not None:
+        result = _capped(query, key, value, bias, scaling, dropout, softcap)
+    elif query.device.type == "cpu" and torch.is_grad_enabled() and not (bias is not None and bias.requires_grad):
         # The backward pass of PyTorch's fused CPU attention took 61 % of a training step, plain products half of that.
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-        mask = None if attention_mask is None else attention_mask.to(dtype)
+        mask = None if bias is None else bias.to(dtype)
         result = PlainAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype), mask, scaling, dropout)
     else:
         result = nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if attention_mask is None else attention_mask.to(query.dtype),
-            dropout_p=dropout,
-            scale=scaling,
+            query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling
         )
     return result.transpose(1, 2).expand(-1, tokens, -1, -1), None
 
 
-class PlainAttention(torch.autograd.Function):
-    """softmax(scaling query key^T + mask) value, with dropout, saving one matrix per head for the backward pass.
-
-    Autograd would save three matrices (tokens, tokens) per head: the attention weights, their dropout mask and their
-    product. Weights are never negative, so here the sign of a weight marks it as dropped, and one matrix is enough.
-    Scaling factors and the mask are fused into the matrix products.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        scaling: float,
-        dropout: float,
-    ) -> torch.Tensor:
-        """The forward pass; see `attend`. Returns (batch, heads, tokens, head size).
-
-        Args:
-            ctx: autograd's context.
-            query: (batch, heads, tokens, head size).
-            key, value: (batch, heads, prompt + tokens, head size).
-            mask: (batch, 1, tokens or 1, prompt + tokens), or None.
-            scaling: factor on the scores.
-            dropout: probability of dropping an attention weight.
-        """
-        shape = query.shape
-        if mask is not None:
-            mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
-        query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
-        products = _product(query, key.transpose(1, 2), scaling, mask)
-        weights = _softmax(products)
-        if dropout:
-            mark_dropped(weights, dropout)
-        ctx.save_for_backward(query, key, value, weights)
-        ctx.shape, ctx.scaling, ctx.dropout = shape, scaling, dropout
-        return _product(weights.relu() if dropout else weights, value, 1 / (1 - dropout)).view(shape)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The backward pass: the gradients of query, key and value, as far as they are needed."""
-        query, key, value, weights = ctx.saved_tensors
-        needs_query, needs_key, *_ = ctx.needs_input_grad
-        gradient, factor = gradients[0].to(value.dtype).flatten(0, 1), 1 / (1 - ctx.dropout)
-
-        def split_heads(result: torch.Tensor) -> torch.Tensor:
-            return result.unflatten(0, ctx.shape[:2])
-
-        value_gradient = split_heads(
-            _product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor)
-        )
-        if not (needs_query or needs_key):
-            return None, None, value_gradient, None, None, None
-        weight_gradient = _product(gradient, value.transpose(1, 2), factor)
-        if ctx.dropout:
-            torch.ops.aten.threshold_backward.grad_input(weight_gradient, weights, 0, grad_input=weight_gradient)
-            weights = weights.abs()
-        product_gradient = torch.ops.aten._softmax_backward_data(weight_gradient, weights, -1, weights.dtype)
-        query_gradient = split_heads(_product(product_gradient, key, ctx.scaling)) if needs_query else None
-        key_gradient = (
-            split_heads(_product(product_gradient.transpose(1, 2), query, ctx.scaling)) if needs_key else None
-        )
-        return query_gradient, key_gradient, value_gradient, None, None, None
-
-
-def _softmax(products: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last dimension, in place."""
-    if products.dtype == torch.bfloat16 and products.shape[-1] % SOFTMAX_ALIGNMENT:
-        return products.copy_(torch.softmax(products, -1, dtype=torch.float32))
-    return torch.softmax(products, -1, out=products)
-
-
-def _product(one: torch.Tensor, other: torch.Tensor, factor: float, added: torch.Tensor | None = None) -> torch.Tensor:
-    """Return factor (one other) + added for batches of matrices; added: (matrices, rows or 1, columns)."""
-    if 1 in one.shape[1:] and one.dtype.itemsize < 4:
-        # For vectors float32 takes 14 to 32 us longer than oneDNN, which however caches 0.5 MiB for each new shape.
-        wide = None if added is None else added.float()
-        return _product(one.float(), other.float(), factor, wide).to(one.dtype)
-    if added is None:
-        return torch.baddbmm(one.new_empty(()), one, other, beta=0, alpha=factor)
-    return torch.baddbmm(added, one, other, alpha=factor)
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention whose scores are limited before the mask is added, which fused attention cannot do."""
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scaling / softcap))
+    weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32)
+    return drop(weights, dropout).to(value.dtype) @ value
 
 
 def additive_mask(
@@ -203,13 +139,20 @@ def additive_mask(
 ) -> torch.Tensor | None:
     """Return the mask that `attend` adds to the scores: 0 for visible tokens, `MASKED` for the others.
 
+    A prompt is visible to every token, also beyond a sliding window.
+
     The shape is (batch, 1, tokens or 1, prompt + tokens), with columns for the prompts on the left. A plain padding
     mask is the same for every query and has one row; encoders with local attention have their own mask function and get
     a row per query. One mask serves all layers. Its rows are aligned as PyTorch's attention requires. None if nothing
     is masked, which is checked on a CPU only: on a GPU the check would block until the GPU has caught up.
     """
     skip = allow_is_bidirectional_skip and torch.device(device).type == "cpu"
-    allowed = sdpa_mask(mask_function=mask_function, allow_is_bidirectional_skip=skip, device=device, **arguments)
+    # Never skipped for causal attention: with a prompt, a mask is no longer the lower triangle that fused attention
+    # would assume.
+    allowed = sdpa_mask(
+        mask_function=mask_function,
+        **arguments | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": skip, "device": device},
+    )
     if allowed is None:
         return None
     if mask_function is bidirectional_mask_function:

@@ -1,4 +1,7 @@
-"""Loading a pretrained encoder from its folder: memory-mapped, without its pretraining head, and always offline."""
+"""Loading a pretrained language model from its folder: memory-mapped, without its output layer, and always offline.
+
+A decoder is loaded without its output layer, an encoder-decoder without its decoder.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,25 +11,34 @@ from typing import Any
 import torch
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
+from workflow_scripts.encoders.architecture import architecture, converted
 from workflow_scripts.encoders.weights import tensor_files
+from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
 
 logger = logging.getLogger(__name__)
 
+# How configurations name a probability of dropout: BERT's hidden_dropout_prob, Llama's attention_dropout, GPT-2's
+# attn_pdrop, T5's dropout_rate.
+DROPOUT_NAMES = ("dropout", "dropout_prob", "pdrop", "dropout_rate")
+
 
 def load_encoder(
-    folder: Path, attention: str, dropout: float | None = None, check: Callable[[Any], None] | None = None
+    folder: Path,
+    attention: str,
+    dropout: float | None = None,
+    check: Callable[[Any], None] | None = None,
+    bidirectional: bool = False,
 ) -> Any:
-    """Load an encoder in float32 with memory-mapped weights: a page is read when it is first used.
+    """Load a language model in float32 with memory-mapped weights: a page is read when it is first used.
 
     Args:
         folder: a Hugging Face checkpoint folder with safetensors files.
         attention: the name of a registered attention implementation.
         dropout: replaces every dropout probability in the checkpoint's configuration, as in the paper's code.
         check: called with the model before any weight is read; may raise.
+        bidirectional: whether a decoder's tokens attend to later ones as well (LLM2Vec, BehnamGhader et al., 2024).
 
-    Raises UserError if a file is missing or damaged, if the model is a decoder, or if its weights do not fit the
-    configuration.
+    Raises UserError if a file is missing or damaged, or if its weights do not fit the configuration.
     """
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -34,28 +46,36 @@ def load_encoder(
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
     config = AutoConfig.from_pretrained(folder)
-    if dropout is not None:
-        for name in vars(config):
-            if name.endswith(("dropout", "dropout_prob")) and isinstance(getattr(config, name), (int, float)):
-                setattr(config, name, dropout)
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        part.use_cache = False
+        if bidirectional:
+            part.is_causal = False
+        for name in vars(part):
+            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
+            if dropout is not None and is_probability:
+                setattr(part, name, dropout)
     config._attn_implementation = attention
     found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
         model = found(config, **options)
-    refuse_causal(model)
+    if bidirectional and not any(map(uses_interface, attention_like(model))):
+        raise UserError(
+            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
+            " transformers, so their causal attention cannot be lifted: set it to pretrained"
+        )
     if check is not None:
-        check(model)
-    prefix = f"{model.base_model_prefix}."  # the encoder's prefix in a checkpoint with a pretraining head
+        check(_encoder_of(model))
+    prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
     weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
         words = model.get_input_embeddings().weight
-        (table,) = [name for name, parameter in model.named_parameters() if parameter is words]
+        tables = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is words]
         # Mapped separately, so that its pages can be freed when `keep_rows` replaces the table.
-        weights[table] = _read_weights(folder, prefix)[table]
+        weights |= {name: _read_weights(folder, prefix)[name] for name in tables}
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return model.float()
+        return _encoder_of(model).float()
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -64,7 +84,12 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return model.float()
+    return _encoder_of(model).float()
+
+
+def _encoder_of(model: Any) -> Any:
+    """Return the encoder of an encoder-decoder; other models as they are."""
+    return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
 def _weight_names(folder: Path) -> list[str]:
@@ -97,35 +122,3 @@ def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
             yield read(file)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
-
-
-def first_position(encoder: Any) -> int:
-    """Return the position of a text's first token: the padding id + 1 in RoBERTa's family, 0 elsewhere."""
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
-
-
-def positions_available(encoder: Any) -> int:
-    """Return the most tokens that the encoder has positions for, special tokens included."""
-    return int(encoder.config.max_position_embeddings) - first_position(encoder)
-
-
-def is_frozen(module: Any) -> bool:
-    """Whether a module has no trainable parameter."""
-    return not any(parameter.requires_grad for parameter in module.parameters())
-
-
-def padding_id(encoder: Any) -> int:
-    """Return the id that pads short texts; the attention mask hides it."""
-    return int(encoder.config.pad_token_id or 0)
-
-
-def position_ids(encoder: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:
-    """Return the position ids of texts that follow `after` prompt positions.
-
-    attention_mask and the result: (batch, tokens).
-    """
-    if first := first_position(encoder):
-        return (attention_mask.cumsum(1) + after) * attention_mask + first - 1
-    return torch.arange(after, after + attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.encoder import padding_id
+from workflow_scripts.tuning.backbone.positions import padding_id
 
 
 def ids_in(*tokens: Tokens) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.encoder import is_frozen
+from workflow_scripts.tuning.backbone.layers import is_frozen
 
 ROWS = 1024  # oneDNN chooses the layout for a number of rows; it works for any other number too
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning import attention
+from workflow_scripts.tuning.backbone import attention
 
 
 def compute_first_token_only(encoder: Any) -> None:

@@ -1,0 +1,1 @@
+"""Pretrained language models: loading, attention with prompts, and what differs between architectures."""
