@@ -257,3 +257,24 @@ def test_gradient_checkpointing_keeps_the_activations_of_no_layer(folders, metho
         return sum(sizes)
 
     assert saved_bytes(True) < 0.3 * saved_bytes(False)
+
+
+# Checkpoints in bfloat16, as most decoders are published
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["prompt_tuning", "input_prompt_tuning", "fine_tuning", "bitfit"])
+def test_a_checkpoint_in_bfloat16_gives_what_it_gives_in_float32(folders, tmp_path, method, precision):
+    AutoModelForCausalLM.from_pretrained(folders["GPT-2"], dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    model.save_pretrained(tmp_path / "whole")
+    batch = batch_of("tagging", "GPT-2")
+    logits = []
+    for folder in ("half", "whole"):
+        seed_everything(2)
+        made = tiny_settings(kind="tagging", method=method, precision=precision)
+        built = build(tmp_path / folder, made, touched=batch["input_ids"].unique(), ids=batch["input_ids"].unique())
+        assert {parameter.dtype for parameter in built.tuned_parameters().values()} == {torch.float32}
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits.append(built.eval()(batch))
+    assert torch.equal(*logits)

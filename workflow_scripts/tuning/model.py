@@ -20,6 +20,7 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.layers import takes
 from workflow_scripts.tuning.backbone.loading import load_encoder
@@ -127,7 +128,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if not (first.training and getattr(first.encoder, "is_gradient_checkpointing", False)):
+    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
         first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
@@ -144,8 +145,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
-    Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
-    functions of a method.
+    Raises UserError if the file is missing, cannot be imported, or lacks one of the four functions of a method.
     """
     method, file = settings.method, settings.module
     if file is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.tuning.acceleration.bfloat16 import use_bfloat16
+from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
 from workflow_scripts.tuning.acceleration.compiler import check_compiler, compile_layers
 from workflow_scripts.tuning.acceleration.dropout import replace_dropout
 from workflow_scripts.tuning.acceleration.embedding import keep_rows
@@ -31,8 +31,7 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         checkpoint_gradients(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
-    if settings.precision == "bfloat16":
-        use_bfloat16(encoder)
+    set_precision(encoder, settings.precision)
     if settings.compile:
         check_compiler(find_device())
         compile_layers(encoder)

@@ -10,6 +10,8 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
 
+RECOMPUTES = "recomputes_layers"  # attribute set on an encoder whose backward pass computes the layers again
+
 
 def checkpoint_gradients(encoder: Any) -> None:
     """Turn gradient checkpointing on. Raises UserError for an architecture that does not support it.
@@ -21,6 +23,7 @@ def checkpoint_gradients(encoder: Any) -> None:
             f"training.gradient_checkpointing: models of the type {encoder.config.model_type!r} do not support it:"
             " set it to false"
         )
+    setattr(encoder, RECOMPUTES, True)
     encoder.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": _same_masks})
 
 

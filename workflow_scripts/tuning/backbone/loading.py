@@ -29,7 +29,9 @@ def load_encoder(
     check: Callable[[Any], None] | None = None,
     bidirectional: bool = False,
 ) -> Any:
-    """Load a language model in float32 with memory-mapped weights: a page is read when it is first used.
+    """Load a language model with memory-mapped weights in the checkpoint's number format.
+
+    A page is read when it is first used. `acceleration.bfloat16.set_precision` converts the weights.
 
     Args:
         folder: a Hugging Face checkpoint folder with safetensors files.
@@ -75,7 +77,7 @@ def load_encoder(
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return _encoder_of(model).float()
+        return _encoder_of(model)
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -84,7 +86,7 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return _encoder_of(model).float()
+    return _encoder_of(model)
 
 
 def _encoder_of(model: Any) -> Any:
