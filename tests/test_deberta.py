@@ -42,7 +42,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "conv_act": "gelu",
         "position_biased_input": False,
     },
-    "own projections": BOTH | {"position_buckets": 8, "position_biased_input": False},
+    "own projections": BOTH | {"position_biased_input": False},
     "distances beyond the largest": BOTH | {"max_relative_positions": 6},
     "content to position": {"relative_attention": True, "pos_att_type": ["c2p"], "position_buckets": 8},
     "position to content": {"relative_attention": True, "pos_att_type": ["p2c"], "position_buckets": 8},

@@ -43,7 +43,7 @@ def use_attention(encoder: Any) -> Any:
 
 
 class DisentangledEncoder(DebertaV2Encoder):
-    """The layers of DeBERTa-v2, which get their mask and their positions in the form that `DisentangledAttention` reads."""
+    """The layers of DeBERTa-v2, with the mask and the positions in the form that `DisentangledAttention` reads."""
 
     def get_attention_mask(self, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """Return the mask of `additive_mask` for a mask (batch, tokens)."""
@@ -149,7 +149,9 @@ class DisentangledAttention(DisentangledSelfAttention):
         def projected(layer: nn.Module, buckets: torch.Tensor) -> torch.Tensor:
             """Project the buckets' vectors: (heads, 2 tokens, head size)."""
             rows = (buckets + self.pos_ebd_size).clamp(0, 2 * self.pos_ebd_size - 1)
-            return self._heads(layer(nn.functional.embedding(rows, vectors))) * scaling
+            few = len(rows) < len(vectors)  # Long texts have more distances than there are buckets.
+            read = nn.functional.embedding
+            return self._heads(layer(read(rows, vectors)) if few else read(rows, layer(vectors))) * scaling
 
         scores = []
         if "c2p" in self.pos_att_type:
@@ -166,9 +168,9 @@ class DisentangledAttention(DisentangledSelfAttention):
 def by_distance(content: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return for each row i of `content` and each token j their product with the vector of the distance j - i.
 
-    Each row is multiplied with all distances. What it needs of the products begins one element earlier than in the row
-    before, so a view whose rows are one element shorter has it in the same columns. That is faster than reading indices,
-    above all in the backward pass.
+    Each row is multiplied with all distances. The products that it needs begin one element earlier than in the row
+    before, so a view whose rows are one element shorter has them in the same columns. That is faster than gathering by
+    index, above all in the backward pass.
 
     Args:
         content: (batch, heads, rows, head size); at most `tokens` rows.
