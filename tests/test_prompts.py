@@ -441,6 +441,23 @@ def test_the_saved_attention_weights_give_the_gradients_of_plain_products(dtype,
         assert_close(found, expected, tolerance)
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 7, 7), (3, 4, 7, 7), (3, 1, 1, 7)])
+def test_a_bias_on_the_scores_gets_the_gradient_of_plain_products(shape):
+    """T5's is the same for all texts, DeBERTa's differs between them."""
+    query, key, value = heads_of(3)
+    bias = torch.randn(shape).requires_grad_()
+    ours = PlainAttention.apply(query, key, value, bias, 0.35, 0.0)
+    theirs = (query @ key.transpose(2, 3) * 0.35 + bias).softmax(-1) @ value
+    assert_close(ours, theirs)
+    slope = torch.randn_like(ours)
+    inputs = (query, key, value, bias)
+    expected = torch.autograd.grad(theirs, inputs, slope)
+    for found, one in zip(torch.autograd.grad(ours, inputs, slope), expected, strict=True):
+        assert_close(found, one)
+    frozen = PlainAttention.apply(query.detach(), key.detach(), value.detach(), bias, 0.35, 0.0)
+    assert_close(torch.autograd.grad(frozen, bias, slope)[0], expected[3])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_those_of_the_softmax_for_rows_of_any_length(dtype):
     """With the identity as value, the output is the weights."""
