@@ -22,6 +22,7 @@ from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.evaluation.metrics import score
 from workflow_scripts.experiment.configuration import load_file
 from workflow_scripts.experiment.grid import Grid, Paths
+from workflow_scripts.kinds.settings import ScoringSettings
 
 MODELS = {"classification": ("label", LogisticRegression(C=10, max_iter=2000)), "regression": ("score", Ridge())}
 
@@ -34,7 +35,8 @@ def main() -> None:
     grid, paths = Grid(configuration), Paths.of(configuration)
     scores = pd.read_csv(Path(configuration.results, "scores.csv"))
     for task in configuration.tasks:
-        kind = configuration.tasks[task].definition.kind
+        definition = configuration.tasks[task].definition
+        kind = definition.kind
         if kind not in MODELS:
             continue
         for source in sorted({arm.source for arm in grid.arms() if arm.task == task}):
@@ -44,7 +46,9 @@ def main() -> None:
             table = found.pivot_table("value", "language", "method", aggfunc="mean", sort=False).round(1)
             for language in table.index:
                 rows = read_rows(Path(paths.corpus(task, language, "test")), kind)
-                table.loc[language, "bag of words"] = main_metric(kind, rows, predict(rows), language)
+                table.loc[language, "bag of words"] = main_metric(
+                    kind, rows, predict(rows), ScoringSettings(language=language, labels=definition.labels)
+                )
             print(f"{task}, tuned on {source}\n{table.to_string()}\n")
 
 
@@ -63,9 +67,9 @@ def fitted(rows: list[Row], kind: str) -> Any:
     )
 
 
-def main_metric(kind: str, rows: list[Row], predictions: dict[str, Any], language: str) -> float:
+def main_metric(kind: str, rows: list[Row], predictions: dict[str, Any], scoring: ScoringSettings) -> float:
     """The kind's main metric, in percent."""
-    return round(next(iter(score(kind, rows, predictions, {"language": language}).values())), 1)
+    return round(next(iter(score(kind, rows, predictions, scoring).values())), 1)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,11 @@ from typing import Any
 
 import numpy as np
 
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.experiment.environment import TUNABLES, tunables
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.tuning.device import device_name, find_device, find_precision
+from workflow_scripts.tuning.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
@@ -63,6 +66,8 @@ SETTINGS: dict[str, Any] = {
     "keep": "last",
     "sentence_vector": "pooler",
     "compile": False,
+    "gradient_checkpointing": False,
+    "attention": "pretrained",
 }
 
 
@@ -139,6 +144,11 @@ def settings_of(method: str, threads: int, precision: str) -> dict[str, Any]:
     return {**SETTINGS, "method": method, "precision": precision, "epochs": 1, "threads": threads, **prompts}
 
 
+def settings_text(settings: dict[str, Any], step: type[StepSettings]) -> str:
+    """Return the JSON text for a step: those of the settings that it has."""
+    return json.dumps({key: value for key, value in settings.items() if key in step.model_fields})
+
+
 def prepare(folder: Path, encoder: Path | None, count: int) -> None:
     """Prepare the encoder (the bundled one if `encoder` is None), and rows and tokens of each split."""
     from workflow_scripts import tokenise
@@ -149,8 +159,8 @@ def prepare(folder: Path, encoder: Path | None, count: int) -> None:
     fetch(SETTINGS["encoder"], origin, folder / "encoder")
     for split, rows in (("train", count), ("few", count // FEWER), ("validation", 64)):
         write_rows(folder / f"{split}.parquet", longer_rows(rows), "classification")
-        settings = {**SETTINGS, "split": split}
-        words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
+        settings = settings_text({**SETTINGS, "split": split}, TokeniseSettings)
+        words = ["--settings", settings, "--encoder", folder / "encoder/encoder.json"]
         words += ["--rows", folder / f"{split}.parquet", "--tokens", folder / split / "tokens.json"]
         tokenise.main(tokenise.parser().parse_args(list(map(str, words))))
 
@@ -170,7 +180,7 @@ def longer_rows(count: int) -> list[dict[str, str]]:
 
 def training_arguments(folder: Path, settings: dict[str, Any], train: str) -> list[Any]:
     """Return the arguments that the steps `train` and `search` share; `train` is the split to train on."""
-    words = ["--settings", json.dumps(settings), "--encoder", folder / "encoder/encoder.json"]
+    words = ["--settings", settings_text(settings, TrainingSettings), "--encoder", folder / "encoder/encoder.json"]
     words += ["--train", folder / train / "tokens.json", "--validation", folder / "validation/tokens.json"]
     return [*words, "--validation-rows", folder / "validation.parquet"]
 

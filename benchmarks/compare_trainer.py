@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import SETTINGS, run_json, run_module
+from benchmarks.bench import SETTINGS, run_json, run_module, settings_text
 from workflow_scripts.core.files import written
 from workflow_scripts.core.names import languages_name
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.settings import as_text, of_corpus
 from workflow_scripts.experiment.tasks import builtin
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.tuning.device import device_name, find_device
+from workflow_scripts.tuning.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDES = ("trainer", "ours")
@@ -196,7 +198,7 @@ def prepare(folder: Path, task: str, plan: dict[str, Any]) -> None:
         rows = ["--rows", place / "rows.parquet"]
         fetch = ["--settings", as_text(of_corpus(configuration, plan["task"], language, split)), *rows]
         fetch_corpus.main(fetch_corpus.parser().parse_args(as_words(*fetch, "--downloads", folder)))
-        made = ["--settings", json.dumps(settings_of(plan, 0) | {"split": split}), *rows]
+        made = ["--settings", settings_text(settings_of(plan, 0) | {"split": split}, TokeniseSettings), *rows]
         made += ["--encoder", record, "--tokens", place / "tokens/tokens.json"]
         tokenise.main(tokenise.parser().parse_args(as_words(*made)))
 
@@ -212,7 +214,7 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
     tests = [data / language for language in plan["languages"]]
     selected, record = run / "selected.json", run / f"predictions/{several}.json"
     selected.write_text(json.dumps({"learning_rate": plan["learning_rate"]}))
-    settings = json.dumps(settings_of(plan, seed))
+    settings = settings_text(settings_of(plan, seed), TrainingSettings)
     shared = ["--settings", settings, "--encoder", folder / "encoder/encoder.json", "--run", run / "run.json"]
     english = ["--train", data / "train/tokens/tokens.json", "--validation", data / "validation/tokens/tokens.json"]
     english += ["--validation-rows", data / "validation/rows.parquet", "--selected", selected]
@@ -243,6 +245,7 @@ def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, flo
     """Return the metric in percent, by language."""
     from workflow_scripts.corpora.schema import read_predictions, read_rows
     from workflow_scripts.evaluation.metrics import score
+    from workflow_scripts.kinds.settings import ScoringSettings
 
     definition = builtin(plan["task"])
     return {
@@ -250,7 +253,7 @@ def scores(data: Path, plan: dict[str, Any], predictions: Path) -> dict[str, flo
             definition.kind,
             read_rows(data / language / "rows.parquet", definition.kind),
             read_predictions(predictions / f"{language}.parquet"),
-            {"language": language, "normalisation": definition.normalisation},
+            ScoringSettings(language=language, normalisation=definition.normalisation),
         )[plan["metric"]]
         for language in plan["languages"]
     }

@@ -39,10 +39,10 @@ def main() -> None:
     tokens = read_tokens(arguments.folder / "few/tokens.json")
     model, settings = load_run(arguments.folder / "encoder", arguments.folder / "run-prompt_tuning", device, [tokens])
     plain = AutoModel.from_pretrained(arguments.folder / "encoder", attn_implementation="sdpa").eval()
-    plain = plain.to(device, getattr(torch, settings["precision"]))
+    plain = plain.to(device, getattr(torch, settings.precision))
 
     def ours() -> None:
-        logits(model, tokens, settings, device)
+        logits(model, tokens, settings.precision, device)
 
     @torch.inference_mode()
     def theirs() -> None:

@@ -90,18 +90,20 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
     from workflow_scripts.tuning.device import find_device, find_precision, memory_peak
     from workflow_scripts.tuning.gradients import Gradients
     from workflow_scripts.tuning.model import build_together
+    from workflow_scripts.tuning.settings import TrainingSettings
 
     torch.set_num_threads(arguments.threads)
     device, task, method = find_device(), arguments.task, arguments.method
     definition, (batch, length) = builtin(task), TASKS[task]
-    settings: dict[str, Any] = {
+    keys: dict[str, Any] = {
         **SETTINGS,
         **{"task": task, "kind": definition.kind, "labels": definition.labels, "method": method},
         **{"prompt_length": 0, "max_length": length, "epochs": 1, "batch_size": batch},
         "precision": find_precision("auto", device),
     }
     if method == "prompt_tuning":
-        settings |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}
+        keys |= {"prompt_length": PROMPT_LENGTHS.get(task, 16), "prompt_std": 0.02}
+    settings = TrainingSettings(**keys)
     tokens = full_texts(definition.kind, len(definition.labels), batch * arguments.steps, length)
     ids = ids_in(tokens)
     models = [model.to(device) for model in build_together(arguments.folder, settings, ids, 1, ids)]

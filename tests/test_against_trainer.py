@@ -21,6 +21,7 @@ from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.model import TunedModel, build
 from workflow_scripts.tuning.predict import logits
+from workflow_scripts.tuning.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 FEATURES, LEARNING_RATE, CLIPPING = 44, 3e-3, 0.8  # the last batch of an epoch is smaller than the others
@@ -76,7 +77,7 @@ def reference(folder: Path, kind: str, name: str, ours: TunedModel, dropout: flo
     return model
 
 
-def train_by_trainer(model: Any, batches: list[np.ndarray], columns: Columns, kind: str, settings: dict[str, Any]):
+def train_by_trainer(model: Any, batches: list[np.ndarray], columns: Columns, kind: str, settings: TrainingSettings):
     """The log of each step: loss, gradient norm before clipping, learning rate."""
 
     class OnTheseBatches(transformers.Trainer):
@@ -92,8 +93,8 @@ def train_by_trainer(model: Any, batches: list[np.ndarray], columns: Columns, ki
             max_steps=len(batches),
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="linear",
-            weight_decay=settings["weight_decay"],
-            max_grad_norm=settings["gradient_clipping"],
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.gradient_clipping,
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -126,7 +127,7 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     settings = tiny_settings(kind=kind, method="fine_tuning", weight_decay=weight_decay, gradient_clipping=CLIPPING)
     columns = random_columns(kind, FEATURES, longest=5 if kind == "question_answering" else 20)
     tokens = in_memory(columns)
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     ours = build(encoders[name], settings, ids_in(tokens))
     theirs = reference(encoders[name], kind, name, ours)
     words = theirs.get_input_embeddings().weight
@@ -138,18 +139,18 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     lengths = tokens.ragged("input_ids").lengths()
     batches = [
         batch
-        for epoch in range(settings["epochs"])
-        for batch in training_batches(lengths, settings["batch_size"], settings["seed"], epoch)
+        for epoch in range(settings.epochs)
+        for batch in training_batches(lengths, settings.batch_size, settings.seed, epoch)
     ]
     log = train_by_trainer(theirs, batches, columns, kind, settings)
 
     norms = [line["gradient_norm"] for line in outcome.lines]
-    assert min(norms) < settings["gradient_clipping"] < max(norms)
+    assert min(norms) < settings.gradient_clipping < max(norms)
     assert norms == pytest.approx([line["grad_norm"] for line in log], rel=1e-4)
     for mine, its, error in (("loss", "loss", 1e-5), ("learning_rate", "learning_rate", 1e-9)):
         assert [line[mine] for line in outcome.lines] == pytest.approx([line[its] for line in log], abs=error)
     theirs.eval()
-    for found, ids in zip(logits(ours, tokens, settings, CPU), columns["input_ids"], strict=True):
+    for found, ids in zip(logits(ours, tokens, settings.precision, CPU), columns["input_ids"], strict=True):
         expected = outputs(theirs, kind, input_ids=torch.tensor([ids]))[0].detach().numpy()
         if kind == "question_answering":
             found, expected = found - found.mean(0), expected - expected.mean(0)
@@ -166,7 +167,7 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
 def test_dropout_spreads_logits_as_in_the_librarys_model_for_the_task(encoders, kind):
     """6,000 copies of a text with independent masks: each logit's mean and deviation agree. XLM-R's heads are ours."""
     settings = tiny_settings(kind=kind, method="fine_tuning", dropout=0.1)
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     ours = build(encoders["xlm-roberta"], settings, touched=None)
     with torch.no_grad():
         for parameter in ours.head.parameters():

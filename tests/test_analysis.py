@@ -19,6 +19,7 @@ from tiny import settings as tiny_settings
 from workflow_scripts import align, gather, project, represent, tokenise, train
 from workflow_scripts.analysis import alignment, boundaries, projection
 from workflow_scripts.analysis.samples import (
+    SampleSettings,
     Vectors,
     candidates,
     read_records,
@@ -43,7 +44,7 @@ LANGUAGES = ["en", "de"]
 LABELS = ["0", "1"]
 ROWS = 30
 CPU = torch.device("cpu")
-COMPARED = {"languages": LANGUAGES, "samples": 20, "disagreeing": "leave_out"}
+COMPARED = SampleSettings(languages=LANGUAGES, samples=20, disagreeing="leave_out")
 
 
 def by_hand(step: ModuleType, settings: dict[str, Any], *arguments: Any) -> None:
@@ -318,7 +319,7 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         files += ["--train", folder / "en-train/tokens.json", "--validation", folder / "en-validation/tokens.json"]
         files += ["--validation-rows", folder / "en-validation.parquet", "--selected", folder / f"{method}.json"]
         changes = {"labels": LABELS, "max_length": 96, "method": method, "task": "pawsx", "epochs": 1}
-        by_hand(train, tiny_settings(**changes, sentence_vector="first_token"), *files)
+        by_hand(train, tiny_settings(**changes, sentence_vector="first_token").as_json(), *files)
     for model in ("untuned", "fine_tuning", "prompt_tuning"):
         representing(folder, model, "en+de")
     return folder
@@ -404,10 +405,10 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
     """Including prompts and shifted positions."""
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / method, CPU, [tokens])
-    vectors = representations(model, tokens, run, CPU)
+    vectors = representations(model, tokens, run.precision, CPU)
     with torch.no_grad():
         expected = model.eval().head(torch.from_numpy(vectors)).numpy()
-    np.testing.assert_allclose(np.stack(logits(model, tokens, run, CPU)), expected, atol=1e-5)
+    np.testing.assert_allclose(np.stack(logits(model, tokens, run.precision, CPU)), expected, atol=1e-5)
     found = vectors_of(place, method, "de")
     ids = [row["id"] for row in read_rows(place / "de-test.parquet", "classification")]
     np.testing.assert_allclose(found.values, vectors[[ids.index(identity) for identity in found.ids]], atol=1e-5)
@@ -416,10 +417,12 @@ def test_a_tuned_vector_is_what_the_head_reads_in_prediction(place, method):
 def test_vectors_do_not_depend_on_the_other_texts_or_their_order(place):
     tokens = read_tokens(place / "de-test/tokens.json")
     model, run = load_run(place / "encoder", place / "prompt_tuning", CPU, [tokens])
-    whole = representations(model, tokens, run, CPU)
+    whole = representations(model, tokens, run.precision, CPU)
     order = np.random.default_rng(0).permutation(ROWS)
-    np.testing.assert_allclose(representations(model, tokens.chosen(order), run, CPU), whole[order], atol=1e-5)
-    np.testing.assert_allclose(representations(model, tokens.chosen([7]), run, CPU), whole[[7]], atol=1e-5)
+    np.testing.assert_allclose(
+        representations(model, tokens.chosen(order), run.precision, CPU), whole[order], atol=1e-5
+    )
+    np.testing.assert_allclose(representations(model, tokens.chosen([7]), run.precision, CPU), whole[[7]], atol=1e-5)
 
 
 def test_a_language_by_itself_has_the_vectors_that_it_has_beside_others(place):
@@ -463,7 +466,7 @@ def test_texts_and_prompts_beyond_the_encoders_positions_end_in_one_line(place):
 def aligned(place: Path, model: str) -> dict[tuple[str, str], float]:
     files = [place / "vectors-of" / name / "vectors/en+de.json" for name in (model, "untuned")]
     target = place / f"{model}.csv"
-    by_hand(align, COMPARED, "--vectors", files[0], "--untuned", files[1], "--alignment", target)
+    by_hand(align, COMPARED.as_json(), "--vectors", files[0], "--untuned", files[1], "--alignment", target)
     return {(row["language"], row["measure"]): float(row["value"]) for row in table(target)}
 
 
@@ -496,7 +499,7 @@ def test_a_tuned_model_has_every_measure_and_each_is_that_of_its_vectors(place):
 def projected(place: Path, name: str, **changes: Any) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     points, lines = place / f"{name}-points.csv", place / f"{name}-lines.csv"
     files = ["--vectors", place / "vectors-of/fine_tuning/vectors/en+de.json"]
-    wanted = {**COMPARED, "figure_samples": 12, **changes}
+    wanted = {**COMPARED.as_json(), "figure_samples": 12, **changes}
     by_hand(project, wanted, *files, "--points", points, "--boundaries", lines)
     return table(points), table(lines)
 

@@ -209,7 +209,9 @@ def test_an_encoder_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_pa
     assert equal(resumed.tensors, expected.tensors)
 
     again = restore(folders[name], made, expected.tensors)
-    for one, other in zip(logits(whole, others, made, CPU), logits(again, others, made, CPU), strict=True):
+    for one, other in zip(
+        logits(whole, others, made.precision, CPU), logits(again, others, made.precision, CPU), strict=True
+    ):
         assert (one == other).all()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from step_settings import scoring, tokenising
 from task_rows import rows_of
 from tiny import in_memory
 
@@ -35,9 +36,9 @@ MLQA_PARTS = {
     "hi": [*PARTS, "घर", "।"],
     "zh": [*PARTS, "京", "年", "，", "カ"],
 }
-SQUAD = normalisation({"normalisation": "squad"})
+SQUAD = normalisation(scoring(normalisation="squad"))
 RULES = {"squad": (SQUAD, PARTS)} | {
-    f"mlqa {language}": (normalisation({"normalisation": "mlqa", "language": language}), parts)
+    f"mlqa {language}": (normalisation(scoring(normalisation="mlqa", language=language)), parts)
     for language, parts in MLQA_PARTS.items()
 }
 
@@ -147,7 +148,7 @@ def test_without_a_token_in_the_context_the_answer_is_the_empty_text():
 def test_the_ceiling_bounds_what_decoding_finds_and_a_reader_of_the_right_tokens_comes_near(bundled_tokenizer):
     rows = rows_of("xquad", "zh", 80)
     columns, _ = question_answering.tokenise(
-        rows, bundled_tokenizer, {"max_length": 128, "stride": 32, "split": "validation"}
+        rows, bundled_tokenizer, tokenising(max_length=128, stride=32, split="validation")
     )
     logits = []
     for ids, first, last in zip(columns["input_ids"], columns["start"], columns["end"], strict=True):
@@ -157,7 +158,7 @@ def test_the_ceiling_bounds_what_decoding_finds_and_a_reader_of_the_right_tokens
     tokens = in_memory(columns)
     predictions = question_answering.decode(logits, tokens, rows, [])
     reached = np.mean([exact_match(row["answers"]["text"], predictions[row["id"]]) for row in rows])
-    ceiling = ceilings(rows, tokens, {})
+    ceiling = ceilings(rows, tokens, scoring())
     assert 80 < reached <= ceiling["exact_match"] <= ceiling["f1"] <= 100
 
 
@@ -165,13 +166,13 @@ def test_the_ceilings_of_a_task_are_by_its_own_rules():
     """MLQA's rules leave out articles of the answer's language, so the one token `das Haus` answers `Haus`."""
     columns = {"row": [0], "input_ids": [[5]], "offset_start": [[0]], "offset_end": [[8]]}
     rows = [{"id": "1", "context": "das Haus", "answers": {"text": ["Haus"], "start": [4]}}]
-    of_mlqa = ceilings(rows, in_memory(columns), {"normalisation": "mlqa", "language": "de"})
+    of_mlqa = ceilings(rows, in_memory(columns), scoring(normalisation="mlqa", language="de"))
     assert of_mlqa == {"f1": 100.0, "exact_match": 100.0}
-    assert ceilings(rows, in_memory(columns), {"normalisation": "squad", "language": "de"})["exact_match"] == 0
+    assert ceilings(rows, in_memory(columns), scoring(normalisation="squad", language="de"))["exact_match"] == 0
 
 
 def test_the_step_writes_the_means_by_metric_and_language(bundled_tokenizer, tmp_path):
-    settings = {"max_length": 96, "stride": 24, "split": "test"}
+    settings = tokenising(max_length=96, stride=24, split="test")
     for language in ("en", "ko"):
         rows = rows_of("xquad", language, 20)
         write_rows(tmp_path / f"{language}.parquet", rows, "question_answering")

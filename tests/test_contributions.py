@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from step_settings import scoring
 from task_rows import UPOS, real_rows, with_groups
 
 from workflow_scripts.core.errors import UserError
@@ -15,7 +16,7 @@ from workflow_scripts.kinds import KINDS
 from workflow_scripts.kinds.entities.rows import tags_of
 from workflow_scripts.kinds.tagging.metrics import bare_chunk_sums, chunk_sums
 
-OPTIONS = {"language": "en"}
+OPTIONS = scoring(language="en")
 
 
 def pair(row_id: str, label: str, premise: str = "a") -> dict:

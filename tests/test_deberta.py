@@ -16,6 +16,7 @@ from transformers import AutoModel, DebertaV2Config
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from workflow_scripts.kinds import part
+from workflow_scripts.tuning.backbone import deberta
 from workflow_scripts.tuning.backbone.attention import NAME
 from workflow_scripts.tuning.backbone.deberta import buckets_of
 from workflow_scripts.tuning.backbone.loading import load_encoder
@@ -208,6 +209,20 @@ def test_padding_on_either_side_changes_nothing(folders, name):
         assert_close(padded[number : number + 1, :length], model(alone))
         backwards = {key: values.flip(1) for key, values in alone.items()}
         assert_close(model(left)[number : number + 1, -length:], model(backwards))
+
+
+@pytest.mark.parametrize("block", [1, 4, 6, 7])
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_each_row_is_multiplied_with_the_vectors_of_its_distances(monkeypatch, rows, block):
+    """Long texts are computed in blocks of rows, whose last may be shorter."""
+    monkeypatch.setattr(deberta, "BLOCK", block)
+    seed_everything(0)
+    content, positions = torch.randn(2, 4, rows, 8), torch.randn(4, 14, 8)
+    found = deberta.by_distance(content, positions)
+    assert found.shape == (2, 4, rows, 7)
+    for i in range(rows):
+        for j in range(7):
+            assert_close(found[:, :, i, j], (content[:, :, i] * positions[:, j - i + 6]).sum(-1))
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 7, 60])

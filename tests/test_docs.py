@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_runs import ROOT
+from step_settings import scoring
 from tiny import save_encoder
 from tiny import settings as tiny_settings
 
@@ -129,7 +130,7 @@ def test_the_grid_of_the_readme_has_five_lines_and_needs_no_completion():
 def test_the_method_of_the_documentation_trains_what_it_says(tmp_path):
     (code,) = blocks(DOCS / "methods.md", "python")
     (tmp_path / "last_norm.py").write_text(code)
-    settings = tiny_settings(method="last_norm") | {"module": str(tmp_path / "last_norm.py")}
+    settings = tiny_settings(method="last_norm").changed(module=str(tmp_path / "last_norm.py"))
     model = build(save_encoder(tmp_path / "bert", "bert"), settings, touched=None)
     tuned = {name for name in model.tuned_parameters() if name.startswith("encoder.")}
     norm = "encoder.encoder.layer.2.output.LayerNorm."  # of three layers the last
@@ -167,7 +168,7 @@ def test_the_kind_of_the_documentation_has_all_parts_and_scores_as_it_says(tmp_p
     task = TaskDefinition.model_validate(WHOLE_TASK | {"kind": kind, "labels": [1, 2, 3, 4, 5]})
     assert [metric.name for metric in task.metrics] == ["closeness"]
     gold = [{"label": label} for label in "1135"]
-    options = {"labels": list("12345")}
+    options = scoring(labels=list("12345"))
     # One right, one off by one step of four, one by two, one by four.
     assert parts["metrics"].score(gold, list("1251"), options) == {"closeness": 100 * (1 + 3 / 4 + 2 / 4 + 0) / 4}
     assert parts["metrics"].baseline(gold, options) == 100 * (2 + 2 / 4 + 0) / 4

@@ -16,7 +16,7 @@ WHOLE = ("modernbert", "distilbert", "albert", "mpnet")
 
 
 def built(folder, settings):
-    return built_on(folder, settings, random_tokens(settings["kind"], 4))
+    return built_on(folder, settings, random_tokens(settings.kind, 4))
 
 
 def states(model, batch):
@@ -80,7 +80,7 @@ def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatc
 def test_all_tokens_are_computed_where_others_are_read(encoders, changes):
     settings = tiny_settings(**{"kind": "classification", "method": "linear_probe", **changes})
     model = built(encoders["xlm-roberta"], settings)
-    batch = batch_of(settings["kind"], "xlm-roberta")
+    batch = batch_of(settings.kind, "xlm-roberta")
     assert states(model, batch).shape[1] == batch["input_ids"].shape[1]
 
 

@@ -27,6 +27,7 @@ from workflow_scripts.tuning.device import find_precision, memory_peak
 from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
+from workflow_scripts.tuning.settings import TrainingSettings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,7 +42,7 @@ TUNED.remove(("modernbert", "bitfit"))  # It has no biases.
 TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "modernbert")
 
 
-def built(folder: Path, settings: dict[str, Any], tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
+def built(folder: Path, settings: TrainingSettings, tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
     return [model.to(device) for model in build_together(folder, settings, ids_in(tokens), count)]
 
 
@@ -50,7 +51,7 @@ def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
 
 
 def trained(
-    folder: Path, settings: dict[str, Any], tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
+    folder: Path, settings: TrainingSettings, tokens: Tokens, place: Path, device: torch.device, rates=(1e-2,)
 ) -> TrainingResult:
     """A training from the start, or from the checkpoint that a stopped one has left in the folder."""
     models, checkpoint = built(folder, settings, tokens, device, len(rates)), Checkpoint(place, "key", every=1e9)
@@ -258,7 +259,7 @@ def test_predictions_are_those_of_a_cpu(encoders, kind):
     tokens, values = random_tokens(kind, 200), []
     for device in (CPU, GPU):
         (model,) = built(encoders["xlm-roberta"], tiny_settings(kind=kind), tokens, device)
-        values.append(logits(model, tokens, tiny_settings(kind=kind), device))
+        values.append(logits(model, tokens, tiny_settings(kind=kind).precision, device))
     for here, there in zip(*values, strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5)
 
@@ -300,7 +301,7 @@ def test_the_memory_that_is_reported_is_the_gpus(tmp_path):
     folder = save_encoder(tmp_path, "xlm-roberta")
     tokens = random_tokens("tagging", 8)
     (model,) = built(folder, tiny_settings(kind="tagging"), tokens, GPU)
-    logits(model, tokens, tiny_settings(kind="tagging"), GPU)
+    logits(model, tokens, tiny_settings(kind="tagging").precision, GPU)
     torch.cuda.reset_peak_memory_stats(GPU)
     before = memory_peak(GPU)
     torch.empty(100 * 2**20, dtype=torch.uint8, device=GPU)

@@ -1,6 +1,5 @@
 """A training that is stopped at any moment goes on, and ends as if nothing had happened."""
 
-import json
 import os
 import random
 import shutil
@@ -22,9 +21,9 @@ OUTPUTS = ("weights.safetensors", "log.jsonl")
 def command(place: Path, run: str, method: str) -> list[str]:
     """A training of some seconds that saves its state all the time."""
     prompts = {"prompt_length": 4, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
-    settings = training_settings() | {"method": method, "epochs": 25, "dropout": 0.1} | prompts
+    settings = training_settings().changed(method=method, epochs=25, dropout=0.1, **prompts)
     words = [str(word) for word in training(place, run, 0.01)]
-    words[words.index("--settings") + 1] = json.dumps(settings)
+    words[words.index("--settings") + 1] = settings.as_text()
     return [
         *(SERVERS.command("python"), "-m", "workflow_scripts.train", *words),
         *("--checkpoint-every", "0.2"),

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from scipy import stats
+from step_settings import scoring, tokenising
 from tiny import LABELS, PADDING, in_memory, random_columns, random_tokens, save_encoder
 from tiny import settings as tiny_settings
 from tokenizer_kinds import trained
@@ -36,7 +37,7 @@ from workflow_scripts.kinds.regression import model as regression
 from workflow_scripts.kinds.regression import rows as score_rows
 from workflow_scripts.kinds.regression.metrics import pearson, spearman
 from workflow_scripts.kinds.tagging import model as tagging
-from workflow_scripts.kinds.tokens import Tokens, read_tokens, write_tokens
+from workflow_scripts.kinds.tokens import Tokens, joined_rows, read_tokens, write_tokens
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import Samples, collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
@@ -247,7 +248,7 @@ def seqeval_strict(gold: list[list[str]], predicted: list[list[str]]) -> dict[st
 
 def scored(kind: str, gold: list[dict], predictions: list) -> dict[str, float]:
     by_id = {row["id"]: guess for row, guess in zip(gold, predictions, strict=True)}
-    return metrics.score(kind, gold, by_id, {"language": "en"})
+    return metrics.score(kind, gold, by_id, scoring())
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -305,9 +306,9 @@ def test_entities_are_tokenised_and_decoded_as_tags(tokenizer):
         {"id": "1", "tokens": ["Angela", "Merkel", "visited", "Weimar"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]},
         {"id": "2", "tokens": ["rain", "falls"], "tags": ["O", "O"]},
     ]
-    settings = {"labels": TYPES, "max_length": 12, "labelled_subword": "first"}
+    settings = tokenising(labels=TYPES, max_length=12, labelled_subword="first")
     columns, counts = entities.tokenise(rows, tokenizer, settings)
-    assert (columns, counts) == tagging.tokenise(rows, tokenizer, {**settings, "labels": tags_of(TYPES)})
+    assert (columns, counts) == tagging.tokenise(rows, tokenizer, settings.changed(labels=tags_of(TYPES)))
     logits = [np.eye(5)[np.maximum(labels, 0)] for labels in columns["labels"]]
     assert entities.decode(logits, in_memory(columns), rows, TYPES) == {row["id"]: row["tags"] for row in rows}
     assert {label for labels in columns["labels"] for label in labels} == {IGNORED, 0, 1, 2, 3}
@@ -330,7 +331,7 @@ def test_entities_are_shown_with_their_words():
 
 
 def tokenise_choices(rows: list[dict], tokenizer: Any, max_length: int = 128) -> Any:
-    return multiple_choice.tokenise(rows, tokenizer, {"max_length": max_length, "labels": []})
+    return multiple_choice.tokenise(rows, tokenizer, tokenising(max_length=max_length, labels=[]))
 
 
 def test_each_choice_becomes_one_feature_of_text_question_and_choice(tokenizer):
@@ -482,7 +483,7 @@ def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(bert, ki
         else np.split(samples, range(micro_batch_size, len(samples), micro_batch_size))
     )
     (model,) = build_together(bert, settings, None, 1)
-    whole = gradients_of([model], tokens, settings | {"micro_batch_size": len(samples)}, [samples])
+    whole = gradients_of([model], tokens, settings.changed(micro_batch_size=len(samples)), [samples])
     assert_same(gradients_of([model], tokens, settings, parts), whole)
     assert any(gradient.abs().max() > 1e-3 for gradient in whole[1][0].values())
 
@@ -561,7 +562,7 @@ def test_choices_are_shown_as_texts():
 
 def test_the_baseline_of_choices_is_the_most_frequent_place():
     rows = [choice_row(str(number), "a", "b", "c", label=label) for number, label in enumerate([2, 0, 2, 1])]
-    assert metrics.baseline("multiple_choice", rows, {}) == 50
+    assert metrics.baseline("multiple_choice", rows, scoring()) == 50
     assert scored("multiple_choice", rows, [2, 1, 2, 2]) == {"accuracy": 50}
 
 
@@ -570,7 +571,7 @@ def test_the_baseline_of_choices_is_the_most_frequent_place():
 
 def test_scores_are_tokenised_on_a_scale_from_0_to_1_and_decoded_on_their_own(tokenizer):
     rows = [score_row("b", 1.0), score_row("a", 5.0), score_row("c", 2.5)]
-    columns, counts = regression.tokenise(rows, tokenizer, {"labels": ["1", "5"], "max_length": 32})
+    columns, counts = regression.tokenise(rows, tokenizer, tokenising(labels=["1", "5"], max_length=32))
     assert columns["score"] == [0.0, 1.0, 0.375]
     assert columns["input_ids"][0] == tokenizer("A man", "A woman")["input_ids"]
     assert counts == {"empty_texts": 0}
@@ -580,7 +581,7 @@ def test_scores_are_tokenised_on_a_scale_from_0_to_1_and_decoded_on_their_own(to
 
 def test_a_single_text_has_a_score(tokenizer):
     columns, _ = regression.tokenise(
-        [score_row("1", 1.0, second=None)], tokenizer, {"labels": [0, 2], "max_length": 32}
+        [score_row("1", 1.0, second=None)], tokenizer, tokenising(labels=["0", "2"], max_length=32)
     )
     assert columns["input_ids"] == [tokenizer("A man")["input_ids"]]
 
@@ -668,7 +669,7 @@ def test_the_standard_error_of_a_correlation_is_that_of_the_bootstrap(name, ties
 def test_equal_predictions_have_no_correlation():
     rows = [score_row("1", 1.0), score_row("2", 2.0)]
     assert scored("regression", rows, [3.0, 3.0]) == {"spearman": 0.0, "pearson": 0.0}
-    assert metrics.baseline("regression", rows, {}) == 0.0
+    assert metrics.baseline("regression", rows, scoring()) == 0.0
 
 
 def test_scores_are_shown_with_two_decimals():
@@ -702,7 +703,7 @@ def test_scores_are_shown_with_two_decimals():
     ],
 )
 def test_mlqa_normalises_answers_by_the_rules_of_the_language(language, text, normalised):
-    assert normalisation({"normalisation": "mlqa", "language": language})(text) == normalised
+    assert normalisation(scoring(normalisation="mlqa", language=language))(text) == normalised
 
 
 def question(identity: str, *answers: str) -> dict[str, Any]:
@@ -718,8 +719,8 @@ def question(identity: str, *answers: str) -> dict[str, Any]:
 
 def test_the_normalisation_of_a_task_decides_its_scores():
     rows, predictions = [question("1", "北京市朝阳区")], {"1": "北京市。"}
-    squad = {"normalisation": "squad", "language": "zh"}
-    mlqa = {"normalisation": "mlqa", "language": "zh"}
+    squad = scoring(normalisation="squad", language="zh")
+    mlqa = scoring(normalisation="mlqa", language="zh")
     assert metrics.score("question_answering", rows, predictions, squad) == {"f1": 0.0, "exact_match": 0.0}
     f1 = pytest.approx(100 * 2 * 3 / (3 + 6))
     assert metrics.score("question_answering", rows, predictions, mlqa) == {"f1": f1, "exact_match": 0.0}
@@ -727,11 +728,22 @@ def test_the_normalisation_of_a_task_decides_its_scores():
     assert found["f1"] == {"1": (pytest.approx(2 / 3), 1.0)}
 
 
+def test_each_row_of_a_union_of_languages_is_scored_by_the_rules_of_its_own():
+    """`das` is an article in German alone; the first language of the source is that of no other row."""
+    rows = joined_rows({language: [question("1", "das Haus")] for language in ("en", "de")})
+    predictions = dict.fromkeys((row["id"] for row in rows), "Haus")
+    for first in ("en", "de"):
+        options = scoring(normalisation="mlqa", language=first)
+        assert metrics.score("question_answering", rows, predictions, options)["exact_match"] == 50.0
+        found = contributions("question_answering", rows, predictions, options)["exact_match"]
+        assert list(found.values()) == [(1.0, 2.0)]  # both rows are about one context
+
+
 def test_a_language_without_rules_of_mlqa_and_another_normalisation_are_refused():
     with pytest.raises(UserError, match="MLQA defines no normalisation of answers in 'ru', only in ar, de"):
-        normalisation({"normalisation": "mlqa", "language": "ru"})
+        normalisation(scoring(normalisation="mlqa", language="ru"))
     with pytest.raises(UserError, match="normalisation: 'bleu' is not one of squad, mlqa"):
-        normalisation({"normalisation": "bleu", "language": "en"})
+        normalisation(scoring(normalisation="bleu", language="en"))
 
 
 # From training to scores
@@ -766,7 +778,7 @@ def test_training_lowers_the_loss_and_the_model_scores_above_the_baseline(bert, 
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
         predictions, loss = evaluate(model, tokens, rows, settings, CPU)
-        return metrics.score(kind, rows, predictions, {"language": "en"}), loss
+        return metrics.score(kind, rows, predictions, scoring()), loss
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "key", every=60)
@@ -776,5 +788,5 @@ def test_training_lowers_the_loss_and_the_model_scores_above_the_baseline(bert, 
     assert epochs[-1].training_loss < share * epochs[0].training_loss
     assert epochs[-1].validation_loss < share * epochs[0].validation_loss
     value = next(iter(epochs[-1].metrics.values()))
-    assert value > metrics.baseline(kind, rows, {}) + margin
+    assert value > metrics.baseline(kind, rows, scoring()) + margin
     assert result.state.examples == 8 * len(rows)

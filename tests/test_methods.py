@@ -4,7 +4,6 @@ PEFT is the oracle of LoRA, of prompts at the input and of the reparameterisatio
 PyTorch are those of the probe, of BitFit and of prompts in the last layers.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -78,10 +77,10 @@ def read(model: TunedModel, states: torch.Tensor, pooled: torch.Tensor | None, b
 # Linear probe
 
 
-@pytest.mark.parametrize("vector", ["pooler", "first_token", "mean", "token"])
+@pytest.mark.parametrize("vector", ["pooler", "first_token", "mean", None])
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta", "modernbert", "deberta-v2"])
 def test_a_probes_gradient_is_that_of_a_linear_layer_on_the_librarys_features(encoders, name, vector):
-    kind = "tagging" if vector == "token" else "classification"
+    kind = "tagging" if vector is None else "classification"
     model = loud(encoders[name], kind=kind, method="linear_probe", sentence_vector=vector)
     batch = batch_of(kind, name)
     output = plain(encoders[name])(**inputs_of(batch))
@@ -158,9 +157,8 @@ def test_in_bfloat16_the_logits_stay_near_float32(encoders, name, method):
     tokens = random_tokens("tagging", 40)
 
     def values(precision: str) -> torch.Tensor:
-        made = tiny_settings(kind="tagging", method=method, precision=precision)
-        model = loud(encoders[name], **made)
-        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+        model = loud(encoders[name], kind="tagging", method=method, precision=precision)
+        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, precision, CPU)])
 
     exact, rough = values("float32"), values("bfloat16")
     assert not torch.equal(exact, rough)
@@ -184,7 +182,7 @@ def test_an_encoder_whose_first_states_are_word_vectors_is_tuned_in_either_preci
         made = tiny_settings(kind="tagging", method=variant, precision=precision)
         model = built(tmp_path, made, tokens)
         before = {key: value.clone() for key, value in model.tuned_tensors().items()}
-        untuned = torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+        untuned = torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made.precision, CPU)])
         outcome = tune(model, tokens, made)
         assert not outcome.problem
         assert any(not torch.equal(value, before[key]) for key, value in outcome.tensors.items())
@@ -422,8 +420,10 @@ def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_with
     assert {name: tuple(value.shape) for name, value in outcome.tensors.items() if "prompts" in name} == {
         "prompts.vectors": (3, 2, 4, 4, 8)
     }
-    plain_prompts = restore(encoders["bert"], made | {"prompt_projection": None}, outcome.tensors)
-    for one, other in zip(logits(model, tokens, made, CPU), logits(plain_prompts, tokens, made, CPU), strict=True):
+    plain_prompts = restore(encoders["bert"], made.changed(prompt_projection=None), outcome.tensors)
+    for one, other in zip(
+        logits(model, tokens, made.precision, CPU), logits(plain_prompts, tokens, made.precision, CPU), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
@@ -466,7 +466,7 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, varia
     made = tiny_settings(kind="classification", dropout=0.1, precision="bfloat16", **VARIANTS[variant])
     tokens = random_tokens("classification", 40)
     first, second = (tuned(encoders["bert"], made, tokens) for _ in range(2))
-    other = tuned(encoders["bert"], made | {"seed": 8}, tokens)
+    other = tuned(encoders["bert"], made.changed(seed=8), tokens)
     assert equal(first.tensors, second.tensors)
     assert first.lines == second.lines
     assert not any(torch.equal(value, first.tensors[name]) for name, value in other.tensors.items())
@@ -507,7 +507,9 @@ def test_a_stored_run_gives_identical_logits(encoders, variant, kind, precision)
     outcome = tune(model, tokens, made)
     seed_everything(99)  # initial values must not matter
     again = restore(encoders["xlm-roberta"], made, outcome.tensors)
-    for one, other in zip(logits(model, others, made, CPU), logits(again, others, made, CPU), strict=True):
+    for one, other in zip(
+        logits(model, others, made.precision, CPU), logits(again, others, made.precision, CPU), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
@@ -575,11 +577,12 @@ def test_a_key_concerns_the_trainings_of_its_methods_alone(key):
 )
 def test_a_method_imports_no_more_than_it_needs(encoders, method, absent):
     code = (
-        "import sys, json; from pathlib import Path; from workflow_scripts.tuning.model import build\n"
-        "build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None)\n"
+        "import sys; from pathlib import Path; from workflow_scripts.tuning.model import build\n"
+        "from workflow_scripts.tuning.settings import TrainingSettings\n"
+        "build(Path(sys.argv[1]), TrainingSettings.parsed(sys.argv[2]), touched=None)\n"
         f"assert {absent!r} not in sys.modules\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(tiny_settings(method=method))]
+    words = [sys.executable, "-c", code, str(encoders["bert"]), tiny_settings(method=method).as_text()]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

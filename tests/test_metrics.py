@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from step_settings import scoring
 from task_rows import UPOS, real_languages, real_rows
 
 from workflow_scripts.core.errors import UserError
@@ -19,7 +20,7 @@ from workflow_scripts.kinds.accuracy import accuracy
 from workflow_scripts.kinds.question_answering import metrics as answering
 from workflow_scripts.kinds.tagging import metrics as tagging
 
-OPTIONS = {"language": "en"}
+OPTIONS = scoring(language="en")
 UDPOS_LANGUAGES = (
     "en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh".split()
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from step_settings import tokenising
 from task_rows import real_languages, real_rows
 from tokenizer_kinds import KINDS, trained
 
@@ -33,7 +34,7 @@ def tokenizers(bundled_encoder) -> dict[str, Any]:
 
 def gold_spans(rows: list[dict[str, Any]], tokenizer: Any) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """By row: the characters of the first and of the last token of its answer, in the last window that holds it."""
-    settings = {"max_length": 384, "stride": 128, "split": "train", "task": "xquad"}
+    settings = tokenising(max_length=384, stride=128, split="train", task="xquad")
     columns, _ = question_answering.tokenise(rows, tokenizer, settings)
     spans = {}
     names = ("row", "start", "end", "offset_start", "offset_end")

@@ -39,24 +39,24 @@ def distances(rows, predictions, labels):
     ]
 
 
-def score(rows, predictions, options):
+def score(rows, predictions, scoring):
     """The share of right labels; 100 minus the mean absolute distance."""
-    found = distances(rows, predictions, options["labels"])
+    found = distances(rows, predictions, scoring.labels)
     return {
         "accuracy": 100 * sum(distance == 0 for distance in found) / len(found),
         "closeness": 100 * (1 - sum(found) / len(found)),
     }
 
 
-def baseline(rows, options):
+def baseline(rows, scoring):
     """The accuracy of the most frequent label."""
     labels = [row["label"] for row in rows]
     return max(100 * labels.count(label) / len(labels) for label in labels)
 
 
-def contributions(rows, predictions, options):
+def contributions(rows, predictions, scoring):
     """One unit a row."""
-    found = distances(rows, predictions, options["labels"])
+    found = distances(rows, predictions, scoring.labels)
     return {
         "accuracy": [(float(distance == 0), 1.0) for distance in found],
         "closeness": [(1 - distance, 1.0) for distance in found],

@@ -4,7 +4,6 @@ The oracle is PEFT's prefix tuning, which puts the prompts into the encoder's ca
 no code with ours.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -389,7 +388,7 @@ def test_bfloat16_stays_near_float32(encoders, name, method):
         seed_everything(3)
         made = settings(kind="tagging", method=method, precision=precision)
         model = build(encoders[name], made, touched=None)
-        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made, CPU)])
+        return torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made.precision, CPU)])
 
     exact, rough = values("float32"), values("bfloat16")
     assert not torch.equal(exact, rough)
@@ -519,8 +518,9 @@ def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_pa
 def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
     """The imports would take half of its time; see tuning/acceleration/lean.py."""
     code = (
-        "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build; import json\n"
-        "model = build(Path(sys.argv[1]), json.loads(sys.argv[2]), touched=None).eval()\n"
+        "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build\n"
+        "from workflow_scripts.tuning.settings import TrainingSettings\n"
+        "model = build(Path(sys.argv[1]), TrainingSettings.parsed(sys.argv[2]), touched=None).eval()\n"
         "ids = torch.tensor([[0, 5, 6, 2]])\n"
         "with torch.inference_mode(): model({'input_ids': ids, 'attention_mask': torch.ones_like(ids)})\n"
         "unneeded = {'torch._dynamo', 'torch.distributed.tensor', 'sympy', 'scipy'}\n"
@@ -529,7 +529,7 @@ def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
         "assert torch.distributed.is_available()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    words = [sys.executable, "-c", code, str(encoders["bert"]), json.dumps(settings())]
+    words = [sys.executable, "-c", code, str(encoders["bert"]), settings().as_text()]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 

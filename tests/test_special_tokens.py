@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from paper_tasks import MINI_LANGUAGES, mini_rows
+from step_settings import tokenising
 from tokenizer_kinds import KINDS, trained
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -71,7 +72,7 @@ def test_the_library_alone_would_read_them_as_special_tokens(folders):
 def test_special_tokens_in_the_texts_of_a_pair_are_text(tokenizers, name):
     tokenizer = tokenizers[name]
     pairs = [{"id": text, "text": text, "text_pair": "two " + text, "label": "0"} for text in ["plain", *spelled()]]
-    columns, _ = classification.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 128})
+    columns, _ = classification.tokenise(pairs, tokenizer, tokenising(labels=["0"], max_length=128))
     template = specials_in(columns["input_ids"][0], tokenizer)
     assert len(template) == tokenizer.num_special_tokens_to_add(pair=True)
     for row, ids in zip(pairs, columns["input_ids"], strict=True):
@@ -82,7 +83,7 @@ def test_special_tokens_in_the_texts_of_a_pair_are_text(tokenizers, name):
 def test_special_tokens_that_are_words_of_a_sentence_are_words(tokenizers, name):
     tokenizer = tokenizers[name]
     row = {"id": "1", "tokens": ["one", *SPELLED, "two"], "tags": ["X"] * (len(SPELLED) + 2)}
-    settings = {"labels": ["X"], "max_length": 512, "labelled_subword": "first"}
+    settings = tokenising(labels=["X"], max_length=512, labelled_subword="first")
     columns, _ = tagging.tokenise([row], tokenizer, settings)
     (ids,), (words,) = columns["input_ids"], columns["word"]
     assert len(specials_in(ids, tokenizer)) == tokenizer.num_special_tokens_to_add(pair=False)
@@ -97,7 +98,7 @@ def test_special_tokens_around_an_answer_are_text_and_leave_it_in_its_place(toke
         context = f"{text} The museum opens on Monday {text} in the old town. {text}"
         answers = {"text": ["Monday"], "start": [context.index("Monday")]}
         rows.append({"id": text, "context": context, "question": f"When {text}?", "answers": answers})
-    settings = {"max_length": 256, "stride": 64, "split": "validation"}
+    settings = tokenising(max_length=256, stride=64, split="validation")
     columns, _ = question_answering.tokenise(rows, tokenizer, settings)
     assert columns["row"] == list(range(len(rows)))
     for row, *feature in zip(rows, *(columns[key] for key in ("input_ids", "offset_start", "offset_end")), strict=True):
@@ -152,9 +153,9 @@ def test_truncation_and_padding_that_were_saved_do_not_take_part(tokenizers, fol
     sentences = [{"id": "1", "tokens": ["word"] * 30, "tags": ["X"] * 30}]
     questions = mini_rows("xquad", "en", "test", 5)
     for module, rows, settings in (
-        (classification, pairs, {"labels": ["0"], "max_length": 16}),
-        (tagging, sentences, {"labels": ["X"], "max_length": 16, "labelled_subword": "first"}),
-        (question_answering, questions, {"max_length": 72, "stride": 24, "split": "validation"}),
+        (classification, pairs, tokenising(labels=["0"], max_length=16)),
+        (tagging, sentences, tokenising(labels=["X"], max_length=16, labelled_subword="first")),
+        (question_answering, questions, tokenising(max_length=72, stride=24, split="validation")),
     ):
         assert module.tokenise(rows, loaded, settings) == module.tokenise(rows, plain, settings)
 
@@ -170,14 +171,14 @@ def test_a_saved_prefix_space_is_not_added_to_the_space_before_a_word(folders, t
         (tmp_path / file.name).write_text(json.dumps(content), encoding="utf-8")
     tokenizer = load_tokenizer(tmp_path)
     row = {"id": "1", "tokens": ["museum", "museum", "</s>"], "tags": ["X"] * 3}
-    settings = {"labels": ["X"], "max_length": 64, "labelled_subword": "first"}
+    settings = tokenising(labels=["X"], max_length=64, labelled_subword="first")
     columns, _ = tagging.tokenise([row], tokenizer, settings)
     of_word = tokenizer(" museum", add_special_tokens=False)["input_ids"]
     assert columns["input_ids"][0][1:-1][: 2 * len(of_word)] == of_word * 2
     assert columns["input_ids"][0] == tokenizer("museum museum </s>")["input_ids"]
 
     rows = mini_rows("xquad", "en", "test", 20)
-    columns, _ = question_answering.tokenise(rows, tokenizer, {"max_length": 128, "stride": 32, "split": "validation"})
+    columns, _ = question_answering.tokenise(rows, tokenizer, tokenising(max_length=128, stride=32, split="validation"))
     for number, first, last, starts, ends in zip(
         *(columns[key] for key in ("row", "start", "end", "offset_start", "offset_end")), strict=True
     ):
@@ -201,16 +202,16 @@ def test_a_tokenizer_without_special_tokens_reads_every_kind_of_row(bare):
     tokenizer = load_tokenizer(bare)
     assert tokenizer.all_special_ids == []
     pairs = [{"id": "1", "text": "a dog", "text_pair": "a cat", "label": "0"}]
-    columns, _ = classification.tokenise(pairs, tokenizer, {"labels": ["0"], "max_length": 64})
+    columns, _ = classification.tokenise(pairs, tokenizer, tokenising(labels=["0"], max_length=64))
     assert tokenizer.decode(columns["input_ids"][0]).replace(" ", "") == "adogacat"
     sentences = [{"id": "1", "tokens": ["a", "東京", "dog"], "tags": ["X"] * 3}]
-    settings = {"labels": ["X"], "max_length": 64, "labelled_subword": "first"}
+    settings = tokenising(labels=["X"], max_length=64, labelled_subword="first")
     columns, _ = tagging.tokenise(sentences, tokenizer, settings)
     assert [word for word in columns["word"][0] if word >= 0] == [0, 1, 2]
     context = "it is in the old town of rome"
     answers = {"text": ["rome"], "start": [context.index("rome")]}
     questions = [{"id": "1", "context": context, "question": "where?", "answers": answers}]
-    columns, _ = question_answering.tokenise(questions, tokenizer, {"max_length": 64, "stride": 8, "split": "train"})
+    columns, _ = question_answering.tokenise(questions, tokenizer, tokenising(max_length=64, stride=8, split="train"))
     first, last = columns["start"][0], columns["end"][0]
     assert context[columns["offset_start"][0][first] : columns["offset_end"][0][last]] == "rome"
 

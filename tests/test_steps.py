@@ -28,6 +28,7 @@ from workflow_scripts.core.names import predictions_file
 from workflow_scripts.corpora.schema import read_predictions, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.contributions import read_units
+from workflow_scripts.tuning.settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 STEPS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("*.py") if path.stem != "__init__")
@@ -182,7 +183,7 @@ def tokenising(folder: Path, language: str, split: str, max_length: int = 128) -
     return [*files, "--tokens", tokens_file(folder, language, split), "--settings", json.dumps(settings)]
 
 
-def training_settings(**changes: Any) -> dict[str, Any]:
+def training_settings(**changes: Any) -> TrainingSettings:
     return tiny_settings(**{"labels": LABELS, "max_length": 128, "epochs": 2, "batch_size": 6} | changes)
 
 
@@ -190,7 +191,7 @@ def on_english(folder: Path, name: str, **changes: Any) -> list[Any]:
     files = ["--encoder", folder / "encoder" / MANIFEST, "--train", tokens_file(folder, "en", "train")]
     files += ["--validation", tokens_file(folder, "en", "validation")]
     files += ["--validation-rows", rows_file(folder, "en", "validation")]
-    return [*files, "--log", folder / f"{name}.log", "--settings", json.dumps(training_settings(**changes))]
+    return [*files, "--log", folder / f"{name}.log", "--settings", training_settings(**changes).as_text()]
 
 
 def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> list[Any]:
@@ -236,7 +237,7 @@ def test_training_writes_weights_record_log_and_lineage_and_nothing_else(workpla
 
 def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     record = json.loads((workplace / "searched" / "run.json").read_text())
-    assert record["settings"] == training_settings()
+    assert record["settings"] == training_settings().as_json()
     assert record["learning_rate"] == 0.01
     assert record["metric"] == "accuracy"
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
@@ -285,7 +286,7 @@ def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_re
         run = json.loads((folder / search_record.stem / f"lr-{record['learning_rate']}" / "run.json").read_text())
         assert record == {name: run[name] for name in record}
         assert run["together"] == 2
-        assert run["settings"] == training_settings()
+        assert run["settings"] == training_settings().as_json()
 
 
 def test_a_search_of_one_candidate_is_the_training_of_that_learning_rate(workplace):
@@ -396,7 +397,7 @@ def test_damaged_weights_end_in_one_line(workplace, tmp_path):
 def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
-    settings = json.dumps({"kind": "classification", "languages": LANGUAGES, "parallel": True})
+    settings = json.dumps({"kind": "classification", "labels": LABELS, "languages": LANGUAGES})
     files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
     well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:

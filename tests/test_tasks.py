@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from step_settings import tokenising
 from task_rows import KINDS, LABELS, UPOS, real_languages, real_rows, rows_of
 from tiny import in_memory
 from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -91,7 +92,7 @@ AROUND = {
 
 
 def tokenise_pairs(rows, tokenizer, max_length=128) -> Columns:
-    settings = {"labels": LABELS["xnli"], "max_length": max_length}
+    settings = tokenising(labels=LABELS["xnli"], max_length=max_length)
     return classification.tokenise(rows, tokenizer, settings)[0]
 
 
@@ -141,7 +142,7 @@ def test_a_pair_with_an_empty_text_keeps_its_row_and_is_counted(tokenizers, name
         {"id": str(number), "text": first, "text_pair": second, "label": "neutral"}
         for number, (first, second) in enumerate(texts)
     ]
-    columns, counts = classification.tokenise(pairs, tokenizer, {"labels": ["neutral"], "max_length": 32})
+    columns, counts = classification.tokenise(pairs, tokenizer, tokenising(labels=["neutral"], max_length=32))
     assert columns["row"] == [0, 1, 2, 3]
     assert counts == {"empty_texts": 3}
     before, between, after = (tokenizer.convert_tokens_to_ids(tokens.split()) for tokens in AROUND[name])
@@ -168,7 +169,7 @@ def test_labels_come_in_the_order_of_the_rows_whatever_the_order_of_the_features
 
 
 def tokenise_and_count(rows, tokenizer, max_length=128, labelled_subword="first") -> tuple[Columns, Counts]:
-    settings = {"labels": TAGS, "max_length": max_length, "labelled_subword": labelled_subword}
+    settings = tokenising(labels=TAGS, max_length=max_length, labelled_subword=labelled_subword)
     return tagging.tokenise(rows, tokenizer, settings)
 
 
@@ -353,7 +354,7 @@ def test_no_word_of_real_sentences_is_lost(tokenizers, xtreme_folder, language):
 
 
 def tokenise_questions(rows, tokenizer, max_length=192, stride=64, split="validation") -> Columns:
-    settings = {"max_length": max_length, "stride": stride, "split": split}
+    settings = tokenising(max_length=max_length, stride=stride, split=split)
     return question_answering.tokenise(rows, tokenizer, settings)[0]
 
 
@@ -495,19 +496,19 @@ def test_a_question_that_leaves_no_room_for_its_context_is_cut_and_counted(token
     special = tokenizer.num_special_tokens_to_add(pair=True)
     question = plain_ids(tokenizer, rows[0]["question"])
     room = len(question) + 1
-    settings = {"max_length": special + room + 24, "stride": 24, "split": "validation"}
+    settings = tokenising(max_length=special + room + 24, stride=24, split="validation")
     columns, counts = question_answering.tokenise(rows, tokenizer, settings)
     assert counts == {"cut_questions": 0, "empty_texts": 0, "absent_answers": 0}
     assert columns["input_ids"][0][1 : len(question) + 1] == question
 
-    settings["max_length"] -= 1
+    settings = settings.changed(max_length=settings.max_length - 1)
     columns, counts = question_answering.tokenise(rows, tokenizer, settings)
     assert counts == {"cut_questions": 1, "empty_texts": 0, "absent_answers": 0}
     # Before the context: the special tokens but the last one, and what is left of the question.
     kept = columns["offset_start"][0].index(0) - (special - 1)
     assert (room - 1) // 2 - 2 <= kept <= (room - 1) // 2
     assert columns["input_ids"][0][1 : kept + 1] == question[:kept]
-    assert max(map(len, columns["input_ids"])) <= settings["max_length"]
+    assert max(map(len, columns["input_ids"])) <= settings.max_length
     assert lost(columns, rows) == []
 
 
@@ -515,7 +516,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_cut_and_counted(token
 def test_an_empty_question_keeps_its_row_and_is_counted(tokenizers, name):
     rows = rows_of("xquad", "en", 3)
     rows[1]["question"] = " "
-    settings = {"max_length": 192, "stride": 64, "split": "validation"}
+    settings = tokenising(max_length=192, stride=64, split="validation")
     columns, counts = question_answering.tokenise(rows, tokenizers[name], settings)
     assert counts == {"cut_questions": 0, "empty_texts": 1, "absent_answers": 0}
     assert lost(columns, rows) == []
@@ -525,7 +526,7 @@ def test_an_empty_question_keeps_its_row_and_is_counted(tokenizers, name):
 def test_a_question_whose_answer_is_not_in_its_context_is_not_trained_on(tokenizers, split):
     rows = rows_of("xquad", "en", 3)
     rows[1]["answers"] = {"text": ["Oslo"], "start": [ABSENT]}
-    settings = {"max_length": 192, "stride": 64, "split": split}
+    settings = tokenising(max_length=192, stride=64, split=split)
     columns, counts = question_answering.tokenise(rows, tokenizers["unigram"], settings)
     assert counts["absent_answers"] == 1
     assert sorted(set(columns["row"])) == ([0, 2] if split == "train" else [0, 1, 2])

@@ -58,15 +58,16 @@ from workflow_scripts.tuning.loop import Epoch, Outcome, TrainingResult, best_ep
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 KINDS = tuple(LABELS)
 METHODS = ("fine_tuning", "prompt_tuning")
 
 
-def built(folder: Path, settings: dict[str, Any], tokens: Tokens) -> TunedModel:
+def built(folder: Path, settings: TrainingSettings, tokens: Tokens) -> TunedModel:
     """The model with which the step `train` begins."""
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     return build(folder, settings, ids_in(tokens))
 
 
@@ -84,7 +85,7 @@ def tune(model, tokens, settings, learning_rate=1e-2, validate=nothing_to_valida
     return train_together([model], tokens, settings, [learning_rate], validate).outcomes[0]
 
 
-def tuned(folder: Path, settings: dict[str, Any], tokens: Tokens, **options: Any) -> Outcome:
+def tuned(folder: Path, settings: TrainingSettings, tokens: Tokens, **options: Any) -> Outcome:
     return tune(built(folder, settings, tokens), tokens, settings, **options)
 
 
@@ -145,7 +146,7 @@ def test_training_the_touched_rows_only_gives_the_weights_of_the_whole_table(enc
     table = word_vectors(built(encoders[name], settings, tokens)).clone()
 
     def after_training(touched: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         model = build(encoders[name], settings, touched)
         assert train_together([model], tokens, settings, [1e-3]).state.step == 5
         words = {id(parameter) for parameter in model.encoder.get_input_embeddings().parameters()}
@@ -469,7 +470,7 @@ def test_predictions_do_not_depend_on_the_batches(encoders, monkeypatch, kind, m
     permuted = {name: [values[index] for index in order] for name, values in columns.items()}
 
     expected = predict(model, in_memory(columns), rows, settings, CPU)
-    values = logits(model, in_memory(columns), settings, CPU)
+    values = logits(model, in_memory(columns), settings.precision, CPU)
     assert list(expected) == [row["id"] for row in rows]
     assert len(set(map(str, expected.values()))) > 1
     for size in (1, 7, 64, 1000):
@@ -477,7 +478,7 @@ def test_predictions_do_not_depend_on_the_batches(encoders, monkeypatch, kind, m
         found = predict(model, in_memory(permuted), rows, settings, CPU)
         assert list(found) == list(expected)
         assert found == (pytest.approx(expected, rel=1e-4) if kind == "regression" else expected)
-        again = logits(model, in_memory(permuted), settings, CPU)
+        again = logits(model, in_memory(permuted), settings.precision, CPU)
         for index, feature in zip(order, again, strict=True):
             np.testing.assert_allclose(feature, values[index], rtol=1e-5, atol=1e-5)
 
@@ -495,7 +496,7 @@ def test_logits_are_float32_and_end_where_the_feature_ends(encoders, kind):
     tokens = random_tokens(kind, 20)
     settings = tiny_settings(kind=kind, precision="bfloat16")
     outputs = outputs_of(kind)
-    values = logits(built(encoders["bert"], settings, tokens), tokens, settings, CPU)
+    values = logits(built(encoders["bert"], settings, tokens), tokens, settings.precision, CPU)
     lengths = tokens.ragged("input_ids").lengths()
     shapes = [(outputs,)] * 20 if level_of(kind) == "sequence" else [(length, outputs) for length in lengths]
     assert [feature.shape for feature in values] == shapes
@@ -531,7 +532,9 @@ def test_a_stored_run_gives_identical_logits_when_restored(encoders, tmp_path, k
     save_file(outcome.tensors, tmp_path / "weights.safetensors")
     seed_everything(99)  # initial values must not matter
     again = restore(encoders["xlm-roberta"], settings, load_file(tmp_path / "weights.safetensors"))
-    for one, other in zip(logits(model, others, settings, CPU), logits(again, others, settings, CPU), strict=True):
+    for one, other in zip(
+        logits(model, others, settings.precision, CPU), logits(again, others, settings.precision, CPU), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
@@ -556,7 +559,7 @@ def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
     }
     for case, (found, changes) in cases.items():
         with pytest.raises(UserError, match="do not fit") as refusal:
-            restore(encoders["bert"], settings | changes, found)
+            restore(encoders["bert"], settings.changed(**changes), found)
         assert "\n" not in str(refusal.value), case
 
 
@@ -587,7 +590,7 @@ def test_the_longest_text_that_is_allowed_can_be_encoded(encoders, name):
     model = build(encoders[name], settings, touched=None).eval()
     assert model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
     with pytest.raises(UserError, match="positions"):
-        build(encoders[name], settings | {"max_length": length + 1}, touched=None)
+        build(encoders[name], settings.changed(max_length=length + 1), touched=None)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -596,7 +599,7 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, kind,
     settings = tiny_settings(kind=kind, method=method, dropout=0.1, precision="bfloat16")
     tokens = random_tokens(kind, 50)
 
-    first, second, third = (tuned(encoders["bert"], settings | {"seed": seed}, tokens) for seed in (7, 7, 8))
+    first, second, third = (tuned(encoders["bert"], settings.changed(seed=seed), tokens) for seed in (7, 7, 8))
     assert equal(first.tensors, second.tensors)
     assert first.lines == second.lines
     assert first.epochs == second.epochs
@@ -652,11 +655,11 @@ def test_an_epoch_that_ends_in_nan_is_not_kept(encoders, keep):
 def test_weights_from_before_the_loss_became_nan_are_kept_with_the_problem(encoders, monkeypatch):
     settings = tiny_settings(kind="tagging", epochs=3, keep="best_metric")
     tokens = random_tokens("tagging", 24)
-    good = tuned(encoders["bert"], settings | {"epochs": 1, "schedule": "constant"}, tokens)
+    good = tuned(encoders["bert"], settings.changed(epochs=1, schedule="constant"), tokens)
     losses = [1.0] * 4 + [math.nan] * 5  # the loss becomes NaN in the second step of the second epoch
     loss = tagging.loss
     monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * losses.pop(0))
-    outcome = tuned(encoders["bert"], settings | {"schedule": "constant"}, tokens)
+    outcome = tuned(encoders["bert"], settings.changed(schedule="constant"), tokens)
     assert "nan in epoch 2" in outcome.problem
     assert outcome.best_epoch == len(outcome.epochs) == 1
     assert equal(outcome.tensors, good.tensors)
@@ -901,7 +904,7 @@ def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monke
 
 
 def stopped_and_resumed(
-    encoder: Path, settings: dict[str, Any], place: Path, monkeypatch, tried: list[int]
+    encoder: Path, settings: TrainingSettings, place: Path, monkeypatch, tried: list[int]
 ) -> TrainingResult:
     """A training that gets SIGTERM at its third batch and resumes; `tried` receives the sizes of its micro-batches."""
     tokens, loss = random_tokens("tagging", 40), tagging.loss
@@ -969,7 +972,7 @@ def test_a_compiled_encoder_gives_the_same_logits(encoders):
     values = []
     for compiled in (False, True):
         (model,) = build_together(encoders["bert"], tiny_settings(kind="tagging", compile=compiled), None, 1)
-        values.append(logits(model, tokens, tiny_settings(kind="tagging"), CPU))
+        values.append(logits(model, tokens, tiny_settings(kind="tagging").precision, CPU))
     for plain, fast in zip(*values, strict=True):
         np.testing.assert_allclose(plain, fast, rtol=1e-4, atol=1e-4)
 

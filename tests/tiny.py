@@ -32,6 +32,7 @@ from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning.backbone import attention, deberta
+from workflow_scripts.tuning.settings import TrainingSettings
 
 VOCABULARY = 80
 PADDING = 1
@@ -112,11 +113,11 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
     return folder
 
 
-def settings(**changes: Any) -> dict[str, Any]:
+def settings(**changes: Any) -> TrainingSettings:
     """The merged settings of a training, as `train` gets them; fine-tuning has no prompts."""
     kind = changes.get("kind", "classification")
     tasks = {"classification": "xnli", "tagging": "udpos", "question_answering": "xquad"}
-    made = {
+    made: dict[str, Any] = {
         "encoder": "tiny",
         "task": tasks.get(kind, kind),
         "kind": kind,
@@ -145,10 +146,11 @@ def settings(**changes: Any) -> dict[str, Any]:
         "keep": "last",
         "precision": "float32",
         "compile": False,
+        "gradient_checkpointing": False,
+        "attention": "pretrained",
         "sentence_vector": "pooler",
-        "labelled_subword": "first",
     } | changes
-    return made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0}
+    return TrainingSettings(**made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0})
 
 
 def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -> Columns:

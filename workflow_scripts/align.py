@@ -6,7 +6,7 @@ Measures: `before_after` (cosine in percent, table 3); `translation`, `non_trans
 `relative_difference` (percent; table 4, for language xx of the pair en-xx); `linear_accuracy` (percent, of a classifier
 fitted on English vectors; cross-validated); `boundary_angle` (degrees between a language's own boundary and English's);
 `split_half_angle` (degrees between the English boundaries of two halves of the samples).
-Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out or keep).
+Settings: `analysis.samples.SampleSettings`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from workflow_scripts.analysis.alignment import mean_cosine_of_other_pairs, mean_cosine_of_pairs, relative_difference
 from workflow_scripts.analysis.boundaries import boundary_angles, split_half_angle, transfer_accuracy
-from workflow_scripts.analysis.samples import Samples, read_records
+from workflow_scripts.analysis.samples import Samples, SampleSettings, read_records
 from workflow_scripts.core.files import written
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
@@ -27,7 +27,7 @@ COLUMNS = ("language", "measure", "value")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, SampleSettings)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
     )
@@ -38,8 +38,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Compute the measures and write the table."""
-    before = read_records(arguments.untuned, arguments.settings)
-    after = read_records(arguments.vectors, arguments.settings)
+    settings: SampleSettings = arguments.settings
+    before = read_records(arguments.untuned, settings)
+    after = read_records(arguments.vectors, settings)
     logger.info("%d samples in %s", len(after.ids), ", ".join(after.vectors))
     with written(arguments.alignment) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")

@@ -30,6 +30,7 @@ from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
 from workflow_scripts.core.names import SNAKEMAKE, base_source, shots_of
+from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.configuration import Configuration, load
@@ -65,7 +66,7 @@ BENCHMARKS = {
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, WholeGridSettings)
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
@@ -75,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Read everything and write the three files; return the run files that they were built from."""
-    configuration = load(arguments.settings["configuration"])
+    settings: WholeGridSettings = arguments.settings
+    configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
     by_earlier_code = refuse_other_settings(configuration)
     write_table(arguments.scores, score_rows(grid, paths))
@@ -95,14 +97,15 @@ def refuse_other_settings(configuration: Configuration) -> int:
     """
     jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
-    refused = [difference for difference in differing if not difference.only_code]
+    # Data that the user edited during the run is what the next run is for: these results are all of the rows before.
+    refused = [difference for difference in differing if not difference.only_code and not difference.only_sources]
     if refused:
         raise UserError(
             f"{len(refused)} results do not belong to this configuration, so no tables were written. Run the workflow"
             " again to remake them; if another grid uses the same folders, set the keys resources and results to other"
             f" folders. {summary(refused)}"
         )
-    return len(differing)
+    return sum(difference.only_code for difference in differing)
 
 
 def arm_columns(arm: Arm) -> dict[str, Any]:

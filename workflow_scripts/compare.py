@@ -15,6 +15,7 @@ import logging
 from pathlib import Path
 
 from workflow_scripts.core.files import written
+from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.contributions import Sums, read_units
 from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, source_differences
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, WholeGridSettings)
     result.add_argument("--scores", type=input_file, required=True, help="the table of scores")
     result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
     result.add_argument("--differences", type=output_file, required=True, help="the table of methods to write")
@@ -37,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Compare each method with fine-tuning and write the table; return the run files that were read."""
-    configuration = load(arguments.settings["configuration"])
+    settings: WholeGridSettings = arguments.settings
+    configuration = load(settings.configuration)
     paths = Paths.of(configuration)
 
     found: dict[Path, None] = {}

@@ -17,6 +17,7 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
 from workflow_scripts.core.names import languages_name, predictions_file
+from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, WholeGridSettings)
     result.add_argument("--scores", type=input_file, required=True, help="the table of scores")
     result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
     result.add_argument("--examples", type=output_file, required=True, help="the JSON file to write")
@@ -39,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Choose examples for each encoder and task with several methods; return the records of the predictions read."""
-    configuration = load(arguments.settings["configuration"])
+    settings: WholeGridSettings = arguments.settings
+    configuration = load(settings.configuration)
     grid, paths, seed = (
         Grid(configuration),
         Paths.of(configuration),

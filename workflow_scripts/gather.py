@@ -4,10 +4,8 @@
     points.csv, boundaries.csv        ──> projections.csv, boundaries.csv   the same, of the first seed
     vectors of one untuned encoder    ──> samples.json      which texts were compared, and which were left out
 
-Settings: `task` of the texts, `languages`, `samples`, `disagreeing`; `encoders`, `arms` (task, source, method,
-prompt_length)
-and `seeds`. The models are, for each encoder, the untuned encoder and each arm with each seed. Their files are in the
-folder `--results`. Without `--vectors` the tables contain only their headers.
+Settings: `GatherSettings`. The models are, for each encoder, the untuned encoder and each arm with each seed. Their
+files are in the folder `--results`. Without `--vectors` the tables contain only their headers.
 """
 
 import argparse
@@ -17,19 +15,45 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.align import COLUMNS
-from workflow_scripts.analysis.samples import Samples, read_records
+from workflow_scripts.analysis.samples import Samples, SampleSettings, read_records
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import write_json
 from workflow_scripts.core.names import UNTUNED, analysis_file, arm_name, model_name
+from workflow_scripts.core.settings import Settings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.project import BOUNDARIES, POINTS, write
 
 MODEL = ("encoder", "task", "source", "method", "prompt_length", "seed")
 
 
+class AnalysedArm(Settings):
+    """An arm, without its encoder."""
+
+    task: str
+    source: str
+    method: str
+    prompt_length: int
+
+
+class GatherSettings(SampleSettings):
+    """The models, and the texts that were compared.
+
+    Attributes:
+        task: the task of the texts; None without an analysis.
+        encoders: their names.
+        arms: those of each encoder.
+        seeds: those of each arm.
+    """
+
+    task: str | None
+    encoders: list[str]
+    arms: list[AnalysedArm]
+    seeds: list[int]
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, GatherSettings)
     result.add_argument("--results", type=Path, required=True, help="the folder with the analysis of each model")
     result.add_argument(
         "--vectors", type=input_file, nargs="*", required=True, help="records of `represent` of one untuned encoder"
@@ -43,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> list[Path]:
     """Read everything and write the four files; return the models' files that were read."""
-    settings = arguments.settings
+    settings: GatherSettings = arguments.settings
     found: list[Path] = []
 
     def rows(file: str, seeds: Sequence[int]) -> Iterator[list[Any]]:
@@ -54,18 +78,18 @@ def main(arguments: argparse.Namespace) -> list[Path]:
             for row in table_rows(path):
                 yield [model[column] for column in MODEL] + row
 
-    write(arguments.alignment, MODEL + COLUMNS, rows("alignment.csv", settings["seeds"]))
-    write(arguments.projections, MODEL + POINTS, rows("points.csv", settings["seeds"][:1]))
-    write(arguments.boundaries, MODEL + BOUNDARIES, rows("boundaries.csv", settings["seeds"][:1]))
+    write(arguments.alignment, MODEL + COLUMNS, rows("alignment.csv", settings.seeds))
+    write(arguments.projections, MODEL + POINTS, rows("points.csv", settings.seeds[:1]))
+    write(arguments.boundaries, MODEL + BOUNDARIES, rows("boundaries.csv", settings.seeds[:1]))
     samples = read_records(arguments.vectors, settings) if arguments.vectors else Samples([])
     write_json(
         arguments.samples,
         {
-            "task": settings["task"],
-            "asked": settings["samples"],
+            "task": settings.task,
+            "asked": settings.samples,
             "used": len(samples.ids),
-            "languages": settings["languages"],
-            "kept": settings["disagreeing"] == "keep",
+            "languages": settings.languages,
+            "kept": settings.disagreeing == "keep",
             "disagreeing": [{"id": identity, "labels": labels} for identity, labels in samples.disagreeing.items()],
             "missing": {language: count for language, count in samples.missing.items() if count},
         },
@@ -73,13 +97,13 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     return found
 
 
-def list_models(settings: dict[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+def list_models(settings: GatherSettings, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the columns that identify each model; the untuned encoder has no task."""
-    for encoder in settings["encoders"]:
+    for encoder in settings.encoders:
         yield {"encoder": encoder, "task": "", "source": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
-        for arm in settings["arms"]:
+        for arm in settings.arms:
             for seed in seeds:
-                yield {"encoder": encoder, **arm, "seed": seed}
+                yield {"encoder": encoder, **arm.model_dump(), "seed": seed}
 
 
 def model_folder(model: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@
                                                  predictions/en+de.json         checksum by language
 
 A prediction is a label, a list of tags or the text of an answer. No tokenizer is needed. The model's settings are read
-from the run's record, `run.json`. Settings: `languages`, in the order of the test sets.
+from the run's record, `run.json`. Settings: `PredictSettings`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import logging
 
 from workflow_scripts.core.files import sha256, write_json
 from workflow_scripts.core.names import predictions_file
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows, write_predictions
 from workflow_scripts.encoders.record import read_encoder
@@ -20,9 +21,15 @@ from workflow_scripts.kinds.tokens import read_tokens
 logger = logging.getLogger(__name__)
 
 
+class PredictSettings(StepSettings):
+    """The languages, in the order of the test sets."""
+
+    languages: list[str]
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, PredictSettings)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument(
         "--run", type=input_file, required=True, help="run.json of the tuned model, in a folder with its weights"
@@ -43,15 +50,16 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import predict
 
+    settings: PredictSettings = arguments.settings
     read_encoder(arguments.encoder)
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
-    model, settings = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
+    model, training = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
     record = {}
-    for language, tokens, rows_file in zip(arguments.settings["languages"], texts, arguments.rows, strict=True):
-        rows = read_rows(rows_file, settings["kind"])
+    for language, tokens, rows_file in zip(settings.languages, texts, arguments.rows, strict=True):
+        rows = read_rows(rows_file, training.kind)
         file = predictions_file(arguments.record, language)
-        write_predictions(file, predict(model, tokens, rows, settings, device))
+        write_predictions(file, predict(model, tokens, rows, training, device))
         record[language] = sha256(file)
         logger.info("%s: %d predictions", language, len(rows))
     write_json(arguments.record, record)

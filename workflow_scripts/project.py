@@ -3,8 +3,7 @@
     vectors of the model ──> points.csv       language, id, label, x, y
                              boundaries.csv   language, x_weight, y_weight, intercept
 
-Figure 2 of the paper, by t-SNE. Settings: `languages` (English first), `samples` (the most), `disagreeing` (leave_out
-or keep), `figure_samples` (the most points per language).
+Figure 2 of the paper, by t-SNE. Settings: `ProjectSettings`.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.analysis.projection import boundary, project
-from workflow_scripts.analysis.samples import read_records
+from workflow_scripts.analysis.samples import SampleSettings, read_records
 from workflow_scripts.core.files import written
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
@@ -22,9 +21,19 @@ POINTS = ("language", "id", "label", "x", "y")
 BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
 
 
+class ProjectSettings(SampleSettings):
+    """Which texts the figure shows.
+
+    Attributes:
+        figure_samples: the most points of a language.
+    """
+
+    figure_samples: int
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, ProjectSettings)
     result.add_argument(
         "--vectors", type=input_file, nargs="+", required=True, help="records of `represent` of the model"
     )
@@ -37,8 +46,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Project the vectors, fit the boundaries and write both tables."""
     import numpy as np
 
-    samples = read_records(arguments.vectors, arguments.settings)
-    shown = min(arguments.settings["figure_samples"], len(samples.ids))
+    settings: ProjectSettings = arguments.settings
+    samples = read_records(arguments.vectors, settings)
+    shown = min(settings.figure_samples, len(samples.ids))
     points: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
     # With fewer points t-SNE has no neighbourhoods to preserve.

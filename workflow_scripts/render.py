@@ -8,9 +8,11 @@ report/   published.csv  template.html.j2 ...
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from workflow_scripts.core.files import read_json, written
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting.files import write_tables
@@ -39,9 +41,15 @@ FILES = {
 }
 
 
+class RenderSettings(StepSettings):
+    """The tables to write, by name."""
+
+    tables: Sequence[str] = ()
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, RenderSettings)
     for name, what in FILES.items():
         result.add_argument(f"--{name}", type=input_file, required=True, help=what)
     result.add_argument("--templates", type=Path, required=True, help="the folder of the page's templates")
@@ -53,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the inputs, then write the tables, the summary and, last, the page."""
+    settings: RenderSettings = arguments.settings
     report = Report.of(
         Inputs(
             scores=read_scores(arguments.scores),
@@ -71,7 +80,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     made = sections(report)
     if arguments.tables is not None:
-        for path in write_tables(made, arguments.tables, arguments.settings.get("tables", ())):
+        for path in write_tables(made, arguments.tables, settings.tables):
             logger.info("wrote %s", path)
     page = render_page(report, made, arguments.templates)
     with written(arguments.summary) as temporary:

@@ -6,19 +6,19 @@
 A vector is the first token's hidden state after the last layer. No tokenizer is needed. The choice of rows depends on
 the ids of the reference language alone.
 
-Settings: `task`, `kind`, `languages` of the test sets, `max_length` of the texts, `samples` (the most that are
-compared), `untranslated` (the placeholder for a missing translation, or null); `precision`, for an encoder that is not
-tuned.
+Settings: `RepresentSettings`.
 """
 
 import argparse
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 from workflow_scripts.analysis.samples import Vectors, candidates, write_vectors
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import sha256, write_json
 from workflow_scripts.core.names import vectors_file
+from workflow_scripts.core.settings import StepSettings, given
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import Row, read_rows
 from workflow_scripts.encoders.record import read_encoder
@@ -27,9 +27,31 @@ from workflow_scripts.kinds.tokens import read_tokens
 logger = logging.getLogger(__name__)
 
 
+class RepresentSettings(StepSettings):
+    """The texts.
+
+    Attributes:
+        task: the task's name, for messages.
+        kind: the task's.
+        max_length: the most tokens of a text.
+        samples: the most texts that are compared.
+        untranslated: the placeholder for a missing translation, if the task has one.
+        languages: in the order of the test sets.
+        precision: of an encoder that is not tuned.
+    """
+
+    task: str
+    kind: str
+    max_length: int
+    samples: int
+    untranslated: str | None
+    languages: list[str]
+    precision: Literal["auto", "bfloat16", "float32"] | None = None
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, RepresentSettings)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument(
         "--run", type=input_file, nargs="?", help="run.json of the tuned model, in a folder with its weights"
@@ -52,27 +74,26 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.tuning.representations import representations, untuned_model
 
     read_encoder(arguments.encoder)
-    settings = arguments.settings
+    settings: RepresentSettings = arguments.settings
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
     if arguments.run:
-        read = {name: settings[name] for name in ("task", "max_length")}
-        model, model_settings = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
+        read = {"task": settings.task, "max_length": settings.max_length}
+        model, training = load_run(arguments.encoder.parent, arguments.run.parent, device, texts, **read)
+        precision: str = training.precision
     else:
-        model_settings = {**settings, "precision": find_precision(settings["precision"], device)}
-        model = untuned_model(arguments.encoder.parent, model_settings["precision"], texts).to(device)
-    wanted = candidates((row["id"] for row in read_rows(arguments.reference, settings["kind"])), settings["samples"])
+        precision = find_precision(given(settings.precision, "precision"), device)
+        model = untuned_model(arguments.encoder.parent, precision, texts).to(device)
+    wanted = candidates((row["id"] for row in read_rows(arguments.reference, settings.kind)), settings.samples)
     record = {}
-    for language, tokens, rows_file in zip(settings["languages"], texts, arguments.rows, strict=True):
-        rows = read_rows(rows_file, settings["kind"])
+    for language, tokens, rows_file in zip(settings.languages, texts, arguments.rows, strict=True):
+        rows = read_rows(rows_file, settings.kind)
         features = {rows[number]["id"]: feature for feature, number in enumerate(tokens.plain("row"))}
-        labels, untranslated = split_by_translation(
-            [row for row in rows if row["id"] in wanted], settings["untranslated"]
-        )
+        labels, untranslated = split_by_translation([row for row in rows if row["id"] in wanted], settings.untranslated)
         if not labels:
             raise UserError(f"{rows_file} and {arguments.reference} have no translated id in common: fetch them again")
         chosen = tokens.chosen([features[identity] for identity in labels])
-        values = representations(model, chosen, model_settings, device)
+        values = representations(model, chosen, precision, device)
         file = vectors_file(arguments.record, language)
         write_vectors(file, Vectors(list(labels), list(labels.values()), values, untranslated))
         record[language] = sha256(file)

@@ -6,26 +6,40 @@
 A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
 units.
 
-Settings: `kind`, `labels`, `languages` in the order of the test sets, `parallel`, and the task's `normalisation`.
+Settings: `ScoreSettings`.
 """
 
 import argparse
 import csv
-from collections.abc import Sequence
-from pathlib import Path
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
 from workflow_scripts.core.names import predictions_file
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, recorded_files, run, step_parser
 from workflow_scripts.corpora.schema import read_predictions, read_rows
 from workflow_scripts.evaluation.contributions import contributions, write_units
 from workflow_scripts.evaluation.metrics import score
+from workflow_scripts.kinds.settings import ScoringSettings
+
+
+class ScoreSettings(StepSettings):
+    """The test sets.
+
+    Attributes:
+        kind, labels, normalisation: the task's.
+        languages: in the order of the test sets.
+    """
+
+    kind: str
+    labels: list[str]
+    normalisation: str | None = None
+    languages: list[str]
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, ScoreSettings)
     result.add_argument("--predictions", type=input_file, nargs="+", required=True, help="records of `predict`")
     result.add_argument(
         "--rows", type=input_file, nargs="+", required=True, help="the test sets, parquet, in the same order"
@@ -37,10 +51,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Score each language and write the two tables. Raises UserError if a prediction is missing or invalid."""
-    settings = arguments.settings
-    kind, languages = settings["kind"], settings["languages"]
-    if settings["parallel"] is True:
-        check_parallel(languages, arguments.rows, kind)
+    settings: ScoreSettings = arguments.settings
+    kind, languages = settings.kind, settings.languages
     files = recorded_files(arguments.predictions, predictions_file)
     units = {}
     with (
@@ -51,28 +63,14 @@ def main(arguments: argparse.Namespace) -> None:
         table.writerow(["language", "metric", "value"])
         for language, rows_file in zip(languages, arguments.rows, strict=True):
             rows, predictions = read_rows(rows_file, kind), read_predictions(files[language])
-            options = {**settings, "language": language}
+            scoring = ScoringSettings(language=language, labels=settings.labels, normalisation=settings.normalisation)
             try:
-                values = score(kind, rows, predictions, options)
+                values = score(kind, rows, predictions, scoring)
             except UserError as error:
                 raise UserError(f"{files[language]}: {error}") from error
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
-            units[language] = contributions(kind, rows, predictions, options)
+            units[language] = contributions(kind, rows, predictions, scoring)
     write_units(arguments.units, units)
-
-
-def check_parallel(languages: Sequence[str], files: Sequence[Path], kind: str) -> None:
-    """Raise UserError if the ids of two test sets differ, which are said to be translations of each other."""
-    first: set[str] = set()
-    for language, file in zip(languages, files, strict=True):
-        ids = {row["id"] for row in read_rows(file, kind)}
-        first = first or ids
-        if ids != first:
-            odd = min(ids ^ first)
-            raise UserError(
-                f"the test sets in {languages[0]} and {language} are said to be parallel, but only one of them has the"
-                f" id {odd!r}: correct columns.id of the task, or set parallel: false (or partly)"
-            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ own prompts, head, optimizer and gradient clipping, and trains as it would alone
 interrupted search resumes from a checkpoint in the folder. SIGTERM and Ctrl-C save a checkpoint and end the step with
 status 75.
 
-Settings: the merged training settings of the runs; see the configuration reference.
+Settings: `tuning.settings.TrainingSettings`; see the configuration reference.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from workflow_scripts.core.files import write_json
 from workflow_scripts.core.names import candidate_folder, parse_group
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.core.training_step import training_arguments
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = training_arguments(step_parser(__doc__))
+    result = training_arguments(step_parser(__doc__, TrainingSettings))
     result.add_argument("--learning-rates", type=parse_group, required=True, help="the candidates, such as 0.01+0.001")
     result.add_argument(
         "--record", type=output_file, required=True, help="the record to write; the runs' folders go next to it"

@@ -4,7 +4,7 @@
 
 The record contains only the winner, so that nothing reruns if the search is extended and the winner stays the same.
 Between equal candidates the smaller learning rate wins. A candidate that diverged wins only if all did.
-Settings: `learning_rates`.
+Settings: `SelectSettings`.
 """
 
 import argparse
@@ -12,14 +12,21 @@ import logging
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, write_json
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
 logger = logging.getLogger(__name__)
 
 
+class SelectSettings(StepSettings):
+    """The learning rates to choose from."""
+
+    learning_rates: list[float]
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, SelectSettings)
     result.add_argument("--searches", type=input_file, nargs="*", default=[], help="records of the candidates")
     result.add_argument("--selected", type=output_file, required=True, help="the record to write")
     return result
@@ -30,7 +37,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     Raises UserError if the records are not those of the candidates.
     """
-    candidates = sorted(arguments.settings["learning_rates"])
+    settings: SelectSettings = arguments.settings
+    candidates = sorted(settings.learning_rates)
     if len(candidates) == 1:
         write_json(arguments.selected, {"learning_rate": candidates[0]})
         return

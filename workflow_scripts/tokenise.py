@@ -4,8 +4,7 @@
 
 The folder is a `datasets` Arrow table (`datasets.load_from_disk` reads it) with the record `tokens.json`, which also
 counts unusual texts: truncated words and questions, words and texts without a token.
-Settings: `task`, `kind`, `labels`, `split`, `max_length` (tokens), `stride` (tokens; question answering),
-`labelled_subword` (tagging).
+Settings: `kinds.settings.TokeniseSettings`.
 """
 
 import argparse
@@ -16,6 +15,7 @@ from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.kinds import part
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.kinds.tokens import write_tokens
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = step_parser(__doc__)
+    result = step_parser(__doc__, TokeniseSettings)
     result.add_argument("--encoder", type=input_file, required=True, help="the encoder's record, encoder.json")
     result.add_argument("--rows", type=input_file, required=True, help="the corpus, a parquet file")
     result.add_argument("--tokens", type=output_file, required=True, help="the record to write, tokens.json")
@@ -33,22 +33,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Tokenise the rows and write the folder. Raises UserError if the encoder or its tokenizer cannot process them."""
-    settings = arguments.settings
+    settings: TokeniseSettings = arguments.settings
     encoder = read_encoder(arguments.encoder)
-    if settings["max_length"] > encoder["positions"]:
+    if encoder["positions"] is not None and settings.max_length > encoder["positions"]:
         raise UserError(
-            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens, but encoder {encoder['name']} has"
+            f"tasks.{settings.task}.max_length: {settings.max_length} tokens, but encoder {encoder['name']} has"
             f" {encoder['positions']} positions: lower it"
         )
     tokenizer = load_tokenizer(arguments.encoder.parent)
     special = tokenizer.num_special_tokens_to_add(pair=True)
-    if settings["max_length"] <= special:
+    if settings.max_length <= special:
         raise UserError(
-            f"tasks.{settings['task']}.max_length: {settings['max_length']} tokens leave no room for a text with the"
+            f"tasks.{settings.task}.max_length: {settings.max_length} tokens leave no room for a text with the"
             f" {special} special tokens of encoder {encoder['name']}: raise it"
         )
-    rows = read_rows(arguments.rows, settings["kind"])
-    columns, counts = part(settings["kind"], "model").tokenise(rows, tokenizer, settings)
+    rows = read_rows(arguments.rows, settings.kind)
+    columns, counts = part(settings.kind, "model").tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)
     if blank is not None:
         raise UserError(
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             f"encoder {encoder['name']}: its tokenizer produces the token id {largest}, but its vocabulary has"
             f" {encoder['vocabulary']} rows: use an encoder whose tokenizer and weights belong together"
         )
-    full = sum(len(ids) >= settings["max_length"] for ids in columns["input_ids"])
+    full = sum(len(ids) >= settings.max_length for ids in columns["input_ids"])
     write_tokens(arguments.tokens, columns, {"rows": len(rows), "at_max_length": full, **counts})
     logger.info("%d rows, %d features, %d of them at max_length", len(rows), len(columns["row"]), full)
     for name, count in counts.items():

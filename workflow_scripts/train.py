@@ -11,7 +11,7 @@ in the run's folder. SIGTERM and Ctrl-C save a checkpoint and end the step with 
 The environment variable CROSSPROMPT_DROPPED lists the methods with `keep_weights: false`: the search's weights are then
 deleted once its winner is linked.
 
-Settings: the merged training settings of the run; see the configuration reference.
+Settings: `tuning.settings.TrainingSettings`; see the configuration reference.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from workflow_scripts.core.files import read_json, written
 from workflow_scripts.core.names import DROPPED, candidate_folder
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.core.training_step import training_arguments
+from workflow_scripts.tuning.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    result = training_arguments(step_parser(__doc__))
+    result = training_arguments(step_parser(__doc__, TrainingSettings))
     result.add_argument("--selected", type=input_file, required=True, help="selected.json, the winner of the search")
     result.add_argument(
         "--searches", type=input_file, nargs="*", default=[], help="records of this seed's finished searches"
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, validate and write the run; or link the search's run if it is the same."""
+    settings: TrainingSettings = arguments.settings
     learning_rate, folder = read_json(arguments.selected)["learning_rate"], arguments.run.parent
     for search in arguments.searches:
         if learning_rate in [found["learning_rate"] for found in read_json(search)]:
@@ -59,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
                 break  # The weights were deleted after an earlier run: train again.
             check(winner, search)
             link(winner, folder)
-            if arguments.settings["method"] in os.environ.get(DROPPED, "").split():
+            if settings.method in os.environ.get(DROPPED, "").split():
                 drop_candidates(search.parent)
             return
     from workflow_scripts.tuning.runs import tune

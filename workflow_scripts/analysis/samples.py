@@ -11,20 +11,35 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
 from workflow_scripts.core.names import vectors_file
+from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import recorded_files
 
-# Candidates per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
+# SelectSettings per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
 # with every further language.
 MARGIN = 1.2
 
 DESCRIPTION = ("ids", "labels", "untranslated")  # the fields of `Vectors` in a file's metadata
+
+
+class SampleSettings(StepSettings):
+    """Which texts the analysis compares.
+
+    Attributes:
+        languages: English first.
+        samples: the most samples.
+        disagreeing: what happens to texts whose label differs between languages.
+    """
+
+    languages: list[str]
+    samples: int
+    disagreeing: Literal["leave_out", "keep"]
 
 
 @dataclass(frozen=True)
@@ -95,15 +110,14 @@ def read_vectors(path: Path) -> Vectors:
         raise UserError(f"{path} cannot be read ({error}): delete {path.parent}.json and run again") from error
 
 
-def read_records(records: Sequence[Path], settings: Mapping[str, Any]) -> Samples:
+def read_records(records: Sequence[Path], settings: SampleSettings) -> Samples:
     """Return the samples of one model from the records of the step `represent`.
 
-    Settings: `languages` (English first), `samples` (the most), `disagreeing` ("keep" or "leave_out"). Raises UserError
-    if a file is missing or damaged.
+    Raises UserError if a file is missing or damaged.
     """
     files = recorded_files(records, vectors_file)
-    found = {language: read_vectors(files[language]) for language in settings["languages"]}
-    return select_samples(found, settings["samples"], keep=settings["disagreeing"] == "keep")
+    found = {language: read_vectors(files[language]) for language in settings.languages}
+    return select_samples(found, settings.samples, keep=settings.disagreeing == "keep")
 
 
 def select_samples(found: Mapping[str, Vectors], samples: int, keep: bool = False) -> Samples:

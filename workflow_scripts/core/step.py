@@ -5,12 +5,12 @@ A step is a module with `main(arguments)` that ends with
     if __name__ == "__main__":
         run(main, parser())
 
-Its parser gives arguments for files that the step reads or writes the types `input_file` and `output_file`. `main`
-returns further input files that are not among its arguments, or nothing.
+Its parser gives arguments for files that the step reads or writes the types `input_file` and `output_file`, and names
+the class of the step's settings. `main` returns further input files that are not among its arguments, and files of the
+user's, or nothing.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -22,6 +22,9 @@ from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted,
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json, sha256
 from workflow_scripts.core.lineage import recorded
+from workflow_scripts.core.own_module import explain_own
+from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.visible import visible
 
 logger = logging.getLogger(__name__)
@@ -43,25 +46,35 @@ def files_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace, kin
     return [file for value in given if value for file in (value if isinstance(value, list) else [value])]
 
 
-def step_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the arguments of all steps; the module's docstring is the help text."""
+def step_parser(description: str | None, settings: type[StepSettings] = StepSettings) -> argparse.ArgumentParser:
+    """A parser with the arguments of all steps.
+
+    Args:
+        description: the help text; a step gives its module's docstring.
+        settings: the class of `arguments.settings`.
+
+    Parsing raises UserError if the JSON text of the settings does not fit the class.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the step's settings")
+    # argparse also parses a default that is a text: without --settings, the error names the missing keys.
+    parser.add_argument("--settings", type=settings.parsed, default="{}", metavar="JSON", help="the step's settings")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a file for the log, in addition to the terminal")
     return parser
 
 
-def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: argparse.ArgumentParser) -> None:
+def run(
+    main: Callable[[argparse.Namespace], Iterable[Path | SourceFiles] | None], parser: argparse.ArgumentParser
+) -> None:
     """Run a step from the command line: exit with status 0, or with 1 after a line that starts with `error:`.
 
     A step that was interrupted exits with `Interrupted.status` if it has saved a checkpoint, and with 130 if Ctrl-C
     ended it without one.
     """
-    arguments = parser.parse_args()
     try:
+        arguments = parser.parse_args()
         _start_log(arguments.log)
         inputs, outputs = files_of(parser, arguments, input_file), files_of(parser, arguments, output_file)
-        with recorded(Path(sys.argv[0]).stem, arguments.settings, inputs, outputs) as found:
+        with recorded(Path(sys.argv[0]).stem, arguments.settings.as_json(), inputs, outputs) as found:
             found += main(arguments) or []
     except UserError as error:
         _log_error(str(error))
@@ -76,6 +89,10 @@ def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: arg
         message = explain(error)
         if message:
             _log_error(message)
+        elif message := explain_own(error):
+            _log_error(message)
+            # For the log file alone, whose reader wrote that code.
+            logger.info("the traceback follows", exc_info=error)
         else:
             # A bug: the log needs the whole traceback.
             logger.exception("%s%s", ERROR_PREFIX, BUG_MESSAGE)

@@ -7,9 +7,10 @@ split, with every placeholder's value.
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from workflow_scripts.core.section import Boolean, Count, Distinct, PositiveNumber, Section, Text, about
+from workflow_scripts.core.settings import StepSettings
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -176,7 +177,7 @@ def merged(source: Source, entry: "str | SplitReading") -> Reading:
     return Reading(**keys)
 
 
-class Corpus(BaseModel):
+class Corpus(StepSettings):
     """One split of a task in one language: everything that decides its rows.
 
     Attributes:
@@ -196,8 +197,6 @@ class Corpus(BaseModel):
         group_by: the columns whose equal values keep rows on one side of a cut; see `Cut`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     task: str
     kind: str
     labels: list[str]
@@ -213,7 +212,7 @@ class Corpus(BaseModel):
     group_by: list[str] = []
 
     @property
-    def code(self) -> str:
+    def dataset_code(self) -> str:
         """The language as the dataset writes it."""
         return self.reading.codes.get(self.language, self.language)
 
@@ -224,4 +223,4 @@ class Corpus(BaseModel):
 
     def filled(self, pattern: str) -> str:
         """A path or pattern with the language and the split filled in."""
-        return pattern.replace("{language}", self.code).replace("{split}", self.part)
+        return pattern.replace("{language}", self.dataset_code).replace("{split}", self.part)

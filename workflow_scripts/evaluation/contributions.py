@@ -18,6 +18,7 @@ from workflow_scripts.core.files import written
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.evaluation.metrics import in_order
 from workflow_scripts.kinds import part
+from workflow_scripts.kinds.settings import ScoringSettings
 
 SCHEMA = pa.schema(
     {
@@ -33,13 +34,13 @@ Sums = dict[str, tuple[float, float]]  # (numerator, denominator) by the name of
 
 
 def contributions(
-    kind: str, rows: Sequence[Row], predictions: Mapping[str, Any], options: Mapping[str, Any]
+    kind: str, rows: Sequence[Row], predictions: Mapping[str, Any], scoring: ScoringSettings
 ) -> dict[str, Sums]:
     """The sums of every metric of `metrics.score`, by unit, in the order of the units' first rows.
 
     Takes rows and predictions that `metrics.score` has accepted.
     """
-    parts = part(kind, "metrics").contributions(rows, in_order(rows, predictions), options)
+    parts = part(kind, "metrics").contributions(rows, in_order(rows, predictions), scoring)
     units = unit_names(rows)
     return {metric: _by_unit(units, values) for metric, values in parts.items()}
 

@@ -9,28 +9,27 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.kinds import part
+from workflow_scripts.kinds.settings import ScoringSettings
 
 
-def score(
-    kind: str, rows: Sequence[Row], predictions: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, float]:
+def score(kind: str, rows: Sequence[Row], predictions: Mapping[str, Any], scoring: ScoringSettings) -> dict[str, float]:
     """All metrics of a kind of task, in percent, the main one first.
 
     Args:
         kind: the kind of the task.
         rows: the gold rows.
         predictions: by row id, as the kind's `decode` returns them.
-        options: see `kinds.protocol.Metrics`.
+        scoring: what else the metrics depend on.
 
     Raises UserError if there are no rows, or if rows and predictions differ in their ids.
     """
-    values: dict[str, float] = part(kind, "metrics").score(rows, in_order(rows, predictions), options)
+    values: dict[str, float] = part(kind, "metrics").score(rows, in_order(rows, predictions), scoring)
     return values
 
 
-def baseline(kind: str, rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(kind: str, rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """The main metric, in percent, of always predicting the same: see `kinds.protocol.Metrics.baseline`."""
-    value: float = part(kind, "metrics").baseline(rows, options)
+    value: float = part(kind, "metrics").baseline(rows, scoring)
     return value
 
 

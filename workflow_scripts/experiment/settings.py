@@ -32,7 +32,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     return {
         "code": fingerprint("fetch_encoder"),
         "name": encoder,
-        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}),
+        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}, exclude_none=True),
     }
 
 
@@ -43,7 +43,7 @@ def of_corpus(configuration: Configuration, task: str, language: str, split: Spl
     if corpus.type in ("files", "url", "hub"):
         file = corpus.reading.path or corpus.reading.url or ""
         modules.append(module_of(corpus.reading.format or format_of(Path(file))))
-    description = corpus.model_dump(exclude={"reading"})
+    description = corpus.model_dump(exclude={"code", "reading"})
     return {
         "code": fingerprint("fetch_corpus", *modules),
         **description,
@@ -141,6 +141,16 @@ def of_prediction(configuration: Configuration, task: str, languages: list[str])
     }
 
 
+def of_parallel(configuration: Configuration, task: str) -> Settings:
+    """`check_parallel`: the languages; the limit of rows is for its message."""
+    return {
+        "code": fingerprint("check_parallel"),
+        "task": task,
+        "languages": configuration.languages_of(task),
+        "limit": configuration.limit_of(task, "test"),
+    }
+
+
 def of_bounds(configuration: Configuration, task: str) -> Settings:
     """`bound`: the languages; tokens and rows are input files."""
     kind = configuration.tasks[task].definition.kind
@@ -159,7 +169,6 @@ def of_scores(configuration: Configuration, task: str, source: str) -> Settings:
         "code": fingerprint("score", kind_module(definition.kind, "metrics"), kind_module(definition.kind, "rows")),
         "kind": definition.kind,
         "labels": definition.labels,
-        "parallel": definition.parallel,
         "languages": Grid(configuration).tested(task, source),
         **_scoring(configuration, task),
     }

@@ -3,6 +3,9 @@
 A row is a dictionary with the columns `id` (unique in its file), `group` and those of `Rows.FIELDS`. Rows of one group
 are not independent of each other, such as the questions about one context: the statistics resample groups. A *feature*
 is one input of the encoder; a row may give several.
+
+`settings` are `TokeniseSettings` and `scoring` are `ScoringSettings`, both of `kinds/settings.py`. Nearly all steps
+import this module, so it does not import that one: an edit of these classes would rerun all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -148,26 +151,26 @@ class Model(Protocol):
 
 
 class Metrics(Protocol):
-    """`metrics.py`: the scores, in percent. Options: the `language` of the rows, the task's `labels` and
-    its `normalisation`."""
+    """`metrics.py`: the scores, in percent.
 
-    def score(self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+    Rows of several languages, on which a union of training sets is validated, name their own `language`.
+    """
+
+    def score(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, float]:
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
 
-    def baseline(self, rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+    def baseline(self, rows: Sequence[Row], scoring: Any) -> float:
         """The main metric of always predicting the same, as well as that is possible without reading the texts."""
 
-    def contributions(
-        self, rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]
-    ) -> dict[str, Sums]:
+    def contributions(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
 
 
 class Ceiling(Protocol):
     """`ceiling.py`: the best possible scores of a tokenizer. Only kinds with `BOUNDED` have it."""
 
-    def ceilings(self, rows: Sequence[Row], tokens: Any, options: Mapping[str, Any]) -> dict[str, float]:
-        """The highest value of each metric that predictions made of these tokens can have. Options as in `Metrics`."""
+    def ceilings(self, rows: Sequence[Row], tokens: Any, scoring: Any) -> dict[str, float]:
+        """The highest value of each metric that predictions made of these tokens can have."""
 
 
 class Examples(Protocol):

@@ -1,7 +1,6 @@
 """Forward and backward pass of a batch: accumulates the gradient in the models' parameters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, to_device
 from workflow_scripts.tuning.model import TunedModel, forward_together
 from workflow_scripts.tuning.predict import lower_precision
+from workflow_scripts.tuning.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 LOSS_SHARE = "loss_share"  # key in a batch: the part's share of the batch's targets, which weights its mean loss
@@ -45,8 +45,8 @@ def step_on_cpu(length: int) -> int:
 class Gradients:
     """Computes losses and accumulates their gradients.
 
-    On a GPU the kernels are recorded, unless the encoder is compiled or the method is the user's own, which may branch
-    in Python.
+    On a GPU the kernels are recorded, unless the encoder is compiled, layers are computed again in the backward pass,
+    or the method is the user's own, which may branch in Python.
 
     Args:
         tokens: the training features.
@@ -58,15 +58,16 @@ class Gradients:
         samples: what batches consist of.
     """
 
-    def __init__(self, tokens: Tokens, settings: dict[str, Any], device: torch.device, frozen: bool) -> None:
+    def __init__(self, tokens: Tokens, settings: TrainingSettings, device: torch.device, frozen: bool) -> None:
         self.tokens = tokens
         self.settings = settings
         self.device = device
-        self.kind = part(settings["kind"], "model")
+        self.kind = part(settings.kind, "model")
         self.samples = Samples(tokens, self.kind.TOGETHER)
-        self.splits = settings["micro_batch_size"] is None
-        self.most_tokens = FROZEN_TOKENS[settings["precision"]] if frozen and device.type == "cpu" else None
-        recordable = device.type == "cuda" and not settings["compile"] and not settings.get("module")
+        self.splits = settings.micro_batch_size is None
+        self.most_tokens = FROZEN_TOKENS[settings.precision] if frozen and device.type == "cpu" else None
+        unrecordable = settings.compile or settings.gradient_checkpointing or settings.module
+        recordable = device.type == "cuda" and not unrecordable
         self.recorder = Recorder(device) if recordable else None
         self.least_tokens = LEAST_TOKENS["cpu" if device.type == "cpu" else "recorded" if recordable else "other"]
 
@@ -121,7 +122,7 @@ class Gradients:
     def _collate(self, model: TunedModel, samples: np.ndarray) -> Batch:
         length = self._longest(samples)
         step = step_on_cpu(length) if self.device.type == "cpu" else RECORDED_STEP if self.recorder else 1
-        length = max(length, min(-(-length // step) * step, self.settings["max_length"]))
+        length = max(length, min(-(-length // step) * step, self.settings.max_length))
         features = self.samples.features(samples)
         return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, CPU, length)
 
@@ -135,8 +136,9 @@ class Gradients:
         )
 
     def _forward_and_backward(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
-        with lower_precision(self.device, self.settings["precision"]):
+        with lower_precision(self.device, self.settings.precision):
             logits = forward_together(models, batch)
             losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * batch[LOSS_SHARE]
         losses.sum().backward()
+        models[0].remove_prompts()
         return losses.detach()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from workflow_scripts.core.errors import Interrupted, UserError
+from workflow_scripts.core.settings import given
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
 from workflow_scripts.tuning.backbone.layers import is_frozen
@@ -20,6 +21,7 @@ from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.progress import Progress
+from workflow_scripts.tuning.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -125,21 +127,21 @@ class TrainingResult:
     state: TrainingState
 
 
-def learning_rate_factor(settings: dict[str, Any], step: int, steps: int, steps_an_epoch: int) -> float:
+def learning_rate_factor(settings: TrainingSettings, step: int, steps: int, steps_an_epoch: int) -> float:
     """Return the factor on the learning rate at a step, counted from 0.
 
     `schedule`: "linear" decays to 0 after the last step (the paper's text); "exponential" multiplies by `decay` after
     every epoch (0.95 for tagging and question answering in the paper's code); "constant" keeps the rate. During
     `warmup`, a fraction of all steps, the factor rises linearly to 1.
     """
-    warm = round(settings["warmup"] * steps)
+    warm = round(settings.warmup * steps)
     if step < warm:
         return (step + 1) / warm
-    match settings["schedule"]:
+    match settings.schedule:
         case "linear":
             return (steps - step) / (steps - warm)
         case "exponential":
-            return float(settings["decay"] ** (step // steps_an_epoch))
+            return float(given(settings.decay, "decay") ** (step // steps_an_epoch))
         case _:
             return 1.0
 
@@ -147,7 +149,7 @@ def learning_rate_factor(settings: dict[str, Any], step: int, steps: int, steps_
 def train(
     models: Sequence[TunedModel],
     tokens: Tokens,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     learning_rates: Sequence[float],
     validate: Validation,
     checkpoint: Checkpoint,
@@ -175,11 +177,11 @@ def train(
         for model, rate in zip(models, learning_rates, strict=True)
     ]
     gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
-    steps_an_epoch = math.ceil(len(gradients.samples) / settings["batch_size"])
-    steps = steps_an_epoch * settings["epochs"]
+    steps_an_epoch = math.ceil(len(gradients.samples) / settings.batch_size)
+    steps = steps_an_epoch * settings.epochs
     state = resume(checkpoint, candidates, device)
-    progress = Progress(steps, settings["epochs"], done=state.step)
-    micro_batches = MicroBatches(state.micro_batch_size or settings["micro_batch_size"] or settings["batch_size"])
+    progress = Progress(steps, settings.epochs, done=state.step)
+    micro_batches = MicroBatches(state.micro_batch_size or settings.micro_batch_size or settings.batch_size)
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates if not candidate.outcome.diverged]
@@ -199,7 +201,7 @@ def train(
             for group in groups:
                 group["lr"] = candidate.learning_rate * factor
             tuned = [parameter for group in groups for parameter in group["params"]]
-            norm = torch.nn.utils.clip_grad_norm_(tuned, settings["gradient_clipping"])
+            norm = torch.nn.utils.clip_grad_norm_(tuned, settings.gradient_clipping)
             candidate.optimizer.step()
             gradients.release(candidate.optimizer)
             candidate.outcome.losses.append(loss)
@@ -211,10 +213,10 @@ def train(
             progress.count(state.step, epoch)
 
     with StopSignal() as stop:
-        while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings["epochs"]:
+        while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings.epochs:
             epoch = epochs_done + 1
             index = state.step - epochs_done * steps_an_epoch
-            batches = training_batches(gradients.samples.lengths, settings["batch_size"], settings["seed"], epochs_done)
+            batches = training_batches(gradients.samples.lengths, settings.batch_size, settings.seed, epochs_done)
             for model in models:
                 model.train()
             begun = time.perf_counter()
@@ -232,7 +234,7 @@ def train(
             save(checkpoint, candidates, state, device)
             with stop.interruptible(f"saved after step {state.step} of {steps}"):
                 for candidate in running():
-                    finish_epoch(candidate, epoch, settings["keep"], validate)
+                    finish_epoch(candidate, epoch, settings.keep, validate)
                     if not candidate.outcome.diverged:
                         last = candidate.outcome.epochs[-1]
                         progress.epoch(epoch, candidate.learning_rate, last.metrics, last.validation_loss)
@@ -241,7 +243,7 @@ def train(
 
 
 def build_optimizer(
-    model: TunedModel, learning_rate: float, settings: dict[str, Any], device: torch.device
+    model: TunedModel, learning_rate: float, settings: TrainingSettings, device: torch.device
 ) -> torch.optim.Optimizer:
     """Return AdamW over the tuned parameters, fused where the device supports it.
 
@@ -250,7 +252,7 @@ def build_optimizer(
     """
     parameters = list(model.tuned_parameters().values())
     groups = [
-        {"params": [one for one in parameters if one.dim() > 1], "weight_decay": settings["weight_decay"]},
+        {"params": [one for one in parameters if one.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(

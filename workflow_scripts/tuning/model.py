@@ -20,13 +20,16 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.layers import takes
 from workflow_scripts.tuning.backbone.loading import load_encoder
 from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
 from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
 class TunedModel(nn.Module):
@@ -77,6 +80,11 @@ class TunedModel(nn.Module):
         assert self.sentence_vector is not None
         return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
 
+    def remove_prompts(self) -> None:
+        """Remove the prompts of the last forward pass from the layers."""
+        if isinstance(self.prompts, Prompts):
+            self.prompts.remove()
+
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -111,7 +119,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     """
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs: Batch = {name: batch[name] for name in names if name in batch}
+    inputs: Batch = {name: batch[name] for name in names if name in batch and takes(first.encoder, name)}
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
@@ -119,8 +127,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if isinstance(first.prompts, Prompts):
-        first.prompts.remove()
+    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
+        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
@@ -133,13 +141,12 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     ]
 
 
-def method_module(settings: dict[str, Any]) -> ModuleType:
+def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
 
-    Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
-    functions of a method.
+    Raises UserError if the file is missing, cannot be imported, or lacks one of the four functions of a method.
     """
-    method, file = settings["method"], settings.get("module")
+    method, file = settings.method, settings.module
     if file is None:
         return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
     try:
@@ -155,7 +162,7 @@ def method_module(settings: dict[str, Any]) -> ModuleType:
 
 
 def build(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Build the model as it is before training.
 
@@ -167,12 +174,18 @@ def build(
 
     Raises UserError if texts and prompts need more positions than the encoder has.
     """
-    encoder = load_encoder(folder, attention.NAME, dropout=settings["dropout"], check=method_module(settings).check)
-    needed, available = settings["max_length"] + settings["prompt_length"], positions_available(encoder)
+    encoder = load_encoder(
+        folder,
+        attention.NAME,
+        dropout=settings.dropout,
+        check=method_module(settings).check,
+        bidirectional=settings.attention == "bidirectional",
+    )
+    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(
-            f"tasks.{settings['task']}.max_length {settings['max_length']} and prompt length"
-            f" {settings['prompt_length']} need {needed} positions; encoder {settings['encoder']} has {available}:"
+            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
+            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
     encoder.requires_grad_(False)
@@ -182,22 +195,22 @@ def build(
 
 
 def build_together(
-    folder: Path, settings: dict[str, Any], touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, touched: torch.Tensor | None, count: int, ids: torch.Tensor | None = None
 ) -> list[TunedModel]:
     """Build `count` models that share one encoder, all initialised with the settings' seed; see `build`."""
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         models.append(_add_head(models[0].encoder, settings, touched))
     return models
 
 
-def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> TunedModel:
+def _add_head(encoder: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> TunedModel:
     """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
-    kind, method = part(settings["kind"], "model"), method_module(settings)
-    head_settings = settings if kind.HEAD_DROPOUT else {**settings, "dropout": 0.0}
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings["labels"]), head_settings)
+    kind, method = part(settings.kind, "model"), method_module(settings)
+    head_settings = settings if kind.HEAD_DROPOUT else settings.changed(dropout=0.0)
+    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings)
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
     sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
@@ -206,7 +219,7 @@ def _add_head(encoder: Any, settings: dict[str, Any], touched: torch.Tensor | No
 
 
 def restore(
-    folder: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
+    folder: Path, settings: TrainingSettings, tensors: dict[str, torch.Tensor], ids: torch.Tensor | None = None
 ) -> TunedModel:
     """Rebuild a model from the tensors that a run stored.
 
@@ -236,7 +249,7 @@ def restore(
 
 def load_run(
     folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
-) -> tuple[TunedModel, dict[str, Any]]:
+) -> tuple[TunedModel, TrainingSettings]:
     """Load a run's model onto a device; return it with its settings.
 
     Args:
@@ -251,8 +264,9 @@ def load_run(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    settings = {**read_json(run / "run.json")["settings"], **changes}
-    settings["precision"] = find_precision(settings["precision"], device)
+    record = run / "run.json"
+    settings = TrainingSettings.read(read_json(record)["settings"], f"{record}: settings")
+    settings = settings.changed(**changes, precision=find_precision(settings.precision, device))
     weights = run / "weights.safetensors"
     try:
         tensors = load_file(weights)

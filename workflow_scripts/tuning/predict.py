@@ -1,7 +1,7 @@
 """Prediction: the logits of every feature, in the features' order."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
+from workflow_scripts.tuning.settings import TrainingSettings
 
 BATCH_SIZE = 64  # features
 
@@ -29,8 +30,9 @@ def lower_precision(device: torch.device, precision: str) -> Iterator[None]:
 def logits(
     model: TunedModel,
     tokens: Tokens,
-    settings: Mapping[str, Any],
+    precision: str,
     device: torch.device,
+    kind: Any = None,
     each_batch: Callable[[torch.Tensor, Batch], None] | None = None,
 ) -> list[np.ndarray]:
     """Return one float32 array per feature, in the features' order.
@@ -38,8 +40,9 @@ def logits(
     Args:
         model: the model, on the device.
         tokens: the features.
-        settings: the run's settings; `kind` and `precision` are used.
+        precision: "bfloat16" or "float32".
         device: where the model is.
+        kind: the module `model` of the kind of task, if `each_batch` needs the targets.
         each_batch: called with the logits and the batch, targets included, of each micro-batch; the features of a row
             are then in one micro-batch if the kind asks for it.
 
@@ -47,7 +50,6 @@ def logits(
     out, batches are split; raises the original error if a single feature does not fit.
     """
     model.eval()
-    kind = part(settings["kind"], "model") if each_batch else None
     targets = kind.TARGETS if kind else {}
     samples = Samples(tokens, bool(kind and kind.TOGETHER))
     lengths = tokens.ragged("input_ids").lengths()
@@ -59,7 +61,7 @@ def logits(
         batches = [
             collate(tokens, samples.features(part), padding_id(model.encoder), targets, device) for part in parts
         ]
-        with lower_precision(device, settings["precision"]):
+        with lower_precision(device, precision):
             return [(model(batch).float(), batch) for batch in batches]
 
     for chosen in prediction_batches(samples.lengths, size):
@@ -74,19 +76,19 @@ def logits(
 
 
 def predict(
-    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
+    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> dict[str, Any]:
     """Return a prediction for every row, by row id: see `decode` of the kind."""
-    values = logits(model, tokens, settings, device)
-    predictions: dict[str, Any] = part(settings["kind"], "model").decode(values, tokens, rows, settings["labels"])
+    values = logits(model, tokens, settings.precision, device)
+    predictions: dict[str, Any] = part(settings.kind, "model").decode(values, tokens, rows, settings.labels)
     return predictions
 
 
 def evaluate(
-    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: Mapping[str, Any], device: torch.device
+    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> tuple[dict[str, Any], float]:
     """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
-    kind = part(settings["kind"], "model")
+    kind = part(settings.kind, "model")
     total, count = 0.0, 0
 
     def add_loss(values: torch.Tensor, batch: Batch) -> None:
@@ -94,5 +96,5 @@ def evaluate(
         total += float(kind.loss(values, batch)) * kind.counted(batch)
         count += kind.counted(batch)
 
-    values = logits(model, tokens, settings, device, each_batch=add_loss)
-    return kind.decode(values, tokens, rows, settings["labels"]), total / count
+    values = logits(model, tokens, settings.precision, device, kind, add_loss)
+    return kind.decode(values, tokens, rows, settings.labels), total / count

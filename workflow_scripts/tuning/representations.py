@@ -1,6 +1,6 @@
 """Representations of texts: the first token's vector after the last layer (paper, section 5); in a decoder the last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.acceleration.bfloat16 import use_bfloat16
+from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
 from workflow_scripts.tuning.acceleration.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
 from workflow_scripts.tuning.backbone import attention
@@ -30,22 +30,21 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     """
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
     keep_rows(encoder, ids_in(*texts))
-    if precision == "bfloat16":
-        use_bfloat16(encoder)
+    set_precision(encoder, precision)
     model = _reader(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
     return model
 
 
-def representations(model: TunedModel, tokens: Tokens, settings: Mapping[str, Any], device: torch.device) -> np.ndarray:
+def representations(model: TunedModel, tokens: Tokens, precision: str, device: torch.device) -> np.ndarray:
     """Return the vector of each feature, in the features' order: (features, width), float32.
 
     The forward pass is that of prediction, including prompts and shifted positions; only the head is skipped.
     """
     reader = _reader(model.encoder)
     reader.prompts, reader.prompt_length = model.prompts, model.prompt_length
-    return np.stack(logits(reader, tokens, settings, device))
+    return np.stack(logits(reader, tokens, precision, device))
 
 
 def _reader(encoder: Any) -> TunedModel:

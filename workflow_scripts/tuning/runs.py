@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from workflow_scripts.core.files import write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import baseline, score
@@ -33,6 +34,7 @@ from workflow_scripts.tuning.device import device_name, find_device, find_precis
 from workflow_scripts.tuning.loop import Outcome, TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate
+from workflow_scripts.tuning.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,17 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
     or Ctrl-C.
     """
     device = find_device()
-    settings = {**arguments.settings, "precision": find_precision(arguments.settings["precision"], device)}
-    tokens = joined(read_all(arguments.train), balanced=settings.get("union") == "balanced")
+    configured: TrainingSettings = arguments.settings
+    settings = configured.changed(precision=find_precision(configured.precision, device))
+    tokens = joined(read_all(arguments.train), balanced=settings.union == "balanced")
     for file in getattr(arguments, "shots", []):
         target = read_tokens(file)
-        tokens = joined([tokens, target.chosen(drawn_features(target, settings["shots"], settings["seed"]))])
+        tokens = joined([tokens, target.chosen(drawn_features(target, given(settings.shots, "shots"), settings.seed))])
     validation_tokens = joined(read_all(arguments.validation))
-    validation_rows = joined_rows([read_rows(file, settings["kind"]) for file in arguments.validation_rows])
-    scoring = {**settings, "language": source_languages(settings["source"])[0]}
+    languages = source_languages(settings.source)
+    validation = [read_rows(file, settings.kind) for file in arguments.validation_rows]
+    validation_rows = joined_rows(dict(zip(languages, validation, strict=True)))
+    scoring = settings.scoring(languages[0])
     encoder = read_encoder(arguments.encoder)
     touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
@@ -67,19 +72,19 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
 
     def validate(model: TunedModel) -> tuple[dict[str, float], float]:
         predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
-        return score(settings["kind"], validation_rows, predictions, scoring), loss
+        return score(settings.kind, validation_rows, predictions, scoring), loss
 
     checkpoints.mkdir(parents=True, exist_ok=True)
-    metrics_code = fingerprint(METRICS, kind_module(settings["kind"], "metrics"))
+    metrics_code = fingerprint(METRICS, kind_module(settings.kind, "metrics"))
     # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
     key = checkpoint_key(
-        arguments.settings, metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
+        configured.as_json(), metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
     )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
-    with contextlib.nullcontext() if settings["compile"] or settings.get("module") else without_compiler():
+    with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
         trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
-    majority = baseline(settings["kind"], validation_rows, scoring)
+    majority = baseline(settings.kind, validation_rows, scoring)
     records = {}
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
@@ -91,8 +96,8 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
             metrics = outcome.epochs[outcome.best_epoch - 1].metrics
         metric, value = next(iter(metrics.items()))
         records[run] = {
-            "settings": arguments.settings,
-            "precision": settings["precision"],
+            "settings": configured.as_json(),
+            "precision": settings.precision,
             "learning_rate": rate,
             "metric": metric,
             "validation": value,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def outputs(labels: Sequence[str]) -> int:
     return len(labels)
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each row becomes one feature with its label; see `encode`."""
-    labels = {label: index for index, label in enumerate(settings["labels"])}
-    columns, counts = encode(rows, tokenizer, settings["max_length"])
+    labels = {label: index for index, label in enumerate(settings.labels)}
+    columns, counts = encode(rows, tokenizer, settings.max_length)
     return columns | {"label": [labels[row["label"]] for row in rows]}, counts
 
 

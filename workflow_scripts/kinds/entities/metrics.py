@@ -5,32 +5,33 @@ with the I tags of the same type that follow it directly. An I tag that continue
 by seqeval; gold rows have none (`rows.problem`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from workflow_scripts.kinds.protocol import Row, Sums
+from workflow_scripts.kinds.settings import ScoringSettings
 from workflow_scripts.kinds.tagging.metrics import check_tag_counts
 
 Span = tuple[str, int, int]  # type, first word, last word
 
 
-def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """`f1`, `precision` and `recall` over all spans. Raises UserError if a sentence has more or fewer tags than words.
 
     A score without any span to count is 0, as in seqeval: precision if nothing is predicted, recall without gold.
     """
     return {
         metric: 100.0 * sum(numerator for numerator, _ in sums) / sum(denominator for _, denominator in sums)
-        for metric, sums in contributions(rows, predictions, options).items()
+        for metric, sums in contributions(rows, predictions, scoring).items()
     }
 
 
-def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """0: the most frequent tag is O, which finds no entity."""
     return 0.0
 
 
-def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
+def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """Of F1, twice the shared spans, and the predicted and gold spans; of the others, the shared spans and one of both.
 
     Where a metric has nothing to count in any sentence, each sentence counts as wrong.

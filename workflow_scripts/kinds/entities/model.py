@@ -12,6 +12,7 @@ import numpy as np
 
 from workflow_scripts.kinds.entities.rows import tags_of
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tagging.model import HEAD_DROPOUT, LEVEL, TARGETS, TOGETHER, counted, loss
 from workflow_scripts.kinds.tokens import Tokens
@@ -24,9 +25,9 @@ def outputs(labels: Sequence[str]) -> int:
     return len(tags_of(labels))
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """As in tagging: features, and the counts `cut_words` and `empty_words`."""
-    return tagging.tokenise(rows, tokenizer, {**settings, "labels": tags_of(settings["labels"])})
+    return tagging.tokenise(rows, tokenizer, settings.changed(labels=tags_of(settings.labels)))
 
 
 def decode(

@@ -11,6 +11,7 @@ import numpy as np
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,16 +28,16 @@ def outputs(labels: Sequence[str]) -> int:
     return 1
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each choice becomes one feature: the text, paired with the question and the choice.
 
     Beyond `max_length` tokens the text is cut at its end, and a choice only if it fills the whole input with its
     question. Counts `cut_choices` (such choices) and `empty_texts` (rows with a text, or a choice with its question, of
     which the tokenizer makes no token). Raises UserError if `max_length` leaves no room for a choice.
     """
-    room = settings["max_length"] - tokenizer.num_special_tokens_to_add(pair=True)
+    room = settings.max_length - tokenizer.num_special_tokens_to_add(pair=True)
     if room < 1:
-        raise UserError(f"max_length {settings['max_length']} leaves no room for a choice: raise it")
+        raise UserError(f"max_length {settings.max_length} leaves no room for a choice: raise it")
     places = [(number, place) for number, row in enumerate(rows) for place in range(len(row["choices"]))]
     texts = [rows[number]["text"] for number, _ in places]
     seconds = [_with_question(rows[number], place) for number, place in places]
@@ -53,7 +54,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
             [texts[feature] if chosen is fitting else "" for feature in chosen],
             [seconds[feature] for feature in chosen],
             truncation=truncation,
-            max_length=settings["max_length"],
+            max_length=settings.max_length,
             return_attention_mask=False,
         )
         for name, values in made.items():

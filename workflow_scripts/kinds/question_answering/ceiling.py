@@ -10,28 +10,28 @@ removes only such characters (`metrics.Normalisation.may_remove`). So two texts 
 skeleton, and a text that shares a word with an answer contains that word's skeleton.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.question_answering.metrics import SQUADS, Normalisation, exact_match, f1, normalisation
 from workflow_scripts.kinds.question_answering.model import LONGEST_ANSWER
+from workflow_scripts.kinds.settings import ScoringSettings
 from workflow_scripts.kinds.tokens import Tokens
 
 Window = tuple[np.ndarray, np.ndarray]  # of each token, the first character and the one after the last
 Place = tuple[int, int]  # the first character of a span and the one after the last
 
 
-def ceilings(rows: Sequence[Row], tokens: Tokens, options: Mapping[str, Any]) -> dict[str, float]:
+def ceilings(rows: Sequence[Row], tokens: Tokens, scoring: ScoringSettings) -> dict[str, float]:
     """The best scores that spans of tokens reach, averaged over all questions: metric -> percent."""
     windows: list[list[Window]] = [[] for _ in rows]
     starts, ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
     for feature, row in enumerate(tokens.plain("row")):
         windows[row].append((starts[feature], ends[feature]))
-    normalise = normalisation(options)
+    normalise = normalisation(scoring)
     best = [
         best_scores(row["context"], row["answers"]["text"], row_windows, LONGEST_ANSWER, normalise)
         for row, row_windows in zip(rows, windows, strict=True)

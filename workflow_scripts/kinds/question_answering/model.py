@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.settings import given
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
 from workflow_scripts.kinds.question_answering.rows import ABSENT
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def outputs(labels: Sequence[str]) -> int:
     return 2
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each question becomes one feature a window.
 
     A question that leaves no room for its context is cut: to half of the room, so that windows advance by the other
@@ -41,10 +43,11 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
     token) and `absent_answers` (rows without a gold answer in the context). Raises UserError if `max_length` and
     `stride` leave no room for any question.
     """
-    room = settings["max_length"] - settings["stride"] - tokenizer.num_special_tokens_to_add(pair=True)
+    stride = given(settings.stride, "stride")
+    room = settings.max_length - stride - tokenizer.num_special_tokens_to_add(pair=True)
     if room < 2:
         raise UserError(
-            f"max_length {settings['max_length']} and stride {settings['stride']} leave no room for a question: raise"
+            f"max_length {settings.max_length} and stride {stride} leave no room for a question: raise"
             " the one or lower the other"
         )
     questions = [row["question"].strip() for row in rows]
@@ -56,8 +59,8 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
         questions,
         [row["context"] for row in rows],
         truncation="only_second",
-        max_length=settings["max_length"],
-        stride=settings["stride"],
+        max_length=settings.max_length,
+        stride=stride,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -86,10 +89,10 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> t
         "empty_texts": len(rows) - len(whole),
         "absent_answers": len(absent),
     }
-    if settings["split"] == "train":
+    if settings.split == "train":
         learnable = [feature for feature, number in enumerate(columns["row"]) if number not in absent]
         columns = {name: [values[feature] for feature in learnable] for name, values in columns.items()}
-    if settings["split"] != "test":
+    if settings.split != "test":
         windows = list(zip(columns["row"], columns["offset_start"], columns["offset_end"], strict=True))
         covered: dict[int, set[tuple[int, int]]] = {}
         for number, starts, ends in windows:

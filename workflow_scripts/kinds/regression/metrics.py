@@ -5,28 +5,29 @@ with respect to the row's weight (Croux and Dehon 2010, "Influence functions of 
 measures"). Influences sum to zero, so that r + influence has the mean r.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from workflow_scripts.kinds.protocol import Row, Sums
+from workflow_scripts.kinds.settings import ScoringSettings
 
 Array = np.ndarray
 
 
-def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """`spearman` and `pearson`; 0 if all gold or all predicted scores are equal, where neither is defined."""
     gold, predicted = _arrays(rows, predictions)
     return {"spearman": 100 * pearson(_ranks(gold), _ranks(predicted))[0], "pearson": 100 * pearson(gold, predicted)[0]}
 
 
-def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """0: scores that do not depend on the texts have no correlation."""
     return 0.0
 
 
-def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
+def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """The correlation plus the row's influence on it, and one for each row: the mean is the correlation exactly."""
     gold, predicted = _arrays(rows, predictions)
     found = {"spearman": spearman(gold, predicted), "pearson": pearson(gold, predicted)}

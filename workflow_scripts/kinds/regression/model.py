@@ -14,6 +14,7 @@ from workflow_scripts.kinds.classification import model as classification
 from workflow_scripts.kinds.classification.model import HEAD_DROPOUT, LEVEL, TOGETHER, counted
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
 from workflow_scripts.kinds.regression.rows import score_range
+from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def outputs(labels: Sequence[str]) -> int:
     return 1
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each row becomes one feature, as in classification, which also says what is counted."""
-    low, high = score_range(settings["labels"])
-    columns, counts = classification.encode(rows, tokenizer, settings["max_length"])
+    low, high = score_range(settings.labels)
+    columns, counts = classification.encode(rows, tokenizer, settings.max_length)
     return columns | {"score": [(float(row["score"]) - low) / (high - low) for row in rows]}, counts
 
 

@@ -2,15 +2,16 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.accuracy import accuracy, most_frequent
 from workflow_scripts.kinds.protocol import Row, Sums
+from workflow_scripts.kinds.settings import ScoringSettings
 
 
-def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, float]:
+def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """`f1`, `f1_xtreme` and `accuracy`. Raises UserError if a sentence has more or fewer predicted tags than words."""
     gold = [row["tags"] for row in rows]
     check_tag_counts(rows, predictions)
@@ -21,7 +22,7 @@ def score(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str,
     }
 
 
-def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
+def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """`tagging_f1` with the most frequent tag on every word.
 
     It is near 0, since each sentence is then a single chunk: 0.1 on XTREME's English test set, although 18.3 % of the
@@ -32,7 +33,7 @@ def baseline(rows: Sequence[Row], options: Mapping[str, Any]) -> float:
     return tagging_f1(gold, [[commonest] * len(tags) for tags in gold])
 
 
-def contributions(rows: Sequence[Row], predictions: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Sums]:
+def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """Of F1, twice the shared chunks, and the predicted and gold chunks; of accuracy, correct words and words."""
     gold = [row["tags"] for row in rows]
     return {

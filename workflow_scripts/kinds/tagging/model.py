@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.kinds.protocol import IGNORED, Columns, Counts, Row
+from workflow_scripts.kinds.settings import TokeniseSettings
+from workflow_scripts.kinds.tokenizer import around_text
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -30,21 +32,21 @@ def outputs(labels: Sequence[str]) -> int:
     return len(labels)
 
 
-def tokenise(rows: Sequence[Row], tokenizer: Any, settings: dict[str, Any]) -> tuple[Columns, Counts]:
+def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each sentence becomes one feature; one of more than `max_length` tokens is cut between words into several.
 
     So every word gets a prediction, as the metric asks for. Of a word that alone is too long only the first subwords
     that fit are kept, and always the labelled one. Counts `cut_words` and `empty_words` (words of which the tokenizer
     makes no subword: a placeholder holds their tag).
     """
-    labels = {label: index for index, label in enumerate(settings["labels"])}
-    before, after = _around(tokenizer)
+    labels = {label: index for index, label in enumerate(settings.labels)}
+    before, after = around_text(tokenizer)
     space = _before_word(tokenizer)
-    room = settings["max_length"] - len(before) - len(after)
+    room = settings.max_length - len(before) - len(after)
     # The pieces that show nothing: a bare word-start marker.
     invisible = (
         {number for piece, number in tokenizer.get_vocab().items() if not piece.strip("\u2581\u0120 ")}
-        if settings["labelled_subword"] == "first_visible"
+        if settings.labelled_subword == "first_visible"
         else set()
     )
     placeholder = _placeholder(tokenizer)
@@ -80,14 +82,6 @@ def _fitted(ids: list[int], invisible: Collection[int], room: int) -> tuple[list
     if labelled < room:
         return ids[:room], labelled
     return [*ids[: room - 1], ids[labelled]], room - 1
-
-
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that stand before and after a text."""
-    encoded = tokenizer("a")
-    ids = encoded["input_ids"]
-    of_text = [place for place, part in enumerate(encoded.sequence_ids(0)) if part is not None]
-    return ids[: of_text[0]], ids[of_text[-1] + 1 :]
 
 
 def _before_word(tokenizer: Any) -> str:

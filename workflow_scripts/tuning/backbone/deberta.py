@@ -27,6 +27,8 @@ with without_compiler(), without_extras():
         make_log_bucket_position,
     )
 
+BLOCK = 128  # rows of a text whose scores are computed together; more rows need more distances that each row skips
+
 
 def use_attention(encoder: Any) -> Any:
     """Make an encoder of DeBERTa-v2's architecture compute its attention by `attend`; return the encoder.
@@ -168,9 +170,9 @@ class DisentangledAttention(DisentangledSelfAttention):
 def by_distance(content: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return for each row i of `content` and each token j their product with the vector of the distance j - i.
 
-    Each row is multiplied with all distances. The products that it needs begin one element earlier than in the row
-    before, so a view whose rows are one element shorter has them in the same columns. That is faster than gathering by
-    index, above all in the backward pass.
+    Each row is multiplied with the distances of a block of rows. The products that it needs begin one element earlier
+    than in the row before, so a view whose rows are one element shorter has them in the same columns. That is faster
+    than gathering by index, above all in the backward pass.
 
     Args:
         content: (batch, heads, rows, head size); at most `tokens` rows.
@@ -178,7 +180,13 @@ def by_distance(content: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
     The result: (batch, heads, rows, tokens).
     """
-    rows, distances = content.shape[2], positions.shape[1]
-    products = torch.einsum("bhid,hpd->bhip", content, positions)
-    shifted = products.flatten(2)[..., : rows * (distances - 1)].unflatten(2, (rows, distances - 1))
-    return shifted[..., distances // 2 - 1 :]
+    tokens, blocks = positions.shape[1] // 2, []
+    for start in range(0, content.shape[2], BLOCK):
+        block = content[:, :, start : start + BLOCK]
+        rows = block.shape[2]
+        first = tokens - start - rows  # the column of the last row's distance to token 0
+        products = torch.einsum("bhid,hpd->bhip", block, positions[:, first : first + rows + tokens])
+        length = products.shape[3] - 1
+        shifted = products.flatten(2)[..., : rows * length].unflatten(2, (rows, length))
+        blocks.append(shifted[..., rows - 1 :])
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)

@@ -1,4 +1,5 @@
-"""The tuning methods, one module each. Every module defines the same four functions:
+"""The tuning methods, one module each. Every module defines the same four functions, whose `settings` are
+`TrainingSettings`:
 
 * `head(level, width, outputs, settings)`: return the head, which is always trained
 * `sentence_vector(settings)`: return which vector represents a text: "pooler", "first_token" or "mean"

@@ -6,6 +6,7 @@ import torch
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.methods import linear_probe
+from workflow_scripts.tuning.settings import TrainingSettings
 
 # Head and sentence vector are those of a linear probe.
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
@@ -20,7 +21,7 @@ def check(encoder: Any) -> None:
         )
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Unfreeze all biases, except that of a pooler whose output is not used."""
     pooled = model.level == "sequence" and model.sentence_vector == "pooler"
     for name, parameter in model.encoder.named_parameters():

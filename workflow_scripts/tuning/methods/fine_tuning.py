@@ -7,23 +7,24 @@ from torch import nn
 
 from workflow_scripts.tuning.acceleration.embedding import TouchedEmbedding
 from workflow_scripts.tuning.heads import DenseHead, LinearHead
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
-def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
+def head(level: str, width: int, outputs: int, settings: TrainingSettings) -> nn.Module:
     """Return RoBERTa's dense classification head for texts, one linear layer for tokens."""
-    return (DenseHead if level == "sequence" else LinearHead)(width, outputs, settings["dropout"])
+    return (DenseHead if level == "sequence" else LinearHead)(width, outputs, settings.dropout)
 
 
-def sentence_vector(settings: dict[str, Any]) -> str:
+def sentence_vector(settings: TrainingSettings) -> str:
     """Return "mean" if configured, else "first_token": the head's own dense layer replaces the checkpoint's pooler."""
-    return "mean" if settings["sentence_vector"] == "mean" else "first_token"
+    return "mean" if settings.sentence_vector == "mean" else "first_token"
 
 
 def check(encoder: Any) -> None:
     """Accept every architecture."""
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Unfreeze the encoder; of the word embeddings only the rows that occur in the training data."""
     model.encoder.requires_grad_(True)
     pooler = getattr(model.encoder, "pooler", None)
@@ -31,5 +32,5 @@ def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) 
         pooler.requires_grad_(False)  # its output is not used
     words = model.encoder.get_input_embeddings()
     # Subclasses do more than look up rows: Gemma's scales them.
-    if touched is not None and settings["weight_decay"] == 0 and type(words) is nn.Embedding:
+    if touched is not None and settings.weight_decay == 0 and type(words) is nn.Embedding:
         model.encoder.set_input_embeddings(TouchedEmbedding(words, touched))

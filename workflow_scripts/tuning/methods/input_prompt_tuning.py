@@ -13,6 +13,7 @@ from torch import nn
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.methods import linear_probe
+from workflow_scripts.tuning.settings import TrainingSettings
 
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
@@ -36,7 +37,7 @@ class InputPrompts(nn.Module):
         with torch.no_grad():
             # `forward` bypasses hooks, which may round to bfloat16, but includes the scaling of Gemma's embeddings.
             vectors = words.forward(drawn if vocabulary is None else vocabulary[drawn])
-        self.vectors = nn.Parameter(vectors.clone())
+        self.vectors = nn.Parameter(vectors.float().clone())
 
     @staticmethod
     def insert(prompts: "Sequence[InputPrompts]", inputs: Batch, encoder: Any) -> Batch:
@@ -63,7 +64,7 @@ def check(encoder: Any) -> None:
         )
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Add the prompts."""
-    model.prompts = InputPrompts(model.encoder, settings["prompt_length"], touched)
-    model.prompt_length = settings["prompt_length"]
+    model.prompts = InputPrompts(model.encoder, settings.prompt_length, touched)
+    model.prompt_length = settings.prompt_length

@@ -9,22 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from workflow_scripts.core.settings import given
 from workflow_scripts.tuning.heads import LinearHead
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
-def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
+def head(level: str, width: int, outputs: int, settings: TrainingSettings) -> nn.Module:
     """Return one linear layer; for texts it follows the checkpoint's own frozen pooler."""
-    return LinearHead(width, outputs, settings["dropout"])
+    return LinearHead(width, outputs, settings.dropout)
 
 
-def sentence_vector(settings: dict[str, Any]) -> str:
+def sentence_vector(settings: TrainingSettings) -> str:
     """Return the configured vector; in a checkpoint without a pooler, "pooler" means the first token's vector."""
-    return settings["sentence_vector"]
+    return given(settings.sentence_vector, "sentence_vector")
 
 
 def check(encoder: Any) -> None:
     """Accept every architecture."""
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Do nothing: only the head is trained."""

@@ -12,8 +12,10 @@ import torch.distributed.tensor  # PEFT uses a class of this module without impo
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.settings import given
 from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.methods import linear_probe
+from workflow_scripts.tuning.settings import TrainingSettings
 
 with without_compiler():
     from peft import LoraConfig, inject_adapter_in_model
@@ -36,16 +38,16 @@ def check(encoder: Any) -> None:
     """Accept every architecture; `prepare` looks up its linear layers."""
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Insert the adapters. Their second matrix is initialised with 0, so that the encoder's output does not change yet.
 
     Raises UserError if the encoder lacks the layers.
     """
     config = LoraConfig(
-        r=settings["lora_rank"],
-        lora_alpha=settings["lora_alpha"],
-        lora_dropout=settings["lora_dropout"],
-        target_modules=targets(model.encoder, settings["lora_targets"]),
+        r=given(settings.lora_rank, "lora_rank"),
+        lora_alpha=given(settings.lora_alpha, "lora_alpha"),  # type: ignore[arg-type]  # PEFT divides it: any number
+        lora_dropout=given(settings.lora_dropout, "lora_dropout"),
+        target_modules=targets(model.encoder, settings.lora_targets),
     )
     inject_adapter_in_model(config, model.encoder)
 

@@ -10,19 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from workflow_scripts.core.settings import given
 from workflow_scripts.tuning.backbone.layers import attention_modules
 from workflow_scripts.tuning.heads import LinearHead
 from workflow_scripts.tuning.prompts import Prompts, reparameterise
+from workflow_scripts.tuning.settings import TrainingSettings
 
 
-def head(level: str, width: int, outputs: int, settings: dict[str, Any]) -> nn.Module:
+def head(level: str, width: int, outputs: int, settings: TrainingSettings) -> nn.Module:
     """Return one linear layer; for texts it follows the checkpoint's own frozen pooler."""
-    return LinearHead(width, outputs, settings["dropout"])
+    return LinearHead(width, outputs, settings.dropout)
 
 
-def sentence_vector(settings: dict[str, Any]) -> str:
+def sentence_vector(settings: TrainingSettings) -> str:
     """Return the configured vector; in a checkpoint without a pooler, "pooler" means the first token's vector."""
-    return settings["sentence_vector"]
+    return given(settings.sentence_vector, "sentence_vector")
 
 
 def check(encoder: Any) -> None:
@@ -30,10 +32,10 @@ def check(encoder: Any) -> None:
     attention_modules(encoder)
 
 
-def prepare(model: Any, settings: dict[str, Any], touched: torch.Tensor | None) -> None:
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Add the prompts. Raises UserError if `prompt_depth` exceeds the number of layers."""
-    length, std, depth = settings["prompt_length"], settings["prompt_std"], settings.get("prompt_depth")
-    model.prompts = Prompts(model.encoder, length, std, settings["dropout"], depth)
-    if hidden := settings.get("prompt_projection"):
+    length, std = settings.prompt_length, given(settings.prompt_std, "prompt_std")
+    model.prompts = Prompts(model.encoder, length, std, settings.dropout, settings.prompt_depth)
+    if hidden := settings.prompt_projection:
         reparameterise(model.prompts, model.encoder.config.hidden_size, hidden)
-    model.prompt_length = settings["prompt_length"]
+    model.prompt_length = length

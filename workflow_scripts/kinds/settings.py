@@ -1,0 +1,41 @@
+"""What the parts of a kind get of the settings."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from workflow_scripts.core.settings import Settings, StepSettings
+
+
+class TokeniseSettings(StepSettings):
+    """The settings of `tokenise`.
+
+    Attributes:
+        task: the task's name, for messages.
+        kind, labels: the task's.
+        split: of the corpus.
+        max_length: the most tokens of a feature.
+        stride: the tokens that neighbouring windows share; None for kinds without the key.
+        labelled_subword: the subword that predicts a word's tag; None for kinds without the key.
+    """
+
+    task: str
+    kind: str
+    labels: list[str]
+    split: Literal["train", "validation", "test"]
+    max_length: int
+    stride: int | None = None
+    labelled_subword: Literal["first", "first_visible"] | None = None
+
+
+class ScoringSettings(Settings):
+    """What metrics depend on besides rows and predictions.
+
+    Attributes:
+        language: of the rows.
+        labels: the task's.
+        normalisation: how answers are normalised before they are compared; None for kinds without the key.
+    """
+
+    language: str
+    labels: Sequence[str] = ()
+    normalisation: str | None = None

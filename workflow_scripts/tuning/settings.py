@@ -1,0 +1,64 @@
+"""The settings of a training."""
+
+from typing import Literal
+
+from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.kinds.settings import ScoringSettings
+
+
+class TrainingSettings(StepSettings):
+    """The settings of `train` and `search`: the merged settings of one training, without its learning rate.
+
+    `experiment.sections.Training` describes the keys that the user sets. Keys of other methods, of other kinds of task
+    and of other schedules are None.
+
+    Attributes:
+        encoder, task, method: their names.
+        kind, labels, normalisation: the task's.
+        source: the training languages, such as `en` or `en+de`, and the added rows, such as `en+16de`.
+        shots: the number of added rows of a target language.
+        union: how several training sets are joined.
+        prompt_length: 0 for methods without prompts.
+        max_length: the most tokens of a feature.
+        module: the file of a user's own method.
+    """
+
+    encoder: str
+    task: str
+    kind: str
+    labels: list[str]
+    normalisation: str | None = None
+    source: str
+    shots: int | None = None
+    union: str | None = None
+    method: str
+    module: str | None = None
+    prompt_length: int
+    seed: int
+    max_length: int
+    epochs: int
+    batch_size: int
+    micro_batch_size: int | None
+    schedule: Literal["linear", "exponential", "constant"]
+    decay: float | None = None
+    warmup: float
+    weight_decay: float
+    gradient_clipping: float
+    dropout: float
+    keep: Literal["best_metric", "best_loss", "last"]
+    precision: Literal["auto", "bfloat16", "float32"]
+    compile: bool
+    gradient_checkpointing: bool
+    attention: Literal["pretrained", "bidirectional"]
+    sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
+    prompt_std: float | None = None
+    prompt_depth: int | None = None
+    prompt_projection: int | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    lora_targets: list[str] | None = None
+
+    def scoring(self, language: str) -> ScoringSettings:
+        """What the task's metrics depend on, for rows in a language."""
+        return ScoringSettings(language=language, labels=self.labels, normalisation=self.normalisation)
