@@ -38,7 +38,8 @@ def use_attention(encoder: Any) -> Any:
     """
     if isinstance(encoder, DebertaV2Model):
         encoder.encoder.__class__ = DisentangledEncoder
-        for number, layer in enumerate(encoder.encoder.layer):
+        layers: list[Any] = list(encoder.encoder.layer)
+        for number, layer in enumerate(layers):
             layer.attention.self.__class__ = DisentangledAttention
             layer.attention.self.layer_idx = number
     return encoder
@@ -49,9 +50,10 @@ class DisentangledEncoder(DebertaV2Encoder):
 
     def get_attention_mask(self, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """Return the mask of `additive_mask` for a mask (batch, tokens)."""
+        first: Any = self.layer[0]
         texts, tokens = attention_mask.shape
         return additive_mask(
-            config=self.layer[0].attention.config,
+            config=first.attention.config,
             allow_is_bidirectional_skip=True,
             device=attention_mask.device,
             batch_size=texts,
