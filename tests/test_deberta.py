@@ -266,3 +266,16 @@ def test_dropout_of_every_kind_is_drawn_from_the_projects_masks(folders, monkeyp
     attention.pos_dropout.p, attention.dropout.p = 0.3, 0.0
     assert not torch.isclose(outcomes[0], without_positions).all()
     assert not torch.isclose(outcomes[0], model(batch)).all()
+
+
+def test_gradient_checkpointing_changes_no_gradient(folders):
+    """The backward pass repeats each layer with its prompts and with the same dropout masks."""
+    batch, gradients = batch_of("tagging"), []
+    for recomputes in (False, True):
+        seed_everything(5)
+        made = settings(kind="tagging", dropout=0.1, prompt_length=LENGTH, gradient_checkpointing=recomputes)
+        model = build(folders["v3"], made, touched=None).train()
+        part("tagging", "model").loss(model(batch), batch).backward()
+        gradients.append(model.prompts.vectors.grad)
+    assert gradients[0].abs().max() > 1e-5
+    assert torch.equal(*gradients)
