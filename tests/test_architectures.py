@@ -86,7 +86,7 @@ def saved(name: str, folder: Path) -> Path:
         torch.manual_seed(1)
         pooler = {"bert.pooler.dense.weight": torch.randn(32, 32), "bert.pooler.dense.bias": torch.randn(32)}
         with_old_names(folder, pooler)
-    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder) | {"kind": "encoder"})
     return folder
 
 

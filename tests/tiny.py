@@ -109,7 +109,7 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
             if parameter.dim() == 1:
                 parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder) | {"kind": "encoder"})
     return folder
 
 
