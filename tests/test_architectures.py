@@ -63,10 +63,7 @@ ENCODERS: dict[str, PreTrainedConfig] = {
 VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method": "prompt_tuning"}, **NEW_VARIANTS}
 
 # Combinations that are not supported: each is refused in one line. docs/models.md lists them too.
-REFUSED = {
-    **{("mDeBERTa-v3", variant): "cannot take prompts" for variant in ("prompt_tuning", "last layers", "network")},
-    ("mmBERT", "bitfit"): "no biases to tune",
-}
+REFUSED = {("mmBERT", "bitfit"): "no biases to tune"}
 POSSIBLE = [(name, variant) for name in ENCODERS for variant in VARIANTS if (name, variant) not in REFUSED]
 
 

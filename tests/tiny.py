@@ -31,7 +31,7 @@ from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
-from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone import attention, deberta
 from workflow_scripts.tuning.settings import TrainingSettings
 
 VOCABULARY = 80
@@ -96,7 +96,7 @@ def of_type(model_type: str, **changes: Any) -> Any:
     """A random encoder of any type in transformers, with our attention."""
     torch.manual_seed(0)
     config = CONFIG_MAPPING[model_type](**SIZES | SPECIAL | changes)
-    return AutoModel.from_config(config, attn_implementation=attention.NAME).eval()
+    return deberta.use_attention(AutoModel.from_config(config, attn_implementation=attention.NAME)).eval()
 
 
 def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
