@@ -259,9 +259,19 @@ def checkpoint_files(folder: Path) -> list[str]:
     return files
 
 
-def source_files(folder: Path) -> list[Path]:
-    """A checkpoint's files, and those that would be read if they existed. Raises UserError as `checkpoint_files`."""
-    return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+def source_files(source: dict[str, Any]) -> list[Path]:
+    """The user's files that an encoder is fetched from, and those that would be read if they existed.
+
+    `source` is as in `fetch`. Raises UserError as `checkpoint_files`.
+    """
+    match source["source"]:
+        case "folder":
+            folder = Path(source["path"])
+            return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+        case "gguf":
+            return [Path(source["path"])]
+        case _:  # files of a package or the hub, which are not edited
+            return []
 
 
 def read_config(folder: Path) -> dict[str, Any]:
