@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 TRAINING_KEYS = (
     "attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing, gradient_clipping, keep,"
     " learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size, precision, prompt_depth,"
-    " prompt_lengths, prompt_projection, prompt_std, schedule, sentence_vector, warmup, weight_decay"
+    " prompt_lengths, prompt_projection, prompt_std, quantise, schedule, sentence_vector, warmup, weight_decay"
 )
 PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"

@@ -20,6 +20,7 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
     """
@@ -28,6 +29,7 @@ class Method:
     title: str
     has_prompts: bool = False
     freezes: bool = False
+    trains_encoder: bool = False
     stores_encoder: bool = False
     keys: tuple[str, ...] = ()
 
@@ -35,7 +37,7 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("fine_tuning", "Fine-tuning", stores_encoder=True),
+        Method("fine_tuning", "Fine-tuning", trains_encoder=True, stores_encoder=True),
         Method(
             "prompt_tuning",
             "Prompt tuning",
@@ -45,7 +47,7 @@ METHODS = {
         ),
         Method("input_prompt_tuning", "Input prompt tuning", has_prompts=True, freezes=True, keys=("prompt_lengths",)),
         Method("linear_probe", "Linear probe", freezes=True),
-        Method("bitfit", "BitFit"),
+        Method("bitfit", "BitFit", trains_encoder=True),
         Method("lora", "LoRA", keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")),
     )
 }

@@ -20,6 +20,7 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.quantised import check_frozen, check_quantisable
 from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.layers import takes
@@ -173,13 +174,21 @@ def build(
         touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError if texts and prompts need more positions than the encoder has.
+    Raises UserError if texts and prompts need more positions than the encoder has, or if the weights are to be
+    quantised and cannot be.
     """
+    method = method_module(settings)
+
+    def check(encoder: Any) -> None:
+        method.check(encoder)
+        if settings.quantise:
+            check_quantisable(encoder, settings.quantise)
+
     encoder = load_encoder(
         folder,
         attention.NAME,
         dropout=settings.dropout,
-        check=method_module(settings).check,
+        check=check,
         bidirectional=settings.attention == "bidirectional",
     )
     needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
@@ -190,7 +199,10 @@ def build(
             " lower one of them"
         )
     encoder.requires_grad_(False)
+    pretrained = dict(encoder.named_parameters())
     model = _add_head(encoder, settings, touched)
+    if settings.quantise:
+        check_frozen(pretrained, settings.method, settings.quantise)
     accelerate(model, settings, ids)
     return model
 
