@@ -54,7 +54,7 @@ class BundledEncoder(Section):
 class FolderEncoder(Section):
     """A Hugging Face checkpoint in a folder on this machine.
 
-    The workflow copies it once. After you change the checkpoint, delete `RESOURCES/encoders/NAME`.
+    The workflow copies it once, and again after you change the checkpoint.
     """
 
     source: Annotated[Literal["folder"], about("folder")]
@@ -177,7 +177,7 @@ class MiniCorpora(Section):
 class XtremeCorpora(Section):
     """A folder that XTREME's download scripts have filled.
 
-    The workflow reads it once. After you change it, delete `RESOURCES/corpora`.
+    The workflow reads it once, and again what you change.
     """
 
     source: Annotated[Literal["xtreme"], about("xtreme")]
@@ -193,7 +193,7 @@ class XtremeCorpora(Section):
 class FileCorpora(Section):
     """Files in folders on this machine: the source `files` of the tasks.
 
-    The workflow reads them once. After you change a file, delete its folder in `RESOURCES/corpora`.
+    The workflow reads each file once, and again after you change it.
     """
 
     source: Annotated[Literal["files"], about("files")]
