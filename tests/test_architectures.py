@@ -64,8 +64,12 @@ VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method"
 
 # Combinations that are not supported: each is refused in one line. docs/models.md lists them too.
 REFUSED = {
-    **{("mDeBERTa-v3", variant): "cannot take prompts" for variant in ("prompt_tuning", "last layers", "network")},
+    **{
+        ("mDeBERTa-v3", variant): "cannot take prompts"
+        for variant in ("prompt_tuning", "last layers", "network", "llama_adapter")
+    },
     ("mmBERT", "bitfit"): "no biases to tune",
+    ("mmBERT", "llama_adapter"): "no separate projections",
 }
 POSSIBLE = [(name, variant) for name in ENCODERS for variant in VARIANTS if (name, variant) not in REFUSED]
 

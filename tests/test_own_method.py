@@ -31,7 +31,7 @@ def sentence_vector(settings):
     return "first_token"
 
 
-def check(encoder):
+def check(encoder, settings):
     """Any architecture with a normalisation at the end of a layer."""
 
 

@@ -34,7 +34,7 @@ from workflow_scripts.reporting.tables import (
     representations,
 )
 from workflow_scripts.reporting.tasks import Tasks, tasks_of
-from workflow_scripts.reporting.wording import Names
+from workflow_scripts.reporting.wording import Names, name_methods
 
 # The columns that name a tuned model apart from its task and seed.
 MODEL = ["encoder", "source", "method", "prompt_length"]
@@ -82,6 +82,8 @@ class Report:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
         """
         inputs.check()
+        methods = (inputs.provenance.get("configuration") or {}).get("methods") or {}
+        name_methods({name: section["title"] for name, section in methods.items() if section.get("title")})
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
         names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]

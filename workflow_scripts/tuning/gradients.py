@@ -45,8 +45,8 @@ def step_on_cpu(length: int) -> int:
 class Gradients:
     """Computes losses and accumulates their gradients.
 
-    On a GPU the kernels are recorded, unless the encoder is compiled or the method is the user's own, which may branch
-    in Python.
+    On a GPU the kernels are recorded, unless the encoder is compiled or the method is PEFT's or the user's own, which
+    may branch in Python.
 
     Args:
         tokens: the training features.
@@ -66,7 +66,7 @@ class Gradients:
         self.samples = Samples(tokens, self.kind.TOGETHER)
         self.splits = settings.micro_batch_size is None
         self.most_tokens = FROZEN_TOKENS[settings.precision] if frozen and device.type == "cpu" else None
-        recordable = device.type == "cuda" and not settings.compile and not settings.module
+        recordable = device.type == "cuda" and not settings.compile and not (settings.module or settings.peft)
         self.recorder = Recorder(device) if recordable else None
         self.least_tokens = LEAST_TOKENS["cpu" if device.type == "cpu" else "recorded" if recordable else "other"]
 
@@ -137,6 +137,9 @@ class Gradients:
     def _forward_and_backward(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
         with lower_precision(self.device, self.settings.precision):
             logits = forward_together(models, batch)
-            losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * batch[LOSS_SHARE]
+            losses = torch.stack([self.kind.loss(values, batch) for values in logits])
+            if models[0].allocation is not None:
+                losses = losses + torch.stack([model.allocation.penalty() for model in models])
+            losses = losses * batch[LOSS_SHARE]
         losses.sum().backward()
         return losses.detach()
