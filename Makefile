@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-MARKED ?= not slow and not slurm
+MARKED ?= not slow and not slurm and not models
 
 # The environment's programs come first on the path, for the jobs that snakemake starts as well.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"

@@ -66,6 +66,8 @@ SETTINGS: dict[str, Any] = {
     "keep": "last",
     "sentence_vector": "pooler",
     "compile": False,
+    "gradient_checkpointing": False,
+    "attention": "pretrained",
 }
 
 

@@ -2,6 +2,9 @@
 
 SEARCH_SEED = CONFIGURATION.search.seed
 
+# Priorities (the others have 0): wrong rows in any language are found before a training that takes hours.
+FETCHED_FIRST, CHECKED_FIRST = 1, 2
+
 
 def training_settings(wildcards, seed, step="train"):
     """The settings of a run, without the learning rate: that is in the path or in selected.json."""

@@ -1,6 +1,35 @@
 # Evaluation: every tuned model predicts in every language without further training.
 
 
+localrules:
+    check_parallel,
+
+
+# Before the first training, because of its priority and that of fetch_corpus. No training has it as an input, since an
+# added language would train every model again.
+rule check_parallel:
+    input:
+        lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.languages(wildcards.task)
+        ],
+    output:
+        PATHS.parallel("{task}"),
+    log:
+        "logs/check_parallel/{task}.log",
+    priority: CHECKED_FIRST
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_parallel(CONFIGURATION, wildcards.task)),
+    shell:
+        "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
+        " --log {log:q}"
+
+
 rule predict:
     input:
         encoder=PATHS.encoder("{encoder}"),

@@ -23,6 +23,7 @@ rule collect:
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],
         tokens=[PATHS.tokens(encoder, *part) for encoder in CONFIGURATION.encoders for part in GRID.corpora()],
         ceilings=[file for _, _, file in GRID.bounded(PATHS)],
+        parallel=[PATHS.parallel(task) for task in GRID.parallel_tasks()],
     output:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",

@@ -31,6 +31,7 @@ rule pin_repository:
         PATHS.repository("{repository}"),
     log:
         "logs/pin_repository/{repository}.log",
+    priority: FETCHED_FIRST
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -50,6 +51,7 @@ rule fetch_corpus:
         PATHS.corpus("{task}", "{language}", "{split}"),
     log:
         "logs/fetch_corpus/{task}/{language}/{split}.log",
+    priority: FETCHED_FIRST
     conda:
         "../envs/cpu.yaml"
     threads: 1

@@ -82,6 +82,12 @@ def xtreme_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def more_folder(xtreme_folder: Path) -> Path:
+    """Real datasets beyond XTREME's, where they are."""
+    return xtreme_folder.with_name("more")
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder that is tuned in a second: BERT, 2 layers, 32 wide, random, with a tokenizer of letters."""

@@ -1,8 +1,11 @@
 """Rows of a corpus, as the step `fetch_corpus` would write them."""
 
+import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.rows import complete
@@ -34,3 +37,15 @@ def origin_of(corpus: Corpus, pinned: Any = None, downloads: Path = Path("unused
 def without_groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as their source has them."""
     return [{name: value for name, value in row.items() if name != "group"} for row in rows]
+
+
+def hashed_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of all files that are hashed from now on, as they are hashed."""
+    paths, digest = [], hashlib.file_digest
+
+    def spy(file: Any, name: str) -> Any:
+        paths.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", spy)
+    return paths

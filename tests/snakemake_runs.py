@@ -102,13 +102,13 @@ def copy_checkout(target: Path) -> Path:
 @contextmanager
 def replaced(file: Path, old: str, new: str) -> Iterator[None]:
     """The file with one text in it replaced by another, and as it was again afterwards."""
-    before = file.read_text(encoding="utf-8")
-    assert before.count(old) == 1, f"{file} has {old!r} {before.count(old)} times"
-    file.write_text(before.replace(old, new), encoding="utf-8")
+    before = file.read_bytes()
+    assert before.count(old.encode()) == 1, f"{file} has {old!r} {before.count(old.encode())} times"
+    file.write_bytes(before.replace(old.encode(), new.encode()))
     try:
         yield
     finally:
-        file.write_text(before, encoding="utf-8")
+        file.write_bytes(before)
 
 
 @dataclass(frozen=True)

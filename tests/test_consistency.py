@@ -178,6 +178,15 @@ def test_no_table_is_made_of_results_of_other_settings(grid, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_data_that_are_edited_during_a_run_do_not_keep_its_tables_back(grid, tmp_path):
+    """All results are of the rows that were fetched. The next run makes new ones."""
+    config = Path(grid.configuration["encoders"]["tiny"]["path"], "config.json")
+    with replaced(config, '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-11'):
+        assert [found.only_sources for found in differing(load(grid.configuration))] == [True]
+        collected(grid.configuration, tmp_path)
+    assert json.loads((tmp_path / "provenance.json").read_text())["made_by_earlier_code"] == 0
+
+
 def test_results_that_earlier_code_made_are_counted(grid, tmp_path):
     for run in Path("results").rglob("seed-*/run.json"):
         record = json.loads(record_of(run).read_text())
@@ -202,6 +211,18 @@ def test_verify_says_what_differs_from_the_configuration(grid, capsys):
     told = capsys.readouterr().out.splitlines()
     assert f"{TRAIN}: epochs was 1, now 2" in told
     assert "outputs exist" in told[-1]
+
+
+def test_verify_names_edited_files_of_the_users(grid, capsys):
+    config = Path(grid.configuration["encoders"]["tiny"]["path"], "config.json")
+    times = config.stat().st_atime_ns, config.stat().st_mtime_ns
+    with replaced(config, '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-11'):
+        os.utime(config, ns=times)  # as many bytes, the same time: only a checksum tells
+        with pytest.raises(UserError, match="run the workflow again"):
+            verified(grid)
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"resources/encoders/tiny/encoder.json: its source {config} has changed"
+    assert told[1:] == [line for line in told if line.endswith("1 of them differ from the configuration")]
 
 
 def test_verify_counts_what_earlier_code_made(grid, capsys):
@@ -243,13 +264,17 @@ def test_inputs_that_a_step_finds_by_itself_are_recorded(tmp_path):
 def made_up(configuration: Configuration) -> int:
     """Write an empty output and its record for every job of the grid; returns how many."""
     empty = sha256(Path(os.devnull))
+    source = Path("a source.csv")
+    source.touch()
+    state = {"bytes": 0, "modified_ns": source.stat().st_mtime_ns, "sha256": empty}
+    sources = {"sources": {str(source): state}, "patterns": ["*.csv"]}
     count = 0
     for job in all_jobs(configuration):
         for output in map(Path, job.outputs):
             output.parent.mkdir(parents=True, exist_ok=True)
             output.touch()
             inputs = {f"{{results}}/input-{number}": empty for number in range(8)}
-            own = {"step": job.step, "settings": job.settings, "inputs": inputs, "bytes": 0, "sha256": empty}
+            own = {"step": job.step, "settings": job.settings, "inputs": inputs, "bytes": 0, "sha256": empty, **sources}
             write_json(record_of(output), own)
             count += 1
     return count

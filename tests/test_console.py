@@ -1,5 +1,6 @@
 """What a run shows: the estimate, the plain lines, the display on a terminal, and the last lines."""
 
+import csv
 import fcntl
 import io
 import json
@@ -31,6 +32,7 @@ from workflow_scripts.corpora import mini
 from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.experiment.tasks import builtin, names_of_builtin_tasks
+from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.tuning.progress import Progress, status_of
 
 # The estimate
@@ -140,6 +142,54 @@ def test_the_lengths_of_the_mini_benchmark_are_those_of_the_bundled_tokenizer(bu
         lengths = [len(tokenizer.encode(row["text"], row["text_pair"]).ids) for row in rows]
         stated = MINI_TASKS[task].mean_length("train", "en", "mini")
         assert sum(lengths) / len(lengths) == pytest.approx(stated, rel=0.15)
+
+
+def test_the_lengths_of_real_data_are_those_of_the_bundled_tokenizer(bundled_encoder, more_folder):
+    """One text a row, and two choices a row, each of which is read with its premise and question."""
+    tokenizer, found = load_tokenizer(bundled_encoder), {}
+    for language in ("eng_Latn", "deu_Latn", "arb_Arab", "jpn_Jpan", "zho_Hans"):
+        lines = [(more_folder / "sib200" / language / f"{split}.tsv").read_text() for split in ("train", "dev", "test")]
+        texts = [row["text"] for text in lines for row in csv.DictReader(text.splitlines(), delimiter="\t")]
+        found["sib200", language] = sum(map(len, tokenizer(texts)["input_ids"])) / len(texts)
+    asked = {"cause": "What was the cause?", "effect": "What happened as a result?"}
+    for language in ("it", "sw", "zh"):
+        lines = (more_folder / "xcopa" / language / f"test.{language}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        pairs = [(row["premise"], f"{asked[row['question']]} {row[f'choice{n}']}") for row in rows for n in (1, 2)]
+        found["xcopa", language] = sum(map(len, tokenizer(*zip(*pairs, strict=True))["input_ids"])) / len(rows)
+    assert found == {key: pytest.approx(builtin(key[0]).mean_length("test", key[1]), abs=0.6) for key in found}
+
+
+@pytest.mark.parametrize("name", names_of_builtin_tasks())
+def test_lengths_are_of_languages_of_the_task(name):
+    task = builtin(name)
+    for split, known in task.length.items():
+        if isinstance(known, dict):
+            assert set(known) <= {*task.languages, *task.train_in()}, split
+
+
+@pytest.mark.parametrize(
+    ("task", "language", "is_guessed"),
+    [
+        ("sib200", "yor_Latn", False),
+        ("nusax", "bug", False),
+        ("belebele", "deu_Latn", False),
+        ("belebele", "ben_Beng", True),
+    ],
+)
+def test_a_built_in_task_is_guessed_only_in_languages_that_were_not_measured(task, language, is_guessed, tmp_path):
+    keys = {"languages": [language], "train_on": builtin(task).languages[:1], "max_length": 512}
+    costs = Costs(arms(tasks={task: keys}, corpora={"source": "hub"}), tmp_path)
+    for split in ("train", "validation", "test"):
+        assert costs.rows(task, language if split == "test" else keys["train_on"][0], split).length > 20
+    assert costs.guessed == ({task} if is_guessed else set())
+
+
+def test_a_length_that_is_not_stated_is_guessed_by_other_languages_and_then_by_other_splits(tmp_path):
+    costs = own_task(tmp_path, length={"train": {"en": 9}, "test": {"en": 30}})
+    assert costs.rows("mine", "de", "test").length == 30
+    assert costs.rows("mine", "en", "validation").length == 9
+    assert costs.guessed == {"mine"}
 
 
 OWN = {

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from snakemake_runs import Workplace, jobs, jobs_of, replaced
 
+from workflow_scripts.core.lineage import record_of
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
 
@@ -91,6 +92,7 @@ def test_adding_a_seed_runs_only_its_models(grid):
 def test_adding_a_language_runs_only_its_corpus_predictions_and_vectors(grid):
     assert grid.planned({"tasks.pawsx.languages": ["en", "de", "fr"]}) == jobs(
         "fetch_corpus pawsx/fr/test",
+        "check_parallel pawsx",
         "tokenise tiny/pawsx/fr/test",
         "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/fr",
         "score tiny/pawsx/en/prompt_tuning-2/{13,42}",
@@ -137,6 +139,7 @@ def test_adding_a_task_runs_only_that_task(grid):
     assert grid.planned({"tasks.xquad": {"languages": ["en", "ko"], "max_length": 64, "stride": 16}}) == jobs(
         "fetch_corpus xquad/en/{train,validation,test}",
         "fetch_corpus xquad/ko/test",
+        "check_parallel xquad",
         "tokenise tiny/xquad/en/{train,validation,test}",
         "tokenise tiny/xquad/ko/test",
         "select tiny/xquad/en/prompt_tuning-2",
@@ -245,6 +248,7 @@ def test_the_limit_of_the_test_rows_trains_nothing(grid):
     assert grid.planned({"corpora.limits.test": 7}) == jobs(
         "fetch_corpus pawsx/{en,de}/test",
         "fetch_corpus udpos/en/test",
+        "check_parallel pawsx",
         "tokenise tiny/pawsx/{en,de}/test",
         "tokenise tiny/udpos/en/test",
         "predict tiny/pawsx/en/prompt_tuning-2/{13,42}/{en,de}",
@@ -385,6 +389,11 @@ def test_the_code_of_the_analysis_runs_what_it_concerns(grid, file, old, new, co
     assert after_code_edit(grid, f"workflow_scripts/{file}", old, new) == jobs(*concerned, "render", "all")
 
 
+def test_the_code_of_the_check_of_parallel_sets_runs_no_score(grid):
+    edit = ("workflow_scripts/check_parallel.py", '"ids": len(', '"rows": len(')
+    assert after_code_edit(grid, *edit) == jobs("check_parallel pawsx", *SUMS)
+
+
 def test_the_code_of_prediction_trains_nothing(grid):
     edit = ("workflow_scripts/predict.py", '"%s: %d predictions"', '"%s: %d rows predicted"')
     assert after_code_edit(grid, *edit) == jobs(*ALL_PREDICTIONS, ALL_SCORES, *SUMS)
@@ -438,7 +447,10 @@ OWN_CORPORA = "mood/{en/train,en/validation,en/test,de/train,de/validation,de/te
 OWN_PREDICTIONS = f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/{{en+de,fr}}"
 OWN_SCORES = f"score tiny/mood/{{en,de,en+de}}/{ARMS}/13"
 OWN_MODELS = (f"train tiny/mood/{{en,de,en+de}}/{ARMS}/13", OWN_PREDICTIONS, OWN_SCORES)
-WHOLE_TASK = (f"fetch_corpus {OWN_CORPORA}", f"tokenise tiny/{OWN_CORPORA}", *OWN_MODELS, *SUMS)
+WHOLE_TASK = (
+    *(f"fetch_corpus {OWN_CORPORA}", f"tokenise tiny/{OWN_CORPORA}", "check_parallel mood"),
+    *(*OWN_MODELS, *SUMS),
+)
 
 
 def models(source: str) -> tuple[str, ...]:
@@ -483,13 +495,16 @@ def test_adding_a_union_of_sets_that_are_there_fetches_nothing(own):
 
 
 def test_adding_rows_of_target_languages_runs_only_the_models_that_have_them(own):
-    """Their learning rate is that of the source without them. French alone has a training set and is no source."""
+    """Their learning rate is that of the source without them. The training sets of all sources are there already."""
+    targets = "en+4de,en+4fr,de+4en,de+4fr,en+de+4fr"
     assert own.planned({"tasks.mood.shots": [0, 4]}) == jobs(
         "fetch_corpus mood/fr/train",
         "tokenise tiny/mood/fr/train",
-        f"train tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
+        f"train tiny/mood/{{{targets}}}/{ARMS}/13",
+        f"predict tiny/mood/en+4de/{ARMS}/13/de",
+        f"predict tiny/mood/de+4en/{ARMS}/13/en",
         f"predict tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13/fr",
-        f"score tiny/mood/{{en+4fr,de+4fr,en+de+4fr}}/{ARMS}/13",
+        f"score tiny/mood/{{{targets}}}/{ARMS}/13",
         *SUMS,
     )
 
@@ -585,6 +600,7 @@ def test_a_language_that_is_added_to_the_task_file_runs_only_its_test_set(own):
     """The group of French has room for one more language; the full group before it stays."""
     assert after_task_edit(own, "- fr\n", "- fr\n- ja\n") == jobs(
         "fetch_corpus mood/ja/test",
+        "check_parallel mood",
         "tokenise tiny/mood/ja/test",
         f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/fr+ja",
         OWN_SCORES,
@@ -595,6 +611,108 @@ def test_a_language_that_is_added_to_the_task_file_runs_only_its_test_set(own):
 def test_a_language_of_the_task_file_that_the_grid_leaves_out_runs_only_the_sums(own):
     with replaced(own.folder / "my/mood.yaml", "- fr\n", "- fr\n- ja\n"):
         assert own.planned({"tasks.mood.languages": ["en", "de", "fr"]}) == jobs(*SUMS)
+
+
+# Edits of the user's own data and encoder, which are not in the working folder's `resources`
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "concerned"),
+    [
+        (
+            "de/test.csv",
+            ",bad\r\ntest-2,",
+            ",good\r\ntest-2,",
+            (
+                *("fetch_corpus mood/de/test", "tokenise tiny/mood/de/test", "check_parallel mood"),
+                *(f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/en+de", OWN_SCORES),
+            ),
+        ),
+        (
+            "de/train.csv",
+            "train-1,pfui",
+            "train-1,fein",  # as many bytes as before
+            ("fetch_corpus mood/de/train", "tokenise tiny/mood/de/train", *models("de"), *models("en+de")),
+        ),
+    ],
+    ids=["a label of a test set", "a text of a training set"],
+)
+def test_edited_data_run_their_corpus_and_what_is_made_from_it(own, file, old, new, concerned):
+    with replaced(own.folder / "my/data" / file, old, new):
+        assert own.planned() == jobs(*concerned, *SUMS)
+    assert own.planned() == []  # the content is as it was, the time is not
+
+
+def test_edited_data_are_noticed_without_snakemakes_metadata_and_by_time_alone(own, tmp_path):
+    copy = own.copied(tmp_path / "no metadata")
+    shutil.rmtree(copy.folder / ".snakemake")
+    expected = ("fetch_corpus mood/fr/test", "tokenise tiny/mood/fr/test", "check_parallel mood")
+    expected += (f"predict tiny/mood/{{en,de,en+de}}/{ARMS}/13/fr", OWN_SCORES)
+    with replaced(copy.folder / "my/data/fr/test.csv", "test-1,chic", "test-1,zut"):
+        assert copy.planned({}, "--rerun-triggers", "mtime") == jobs(*expected, *SUMS)
+
+
+def test_a_run_after_an_edit_of_the_data_leaves_nothing_to_do(own, tmp_path):
+    copy = own.copied(tmp_path / "corrected")
+    data = copy.folder / "my/data/fr/test.csv"
+    data.write_text(data.read_text(encoding="utf-8").replace("test-1,chic", "test-1,zut"), encoding="utf-8")
+    planned = copy.planned()
+    outcome = copy.run()
+    assert outcome.returncode == 0, outcome.stdout
+    assert "resources/corpora/mood/fr/test.parquet: its source my/data/fr/test.csv has changed" in outcome.stdout
+    assert "If another grid shares" not in outcome.stdout
+    assert jobs_of(outcome.stdout) == planned != []
+    assert copy.planned() == []
+
+
+def test_touched_data_run_nothing_and_the_next_run_notes_their_times(own, tmp_path):
+    copy = own.copied(tmp_path / "touched")
+    copy.touch_everything()
+    assert copy.planned() == []
+    record = record_of(copy.folder / "resources/corpora/mood/de/train.parquet")
+    data = copy.folder / "my/data/de/train.csv"
+
+    def noted() -> int:
+        return json.loads(record.read_text())["sources"]["my/data/de/train.csv"]["modified_ns"]
+
+    assert noted() != data.stat().st_mtime_ns  # a dry run writes nothing
+    outcome = copy.run()
+    assert "Nothing to be done" in outcome.stdout
+    assert noted() == data.stat().st_mtime_ns
+    assert copy.planned() == []
+
+
+def test_data_that_are_gone_are_not_needed_by_what_was_made_from_them(own, tmp_path):
+    copy = own.copied(tmp_path / "archived")
+    shutil.rmtree(copy.folder / "my/data")
+    assert copy.planned() == []
+    less = {"tasks.mood.train_on": ["en", "de"]}
+    assert copy.planned(less) == jobs(*SUMS)
+
+
+def test_an_edited_encoder_runs_everything_but_the_corpora(grid):
+    config = Path(grid.configuration["encoders"]["tiny"]["path"], "config.json")
+    with replaced(config, '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-11'):
+        planned = grid.planned()
+    assert grid.planned() == []
+    assert planned == jobs(
+        "fetch_encoder tiny",
+        "tokenise tiny/{pawsx,udpos}/en/{train,validation,test}",
+        "tokenise tiny/pawsx/de/test",
+        *ALL_MODELS,
+        *UNTUNED_VECTORS,
+        *SUMS,
+    )
+
+
+def test_a_file_that_is_added_to_an_encoder_is_noticed(grid):
+    added = Path(grid.configuration["encoders"]["tiny"]["path"], "added_tokens.json")
+    added.write_text("{}")
+    try:
+        assert "fetch_encoder tiny" in grid.planned()
+    finally:
+        added.unlink()
+    assert grid.planned() == []
 
 
 def test_the_file_of_a_built_in_task_is_a_task_file_like_any_other(grid):

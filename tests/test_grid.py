@@ -252,6 +252,7 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
         "fetch_encoder {small,large}",
         "fetch_corpus {xnli,udpos}/en/{train,validation}",
         "fetch_corpus {xnli/en,xnli/zh,udpos/de}/test",
+        "check_parallel xnli",
         "tokenise {small,large}/{xnli,udpos}/en/{train,validation}",
         "tokenise {small,large}/{xnli/en,xnli/zh,udpos/de}/test",
         "search {small,large}/xnli/en/prompt_tuning-{8,16}/{0.001,0.01}",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from corpus_rows import described, origin_of, rows_of
+from corpus_rows import described, hashed_files, origin_of, rows_of
 from hub_server import COMMIT, TOKEN, Fault, HubServer, Repository, parquet
 from snakemake_runs import ROOT, SNAKEMAKE, jobs_of, snakemake
 from test_xtreme_corpus import COUNTS
@@ -258,6 +258,14 @@ def test_a_file_in_the_cache_is_not_asked_for_again(server, xnli):
     requests = len(server.requests)
     assert rows_of(corpus, pinned) == first
     assert len(server.requests) == requests
+
+
+def test_a_file_is_hashed_once_however_often_its_rows_are_read(server, xnli, monkeypatch):
+    corpus, pinned = pinned_corpus("xnli", "de", "test")
+    hashed = hashed_files(monkeypatch)
+    first = rows_of(corpus, pinned)
+    assert rows_of(corpus, pinned) == first
+    assert len([name for name in hashed if "datasets--facebook--xnli" in name]) == 1
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_anew(server, xnli, caplog):

@@ -37,7 +37,7 @@ from workflow_scripts.kinds.regression import model as regression
 from workflow_scripts.kinds.regression import rows as score_rows
 from workflow_scripts.kinds.regression.metrics import pearson, spearman
 from workflow_scripts.kinds.tagging import model as tagging
-from workflow_scripts.kinds.tokens import Tokens, read_tokens, write_tokens
+from workflow_scripts.kinds.tokens import Tokens, joined_rows, read_tokens, write_tokens
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import Samples, collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
@@ -726,6 +726,17 @@ def test_the_normalisation_of_a_task_decides_its_scores():
     assert metrics.score("question_answering", rows, predictions, mlqa) == {"f1": f1, "exact_match": 0.0}
     found = contributions("question_answering", rows, predictions, mlqa)
     assert found["f1"] == {"1": (pytest.approx(2 / 3), 1.0)}
+
+
+def test_each_row_of_a_union_of_languages_is_scored_by_the_rules_of_its_own():
+    """`das` is an article in German alone; the first language of the source is that of no other row."""
+    rows = joined_rows({language: [question("1", "das Haus")] for language in ("en", "de")})
+    predictions = dict.fromkeys((row["id"] for row in rows), "Haus")
+    for first in ("en", "de"):
+        options = scoring(normalisation="mlqa", language=first)
+        assert metrics.score("question_answering", rows, predictions, options)["exact_match"] == 50.0
+        found = contributions("question_answering", rows, predictions, options)["exact_match"]
+        assert list(found.values()) == [(1.0, 2.0)]  # both rows are about one context
 
 
 def test_a_language_without_rules_of_mlqa_and_another_normalisation_are_refused():

@@ -80,7 +80,7 @@ def test_families(code: str, family: str) -> None:
 def test_an_unknown_code_is_its_own_name(code: str) -> None:
     assert not is_known(code)
     assert language(code) == Language(code, code, code)
-    assert language(code).script_name == ""
+    assert language(code).script_name == language(code).base_script == ""
 
 
 @pytest.mark.parametrize("task", BUILT_IN)
@@ -108,7 +108,10 @@ def test_directions_are_those_of_the_letters_of_the_native_name() -> None:
 
 
 def test_script_names() -> None:
-    assert language("rus_Cyrl").script_name == "Cyrillic"
+    assert language("rus_Cyrl").script_name == language("rus_Cyrl").base_script == "Cyrillic"
+    assert [language(code).script_name for code in ("zh", "yue_Hant")] == ["Han (Simplified)", "Han (Traditional)"]
+    assert {language(code).base_script for code in ("zho_Hans", "zho_Hant", "yue", "zho_Hani")} == {"Han"}
+    assert (language("urd_Aran").script_name, language("urd_Aran").base_script) == ("Arabic (Nastaliq)", "Arabic")
     assert language("ko").script == "Kore"
 
 

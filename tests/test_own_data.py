@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import json
+import os
 import random
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from corpus_rows import hashed_files
 from hub_server import HubServer
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.lineage import Lineage, recorded
 from workflow_scripts.corpora.schema import read_origin, read_rows
 from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.consistency import Job, differences
 from workflow_scripts.experiment.settings import of_corpus
 from workflow_scripts.fetch_corpus import main, parser
 
@@ -38,6 +44,7 @@ class Data:
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder / "data", folder / "out" / "rows.parquet"
         self.source = "hub"
+        self.settings: dict[str, Any] = {}
 
     def put(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -66,9 +73,16 @@ class Data:
             "tasks": {"mine": {"file": "../data/mine.yaml", "max_length": 256, **edits}},
         }
         configuration = load(values)
-        settings = json.dumps(of_corpus(configuration, "mine", language, split))
-        main(parser().parse_args(["--settings", settings, "--rows", str(self.rows), "--downloads", "downloads"]))
+        self.settings = of_corpus(configuration, "mine", language, split)
+        words = ["--settings", json.dumps(self.settings), "--rows", str(self.rows), "--downloads", "downloads"]
+        with recorded("fetch_corpus", self.settings, [], [self.rows]) as found:
+            found += main(parser().parse_args(words))
         return read_rows(self.rows, configuration.tasks["mine"].definition.kind)
+
+    def edited(self, checksums: bool = False) -> list[str]:
+        """What has changed of the files that the rows come from."""
+        job = Job("fetch_corpus", (str(self.rows),), self.settings)
+        return [found.reason for found in differences(Lineage(checksums=checksums), [job]) if found.only_sources]
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -141,6 +155,75 @@ def test_an_absolute_path_ignores_the_folder_of_the_task_file(data, tmp_path):
     assert texts(data.fetch()) == NICE
 
 
+# Files that are edited after they were read
+
+OTHER_CSV = CSV.replace("Nice.", "Good.")
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "written", "edits"),
+    [
+        ("{language}/{split}.csv", "en/test.csv", str.encode, {}),
+        ("{language}/{split}.csv.gz", "en/test.csv.gz", lambda text: gzip.compress(text.encode()), {}),
+        ("{split}.{language}-*.csv", "test.en-1.csv", str.encode, {}),
+        ("{language}.{split}.csv", "../elsewhere/en.test.csv", str.encode, {"path": "../elsewhere"}),
+        ("{folder}/elsewhere/{language}.{split}.csv", "../elsewhere/en.test.csv", str.encode, {}),
+    ],
+    ids=["in the task's folder", "compressed", "pattern", "path of the task", "absolute path"],
+)
+def test_an_edited_file_is_noticed_wherever_it_is(data, tmp_path, path, place, written, edits):
+    data.task(REVIEWS, path=path.replace("{folder}", str(tmp_path)), columns=COLUMNS)
+    file = data.put(place, written(CSV))
+    data.fetch(**edits)
+    assert data.edited() == []
+    data.put(place, written(OTHER_CSV))
+    (reason,) = data.edited()
+    changed = re.fullmatch("its source (.*) has changed", reason)
+    assert changed and Path(changed[1]).samefile(file)
+    data.fetch(**edits)
+    assert data.edited() == []
+
+
+def test_another_time_alone_is_no_edit_and_the_same_time_hides_one_from_all_but_checksums(data):
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS)
+    file = data.put("test.en.csv", CSV)
+    data.fetch()
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    os.utime(file, (0, 0))
+    assert data.edited() == []
+    file.write_text(OTHER_CSV)
+    os.utime(file, ns=times)
+    assert file.stat().st_size == len(CSV)
+    assert data.edited() == []
+    assert data.edited(checksums=True) == ["its source ../data/test.en.csv has changed"]
+
+
+def test_a_file_that_is_added_to_a_pattern_is_noticed_and_one_that_is_gone_is_not_needed(data):
+    data.task(REVIEWS, path="{language}*/{split}-*.csv", columns=COLUMNS)
+    for number in (1, 2):
+        gone = data.put(f"en-{number}/test-{number}.csv", CSV)
+    data.fetch()
+    gone.unlink()
+    data.put("de-1/test-3.csv", CSV)
+    data.put("en-1/dev-3.csv", CSV)
+    assert data.edited() == []
+    data.put("en-3/test-3.csv", CSV)
+    assert data.edited() == ["its source ../data/en-3/test-3.csv is new"]
+    shutil.rmtree(data.folder)
+    assert data.edited() == []
+
+
+def test_a_cut_is_made_again_when_the_split_that_it_is_cut_from_is_edited(data):
+    cut = {"train": "train", "validation": {"from": "train", "share": 0.5}, "test": "test"}
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=cut)
+    rows = "".join(f"Text {number}.,{'good' if number % 2 else 'bad'}\n" for number in range(20))
+    for split in ("train", "validation"):
+        data.put("train.en.csv", "review,verdict\n" + rows)
+        data.fetch(split=split)
+        data.put("train.en.csv", "review,verdict\n" + rows + "More.,good\n")
+        assert data.edited() == ["its source ../data/train.en.csv has changed"]
+
+
 def test_a_path_may_start_at_the_home_folder(data, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     data.task(REVIEWS, path="~/{split}-{language}.csv", columns=COLUMNS)
@@ -160,6 +243,26 @@ def test_one_file_holds_all_languages_and_splits(data):
     data.put("all.csv", "lang,part,review,verdict\n" + rows)
     assert texts(data.fetch("en", "test")) == [("English test", "good")]
     assert texts(data.fetch("de", "test")) == [("de test", "good")]
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_url_s_file_is_hashed_once_however_often_its_rows_are_read(data, monkeypatch, verified):
+    """A sample of a training set takes two passes over the rows, and the origin states the checksum."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hashed = hashed_files(monkeypatch)
+    with HubServer() as server:
+        content = (CSV + "Bland.,good\nDull.,bad\n").encode()
+        server.plain["/en/train.csv"] = content
+        checksum = hashlib.sha256(content).hexdigest()
+        keys = {"sha256": checksum} if verified else {}
+        data.task(REVIEWS, type="url", url=f"{server.url}/{{language}}/{{split}}.csv", columns=COLUMNS, **keys)
+        assert len(data.fetch(split="train", limits={"train": 3})) == 3
+        assert data.origin["files"][0]["sha256"] == checksum
+        assert len([name for name in hashed if "train.csv" in name]) == 1
+        (file,) = Path("downloads").glob("files/*/train.csv")
+        file.write_bytes(content.replace(b"Bland", b"Blond"))  # of the same size
+        texts_now = {row["text"] for row in data.fetch(split="train")}
+        assert ("Bland." in texts_now) == verified  # fetched again only where a checksum says what it must be
 
 
 def test_a_url_is_fetched_once_and_verified(data, monkeypatch):

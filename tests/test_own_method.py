@@ -1,6 +1,11 @@
 """A user's own method, in one file anywhere and one line of the configuration, run by Snakemake."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +15,9 @@ from tiny import save_encoder
 from tiny import settings as tiny_settings
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.tuning.model import build
+from workflow_scripts.tuning.model import build, method_module
+
+ROOT = Path(__file__).parent.parent
 
 # IA3's idea on the last states alone: they are multiplied by a trained vector. PyTorch's profiler needs its compiler,
 # which our own methods do without.
@@ -116,3 +123,48 @@ def test_a_file_that_imports_a_helper_beside_it_is_refused_by_the_helpers_name(t
     file.write_text(f"import my_helper\n{TOY}", encoding="utf-8")
     with pytest.raises(UserError, match=r"methods\.toy\.module: .*toy\.py imports my_helper, which is not installed"):
         build(folder, tiny_settings(method="toy").changed(module=str(file)), touched=None)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "problem"),
+    [
+        ("def head(\n", "syntax.py", r"line 1: '\(' was never closed"),
+        ("from json import nothing\n", "name.py", r"line 1: ImportError: cannot import name 'nothing'"),
+        ("\n\nx = 1 / 0\n", "division.py", r"line 3: ZeroDivisionError: division by zero"),
+    ],
+    ids=["a bracket", "a name of a module", "an exception"],
+)
+def test_a_file_that_cannot_be_imported_is_refused_with_its_line(tmp_path, source, name, problem):
+    """As a user's own kind of task is."""
+    file = tmp_path / name
+    file.write_text(source, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        method_module(tiny_settings(method="toy").changed(module=str(file)))
+    assert re.match(rf"methods\.toy\.module: {re.escape(str(file))}, {problem}", str(error.value))
+    assert len(str(error.value).splitlines()) == 1
+
+
+# A step that calls a function of a user's file as `train` and `tokenise` do.
+STEP = """
+from workflow_scripts.core.own_module import import_file
+from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.step import run, step_parser
+
+run(lambda arguments: import_file(FILE).prepare(["a", "b"]), step_parser(None, StepSettings))
+"""
+
+
+@pytest.mark.parametrize("what", ["kind", "method"])
+def test_an_exception_in_a_function_of_the_file_ends_the_step_in_one_line(tmp_path, what):
+    """It names the file as the user does, with the line in it that raised or called what raised."""
+    file, log = tmp_path / "toy.py", tmp_path / "step.log"
+    file.write_text("import json\n\ndef prepare(texts):\n    return sorted(texts, key=lambda text: json.loads(text))\n")
+    code = STEP.replace("FILE", f"'toy.py', {what!r}")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, "--log", str(log)]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    line = "error: toy.py, line 4: JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+    assert ended.stderr.splitlines() == [line]
+    written = log.read_text()
+    assert line in written.splitlines() and "Traceback (most recent call last):" in written and "a bug" not in written

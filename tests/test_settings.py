@@ -56,7 +56,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     hub = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {
         "encoders": {
             "here": {"source": "folder", "path": str(folder)},
-            "there": {"source": "hub", "repository": "a/b", "revision": "main"},
+            "there": {"source": "hub", "repository": "a/b", "revision": "main", "layers": 2},
+            "installed": {"source": "package", "packages": ["some==1.0"], "files": "*.gguf", "sha256": "0" * 64},
         },
         "corpora": {"source": "hub"},
         "methods": {method: {} for method in METHODS},

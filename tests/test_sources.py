@@ -176,14 +176,15 @@ def test_one_corpus_is_no_union():
     alone = part("classification", 5, 1)
     assert joined([alone]) is alone and joined([alone], balanced=True) is alone
     rows = [{"id": "1"}]
-    assert joined_rows([rows]) is rows
+    assert joined_rows({"en": rows}) is rows
 
 
 def test_rows_of_a_union_have_the_numbers_of_its_features_and_unique_ids():
     """Parallel corpora share their ids, which predictions are named by."""
     english, german = ([{"id": str(number), "text": f"{code}{number}"} for number in range(3)] for code in ("en", "de"))
-    rows = joined_rows([english, german])
+    rows = joined_rows({"en": english, "de": german})
     assert len({row["id"] for row in rows}) == 6
+    assert [row["language"] for row in rows] == ["en"] * 3 + ["de"] * 3
     assert [row["text"] for row in rows] == ["en0", "en1", "en2", "de0", "de1", "de2"]
     tokens = joined([part("classification", 3, 1), part("classification", 3, 2)])
     assert [rows[row]["text"] for row in tokens.plain("row")] == [row["text"] for row in (*english, *german)]
@@ -267,6 +268,21 @@ def test_the_validation_score_of_a_union_is_over_the_rows_of_all_its_languages(g
 
 # A few rows of a target language
 
+TARGETS = {"en": ["de", "fr"], "de": ["en", "fr"], "en+de": ["fr"]}  # the languages with a training set that it lacks
+
+
+def test_the_targets_of_a_source_are_the_languages_with_a_training_set_that_it_lacks(configuration):
+    configuration["tasks"]["mood"] |= {"train_on": list(TARGETS), "shots": [0, 4]}
+    grid = Grid(load(configuration))
+    added = [f"{source}+4{target}" for source, targets in TARGETS.items() for target in targets]
+    assert list(dict.fromkeys(arm.source for arm in grid.shot_arms())) == added
+    assert [grid.tested("mood", source) for source in added] == [["de"], ["fr"], ["en"], ["fr"], ["fr"]]
+    corpora = [f"{language} {split}" for task, language, split in grid.corpora() if task == "mood" and split != "test"]
+    assert corpora == ["de train", "de validation", "en train", "en validation", "fr train"]
+    configuration["tasks"]["mood"]["train_on"] = ["en+de+fr"]
+    with pytest.raises(UserError, match="training set in any of its test languages besides those of the source"):
+        load(configuration)
+
 
 def test_rows_of_a_target_language_are_added_to_every_source_and_tested_in_it_alone(grid, tmp_path):
     copy = grid.copied(tmp_path / "few shots")
@@ -274,7 +290,10 @@ def test_rows_of_a_target_language_are_added_to_every_source_and_tested_in_it_al
     assert outcome.returncode == 0, outcome.stdout
     rows = table(copy.folder / "results/shots.csv")
     assert [(row["source"], row["method"], row["shots"], row["language"]) for row in rows] == [
-        (source, method, "4", "fr") for source in SOURCES for method in ("fine_tuning", "prompt_tuning")
+        (source, method, "4", target)
+        for source in SOURCES
+        for method in ("fine_tuning", "prompt_tuning")
+        for target in TARGETS[source]
     ]
     for source in SOURCES:
         run = f"results/tiny/mood/{source}+4fr/fine_tuning/seed-13/run.json"
@@ -365,7 +384,7 @@ def test_the_corpora_of_a_union_are_those_that_it_names(place):
     """The first features of the union of both are English, and the others German."""
     parts = [read_tokens(place / language / "train" / "tokens.json") for language in ("en", "de")]
     union = joined(parts)
-    rows = joined_rows([read_rows(place / language / "train.parquet", "classification") for language in ("en", "de")])
+    rows = joined_rows({code: read_rows(place / code / "train.parquet", "classification") for code in ("en", "de")})
     labels = [["good", "bad"][label] for label in union.plain("label")]
     assert labels == [rows[row]["label"] for row in union.plain("row")]
     assert len(union) == ROWS["train"]["en"] + ROWS["train"]["de"]

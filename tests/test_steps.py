@@ -397,7 +397,7 @@ def test_damaged_weights_end_in_one_line(workplace, tmp_path):
 def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files = ["--predictions", *(predictions_record(workplace, language) for language in LANGUAGES)]
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
-    settings = json.dumps({"kind": "classification", "labels": LABELS, "languages": LANGUAGES, "parallel": True})
+    settings = json.dumps({"kind": "classification", "labels": LABELS, "languages": LANGUAGES})
     files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
     well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:

@@ -123,7 +123,7 @@ def test_the_charts_by_family_and_by_script_are_means_of_scores_and_gaps(report,
         (mark,) = [mark for mark in row.marks if "LoRA" in mark.title]
         assert mark.title == f"Turkic: LoRA {value:.1f}"
     scripts = {row.label for row in charts[1].charts[0].rows}
-    assert {"Latin", "Cyrillic", "Ethiopic"} < scripts
+    assert {"Latin", "Cyrillic", "Ethiopic", "Han"} < scripts and not {"Simplified", "Traditional"} & scripts
 
 
 def test_the_training_language_is_no_language_of_its_family_in_these_charts(report, made):
@@ -232,6 +232,25 @@ def test_the_best_source_of_a_language_has_its_lead_and_the_interval_that_was_gi
     shown = table(sections(again), "best-source")
     (line,) = [each for body in shown.bodies for each in body if each.kind == "winner"]
     assert [cell.text for cell in line.cells][-1] == "1.0 to 7.0"
+
+
+def test_sources_with_the_same_printed_score_tie(several):
+    """What lies below the printed digit orders nothing."""
+    report = few(several)
+    scores = report.scores.copy()
+    cell = (scores["task"] == "xnli") & (scores["method"] == "lora")
+    made_up = {"deu_Latn": (70.04, 70.0, 60.0), "fin_Latn": (71.0, 71.04, 71.0), "fra_Latn": (70.0, 72.0, 71.9)}
+    for code, values in made_up.items():
+        for source, value in zip(SOURCES, values, strict=True):
+            scores.loc[cell & (scores["language"] == code) & (scores["source"] == source), "value"] = value
+    made = sections(make_report(scores=scores, runs=report.runs))
+    frame = sheets(made)["best_source"].frame.query("task == 'xnli' and method == 'lora'").set_index("language")
+    assert list(frame.loc["deu_Latn", ["source", "tied"]]) == [SOURCES[0], SOURCES[1]]
+    assert frame.loc["fin_Latn", "source"] == SOURCES[1]
+    assert set(frame.loc["fin_Latn", "tied"].split()) == {SOURCES[0], SOURCES[2]}
+    text = {cell.text for body in table(made, "best-source").bodies for row in body for cell in row.cells}
+    assert "tie: English; German" in text and "tie: German; English; English and German" in text
+    assert list(frame.loc["fra_Latn", ["source", "tied"]]) == [SOURCES[1], ""]
 
 
 # One place for facts about tasks

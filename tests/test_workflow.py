@@ -45,7 +45,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 91
+    assert len(outputs) == len(set(outputs)) == 92
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -141,7 +141,7 @@ def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
 
 
 def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
-    assert len(list((grid.folder / "logs").rglob("*.log"))) == 49
+    assert len(list((grid.folder / "logs").rglob("*.log"))) == 50
     benchmarks = {file.relative_to(grid.folder / "logs/benchmarks").parts[0] for file in grid.folder.rglob("*.tsv")}
     assert benchmarks == {"fetch_encoder", "predict", "represent", "search", "train"}
 
@@ -259,7 +259,7 @@ def test_texts_longer_than_the_encoders_positions_end_in_one_line_and_spoil_noth
 
 def test_the_paths_of_the_configuration_are_followed(grid):
     moved = grid.planned({"resources": "kept/resources", "results": "kept/results"}, "kept/results/scores.csv")
-    assert len(moved) == 34  # the whole grid anew, less the report and `all`
+    assert len(moved) == 35  # the whole grid anew, less the report and `all`
     configuration = load({**grid.configuration, "results": "kept/results"})
     paths = Paths(configuration.resources, configuration.results)
     assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths, "run.json"))

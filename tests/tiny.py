@@ -149,6 +149,8 @@ def settings(**changes: Any) -> TrainingSettings:
         "keep": "last",
         "precision": "float32",
         "compile": False,
+        "gradient_checkpointing": False,
+        "attention": "pretrained",
         "sentence_vector": "pooler",
     } | changes
     has_prompts = made["method"] in METHODS and METHODS[made["method"]].has_prompts

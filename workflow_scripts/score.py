@@ -11,9 +11,6 @@ Settings: `ScoreSettings`.
 
 import argparse
 import csv
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
@@ -30,13 +27,12 @@ class ScoreSettings(StepSettings):
     """The test sets.
 
     Attributes:
-        kind, labels, parallel, normalisation: the task's.
+        kind, labels, normalisation: the task's.
         languages: in the order of the test sets.
     """
 
     kind: str
     labels: list[str]
-    parallel: bool | Literal["partly"]
     normalisation: str | None = None
     languages: list[str]
 
@@ -57,8 +53,6 @@ def main(arguments: argparse.Namespace) -> None:
     """Score each language and write the two tables. Raises UserError if a prediction is missing or invalid."""
     settings: ScoreSettings = arguments.settings
     kind, languages = settings.kind, settings.languages
-    if settings.parallel is True:
-        check_parallel(languages, arguments.rows, kind)
     files = recorded_files(arguments.predictions, predictions_file)
     units = {}
     with (
@@ -77,20 +71,6 @@ def main(arguments: argparse.Namespace) -> None:
             table.writerows([language, metric, repr(value)] for metric, value in values.items())
             units[language] = contributions(kind, rows, predictions, scoring)
     write_units(arguments.units, units)
-
-
-def check_parallel(languages: Sequence[str], files: Sequence[Path], kind: str) -> None:
-    """Raise UserError if the ids of two test sets differ, which are said to be translations of each other."""
-    first: set[str] = set()
-    for language, file in zip(languages, files, strict=True):
-        ids = {row["id"] for row in read_rows(file, kind)}
-        first = first or ids
-        if ids != first:
-            odd = min(ids ^ first)
-            raise UserError(
-                f"the test sets in {languages[0]} and {language} are said to be parallel, but only one of them has the"
-                f" id {odd!r}: correct columns.id of the task, or set parallel: false (or partly)"
-            )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Tokenise the rows and write the folder. Raises UserError if the encoder or its tokenizer cannot process them."""
     settings: TokeniseSettings = arguments.settings
     encoder = read_encoder(arguments.encoder)
-    if settings.max_length > encoder["positions"]:
+    if encoder["positions"] is not None and settings.max_length > encoder["positions"]:
         raise UserError(
             f"tasks.{settings.task}.max_length: {settings.max_length} tokens, but encoder {encoder['name']} has"
             f" {encoder['positions']} positions: lower it"

@@ -1,11 +1,11 @@
-"""Check the files of a complete or incomplete grid against its configuration and print the differences.
+"""Check the files of a grid against its configuration and the user's data, and print the differences.
 
     resources/, results/  ──> a line for each output that does not belong to the configuration
 
-For every output, the recorded settings, inputs and checksum are compared with the configuration, the current inputs and
-the file. Nothing is changed. The exit status is 0 if nothing differs, else 1. Missing outputs, and outputs that an
-earlier version of the code made, are only counted: the next run makes them. The options are those of the command that
-ran the workflow.
+For every output, the recorded settings, inputs and checksum are compared with the configuration, the current inputs,
+the user's own files that were read, and the file. Nothing is changed. The exit status is 0 if nothing differs, else 1.
+Missing outputs, and outputs that an earlier version of the code made, are only counted: the next run makes them. The
+options are those of the command that ran the workflow.
 """
 
 import argparse

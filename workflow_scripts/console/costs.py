@@ -12,8 +12,8 @@ A step that runs the encoder takes
   the start of a step. Constants were measured on one machine; another machine's are scaled by the speed of its Python.
 
 The number of rows and their mean length are keys of the task's file (`rows`, `length`). Where it lacks them, they come
-from token folders or corpora on this machine, or else they are guessed. The estimate leaves out downloads and waiting
-for a cluster.
+from token folders or corpora on this machine, or else they are guessed: a length by the task's other languages and
+splits, if it states those. The estimate leaves out downloads and waiting for a cluster.
 """
 
 import contextlib
@@ -91,6 +91,7 @@ GUESSED_LENGTH = 45.0
 STARTS = {  # seconds of a whole job without arithmetic, most of them imports; by rule
     "fetch_encoder": 7.5,
     "fetch_corpus": 0.8,
+    "check_parallel": 0.5,
     "tokenise": 3.5,
     "search": 3.2,
     "select": 0.3,
@@ -199,13 +200,15 @@ class Costs:
     def _find_size(self, encoder: str) -> Size | None:
         source = self.configuration.encoders[encoder]
         if isinstance(source, BundledEncoder):
-            return E5_SMALL
+            return Size(source.layers or E5_SMALL.layers, E5_SMALL.width)
         fetched = self.folder / Paths.of(self.configuration).encoder(encoder)
-        folders = [fetched.parent, *([Path(source.path)] if isinstance(source, FolderEncoder) else [])]
-        for folder in folders:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            record = json.loads(fetched.read_text(encoding="utf-8"))
+            return Size(record["layers"], record["hidden_size"])
+        if isinstance(source, FolderEncoder):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-                return Size(config["num_hidden_layers"], config["hidden_size"])
+                config = json.loads((Path(source.path) / "config.json").read_text(encoding="utf-8"))
+                return Size(source.layers or config["num_hidden_layers"], config["hidden_size"])
         return None
 
     def rows(self, task: str, language: str, split: Split) -> Rows:
@@ -226,7 +229,7 @@ class Costs:
             self.guessed.add(task)
         count = count or limit or GUESSED_ROWS[split]
         longest = configuration.longest_row(task)
-        length = length or GUESSED_LENGTH
+        length = length or configuration.other_length(task, split) or GUESSED_LENGTH
         return Rows(min(count, limit or count), min(length, longest or length))
 
     def _files_on_this_machine(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,21 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_checksums: dict[tuple[Any, ...], str] = {}
+
+
+def once(checksum: Callable[[Path], str], path: Path) -> str:
+    """The checksum of a file, computed once in a process: again only if the file is another one or was changed since.
+
+    For data that a step reads several times. A file counts as the same by its inode, size and modification time.
+    """
+    state = path.stat()
+    key = checksum, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+    if key not in _checksums:
+        _checksums[key] = checksum(path)
+    return _checksums[key]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,6 +20,7 @@ Direction = Literal["ltr", "rtl"]
 
 QUALIFIER = re.compile(r" \((individual language|macrolanguage)\)")  # ISO 639-3 tells namesakes apart by it.
 COLLECTION = re.compile(r" languages$")  # Codes of several languages, such as `nah`, have names such as this one.
+VARIANT = re.compile(r"(.+) \((.+) variant\)")  # The registry describes Hans as `Han (Simplified variant)`.
 
 
 class Parts(NamedTuple):
@@ -54,10 +55,14 @@ class Language:
 
     @property
     def script_name(self) -> str:
-        """The English name of the script, such as `Cyrillic`; empty if the script is unknown."""
-        from langcodes import Language as Tag
+        """The English name of the script, such as `Cyrillic` or `Han (Simplified)`; empty if the script is unknown."""
+        base, variant = _script_names(self.script)
+        return f"{base} ({variant})" if variant else base
 
-        return Tag.make(script=self.script).script_name() if self.script else ""
+    @property
+    def base_script(self) -> str:
+        """The name of the script without its variant, such as `Han`; empty if the script is unknown."""
+        return _script_names(self.script)[0]
 
 
 @cache
@@ -171,6 +176,27 @@ def _direction(script: str) -> Direction:
         if _likely(Parts(locale.language, locale.script, locale.territory))[0] == script:
             return "rtl" if locale.character_order == "right-to-left" else "ltr"
     return "ltr"
+
+
+@cache
+def _script_names(script: str) -> tuple[str, str]:
+    """The English name of a script, and of its variant if it is one: `Han` and `Simplified`; empty if unknown.
+
+    CLDR has names such as `Simplified` for variants, which the IANA registry calls `Han (Simplified variant)`.
+    """
+    from langcodes import Language as Tag
+
+    return _script_variants().get(script) or (Tag.make(script=script).script_name() if script else "", "")
+
+
+@cache
+def _script_variants() -> dict[str, tuple[str, str]]:
+    """The scripts that the IANA registry calls variants of another, by code: that script's name and the variant's."""
+    from language_data.registry_parser import parse_registry
+
+    described = ((item["Subtag"], item["Description"][0]) for item in parse_registry() if item["Type"] == "script")
+    found = ((code, VARIANT.fullmatch(description)) for code, description in described)
+    return {code: (match[1], match[2]) for code, match in found if match}
 
 
 def _family(language: str) -> str:

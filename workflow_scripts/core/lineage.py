@@ -6,6 +6,8 @@ A step writes a hidden record `.NAME.made.json` beside each of its declared outp
     settings        the step's settings, from `experiment/settings.py`
     inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of
                     the configuration, so that both folders can be moved
+    sources         of a step that reads the user's own files: their size, time and SHA-256 (`core/source_files.py`)
+    patterns        the patterns that it found them by
     bytes, sha256   of the file itself
 
 `experiment/consistency.py` compares these records with the configuration.
@@ -18,8 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import naming, sha256, write_json
 from workflow_scripts.core.names import RESOURCES, RESULTS
+from workflow_scripts.core.source_files import Comparison, SourceFiles
 
 
 def record_of(output: Path) -> Path:
@@ -41,6 +45,7 @@ class Lineage:
         self.checksums = checksums
         self.digests: dict[str, str | None] = {}
         self.records: dict[str, dict[str, Any] | None] = {}
+        self.source_files = Comparison(checksums)
 
     def record(self, output: str) -> dict[str, Any] | None:
         """The lineage of an output; None if there is no readable record."""
@@ -63,6 +68,23 @@ class Lineage:
         if record and record["bytes"] == size and not self.checksums:
             return str(record["sha256"])
         return sha256(Path(file))
+
+    def edited_sources(self, record: Mapping[str, Any]) -> list[str]:
+        """The user's files that have changed since an output was made from them: `its source my.csv has changed`."""
+        return self.source_files.edited(record.get("sources", {}), record.get("patterns", ()))
+
+    def note_times(self) -> None:
+        """Note the times of source files that were touched, so that the next start need not compute their checksums.
+
+        Call it after the sources of all records were compared.
+        """
+        for output, record in self.records.items():
+            if not record or "sources" not in record or self.edited_sources(record):
+                continue
+            if now := self.source_files.touched(record["sources"]):
+                record["sources"] |= now
+                with contextlib.suppress(UserError):  # a folder that others own
+                    write_json(record_of(Path(output)), record)
 
     def named(self, file: Path) -> str:
         """The path of an input in records, such as `{resources}/corpora/xnli/en/train.parquet`."""
@@ -96,11 +118,11 @@ def _read(file: Path) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def recorded(
     step: str, settings: Mapping[str, Any], inputs: Iterable[Path], outputs: Iterable[Path]
-) -> Iterator[list[Path]]:
+) -> Iterator[list[Path | SourceFiles]]:
     """Record the lineage of the outputs that the block writes, when it succeeds.
 
     Records of an earlier run are deleted first: an output without a record counts as missing. The block appends to the
-    list that it gets further input files, which only the step itself can know.
+    list that it gets further input files, and files of the user's, which only the step itself can know.
     """
     outputs = list(outputs)
     for record in map(record_of, outputs):
@@ -108,10 +130,13 @@ def recorded(
             record.unlink(missing_ok=True)
     lineage = Lineage(os.environ.get(RESOURCES), os.environ.get(RESULTS))
     read = lineage.inputs(inputs)
-    found: list[Path] = []
+    found: list[Path | SourceFiles] = []
     yield found
-    read |= lineage.inputs(found)
+    read |= lineage.inputs(file for file in found if isinstance(file, Path))
+    sources = [files.as_record() for files in found if isinstance(files, SourceFiles)]
     for output in outputs:
         if output.is_file():
             own = {"bytes": output.stat().st_size, "sha256": sha256(output)}
+            for of_user in sources:
+                own |= of_user
             write_json(record_of(output), {"step": step, "settings": settings, "inputs": read, **own})

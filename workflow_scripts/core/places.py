@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("workflow_scripts", "rules", "report", "envs", "tasks")  # the project's folders with code and task files
 RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
-TABLES = "tables"  # what it creates in `results`, beside a folder for each encoder
+# What it creates in `results`, beside a folder for each encoder.
+TABLES, PARALLEL = "tables", "parallel"
+RESULT_FOLDERS = {TABLES: "tables", PARALLEL: "checks of parallel test sets"}
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 
@@ -59,7 +61,7 @@ def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> No
     workflow creates for one is equal to, or inside, a folder that it creates for the other.
     """
     of_resources = [_absolute(resources) / name for name in RESOURCE_FOLDERS]
-    of_results = [_absolute(results) / name for name in (*encoders, TABLES)]
+    of_results = [_absolute(results) / name for name in (*encoders, *RESULT_FOLDERS)]
     for key, places in (
         ("resources", [_absolute(resources), *of_resources]),
         ("results", [_absolute(results), *of_results]),

@@ -6,7 +6,8 @@ A step is a module with `main(arguments)` that ends with
         run(main, parser())
 
 Its parser gives arguments for files that the step reads or writes the types `input_file` and `output_file`, and names
-the class of the step's settings. `main` returns further input files that are not among its arguments, or nothing.
+the class of the step's settings. `main` returns further input files that are not among its arguments, and files of the
+user's, or nothing.
 """
 
 import argparse
@@ -21,7 +22,9 @@ from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted,
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json, sha256
 from workflow_scripts.core.lineage import recorded
+from workflow_scripts.core.own_module import explain_own
 from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.source_files import SourceFiles
 from workflow_scripts.core.visible import visible
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,9 @@ def step_parser(description: str | None, settings: type[StepSettings] = StepSett
     return parser
 
 
-def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: argparse.ArgumentParser) -> None:
+def run(
+    main: Callable[[argparse.Namespace], Iterable[Path | SourceFiles] | None], parser: argparse.ArgumentParser
+) -> None:
     """Run a step from the command line: exit with status 0, or with 1 after a line that starts with `error:`.
 
     A step that was interrupted exits with `Interrupted.status` if it has saved a checkpoint, and with 130 if Ctrl-C
@@ -84,6 +89,10 @@ def run(main: Callable[[argparse.Namespace], Iterable[Path] | None], parser: arg
         message = explain(error)
         if message:
             _log_error(message)
+        elif message := explain_own(error):
+            _log_error(message)
+            # For the log file alone, whose reader wrote that code.
+            logger.info("the traceback follows", exc_info=error)
         else:
             # A bug: the log needs the whole traceback.
             logger.exception("%s%s", ERROR_PREFIX, BUG_MESSAGE)

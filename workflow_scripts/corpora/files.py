@@ -1,7 +1,6 @@
 """Corpora in files of a folder on this machine."""
 
 import difflib
-import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import sha256
+from workflow_scripts.core.source_files import SourceFiles, matching
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
@@ -17,6 +17,12 @@ from workflow_scripts.corpora.rows import PlacedRow
 def rows(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> Iterator[PlacedRow]:
     """Each row with its place. Raises UserError if a file is missing or not in its format."""
     return rows_of_files(corpus, [(path, str(path)) for path in locate(corpus)])
+
+
+def sources(corpus: Corpus) -> SourceFiles:
+    """The files as they are now, which later edits are compared with. Raises UserError if there are none."""
+    wanted = _path(corpus, corpus.dataset_code)
+    return SourceFiles.of(locate(corpus), [wanted] if "*" in str(wanted) else [])
 
 
 def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> dict[str, Any]:
@@ -36,8 +42,8 @@ def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> di
 def locate(corpus: Corpus) -> list[Path]:
     """The files of the corpus, in sorted order. Raises UserError if there are none."""
     wanted = _path(corpus, corpus.dataset_code)
-    if "*" in wanted.name or "*" in str(wanted.parent):
-        found = sorted(path for path in _matches(wanted) if path.is_file())
+    if "*" in str(wanted):
+        found = sorted(path for path in matching(wanted) if path.is_file())
     else:
         found = [wanted] if wanted.exists() else []
     if found:
@@ -54,19 +60,13 @@ def _path(corpus: Corpus, language: str) -> Path:
     return Path(corpus.folder) / Path(filled).expanduser()
 
 
-def _matches(pattern: Path) -> Iterator[Path]:
-    """The paths that match a pattern in which only `*` has a meaning: a name such as `reviews[1].csv` is literal."""
-    fixed = next(parent for parent in pattern.parents if "*" not in str(parent))
-    yield from fixed.glob(glob.escape(str(pattern.relative_to(fixed))).replace("[*]", "*"))
-
-
 def _alternatives(corpus: Corpus, wanted: Path) -> str:
     """The languages that have this file, or else what is in its folder."""
     pattern = _path(corpus, "*")
     if pattern != wanted and pattern.is_absolute() == wanted.is_absolute():
         form = re.escape(str(_path(corpus, "\0"))).replace("\0", "([A-Za-z0-9_-]+)", 1).replace("\0", r"\1")
         form = form.replace(r"\*", "[^/]*")
-        found = (re.fullmatch(form, str(path)) for path in _matches(pattern))
+        found = (re.fullmatch(form, str(path)) for path in matching(pattern))
         if languages := sorted({match[1] for match in found if match}):
             return f"languages with a {corpus.split} set: {', '.join(languages)}"
     if not wanted.parent.is_dir():

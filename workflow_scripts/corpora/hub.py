@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import sha256
+from workflow_scripts.core.files import once, sha256
 from workflow_scripts.core.unicode import without_surrogates
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
@@ -130,5 +130,5 @@ def _is_as_stated(path: Path, stated: Mapping[str, Any]) -> bool:
     if stated["bytes"] is not None and path.stat().st_size != stated["bytes"]:
         return False
     if stated["sha256"]:
-        return sha256(path) == stated["sha256"]
-    return git_blob_sha1(path.resolve()) == stated["git_blob_sha1"]
+        return once(sha256, path) == stated["sha256"]
+    return once(git_blob_sha1, path.resolve()) == stated["git_blob_sha1"]

@@ -20,7 +20,16 @@ from workflow_scripts.core.files import written
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 
-__all__ = ["Row", "read_origin", "read_predictions", "read_rows", "schema_of", "write_predictions", "write_rows"]
+__all__ = [
+    "Row",
+    "read_ids",
+    "read_origin",
+    "read_predictions",
+    "read_rows",
+    "schema_of",
+    "write_predictions",
+    "write_rows",
+]
 
 ORIGIN = b"crossprompt.origin"  # the key in the metadata of a parquet file
 ROW_GROUP = 20_000  # rows
@@ -57,6 +66,11 @@ def read_rows(path: Path, kind: str) -> list[Row]:
     return table.to_pylist()
 
 
+def read_ids(path: Path) -> list[str]:
+    """The ids of rows, in their order. Raises UserError if the file is missing or damaged."""
+    return _read_table(path, ["id"])["id"].to_pylist()
+
+
 def read_origin(path: Path) -> dict[str, Any] | None:
     """Return the origin that `write_rows` stored in a file (name, files, licences, counts), or None."""
     metadata = pq.read_metadata(path).metadata or {}
@@ -77,10 +91,10 @@ def read_predictions(path: Path) -> dict[str, Any]:
     return {identity: json.loads(text) for identity, text in zip(columns["id"], columns["prediction"], strict=True)}
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         # `ParquetFile`, since `read_table` would import Arrow's datasets, and with them pandas.
         with pq.ParquetFile(path) as file:
-            return file.read()
+            return file.read(columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import sha256
+from workflow_scripts.core.files import once, sha256
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.records import rows_of_files
 from workflow_scripts.corpora.rows import PlacedRow
@@ -25,7 +25,7 @@ def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> di
     address, path = _address(corpus), _fetched(corpus, downloads)
     return {
         "name": urlparse(address).netloc,
-        "files": [{"file": address, "revision": None, "sha256": sha256(path)}],
+        "files": [{"file": address, "revision": None, "sha256": once(sha256, path)}],
         "licences": {address: "as its own release states"},
     }
 

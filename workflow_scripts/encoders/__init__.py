@@ -1,1 +1,1 @@
-"""Fetching encoders: from a package, a local folder or the Hugging Face Hub. Does not import torch at load."""
+"""Fetching encoders: from packages, local folders and files, or the Hugging Face Hub. Does not import torch at load."""

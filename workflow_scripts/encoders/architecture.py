@@ -1,4 +1,4 @@
-"""The model class that a checkpoint's configuration describes, and whether this project can tune it."""
+"""What a checkpoint's configuration describes: the model class, its kind, and whether this project can tune it."""
 
 import inspect
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, Literal
 from workflow_scripts.core.errors import UserError
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
+ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
@@ -50,18 +51,22 @@ def kind_of(model: Any) -> Kind:
     return "decoder" if predicts_next and not predicts_masked else "encoder"
 
 
-def refuse_causal(model: Any) -> None:
-    """Raise UserError for a decoder, that is, for a model with causal attention.
-
-    Without padding, transformers leaves causal masking to the attention function. This project's attention masks no
-    later tokens, so that a text's vectors would depend on the padding in its batch. A configuration with `is_causal:
-    false` turns causal masking off, whatever the modules' attributes say.
-    """
-    causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    if causal and getattr(model.config, "is_causal", True):
+def refuse_untunable(model: Any) -> None:
+    """Raise UserError for a model that reads more than text, or that has layers without attention."""
+    config, name = model.config, f"models of the type {model.config.model_type!r}"
+    if not config.is_encoder_decoder and config.get_text_config() is not config:
         raise UserError(
-            f"models of the type {model.config.model_type!r} with causal attention are decoders, in which a token does"
-            " not attend to later ones: use a bidirectional encoder"
+            f"{name} read images or sound besides text: use a text-only model, or save the text model of this one"
+            " (its language_model) as a checkpoint of its own"
+        )
+    stack = getattr(config, "encoder", config)  # T5Gemma's two stacks have sizes of their own
+    if not hasattr(stack, "num_attention_heads"):
+        raise UserError(f"{name} have no attention, which prompts are a part of: use a transformer")
+    foreign = sorted(set(getattr(stack, "layer_types", None) or ()) - set(ATTENTION_LAYERS))
+    if foreign:
+        raise UserError(
+            f"{name} with layers of the type {foreign[0]!r} cannot be tuned: every layer must be attention, of the"
+            f" types {', '.join(ATTENTION_LAYERS)}"
         )
 
 

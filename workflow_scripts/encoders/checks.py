@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import architecture, converted, refuse_causal
+from workflow_scripts.encoders.architecture import architecture, converted, refuse_untunable
 from workflow_scripts.encoders.weights import read_header, tensor_files
 
 logger = logging.getLogger(__name__)
@@ -134,10 +134,11 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
         f"the tokenizer of {files} cannot tokenise a text",
         "save it again with a token for unknown input, such as [UNK]",
     )
-    if tokenizer.num_special_tokens_to_add(pair=True) == 0:
+    separable = tokenizer.num_special_tokens_to_add(pair=True) or tokenizer("\n", add_special_tokens=False)["input_ids"]
+    if not separable:  # `kinds.tokenizer` separates by a line break where the tokenizer does not separate
         raise checkpoint.error(
-            f"the tokenizer of {files} adds no special tokens, so that nothing would separate the two texts of a pair:"
-            " write tokenizer.json with a post-processor, such as [CLS] A [SEP] B [SEP]"
+            f"the tokenizer of {files} adds no special tokens and drops line breaks, so that nothing would separate the"
+            " two texts of a pair: write tokenizer.json with a post-processor, such as [CLS] A [SEP] B [SEP]"
         )
     # Of the special tokens, only those that occur in a tokenised pair count: the tokenizer's class may have added
     # others, such as a mask token, that the encoder has no row for.
@@ -187,7 +188,7 @@ def _check_weights(checkpoint: _Checkpoint) -> None:
         "correct it, or choose another encoder",
     )
     try:
-        refuse_causal(model)
+        refuse_untunable(model)
     except UserError as error:
         raise checkpoint.error(str(error)) from error
     prefix = f"{model.base_model_prefix}."

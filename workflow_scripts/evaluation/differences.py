@@ -18,6 +18,7 @@ from workflow_scripts.core.names import source_languages
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import (
+    CONFIDENCE,
     LEVEL,
     Measured,
     Prior,
@@ -72,22 +73,25 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     compared = list(_comparisons(scores, runs, read))
     priors = _priors(compared)
     for each in compared:
-        yield from _rows(each, priors)
+        for row in _rows([each], priors):
+            yield {column: row[column] for column in COLUMNS}
 
 
 def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """One training source minus another, for each encoder, task and method: the languages, then `average`.
 
     The models are those of the methods' headline arms. Each pair of sources is there once, since in both orders it
-    would count twice in the prior. The statistics are those of `differences`; p-values are corrected over the languages
-    of a pair. Columns: `SOURCE_COLUMNS`.
+    would count twice in the prior. The statistics are those of `differences`, but for all pairs of sources together,
+    since the two best are chosen by the same scores: the intervals of all pairs in a language hold together with
+    95 % (Bonferroni), and p-values are corrected over pairs and languages. Columns: `SOURCE_COLUMNS`.
     """
     arms = headline_arms(scores, runs)
-    compared = []
+    families: list[list[Compared]] = []
     for encoder, task, method in dict.fromkeys((encoder, task, method) for encoder, task, _, method in arms):
         of_task = scores[scores["task"] == task]
         metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
         sources = [source for source in sources_of(of_task) if (encoder, task, source, method) in arms]
+        families.append([])
         for source, other in itertools.combinations(sources, 2):
             pair = (
                 Arm(encoder, task, source, method, arms[encoder, task, source, method]),
@@ -96,11 +100,10 @@ def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -
             scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
             if scopes:
                 scopes = {scope: one for scope, one in scopes.items() if scope != GAP}
-                compared.append(Compared(*pair, metric, scopes))
-    priors = _priors(compared)
-    for each in compared:
-        for row in _rows(each, priors):
-            row |= {"language": row["scope"], "other": each.baseline.source}
+                families[-1].append(Compared(*pair, metric, scopes))
+    priors = _priors([each for family in families for each in family])
+    for family in families:
+        for row in _rows(family, priors):
             yield {column: row[column] for column in SOURCE_COLUMNS}
 
 
@@ -182,24 +185,36 @@ def _measured(
     }
 
 
-def _rows(compared: Compared, priors: Mapping[str, Prior | None]) -> Iterator[dict[str, Any]]:
-    """The rows of one comparison; the p-values of its languages are corrected for their number."""
-    estimates = {scope: estimate(one, priors[kind_of(scope)]) for scope, one in compared.scopes.items()}
-    corrected = {scope: one.p for scope, one in estimates.items()}
-    languages = [scope for scope in estimates if kind_of(scope) == LANGUAGE]
-    corrected |= dict(zip(languages, holm([corrected[language] for language in languages]), strict=True))
-    for scope, one in estimates.items():
-        p_holm = float(corrected[scope])
+def _rows(family: Sequence[Compared], priors: Mapping[str, Prior | None]) -> Iterator[dict[str, Any]]:
+    """The rows of comparisons that are read together.
+
+    The p-values of all their languages are corrected together, those of their averages, and those of their gaps. Their
+    intervals in one scope hold together.
+    """
+    level = (1 - CONFIDENCE) / max(1, len(family))
+    estimates = {
+        (number, scope): estimate(one, priors[kind_of(scope)], level)
+        for number, compared in enumerate(family)
+        for scope, one in compared.scopes.items()
+    }
+    corrected: dict[tuple[int, str], float] = {}
+    for kind in (LANGUAGE, AVERAGE, GAP):
+        keys = [key for key in estimates if kind_of(key[1]) == kind]
+        corrected |= dict(zip(keys, map(float, holm([estimates[key].p for key in keys])), strict=True))
+    for (number, scope), one in estimates.items():
+        compared, p_holm = family[number], corrected[number, scope]
         known = {column: getattr(one, column) for column in ESTIMATED} | {"p_holm": p_holm}
         yield {
             "encoder": compared.treated.encoder,
             "task": compared.treated.task,
             "source": compared.treated.source,
+            "other": compared.baseline.source,
             "metric": compared.metric,
             "method": compared.treated.method,
             "prompt_length": compared.treated.prompt_length,
             "baseline": compared.baseline.method,
             "scope": scope,
+            "language": scope,
             **{column: None if np.isnan(value) else value for column, value in known.items()},
             "significant": None if np.isnan(p_holm) else bool(p_holm <= LEVEL),
             "seeds": one.seeds,

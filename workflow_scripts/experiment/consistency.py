@@ -40,11 +40,13 @@ class Difference:
         output: the file.
         reason: what differs, as text.
         only_code: whether only the code of its step has changed.
+        only_sources: whether only files of the user's have changed, which its step read.
     """
 
     output: str
     reason: str
     only_code: bool = False
+    only_sources: bool = False
 
     def __str__(self) -> str:
         return f"{self.output}: {self.reason}"
@@ -72,6 +74,8 @@ def differences(lineage: Lineage, jobs: Iterable[Job]) -> Iterator[Difference]:
                 yield Difference(output, "; ".join(changed))
             elif other := _other_inputs(lineage, record):
                 yield Difference(output, f"its input has changed: {', '.join(other)}")
+            elif edited := lineage.edited_sources(record):
+                yield Difference(output, "; ".join(edited), only_sources=True)
             elif record["settings"].get(CODE) != asked.get(CODE):
                 yield Difference(output, "the code of its step has changed", only_code=True)
 

@@ -20,6 +20,7 @@ from workflow_scripts.core.names import (
     source_languages,
     with_shots,
 )
+from workflow_scripts.core.places import PARALLEL
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration
 
@@ -87,7 +88,7 @@ class Grid:
         """For each arm, those with a few rows of a target language, by number of rows and language."""
         for arm in self.arms():
             for shots in filter(None, self.configuration.shots_of_task(arm.task)):
-                for target in self.configuration.targets(arm.task):
+                for target in self.configuration.targets(arm.task, arm.source):
                     yield replace(arm, source=with_shots(arm.source, shots, target))
 
     def dropped_methods(self) -> list[str]:
@@ -127,6 +128,13 @@ class Grid:
             self._groups[task] = {languages_name(group): group for group in groups}
         return self._groups[task]
 
+    def parallel_tasks(self) -> list[str]:
+        """The tasks whose test sets must have the same ids in all languages."""
+        tasks = self.configuration.tasks.items()
+        return [
+            task for task, section in tasks if section.definition.parallel is True and len(self.languages(task)) > 1
+        ]
+
     def kind(self, task: str) -> str:
         """The kind of a task."""
         return self.configuration.tasks[task].definition.kind
@@ -152,14 +160,14 @@ class Grid:
     def corpora(self) -> Iterator[tuple[str, str, Split]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
         for task in self.configuration.tasks:
-            trained = {
-                code for source in self.configuration.training_sources(task) for code in source_languages(source)
-            }
+            sources = self.configuration.training_sources(task)
+            trained = {code for source in sources for code in source_languages(source)}
             for language in sorted(trained):
                 yield task, language, "train"
                 yield task, language, "validation"
             if any(self.configuration.shots_of_task(task)):
-                for language in self.configuration.targets(task):
+                targets = {code for source in sources for code in self.configuration.targets(task, source)}
+                for language in sorted(targets - trained):
                     yield task, language, "train"
             for language in self.languages(task):
                 yield task, language, "test"
@@ -304,6 +312,10 @@ class Paths:
     def units(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
         """The contribution of each test example to the scores of one tuned model."""
         return self.run(encoder, task, source, arm, seed, "units.parquet")
+
+    def parallel(self, task: str) -> str:
+        """The record that the test sets of a task have the same ids in all languages."""
+        return f"{self.results}/{PARALLEL}/{task}.json"
 
     def ceilings(self, encoder: str, task: str) -> str:
         """The best possible scores of answers that consist of the encoder's tokens."""

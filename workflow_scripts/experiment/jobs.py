@@ -40,8 +40,10 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
-    """Searches, selections, runs, predictions and scores, and the best possible scores."""
+    """The check of parallel test sets, searches, selections, runs, predictions, scores and the best possible scores."""
     grid, paths = Grid(configuration), Paths.of(configuration)
+    for task in grid.parallel_tasks():
+        yield Job("check_parallel", (paths.parallel(task),), settings.of_parallel(configuration, task))
     for _, task, ceilings in grid.bounded(paths):
         yield Job("bound", (ceilings,), settings.of_bounds(configuration, task))
     for arm in grid.arms():

@@ -1,4 +1,7 @@
-"""Reruns the jobs of outputs that do not match the configuration, independently of Snakemake's own metadata."""
+"""Reruns the jobs of outputs that do not match the configuration or the user's files.
+
+This does not depend on Snakemake's own metadata, which can be lost.
+"""
 
 import logging
 from typing import Any
@@ -14,7 +17,7 @@ SHOWN = 8  # differences that a run lists; a dry run lists all
 
 
 def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) -> None:
-    """Make Snakemake rerun the job of every output that does not match the configuration.
+    """Make Snakemake rerun the job of every output that does not match the configuration or the user's files.
 
     Snakemake has no public way to declare an output out of date: `--forcerun` would add it to the user's targets. So
     these files are added to those that Snakemake itself finds incomplete, just before it decides which jobs to run.
@@ -30,7 +33,11 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
         await check_incomplete(dag)
         if dag.workflow is not workflow:
             return
-        differing = outdated(configuration, with_code="PARAMS" in {trigger.name for trigger in workflow.rerun_triggers})
+        lineage = Lineage(configuration.resources, configuration.results)
+        with_code = "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
+        differing = outdated(lineage, configuration, with_code)
+        if not workflow.dryrun:
+            lineage.note_times()
         if differing:
             log_outdated(differing, configuration.resources, shown=len(differing) if workflow.dryrun else SHOWN)
         dag.forcefiles.update(difference.output for difference in differing)
@@ -38,9 +45,8 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
     dag_class.check_incomplete = check_incomplete_and_outdated
 
 
-def outdated(configuration: Configuration, with_code: bool) -> list[Difference]:
+def outdated(lineage: Lineage, configuration: Configuration, with_code: bool) -> list[Difference]:
     """All differences; `with_code` includes outputs for which only the code of the step has changed."""
-    lineage = Lineage(configuration.resources, configuration.results)
     found = differences(lineage, all_jobs(configuration))
     return [difference for difference in found if with_code or not difference.only_code]
 
@@ -48,12 +54,16 @@ def outdated(configuration: Configuration, with_code: bool) -> list[Difference]:
 def log_outdated(differing: list[Difference], resources: str, shown: int) -> None:
     """Log the outdated outputs and the reasons."""
     # Snakemake's log handler ignores a message's arguments.
-    logger.warning(f"{len(differing)} outputs do not match the configuration, so the jobs that need them run again:")
+    or_data = " or the data" if any(one.only_sources for one in differing) else ""
+    logger.warning(
+        f"{len(differing)} outputs do not match the configuration{or_data}, so the jobs that need them run again:"
+    )
     for difference in differing[:shown]:
         logger.warning(f"  {difference}")
     if len(differing) > shown:
         logger.warning(f"  and {len(differing) - shown} more: a dry run lists all")
-    if any(one.output.startswith(f"{resources}/") and not one.only_code for one in differing):
+    by_settings = [one.output for one in differing if not one.only_code and not one.only_sources]
+    if any(output.startswith(f"{resources}/") for output in by_settings):
         logger.warning(
             f"  If another grid shares {resources}, the two overwrite each other's files: give each its own folder with"
             " the key resources."

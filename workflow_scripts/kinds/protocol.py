@@ -151,7 +151,10 @@ class Model(Protocol):
 
 
 class Metrics(Protocol):
-    """`metrics.py`: the scores, in percent."""
+    """`metrics.py`: the scores, in percent.
+
+    Rows of several languages, on which a union of training sets is validated, name their own `language`.
+    """
 
     def score(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, float]:
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""

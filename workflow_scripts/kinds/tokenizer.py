@@ -16,6 +16,7 @@ def load_tokenizer(folder: Path) -> Any:
 
     * A special token that is spelled out in a text, such as `</s>` or `[SEP]`, is cut into pieces like any other text.
       Only the template adds special tokens.
+    * The two texts of a pair are separated; see `_separate_pairs`.
     * Truncation and padding that were saved with the tokenizer are off. Texts are cut at their end, whatever side was
       saved.
     """
@@ -27,6 +28,7 @@ def load_tokenizer(folder: Path) -> Any:
     _read_special_tokens_as_text(tokenizer)
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise UserError(f"the tokenizer in {folder} makes no token of the letter a: English texts need one that does")
+    _separate_pairs(tokenizer)
     return tokenizer
 
 
@@ -70,3 +72,58 @@ def _read_special_tokens_as_text(tokenizer: Any) -> None:
     split = pre_tokenizers.Split(Regex(pattern), behavior="merged_with_previous")
     before = backend.pre_tokenizer
     backend.pre_tokenizer = split if before is None else pre_tokenizers.Sequence([before, split])
+
+
+def _separate_pairs(tokenizer: Any) -> None:
+    """Join the texts of a pair by a line break, where the tokenizer does not separate them.
+
+    Tokenizers of encoders put special tokens between the texts. Those of decoders put nothing there (GPT-2, Qwen) or
+    only the token that begins a text (Llama, Gemma), which in pretraining begins a new document. With a line break, a
+    pair is read as one text of two lines: `<bos>`, first text, line break, second text. Tokens at the ends, and single
+    texts, stay as they are. Like a special token, the line break belongs to neither text, has no offsets, and is never
+    truncated.
+    """
+    from tokenizers import processors
+
+    pair = tokenizer("a", "a")
+    parts = pair.sequence_ids(0)
+    first, second = parts.index(0), parts.index(1)
+    between = [
+        number for place, number in enumerate(pair["input_ids"]) if first < place < second and parts[place] is None
+    ]
+    before, after = around_text(tokenizer)
+    if between and (between != before or after):  # with a token at the end, the one at the start may separate
+        return
+    letters, line = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "a\na"))
+    line_break = line[len(letters) : -1]
+    if not line_break or line != [*letters, *line_break, line[-1]]:
+        return  # a normaliser drops or joins it: the checks of an encoder refuse such a tokenizer without a separator
+    named = {name: ids for name, ids in (("before", before), ("line", line_break), ("after", after)) if ids}
+    begins, ends = (["before"] if before else []), (["after"] if after else [])
+    trimming = _trimming(tokenizer.backend_tokenizer.post_processor)
+    template = processors.TemplateProcessing(
+        single=[*begins, "$A:0", *ends],
+        pair=[*begins, "$A:0", "line", "$B:1", *ends],
+        special_tokens=[
+            {"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)} for name, ids in named.items()
+        ],
+    )
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([*trimming, template])
+
+
+def around_text(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a single text."""
+    encoded = tokenizer("a")
+    of_text = [place for place, part in enumerate(encoded.sequence_ids(0)) if part is not None]
+    return encoded["input_ids"][: of_text[0]], encoded["input_ids"][of_text[-1] + 1 :]
+
+
+def _trimming(post_processor: Any) -> list[Any]:
+    """The parts of a post-processor that take the space before a word out of its offsets: byte-level BPE's."""
+    from tokenizers import processors
+
+    if post_processor is None:
+        return []
+    written = json.loads(post_processor.__getstate__())  # as in tokenizer.json
+    found = [part for part in written.get("processors", [written]) if part.get("type") == "ByteLevel"]
+    return [processors.ByteLevel(trim_offsets=part["trim_offsets"]) for part in found]

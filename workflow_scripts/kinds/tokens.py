@@ -110,11 +110,20 @@ def joined(parts: Sequence[Tokens], balanced: bool = False) -> Tokens:
     return Tokens(columns, {"rows": total, "parts": [dict(part.record) for part in parts], "balanced": balanced})
 
 
-def joined_rows(parts: Sequence[list[Row]]) -> list[Row]:
-    """The rows of several corpora, one after the other. Ids, which parallel corpora share, get a number in front."""
+def joined_rows(parts: Mapping[str, list[Row]]) -> list[Row]:
+    """The rows of one training language, or of several, one after the other.
+
+    Those of several name their `language`, since a metric may depend on it, and get a number in front of their ids,
+    which parallel corpora share.
+    """
     if len(parts) == 1:
-        return parts[0]
-    return [{**row, "id": f"{number}/{row['id']}"} for number, rows in enumerate(parts) for row in rows]
+        (rows,) = parts.values()
+        return rows
+    return [
+        {**row, "id": f"{number}/{row['id']}", "language": language}
+        for number, (language, rows) in enumerate(parts.items())
+        for row in rows
+    ]
 
 
 def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) -> None:

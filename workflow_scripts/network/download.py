@@ -9,6 +9,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status, tqdm
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import sha256
+from workflow_scripts.core.files import once, sha256
 from workflow_scripts.network.failures import explanation, reason, retry_after, root_cause
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def fetch_url(url: str, path: Path, expected: str | None) -> None:
     Raises UserError if the download fails or the content differs.
     """
     way = "fetch the file elsewhere and use a source of the type files"
-    _fetch(url, path, None, sha256, expected, "SHA-256", "url", way)
+    _fetch(url, path, None, partial(once, sha256), expected, "SHA-256", "url", way)
 
 
 def _fetch(

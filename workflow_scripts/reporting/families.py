@@ -19,8 +19,8 @@ def by_family(names: Names, languages: Sequence[str]) -> dict[str, list[str]]:
 
 
 def by_script(names: Names, languages: Sequence[str]) -> dict[str, list[str]]:
-    """The languages of each script, the most common first, unknown ones last."""
-    return _groups(languages, lambda code: names.facts(code).script_name, NO_SCRIPT)
+    """The languages of each script, the most common first, unknown ones last. Variants of a script are one group."""
+    return _groups(languages, lambda code: names.facts(code).base_script, NO_SCRIPT)
 
 
 def _groups(languages: Sequence[str], key: Callable[[str], str], unknown: str) -> dict[str, list[str]]:

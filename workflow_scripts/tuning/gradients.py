@@ -45,8 +45,8 @@ def step_on_cpu(length: int) -> int:
 class Gradients:
     """Computes losses and accumulates their gradients.
 
-    On a GPU the kernels are recorded, unless the encoder is compiled or the method is PEFT's or the user's own, which
-    may branch in Python.
+    On a GPU the kernels are recorded, unless the encoder is compiled, layers are computed again in the backward pass,
+    or the method is PEFT's or the user's own, which may branch in Python.
 
     Args:
         tokens: the training features.
@@ -66,7 +66,9 @@ class Gradients:
         self.samples = Samples(tokens, self.kind.TOGETHER)
         self.splits = settings.micro_batch_size is None
         self.most_tokens = FROZEN_TOKENS[settings.precision] if frozen and device.type == "cpu" else None
-        recordable = device.type == "cuda" and not settings.compile and not (settings.module or settings.peft)
+        own_code = settings.module or settings.peft
+        unrecordable = settings.compile or settings.gradient_checkpointing or own_code
+        recordable = device.type == "cuda" and not unrecordable
         self.recorder = Recorder(device) if recordable else None
         self.least_tokens = LEAST_TOKENS["cpu" if device.type == "cpu" else "recorded" if recordable else "other"]
 
@@ -142,4 +144,5 @@ class Gradients:
                 losses = losses + torch.stack([model.allocation.penalty() for model in models])
             losses = losses * batch[LOSS_SHARE]
         losses.sum().backward()
+        models[0].remove_prompts()
         return losses.detach()

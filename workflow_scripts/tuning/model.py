@@ -21,7 +21,9 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone.layers import takes
 from workflow_scripts.tuning.backbone.loading import load_encoder
 from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
@@ -82,6 +84,11 @@ class TunedModel(nn.Module):
         assert self.sentence_vector is not None
         return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
 
+    def remove_prompts(self) -> None:
+        """Remove the prompts of the last forward pass from the layers."""
+        if isinstance(self.prompts, Prompts):
+            self.prompts.remove()
+
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -116,7 +123,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     """
     first, texts = models[0], len(batch["input_ids"])
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs: Batch = {name: batch[name] for name in names if name in batch}
+    inputs: Batch = {name: batch[name] for name in names if name in batch and takes(first.encoder, name)}
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
@@ -124,8 +131,8 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
     with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
         output = first.encoder(**inputs)
-    if isinstance(first.prompts, Prompts):
-        first.prompts.remove()
+    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
+        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
     states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
     if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
         # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
@@ -141,8 +148,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 def method_module(settings: TrainingSettings) -> ModuleType:
     """Import the module of a run's tuning method: a built-in one, that of PEFT, or the user's file.
 
-    Raises UserError if the file cannot be read, imports a package that is not installed, or lacks one of the four
-    functions of a method.
+    Raises UserError if the file is missing, cannot be imported, or lacks one of the four functions of a method.
     """
     method, file = settings.method, settings.module
     if file is None:
@@ -172,8 +178,13 @@ def build(
 
     Raises UserError if texts and prompts need more positions than the encoder has.
     """
-    check = partial(method_module(settings).check, settings=settings)
-    encoder = load_encoder(folder, attention.NAME, dropout=settings.dropout, check=check)
+    encoder = load_encoder(
+        folder,
+        attention.NAME,
+        dropout=settings.dropout,
+        check=partial(method_module(settings).check, settings=settings),
+        bidirectional=settings.attention == "bidirectional",
+    )
     needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(

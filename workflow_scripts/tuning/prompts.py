@@ -10,8 +10,8 @@ from torch.nn.utils import parametrize
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.acceleration.dropout import drop
 from workflow_scripts.tuning.backbone.attention import PROMPT_LENGTH
-from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape
-from workflow_scripts.tuning.backbone.positions import position_ids, takes_positions
+from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape, takes
+from workflow_scripts.tuning.backbone.positions import position_ids
 from workflow_scripts.tuning.batches import Batch
 
 
@@ -75,7 +75,8 @@ class Prompts(nn.Module):
         together = torch.cat(vectors, dim=2) if len(vectors) > 1 else vectors[0]
         for module, (keys, values) in zip(prompts[0].layers, together, strict=True):
             module.prompt = (keys, values)
-        if not takes_positions(encoder):
+        # T5 has only relative positions, between the tokens of the text. mBART always counts from the first token.
+        if not takes(encoder, "position_ids"):
             return inputs
         return inputs | {"position_ids": position_ids(encoder, inputs["attention_mask"], together.shape[4])}
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.kinds.tokens import Tokens
-from workflow_scripts.tuning.acceleration.bfloat16 import use_bfloat16
+from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
 from workflow_scripts.tuning.acceleration.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
 from workflow_scripts.tuning.backbone import attention
@@ -30,8 +30,7 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     """
     encoder = load_encoder(folder, attention.NAME).requires_grad_(False)
     keep_rows(encoder, ids_in(*texts))
-    if precision == "bfloat16":
-        use_bfloat16(encoder)
+    set_precision(encoder, precision)
     model = _reader(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)

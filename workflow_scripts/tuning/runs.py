@@ -58,8 +58,10 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         target = read_tokens(file)
         tokens = joined([tokens, target.chosen(drawn_features(target, given(settings.shots, "shots"), settings.seed))])
     validation_tokens = joined(read_all(arguments.validation))
-    validation_rows = joined_rows([read_rows(file, settings.kind) for file in arguments.validation_rows])
-    scoring = settings.scoring(source_languages(settings.source)[0])
+    languages = source_languages(settings.source)
+    validation = [read_rows(file, settings.kind) for file in arguments.validation_rows]
+    validation_rows = joined_rows(dict(zip(languages, validation, strict=True)))
+    scoring = settings.scoring(languages[0])
     encoder = read_encoder(arguments.encoder)
     touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
     models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)

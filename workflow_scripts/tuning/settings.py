@@ -50,6 +50,8 @@ class TrainingSettings(StepSettings):
     keep: Literal["best_metric", "best_loss", "last"]
     precision: Literal["auto", "bfloat16", "float32"]
     compile: bool
+    gradient_checkpointing: bool
+    attention: Literal["pretrained", "bidirectional"]
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None

@@ -17,13 +17,6 @@ OUTSIDE = "O"
 PREFIXES = {"iob2": "BI", "iob1": "BI", "bioes": "BIES", "iobes": "BIES"}
 
 
-def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:
-    """The same entities in IOB2. The tags must be valid in their scheme: `problem` says so."""
-    if scheme == "iob2":
-        return list(tags)
-    return repaired(tags, scheme)[0]
-
-
 def problem(tags: Sequence[str], scheme: str = "iob2") -> str:
     """The first problem of the tags, such as `tag 3 is I-PER after O`; "" if they are valid.
 
@@ -33,11 +26,11 @@ def problem(tags: Sequence[str], scheme: str = "iob2") -> str:
 
 
 def repaired(tags: Sequence[str], scheme: str = "iob2") -> tuple[list[str], int]:
-    """The tags in IOB2 and the number of tags that had a problem. A tag that cannot continue an entity begins one.
+    """The tags in IOB2 and the number of tags that had a problem: 0 for tags that are valid in their scheme.
 
-    That is how the CoNLL shared tasks' evaluation (conlleval) and seqeval's default mode read invalid tags. In iob2 the
-    number is that of the tags that changed. A tag that is not `O` or a prefix with a type is kept: `problem` still
-    finds it.
+    A tag that cannot continue an entity begins one. That is how the CoNLL shared tasks' evaluation (conlleval) and
+    seqeval's default mode read invalid tags. In iob2 the number is that of the tags that changed. A tag that is not `O`
+    or a prefix with a type is kept: `problem` still finds it.
     """
     prefixes, converted = PREFIXES[scheme], []
     is_open, kind = False, ""

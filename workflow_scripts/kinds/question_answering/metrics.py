@@ -6,7 +6,7 @@ Answers are compared after a normalisation, SQuAD's or MLQA's: the task's key `n
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ SQUAD, MLQA = "squad", "mlqa"  # values of `normalisation`
 
 def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, float]:
     """The means of `f1` and `exact_match` over all questions."""
-    return answer_scores([row["answers"]["text"] for row in rows], predictions, normalisation(scoring))
+    return answer_scores([row["answers"]["text"] for row in rows], predictions, _of_rows(rows, scoring))
 
 
 def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
@@ -34,9 +34,9 @@ def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
 def contributions(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> dict[str, Sums]:
     """The scores of each question, and one for each question."""
     gold = [row["answers"]["text"] for row in rows]
-    normalise = normalisation(scoring)
+    normalisations = _of_rows(rows, scoring)
     return {
-        name: [(metric(answers, guess, normalise) / 100, 1.0) for answers, guess in zip(gold, predictions, strict=True)]
+        name: [(metric(*each) / 100, 1.0) for each in zip(gold, predictions, normalisations, strict=True)]
         for name, metric in (("f1", f1), ("exact_match", exact_match))
     }
 
@@ -75,15 +75,22 @@ class Normalisation:
 SQUADS = Normalisation()
 
 
-def normalisation(scoring: ScoringSettings) -> "Normalisation":
+def _of_rows(rows: Sequence[Row], scoring: ScoringSettings) -> list[Normalisation]:
+    """That of each row. The rows of a union of training languages name their own language."""
+    return [normalisation(scoring, row.get("language")) for row in rows]
+
+
+def normalisation(scoring: ScoringSettings, language: str | None = None) -> Normalisation:
     """The normalisation of a task's answers, by default squad.
+
+    language: that of the answers, if it is another one.
 
     Raises UserError for another normalisation, or a language that MLQA does not have.
     """
     name = scoring.normalisation or SQUAD
     if name not in (SQUAD, MLQA):
         raise UserError(f"normalisation: {name!r} is not one of {SQUAD}, {MLQA}")
-    return Normalisation(mlqa.code_of(scoring.language) if name == MLQA else None)
+    return Normalisation(mlqa.code_of(language or scoring.language) if name == MLQA else None)
 
 
 def exact_match(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -> float:
@@ -98,16 +105,20 @@ def f1(gold: Sequence[str], predicted: str, normalise: Normalisation = SQUADS) -
 
 
 def answer_scores(
-    gold: Sequence[Sequence[str]], predicted: Sequence[str], normalise: Normalisation = SQUADS
+    gold: Sequence[Sequence[str]], predicted: Sequence[str], normalise: Sequence[Normalisation] | None = None
 ) -> dict[str, float]:
-    """Mean `f1` and `exact_match` over all questions; `gold`: the gold answers of each question."""
+    """Mean `f1` and `exact_match` over all questions.
 
-    def mean(metric: Callable[[Sequence[str], str, Normalisation], float]) -> float:
-        return sum(metric(answers, guess, normalise) for answers, guess in zip(gold, predicted, strict=True)) / len(
-            gold
-        )
-
-    return {"f1": mean(f1), "exact_match": mean(exact_match)}
+    Args:
+        gold: the gold answers of each question.
+        predicted: the answer to each question.
+        normalise: of each question; SQuAD's by default.
+    """
+    questions = list(zip(gold, predicted, normalise or [SQUADS] * len(gold), strict=True))
+    return {
+        name: sum(metric(*question) for question in questions) / len(questions)
+        for name, metric in (("f1", f1), ("exact_match", exact_match))
+    }
 
 
 def _word_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 
 from workflow_scripts.kinds.protocol import IGNORED, Columns, Counts, Row
 from workflow_scripts.kinds.settings import TokeniseSettings
+from workflow_scripts.kinds.tokenizer import around_text
 from workflow_scripts.kinds.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
     makes no subword: a placeholder holds their tag).
     """
     labels = {label: index for index, label in enumerate(settings.labels)}
-    before, after = _around(tokenizer)
+    before, after = around_text(tokenizer)
     space = _before_word(tokenizer)
     room = settings.max_length - len(before) - len(after)
     # The pieces that show nothing: a bare word-start marker.
@@ -81,14 +82,6 @@ def _fitted(ids: list[int], invisible: Collection[int], room: int) -> tuple[list
     if labelled < room:
         return ids[:room], labelled
     return [*ids[: room - 1], ids[labelled]], room - 1
-
-
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that stand before and after a text."""
-    encoded = tokenizer("a")
-    ids = encoded["input_ids"]
-    of_text = [place for place, part in enumerate(encoded.sequence_ids(0)) if part is not None]
-    return ids[: of_text[0]], ids[of_text[-1] + 1 :]
 
 
 def _before_word(tokenizer: Any) -> str:

@@ -99,7 +99,7 @@ def sheet(report: Report) -> Sheet:
         bodies=bodies,
         caption=(
             "Mean over the seeds of the main metric in percent, with the standard deviation over seeds. The average is"
-            " unweighted over the target languages: test languages that have a training set and are no source language."
+            " unweighted over the target languages: test languages that have a training set and are not in the source."
         ),
         page_notes=("A click on an average shows its languages.",) if many else (),
         kind="families",

@@ -24,6 +24,11 @@ from workflow_scripts.reporting.table import (
 )
 from workflow_scripts.reporting.wording import NOTHING, interval_text, method_title, signed_text
 
+TESTED = (
+    " The best two sources are chosen by the same scores that are compared, so intervals and tests are corrected for"
+    " the number of pairs of sources. Bold: significant at the 5 % level, over all languages."
+)
+
 
 def section(report: Report) -> Section | None:
     """The matrix of each task, encoder and method, and the best source for each language; None with one source."""
@@ -124,6 +129,10 @@ def best_sources(report: Report) -> Sheet:
     def first(row: dict[str, Any]) -> Cell:
         return arm_cell(row["method"], tasks.title(row["task"]), names.arm(row["method"], 0, row["encoder"]))
 
+    def best(row: dict[str, Any]) -> str:
+        tied = [row["source"], *row["tied"].split()]
+        return names.source(tied[0]) if len(tied) == 1 else f"tie: {'; '.join(map(names.source, tied))}"
+
     def interval(row: dict[str, Any]) -> str:
         return NOTHING if pd.isna(row["low"]) else interval_text(row["low"], row["high"])
 
@@ -133,7 +142,7 @@ def best_sources(report: Report) -> Sheet:
         (
             Column("Task", "head", second="Method", cell=first),
             text_column("Tested in", lambda row: f"{names.language(row['language'])} ({row['language']})"),
-            text_column("Best source", lambda row: names.source(row["source"])),
+            text_column("Best source", best),
             number_column("Score", "value", spread="std"),
             text_column("Next source", lambda row: names.source(row["next"])),
             number_column("Its score", "next_value"),
@@ -145,8 +154,8 @@ def best_sources(report: Report) -> Sheet:
         identifier="best-source",
         title="The best source for each language",
         caption=(
-            "The source with the highest mean score, and its lead over the next one in percentage points."
-            + (" Bold: significant at the 5 % level." if tested else " There are no tests of these leads.")
+            "The source with the highest mean score, and its lead over the next one in percentage points. Sources with"
+            " the same score, as printed, tie." + (TESTED if tested else " There are no tests of these leads.")
         ),
         kind="stacked",
     )
@@ -154,7 +163,10 @@ def best_sources(report: Report) -> Sheet:
 
 
 def _best(report: Report) -> pd.DataFrame:
-    """One row for each task, encoder, method and language that at least two sources were scored in."""
+    """One row for each task, encoder, method and language that at least two sources were scored in.
+
+    `tied` is the other sources with the best score, as printed, with spaces between them.
+    """
     keys = ["task", "encoder", "method", "language"]
     tested = {
         (row["task"], row["encoder"], row["method"], row["language"], row["source"], row["other"]): row
@@ -164,12 +176,15 @@ def _best(report: Report) -> pd.DataFrame:
     for key, group in report.by_source.groupby(keys, sort=False):
         if len(group) < 2:
             continue
-        first, second = group.sort_values("value", ascending=False, kind="stable").head(2).to_dict("records")
+        ranked = group.sort_values("value", ascending=False, kind="stable")
+        first, second = ranked.head(2).to_dict("records")
+        tied = ranked["source"].iloc[1:][(ranked["value"].iloc[1:].round(1) == round(first["value"], 1))]
         lead_of = _difference(tested, key, first["source"], second["source"])
         rows.append(
             {
                 **dict(zip(keys, key, strict=True)),
                 "source": first["source"],
+                "tied": " ".join(tied),
                 "value": first["value"],
                 "std": first["std"],
                 "next": second["source"],
@@ -178,7 +193,7 @@ def _best(report: Report) -> pd.DataFrame:
                 **lead_of,
             }
         )
-    columns = [*keys, "source", "value", "std", "next", "next_value", "lead", "low", "high", "significant"]
+    columns = [*keys, "source", "tied", "value", "std", "next", "next_value", "lead", "low", "high", "significant"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -1,4 +1,4 @@
-"""Frozen weights in bfloat16, converted once."""
+"""The number format of each weight, converted once from that of the checkpoint."""
 
 from typing import Any
 
@@ -10,22 +10,30 @@ from workflow_scripts.tuning.backbone.layers import is_frozen
 ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
 
 
-def use_bfloat16(encoder: Any) -> None:
-    """Convert frozen weights to bfloat16 once, which autocast would do in every step, and keep the states in bfloat16.
+def set_precision(encoder: Any, precision: str) -> None:
+    """Give each weight its number format: float32, or bfloat16 for frozen weights if that is the precision.
 
-    Embeddings stay in float32. A wholly frozen encoder then runs without autocast, whose conversions around the
-    normalisations were a quarter of a step's kernels on a GPU. In an encoder with trainable parameters only the frozen
-    linear layers are converted; trainable parameters stay in float32.
+    Autocast would convert frozen weights in every step. Embeddings and trainable parameters are float32. A wholly
+    frozen encoder in bfloat16 then runs without autocast, whose conversions around the normalisations were a quarter of
+    a step's kernels on a GPU, and keeps its states in bfloat16. In an encoder with trainable parameters only the frozen
+    linear layers are converted.
+
+    Weights are converted one by one, so that no second copy of the model is ever in memory.
     """
     # EuroBERT and EmbeddingGemma have no `embeddings` module: their word vectors are the first states.
     first = getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()
-    frozen = is_frozen(encoder)
+    frozen, rounded = is_frozen(encoder), precision == "bfloat16"
     kept, words = set(first.modules()), set(encoder.get_input_embeddings().modules())
     for module in encoder.modules():
-        converted = module not in kept and (frozen or isinstance(module, nn.Linear))
+        converted = rounded and module not in kept and (frozen or isinstance(module, nn.Linear))
         for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad and (converted or module not in words):
-                # Copied even when the type stays the same: one view would keep the whole mapped checkpoint in memory.
-                parameter.data = parameter.data.to(torch.bfloat16 if converted else parameter.dtype, copy=True)
-    setattr(encoder, ALL_BFLOAT16, frozen)
-    first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+            dtype = torch.bfloat16 if converted and not parameter.requires_grad else torch.float32
+            # Copied even when the type stays the same: one view would keep the whole mapped checkpoint in memory.
+            copy = rounded and not parameter.requires_grad and (converted or module not in words)
+            parameter.data = parameter.data.to(dtype, copy=copy)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point():
+                setattr(module, name, buffer.float())
+    setattr(encoder, ALL_BFLOAT16, frozen and rounded)
+    if rounded:
+        first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))

@@ -8,17 +8,22 @@ from torch import nn
 from workflow_scripts.core.errors import UserError
 
 
+def takes(model: Any, name: str) -> bool:
+    """Whether a model's forward pass takes an input of this name."""
+    return name in inspect.signature(model.forward).parameters
+
+
 def is_frozen(module: Any) -> bool:
     """Whether a module has no trainable parameter."""
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def attention_modules(model: Any) -> list[nn.Module]:
+def attention_modules(model: Any) -> list[Any]:
     """Return the self-attention modules in the order of the layers.
 
     Raises UserError for an architecture whose layers do not all use the attention interface of transformers 5.
     """
-    named = [module for module in model.modules() if "Attention" in type(module).__name__]
+    named = attention_like(model)
     numbered = {module.layer_idx: module for module in named if getattr(module, "layer_idx", None) is not None}
     # mBART's encoder does not number its layers.
     found = [numbered[index] for index in sorted(numbered)] if numbered else named
@@ -30,6 +35,11 @@ def attention_modules(model: Any) -> list[nn.Module]:
             " attention interface of transformers; use another encoder or leave prompt_tuning out"
         )
     return found
+
+
+def attention_like(model: Any) -> list[Any]:
+    """Return the modules that are attention by their name."""
+    return [module for module in model.modules() if "Attention" in type(module).__name__]
 
 
 def uses_interface(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ import torch
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.architecture import architecture, converted
 from workflow_scripts.encoders.weights import tensor_files
+from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,9 @@ def load_encoder(
     check: Callable[[Any], None] | None = None,
     bidirectional: bool = False,
 ) -> Any:
-    """Load a language model in float32 with memory-mapped weights: a page is read when it is first used.
+    """Load a language model with memory-mapped weights in the checkpoint's number format.
+
+    A page is read when it is first used. `acceleration.bfloat16.set_precision` converts the weights.
 
     Args:
         folder: a Hugging Face checkpoint folder with safetensors files.
@@ -57,6 +60,11 @@ def load_encoder(
     found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
     with no_init_weights():
         model = found(config, **options)
+    if bidirectional and not any(map(uses_interface, attention_like(model))):
+        raise UserError(
+            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
+            " transformers, so their causal attention cannot be lifted: set it to pretrained"
+        )
     if check is not None:
         check(_encoder_of(model))
     prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
@@ -69,7 +77,7 @@ def load_encoder(
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return _encoder_of(model).float()
+        return _encoder_of(model)
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -78,7 +86,7 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return _encoder_of(model).float()
+    return _encoder_of(model)
 
 
 def _encoder_of(model: Any) -> Any:

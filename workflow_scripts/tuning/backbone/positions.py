@@ -1,6 +1,5 @@
 """Positions: how a model counts them, and where the texts begin after a prompt."""
 
-import inspect
 import sys
 from typing import Any
 
@@ -21,14 +20,6 @@ def positions_available(model: Any) -> int:
     """
     most = getattr(model.config, "max_position_embeddings", None)
     return sys.maxsize if most is None else int(most) - first_position(model)
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether positions can be given to the model, so that a text's positions start after the prompt.
-
-    T5 has only relative positions, between the tokens of the text. mBART always counts from the first token.
-    """
-    return "position_ids" in inspect.signature(model.forward).parameters
 
 
 def padding_id(model: Any) -> int:

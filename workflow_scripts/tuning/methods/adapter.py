@@ -82,7 +82,11 @@ class Bottleneck(nn.Module):
     def beside(self, first: nn.Module, last: nn.Module) -> None:
         """Add what the network makes of the first module's input to the last module's output."""
         read: list[torch.Tensor] = []
-        first.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+
+        def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            read[:] = [inputs[0]]  # replaces what a forward pass that stopped in between has left
+
+        first.register_forward_pre_hook(note)
         last.register_forward_hook(lambda module, inputs, output: output + self(read.pop()))
 
 

