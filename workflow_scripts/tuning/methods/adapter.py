@@ -29,7 +29,6 @@ PARALLEL_SCALE = 4.0  # He et al.
 ATTENTION_OUTPUTS = (
     "attention.output.dense",  # BERT, RoBERTa, XLM-R, ELECTRA, DeBERTa
     "attention.out_lin",  # DistilBERT
-    "attention.dense",  # ALBERT
     "attention.attn.o",  # MPNet
     "attn.Wo",  # ModernBERT
     "self_attn.o_proj",  # Llama, Qwen, Gemma, Mistral, EuroBERT
@@ -42,7 +41,6 @@ ATTENTION_OUTPUTS = (
 FEED_FORWARDS = (
     ("intermediate.dense", "output.dense"),
     ("ffn.lin1", "ffn.lin2"),
-    ("ffn", "ffn_output"),
     ("mlp.Wi", "mlp.Wo"),
     ("mlp.gate_proj", "mlp.down_proj"),
     ("fc1", "fc2"),
@@ -114,7 +112,7 @@ def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None
 def sublayers(encoder: Any) -> Iterator[tuple[nn.Module, nn.Module, nn.Module]]:
     """Yield of each layer the last matrix of attention and the first and last of the feed-forward network.
 
-    Raises UserError if a layer has other names.
+    Raises UserError if a layer has other names, or if all layers are one module, as in ALBERT.
     """
     depth = encoder.config.num_hidden_layers
     layers: Any = next((one for one in encoder.modules() if isinstance(one, nn.ModuleList) and len(one) == depth), ())

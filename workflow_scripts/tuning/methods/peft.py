@@ -40,10 +40,14 @@ def check(encoder: Any, settings: TrainingSettings) -> None:
 def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Insert PEFT's modules. Raises UserError if PEFT cannot do so in this encoder."""
     configuration = _configuration(model.encoder, settings)
+    kind = PEFT_TYPE_TO_TUNER_MAPPING[configuration.peft_type]
+    for name, module in model.encoder.named_modules():
+        if kind._check_target_module_exists(configuration, name):
+            module.float()  # PEFT gives its parameters the format of the module, and decomposes some matrices
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         try:
-            tuner = PEFT_TYPE_TO_TUNER_MAPPING[configuration.peft_type](model.encoder, configuration, "default")
+            tuner = kind(model.encoder, configuration, "default")
         except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError, KeyError) as error:
             raise UserError(f"methods.{settings.method}.peft: {one_line(error)}") from error
     if isinstance(tuner, AdaLoraModel):
