@@ -97,7 +97,7 @@ def configuration_of(block: Mapping[str, Any], where: str) -> Any:
     _refuse_calibrated(given, where)
     steps = {"total_step": UNKNOWN_STEPS} if any(one.name == "total_step" for one in dataclasses.fields(kind)) else {}
     try:
-        made = kind(**implied | given | steps)
+        made: Any = kind(**implied | given | steps)
     except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
         raise UserError(f"{where}: PEFT refuses this configuration of {name}: {one_line(error)}") from error
     if steps and made.target_r >= made.init_r:

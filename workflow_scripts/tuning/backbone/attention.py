@@ -114,7 +114,9 @@ def attend(
         )
     gated = getattr(module, "gated_prompt", None)
     if gated is not None:
-        result = result + _beside(query, *gated, scaling, dropout, softcap).to(result.dtype)
+        prompt_key, prompt_value, gate = gated
+        beside = _beside(query, prompt_key, prompt_value, gate, scaling, dropout, softcap)
+        result = result + beside.to(result.dtype)
     return result.transpose(1, 2).expand(-1, tokens, -1, -1), None
 
 

@@ -94,19 +94,21 @@ def check(encoder: Any, settings: TrainingSettings) -> None:
 
 
 def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
-    """Add the adapters, as `adapters` of the encoder, in the order of the layers."""
+    """Add the adapters, as `bottlenecks` of the encoder, in the order of the layers."""
     encoder, hidden = model.encoder, given(settings.adapter_width, "adapter_width")
     width, placement = encoder.config.hidden_size, given(settings.adapter_placement, "adapter_placement")
-    networks = nn.ModuleList()
+    networks: list[Bottleneck] = []
     for attention, first, last in list(sublayers(encoder)):
         if placement == "parallel":
-            networks.append(Bottleneck(width, hidden, nn.ReLU(), PARALLEL_SCALE))
-            networks[-1].beside(first, last)
+            network = Bottleneck(width, hidden, nn.ReLU(), PARALLEL_SCALE)
+            network.beside(first, last)
+            networks.append(network)
             continue
         for module in (attention, last) if placement == "houlsby" else (last,):
-            networks.append(Bottleneck(width, hidden, nn.GELU() if placement == "houlsby" else nn.ReLU()))
-            module.register_forward_hook(networks[-1].after)
-    encoder.bottlenecks = networks
+            network = Bottleneck(width, hidden, nn.GELU() if placement == "houlsby" else nn.ReLU())
+            module.register_forward_hook(network.after)
+            networks.append(network)
+    encoder.bottlenecks = nn.ModuleList(networks)
 
 
 def sublayers(encoder: Any) -> Iterator[tuple[nn.Module, nn.Module, nn.Module]]:

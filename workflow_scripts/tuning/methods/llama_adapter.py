@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.methods import linear_probe
@@ -52,29 +53,32 @@ class GatedPrompts(Prompts):
         self.gates = nn.Parameter(torch.zeros(len(self.layers), heads))
         self.shape = key_shape(encoder)
 
-    def projected(self, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return keys and values, (1, key heads, length, head size), and factors, (1, heads, 1, 1), of a layer."""
+    def projected(self, layer: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return keys and values, (1, key heads, length, head size), and factors, (1, heads, 1, 1), of a layer.
+
+        dtype: the encoder's. A packed matrix does not say its own without being unpacked.
+        """
         module = self.layers[layer]
-        vectors = self.vectors[layer]
+        vectors = self.vectors[layer].to(dtype)
         names = projections(module)
         assert names is not None  # from `check`
         key, value = (getattr(module, name) for name in names)
-        states = vectors.to(key.weight.dtype)
         # (length, key heads * head size) -> (1, key heads, length, head size)
-        keys, values = (one(states).view(1, len(vectors), *self.shape).transpose(1, 2) for one in (key, value))
+        keys, values = (one(vectors).view(1, len(vectors), *self.shape).transpose(1, 2) for one in (key, value))
         if (norm := getattr(module, "k_norm", None)) is not None:
             keys = norm(keys)
         return keys, values, torch.tanh(self.gates[layer]).view(1, -1, 1, 1)
 
     @staticmethod
-    def insert(prompts: "Sequence[Prompts]", inputs: Batch, encoder: Any) -> Batch:
+    def insert(prompts: Sequence[Any], inputs: Batch, encoder: Any) -> Batch:
         """Set each layer's prompts for the next forward pass; arguments as for `Prompts.insert`.
 
         The inputs stay as they are: the prompt has no positions.
         """
         texts = len(inputs["input_ids"]) // len(prompts)
+        dtype = torch.bfloat16 if getattr(encoder, ALL_BFLOAT16, False) else prompts[0].vectors.dtype
         for number, module in enumerate(prompts[0].layers):
-            parts = zip(*(one.projected(number) for one in prompts), strict=True)  # type: ignore[attr-defined]
+            parts = zip(*(one.projected(number, dtype) for one in prompts), strict=True)
             module.gated_prompt = tuple(
                 torch.cat([part.expand(texts, -1, -1, -1) for part in of_models]) for of_models in parts
             )

@@ -86,7 +86,7 @@ class RankAllocation:
 
     def __init__(self, tuner: AdaLoraModel, where: str) -> None:
         self.tuner, self.where = tuner, where
-        self.configuration = tuner.peft_config["default"]
+        self.configuration: Any = tuner.peft_config["default"]
         self.weight = self.configuration.orth_reg_weight
         named = list(tuner.model.named_parameters())
         # As rows: the right singular vectors are rows of A, the left ones are columns of B.
