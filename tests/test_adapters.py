@@ -17,6 +17,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.xlm_roberta import modeling_xlm_roberta
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.tuning.backbone import deberta
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.methods.adapter import sublayers
 from workflow_scripts.tuning.model import TunedModel, build
@@ -128,13 +129,14 @@ def test_an_encoder_whose_layers_are_one_module_is_refused(tmp_path):
 # LLaMA-Adapter
 
 
-def slow_attention(model: TunedModel, layer: int, query: torch.Tensor) -> torch.Tensor:
+def slow_attention(model: TunedModel, layer: int, query: torch.Tensor, terms: int = 1) -> torch.Tensor:
     """Attention to the prompt of a layer, (batch, tokens, heads, head size), one head at a time.
 
-    query: (batch, heads, tokens, head size), with rotary positions, if the layer has them.
+    query: (batch, heads, tokens, head size), with rotary positions, if the layer has them; terms: of the score.
     """
     module = model.prompts.layers[layer]
-    key_name, value_name = ("key", "value") if hasattr(module, "key") else ("k_proj", "v_proj")
+    key_name = next(name for name in ("key", "k_proj", "key_proj") if hasattr(module, name))
+    value_name = key_name.replace("key", "value").replace("k_", "v_")
     vectors = model.prompts.vectors[layer]
     keys, values = getattr(module, key_name)(vectors), getattr(module, value_name)(vectors)
     heads, size = query.shape[1], query.shape[3]
@@ -142,7 +144,7 @@ def slow_attention(model: TunedModel, layer: int, query: torch.Tensor) -> torch.
     results = []
     for head in range(heads):
         part = slice(head // shared * size, (head // shared + 1) * size)
-        weights = torch.softmax(query[:, head] @ keys[:, part].T / size**0.5, -1)
+        weights = torch.softmax(query[:, head] @ keys[:, part].T / (terms * size) ** 0.5, -1)
         results.append(torch.tanh(model.prompts.gates[layer, head]) * (weights @ values[:, part]))
     return torch.stack(results, 2)
 
@@ -172,6 +174,20 @@ def test_gated_prompts_follow_the_formula(models, monkeypatch, name, depth):  # 
     for one, gradient in gradients.items():
         assert getattr(ours.prompts, one).grad.abs().max() > 1e-4
         assert_close(gradient, getattr(ours.prompts, one).grad, 1e-3)
+
+
+def test_in_deberta_a_gated_prompt_has_the_content_term_only(tmp_path, monkeypatch):
+    ours, batch = built(save_encoder(tmp_path, "deberta-v2"), **LLAMA), batch_of("tagging", "Llama")
+    shown, attend = batch["attention_mask"].bool(), deberta.attend
+    found = ours(batch)[shown]
+
+    def slow(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
+        module.gated_prompt = None
+        return attend(module, query, *others, **options)[0] + slow_attention(ours, module.layer_idx, query, 3), None
+
+    monkeypatch.setattr(deberta, "attend", slow)
+    assert_close(found, ours(batch)[shown], 3e-5)
+    assert (found - built(tmp_path, method="linear_probe")(batch)[shown]).abs().max() > 0.1
 
 
 def test_with_one_gate_for_all_heads_it_is_pefts_adaption_prompt(models):  # noqa: F811

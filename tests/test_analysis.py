@@ -305,7 +305,9 @@ def place(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Encoder, texts in two languages, and a model of each method that was tuned for an epoch."""
     folder = tmp_path_factory.mktemp("analysis")
     shutil.copytree(tiny_encoder, folder / "encoder")
-    write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
+    write_json(
+        folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder") | {"kind": "encoder"}
+    )
     task = {"task": "pawsx", "kind": "classification", "labels": LABELS}
     for name, split in (("en", "train"), ("en", "validation"), ("en", "test"), ("de", "test")):
         rows = mini_rows("pawsx", name, split, ROWS)

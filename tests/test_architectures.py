@@ -63,14 +63,7 @@ ENCODERS: dict[str, PreTrainedConfig] = {
 VARIANTS = {"fine_tuning": {"method": "fine_tuning"}, "prompt_tuning": {"method": "prompt_tuning"}, **NEW_VARIANTS}
 
 # Combinations that are not supported: each is refused in one line. docs/models.md lists them too.
-REFUSED = {
-    **{
-        ("mDeBERTa-v3", variant): "cannot take prompts"
-        for variant in ("prompt_tuning", "last layers", "network", "llama_adapter")
-    },
-    ("mmBERT", "bitfit"): "no biases to tune",
-    ("mmBERT", "llama_adapter"): "no separate projections",
-}
+REFUSED = {("mmBERT", "bitfit"): "no biases to tune", ("mmBERT", "llama_adapter"): "no separate projections"}
 POSSIBLE = [(name, variant) for name in ENCODERS for variant in VARIANTS if (name, variant) not in REFUSED]
 
 
@@ -93,7 +86,7 @@ def saved(name: str, folder: Path) -> Path:
         torch.manual_seed(1)
         pooler = {"bert.pooler.dense.weight": torch.randn(32, 32), "bert.pooler.dense.bias": torch.randn(32)}
         with_old_names(folder, pooler)
-    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder) | {"kind": "encoder"})
     return folder
 
 

@@ -237,7 +237,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seeds": [True]}, "seeds.0: found True; input should be a valid integer"),
     ({"threads": "two"}, "threads: found 'two'; input should be a valid integer"),
     ({"training.epochs": 2.5}, "training.epochs: found 2.5; input should be a valid integer"),
-    ({"training.learning_rates": 1e-3}, "training.learning_rates: found 0.001; input should be a valid list"),
+    (
+        {"training.learning_rates": 1e-3},
+        "training.learning_rates: found 0.001; input should be a valid list or 'usual' or 'search'",
+    ),
     ({"corpora.limits.train": "all"}, "corpora.limits.train: found 'all'; input should be a valid integer"),
     ({"tasks.xnli": None}, f"tasks.xnli: found None; {SECTION}"),
     ({"corpora": "mini"}, f"corpora: found 'mini'; {SECTION}"),

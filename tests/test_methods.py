@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file
 from test_prompts import LENGTH, as_peft_stores, assert_close, batch_of, inputs_of, prompted, real
 from test_tuning import built, equal, rows_for, train_together, tune, tuned
 from tiny import LABELS, PADDING, VOCABULARY, in_memory, of_type, outputs_of, random_columns, random_tokens
@@ -34,6 +35,7 @@ from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.loop import TrainingResult, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits
+from workflow_scripts.tuning.runs import write_run
 
 CPU = torch.device("cpu")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -414,7 +416,7 @@ def test_prompts_out_of_a_network_equal_those_of_peft(encoders, name, kind):
         assert_close(ours.grad, parameter.grad)
 
 
-def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_without_it(encoders):
+def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_without_it(encoders, tmp_path):
     made = tiny_settings(kind="tagging", prompt_projection=24, dropout=0.1, precision="bfloat16")
     tokens = random_tokens("tagging", 40)
     model = built(encoders["bert"], made, tokens)
@@ -422,7 +424,9 @@ def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_with
     assert {name: tuple(value.shape) for name, value in outcome.tensors.items() if "prompts" in name} == {
         "prompts.vectors": (3, 2, 4, 4, 8)
     }
-    plain_prompts = restore(encoders["bert"], made.changed(prompt_projection=None), outcome.tensors)
+    write_run(tmp_path, outcome, {})
+    stored = load_file(tmp_path / "weights.safetensors")
+    plain_prompts = restore(encoders["bert"], made.changed(prompt_projection=None), stored)
     for one, other in zip(
         logits(model, tokens, made.precision, CPU), logits(plain_prompts, tokens, made.precision, CPU), strict=True
     ):

@@ -322,7 +322,9 @@ def place(tiny_encoder, tmp_path_factory) -> Path:
     """Encoder, rows and tokens of the own task in English and German."""
     folder = tmp_path_factory.mktemp("union")
     shutil.copytree(tiny_encoder, folder / "encoder")
-    write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
+    write_json(
+        folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder") | {"kind": "encoder"}
+    )
     for language in ("en", "de"):
         for split in ("train", "validation"):
             rows = [

@@ -214,7 +214,9 @@ def workplace(tiny_encoder, tmp_path_factory) -> Path:
     """Encoder, rows and tokens of a few sentence pairs, and the outputs of `train` and `predict`."""
     folder = tmp_path_factory.mktemp("work place")
     shutil.copytree(tiny_encoder, folder / "encoder")
-    write_json(folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder"))
+    write_json(
+        folder / "encoder" / MANIFEST, describe("tiny", {"source": "folder"}, folder / "encoder") | {"kind": "encoder"}
+    )
     parts = {("en", "train"): 60, ("en", "validation"): 30, ("en", "test"): 20, ("de", "test"): 20}
     for (language, split), limit in parts.items():
         rows = mini_rows("xnli", language, split, limit)
@@ -464,7 +466,7 @@ def test_a_row_of_which_a_tokenizer_without_special_tokens_makes_nothing_is_name
     tokenizer = json.loads((encoder / "tokenizer.json").read_text())
     tokenizer["post_processor"] = None
     (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder))
+    write_json(encoder / MANIFEST, describe("tiny", {"source": "folder"}, encoder) | {"kind": "encoder"})
     pairs = [{"id": f"row-{text}", "text": text, "text_pair": text, "label": "x"} for text in ("a", "")]
     with pytest.raises(UserError, match="encoder tiny: its tokenizer produces no token for row 'row-'"):
         by_hand_on(pairs, encoder, tmp_path)

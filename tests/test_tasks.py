@@ -309,10 +309,12 @@ def test_a_word_of_exactly_the_room_fits(tokenizers):
 
 def test_a_cut_word_keeps_its_labelled_subword_though_it_is_not_among_the_first():
     """Subwords 8 and 9 show nothing."""
-    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], {8, 9}, room=4) == ([8, 9, 8, 5], 3)
-    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], {8, 9}, room=5) == ([8, 9, 8, 9, 5], 4)
-    assert tagging._fitted([8, 9, 8, 9, 8, 9], {8, 9}, room=4) == ([8, 9, 8, 9], 0)
-    assert tagging._fitted([5, 6, 7], set(), room=1) == ([5], 0)
+    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], False, {8, 9}, room=4) == ([8, 9, 8, 5], 3)
+    assert tagging._fitted([8, 9, 8, 9, 5, 6, 7], False, {8, 9}, room=5) == ([8, 9, 8, 9, 5], 4)
+    assert tagging._fitted([8, 9, 8, 9, 8, 9], False, {8, 9}, room=4) == ([8, 9, 8, 9], 0)
+    assert tagging._fitted([5, 6, 7], False, set(), room=1) == ([5], 0)
+    assert tagging._fitted([5, 6, 7], True, set(), room=3) == ([5, 6, 7], 2)
+    assert tagging._fitted([5, 6, 7], True, set(), room=2) == ([5, 7], 1)
 
 
 def test_a_long_row_of_spaces_before_a_word_loses_spaces_and_not_the_word(tokenizers):

@@ -32,7 +32,7 @@ from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
-from workflow_scripts.tuning.backbone import attention
+from workflow_scripts.tuning.backbone import attention, deberta
 from workflow_scripts.tuning.settings import TrainingSettings
 
 VOCABULARY = 80
@@ -97,7 +97,7 @@ def of_type(model_type: str, **changes: Any) -> Any:
     """A random encoder of any type in transformers, with our attention."""
     torch.manual_seed(0)
     config = CONFIG_MAPPING[model_type](**SIZES | SPECIAL | changes)
-    return AutoModel.from_config(config, attn_implementation=attention.NAME).eval()
+    return deberta.use_attention(AutoModel.from_config(config, attn_implementation=attention.NAME)).eval()
 
 
 def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
@@ -110,7 +110,7 @@ def save_encoder(folder: Path, name: str, seed: int = 0) -> Path:
             if parameter.dim() == 1:
                 parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder))
+    write_json(folder / MANIFEST, describe(name, {"source": "folder"}, folder) | {"kind": "encoder"})
     return folder
 
 

@@ -13,7 +13,6 @@ are replaced; files of the user's stay.
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Literal
 
 from workflow_scripts.core.errors import UserError
@@ -66,13 +65,14 @@ def main(arguments: argparse.Namespace) -> list[SourceFiles]:
         raise UserError(f"--manifest {arguments.manifest}: the file must be named {MANIFEST}")
     settings: FetchEncoderSettings = arguments.settings
     source = settings.model_dump(exclude={"name", "code"}, exclude_unset=True)
-    own_files = [SourceFiles.of(source_files(Path(settings.path)))] if settings.path else []
+    own_files = source_files(source)
+    states = [SourceFiles.of(own_files)] if own_files else []
     manifest = fetch(settings.name, source, arguments.manifest.parent)
     logger.info(
         "%s: %s with %d layers, %d wide, %s positions, %d parameters",
         *(manifest[key] for key in ("name", "model_type", "layers", "hidden_size", "positions", "parameters")),
     )
-    return own_files
+    return states
 
 
 if __name__ == "__main__":

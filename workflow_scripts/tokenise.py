@@ -47,6 +47,9 @@ def main(arguments: argparse.Namespace) -> None:
             f"tasks.{settings.task}.max_length: {settings.max_length} tokens leave no room for a text with the"
             f" {special} special tokens of encoder {encoder['name']}: raise it"
         )
+    if settings.labelled_subword == "auto":
+        # A decoder has read the whole of a word only at its last subword.
+        settings = settings.changed(labelled_subword="last" if encoder["kind"] == "decoder" else "first")
     rows = read_rows(arguments.rows, settings.kind)
     columns, counts = part(settings.kind, "model").tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)

@@ -56,8 +56,15 @@ def step_parser(description: str | None, settings: type[StepSettings] = StepSett
     Parsing raises UserError if the JSON text of the settings does not fit the class.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # argparse also parses a default that is a text: without --settings, the error names the missing keys.
-    parser.add_argument("--settings", type=settings.parsed, default="{}", metavar="JSON", help="the step's settings")
+    needed = any(field.is_required() for field in settings.model_fields.values())
+    parser.add_argument(
+        "--settings",
+        type=settings.parsed,
+        required=needed,
+        default=None if needed else "{}",  # argparse parses a default that is a text
+        metavar="JSON",
+        help="the step's settings",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="a file for the log, in addition to the terminal")
     return parser
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import architecture, converted, refuse_untunable
+from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of, refuse_untunable
 from workflow_scripts.encoders.weights import read_header, tensor_files
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class _Checkpoint:
             raise self.error(f"{what} ({type(error).__name__}: {text or 'no message'}): {fix}") from error
 
 
-def check_checkpoint(folder: Path, where: str) -> None:
-    """Check that later steps can use a checkpoint.
+def check_checkpoint(folder: Path, where: str) -> Kind:
+    """Check that later steps can use a checkpoint; return what kind of model it is.
 
     Args:
         folder: contains the files of the checkpoint and nothing else.
@@ -58,7 +58,7 @@ def check_checkpoint(folder: Path, where: str) -> None:
     with _quiet_library():
         _check_configuration(checkpoint)
         _check_tokenizer(checkpoint)
-        _check_weights(checkpoint)
+        return _check_weights(checkpoint)
 
 
 @contextmanager
@@ -156,8 +156,11 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
         )
 
 
-def _check_weights(checkpoint: _Checkpoint) -> None:
-    """Build the model on the meta device and compare it with the weights' headers. Raises UserError if they differ."""
+def _check_weights(checkpoint: _Checkpoint) -> Kind:
+    """Build the model on the meta device and compare it with the weights' headers; return what it is.
+
+    Raises UserError if they differ.
+    """
     import torch
     from safetensors import safe_open
 
@@ -194,7 +197,7 @@ def _check_weights(checkpoint: _Checkpoint) -> None:
     prefix = f"{model.base_model_prefix}."
     shapes = {name.removeprefix(prefix): shape for name, (_, shape) in found.items()}
     if all(shapes.get(name) == tuple(wanted.shape) for name, wanted in model.state_dict().items()):
-        return
+        return kind_of(model)
     again = "write the checkpoint again with AutoModel's save_pretrained"
     _, fault = checkpoint.attempt(
         lambda: converted(model_class, checkpoint.folder, checkpoint.config, options, device_map="meta"),
@@ -203,3 +206,4 @@ def _check_weights(checkpoint: _Checkpoint) -> None:
     )
     if fault:
         raise checkpoint.error(f"the weights do not match config.json: {fault}: {again}")
+    return kind_of(model)

@@ -129,6 +129,7 @@ def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
     return found.from_pretrained(
         folder,
         gguf_file=FILE,
+        config=config,  # reading it again would take seconds
         dtype=torch.float32,
         quantization_config=GgufConfig(dequantize=True),
         output_loading_info=True,

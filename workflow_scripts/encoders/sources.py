@@ -71,7 +71,8 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
     hub's `commit`, or what was converted from GGUF; `files`, with `bytes` and `sha256` of each; `model_type`,
     `hidden_size`, `layers`, `attention_heads`; `vocabulary`, the rows of the word embedding; `positions`, the most
     tokens of a sequence, special tokens included, or null where positions are relative and have no limit;
-    `parameters`, the number of elements of all tensors in the safetensors files.
+    `parameters`, the number of elements of all tensors in the safetensors files; `kind`, "encoder", "decoder" or
+    "encoder-decoder".
 
     Raises UserError, leaving the folder unchanged, if the source is missing, incomplete or damaged, cannot be tuned or
     would run code, or if the folder contains files of the user's that would be mixed with the encoder's.
@@ -89,7 +90,7 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
                 check_checkpoint(temporary, where)
                 keep_first_layers(temporary, source["layers"], name)
             manifest = describe(name, origin, temporary)
-            check_checkpoint(temporary, where)
+            manifest["kind"] = check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
             _replace(folder, temporary, written_before)
     finally:
@@ -258,9 +259,19 @@ def checkpoint_files(folder: Path) -> list[str]:
     return files
 
 
-def source_files(folder: Path) -> list[Path]:
-    """A checkpoint's files, and those that would be read if they existed. Raises UserError as `checkpoint_files`."""
-    return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+def source_files(source: dict[str, Any]) -> list[Path]:
+    """The user's files that an encoder is fetched from, and those that would be read if they existed.
+
+    `source` is as in `fetch`. Raises UserError as `checkpoint_files`.
+    """
+    match source["source"]:
+        case "folder":
+            folder = Path(source["path"])
+            return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
+        case "gguf":
+            return [Path(source["path"])]
+        case _:  # files of a package or the hub, which are not edited
+            return []
 
 
 def read_config(folder: Path) -> dict[str, Any]:

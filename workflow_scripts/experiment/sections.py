@@ -395,10 +395,11 @@ class TaskSection(Section):
     stride: Annotated[int, Field(ge=0), NUMERIC, about(128, unit="tokens")] = 64
     """How many tokens neighbouring windows of a long context share. It must be smaller than `max_length`."""
 
-    labelled_subword: Annotated[Literal["first", "first_visible"], about("first_visible")] = "first"
-    """The subword whose vector predicts a word's tag: the `first`, as in XTREME and the paper, or the `first_visible`,
-    which skips a bare word-start marker. With SentencePiece vocabularies that marker is the first subword of most
-    Japanese and Chinese words, and says nothing about them."""
+    labelled_subword: Annotated[Literal["auto", "first", "first_visible", "last"], about("first_visible")] = "auto"
+    """The subword whose vector predicts a word's tag. `first` is the choice of XTREME and the paper. `first_visible`
+    skips a bare word-start marker: with SentencePiece vocabularies that marker is the first subword of most Japanese
+    and Chinese words, and says nothing about them. `last` is the only subword that has read the whole word in a decoder
+    with causal attention. `auto` is `last` for decoders and `first` for other models."""
 
     validation: Annotated[Literal["own", "test"], about("test")] = "own"
     """The rows in the training language that select the learning rate, the epoch and the prompt length. `own` is the

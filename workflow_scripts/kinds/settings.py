@@ -15,7 +15,8 @@ class TokeniseSettings(StepSettings):
         split: of the corpus.
         max_length: the most tokens of a feature.
         stride: the tokens that neighbouring windows share; None for kinds without the key.
-        labelled_subword: the subword that predicts a word's tag; None for kinds without the key.
+        labelled_subword: the subword that predicts a word's tag; None for kinds without the key. `tokenise` replaces
+            `auto` by what suits the model.
     """
 
     task: str
@@ -24,7 +25,7 @@ class TokeniseSettings(StepSettings):
     split: Literal["train", "validation", "test"]
     max_length: int
     stride: int | None = None
-    labelled_subword: Literal["first", "first_visible"] | None = None
+    labelled_subword: Literal["auto", "first", "first_visible", "last"] | None = None
 
 
 class ScoringSettings(Settings):

@@ -102,7 +102,8 @@ class TunedModel(nn.Module):
         tensors |= {name: buffer for name, buffer in self.named_buffers() if name.endswith(".touched")}
         tensors = {name: tensor for name, tensor in tensors.items() if ".parametrizations." not in name}
         for path, module, name in reparameterised(self):
-            tensors[f"{path}.{name}"] = getattr(module, name).detach()
+            # The network's output is a transposed view, and safetensors stores contiguous tensors only.
+            tensors[f"{path}.{name}"] = getattr(module, name).detach().contiguous()
         return tensors
 
 

@@ -2,7 +2,7 @@
 
 That is the first one, as in XTREME and the paper (`labelled_subword: first`). With SentencePiece vocabularies it is
 often a bare word-start marker in languages that are written without spaces, the same for every word;
-`labelled_subword: first_visible` passes over it.
+`labelled_subword: first_visible` passes over it. In a decoder only the last subword has read the whole word.
 
 Adds the columns `labels` (list of int32: the tag at a word's labelled subword, IGNORED elsewhere) and `word` (list of
 int32: the word's number at its labelled subword, -1 elsewhere).
@@ -59,7 +59,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
         counts["cut_words"] += sum(len(ids) > room for ids in pieces)
         counts["empty_words"] += sum(not ids for ids in pieces)
         # A word of characters that the tokenizer drops (a lone zero-width mark) still needs a place for its tag.
-        words = [_fitted(ids or placeholder, invisible, room) for ids in pieces]
+        words = [_fitted(ids or placeholder, settings.labelled_subword == "last", invisible, room) for ids in pieces]
         for window in _windows([len(ids) for ids, _ in words], room):
             ids = [*before, *(piece for word in window for piece in words[word][0]), *after]
             tag_row, word_row = [IGNORED] * len(ids), [-1] * len(ids)
@@ -76,9 +76,10 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
     return columns, counts
 
 
-def _fitted(ids: list[int], invisible: Collection[int], room: int) -> tuple[list[int], int]:
-    """At most `room` subwords of a word, and the place of the labelled one: the first that is not invisible."""
-    labelled = next((place for place, number in enumerate(ids) if number not in invisible), 0)
+def _fitted(ids: list[int], last: bool, invisible: Collection[int], room: int) -> tuple[list[int], int]:
+    """At most `room` subwords of a word, and the place of the labelled one: the last, or the first that is visible."""
+    visible = (place for place, number in enumerate(ids) if number not in invisible)
+    labelled = len(ids) - 1 if last else next(visible, 0)
     if labelled < room:
         return ids[:room], labelled
     return [*ids[: room - 1], ids[labelled]], room - 1

@@ -33,13 +33,14 @@ class PlainAttention(torch.autograd.Function):
             ctx: autograd's context.
             query: (batch, heads, tokens, head size).
             key, value: (batch, heads, prompt + tokens, head size).
-            mask: (batch, 1, tokens or 1, prompt + tokens), or None.
+            mask: (batch or 1, heads or 1, tokens or 1, prompt + tokens), or None; may need a gradient.
             scaling: factor on the scores.
             dropout: probability of dropping an attention weight.
         """
         shape = query.shape
+        ctx.mask_shape = None if mask is None else mask.shape
         if mask is not None:
-            mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
+            mask = mask.expand(*shape[:2], -1, -1).flatten(0, 1)
         query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
         products = _product(query, key.transpose(1, 2), scaling, mask)
         weights = _softmax(products)
@@ -51,9 +52,9 @@ class PlainAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The backward pass: the gradients of query, key and value, as far as they are needed."""
+        """The backward pass: the gradients of query, key, value and mask, as far as they are needed."""
         query, key, value, weights = ctx.saved_tensors
-        needs_query, needs_key, *_ = ctx.needs_input_grad
+        needs_query, needs_key, _, needs_mask, *_ = ctx.needs_input_grad
         gradient, factor = gradients[0].to(value.dtype).flatten(0, 1), 1 / (1 - ctx.dropout)
 
         def split_heads(result: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ class PlainAttention(torch.autograd.Function):
         value_gradient = split_heads(
             _product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor)
         )
-        if not (needs_query or needs_key):
+        if not (needs_query or needs_key or needs_mask):
             return None, None, value_gradient, None, None, None
         weight_gradient = _product(gradient, value.transpose(1, 2), factor)
         if ctx.dropout:
@@ -73,7 +74,8 @@ class PlainAttention(torch.autograd.Function):
         key_gradient = (
             split_heads(_product(product_gradient.transpose(1, 2), query, ctx.scaling)) if needs_key else None
         )
-        return query_gradient, key_gradient, value_gradient, None, None, None
+        mask_gradient = split_heads(product_gradient).sum_to_size(ctx.mask_shape) if needs_mask else None
+        return query_gradient, key_gradient, value_gradient, mask_gradient, None, None
 
 
 def _softmax(products: torch.Tensor) -> torch.Tensor:

@@ -70,8 +70,8 @@ def attend(
         scaling: factor on the scores; 1 / sqrt(head size) by default.
         dropout: probability of dropping an attention weight.
         softcap: limits the scores to this absolute value, by a tanh (Gemma 2).
-        position_bias: added to the scores of the text, (1 or batch, heads, tokens, tokens) (T5); a prompt has no
-            position, so its scores get none.
+        position_bias: added to the scores of the text, (1 or batch, heads, tokens, tokens) (T5, DeBERTa); a prompt
+            has no position, so its scores get none.
         options: further options of the architecture.
 
     Returns the output (batch, tokens, heads, head size), and None instead of the weights. With `FIRST_QUERY_ONLY` the
@@ -103,7 +103,7 @@ def attend(
         bias = beside_prompt if bias is None else beside_prompt + bias
     if softcap is not None:
         result = _capped(query, key, value, bias, scaling, dropout, softcap)
-    elif query.device.type == "cpu" and torch.is_grad_enabled() and not (bias is not None and bias.requires_grad):
+    elif query.device.type == "cpu" and torch.is_grad_enabled():
         # The backward pass of PyTorch's fused CPU attention took 61 % of a training step, plain products half of that.
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
         mask = None if bias is None else bias.to(dtype)

@@ -44,7 +44,8 @@ def attention_like(model: Any) -> list[Any]:
 
 def uses_interface(module: nn.Module) -> bool:
     """Whether an attention module calls the registered attention function; others would ignore the prompts."""
-    return "ALL_ATTENTION_FUNCTIONS" in inspect.unwrap(type(module).forward).__code__.co_names
+    called = inspect.unwrap(type(module).forward).__code__.co_names
+    return "ALL_ATTENTION_FUNCTIONS" in called or "attend" in called  # the library's modules, and ours of DeBERTa
 
 
 def key_shape(model: Any) -> tuple[int, int]:

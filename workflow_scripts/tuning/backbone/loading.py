@@ -13,6 +13,7 @@ import torch
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.architecture import architecture, converted
 from workflow_scripts.encoders.weights import tensor_files
+from workflow_scripts.tuning.backbone.deberta import use_attention
 from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
 
 logger = logging.getLogger(__name__)
@@ -90,8 +91,8 @@ def load_encoder(
 
 
 def _encoder_of(model: Any) -> Any:
-    """Return the encoder of an encoder-decoder; other models as they are."""
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+    """Return the encoder of an encoder-decoder, or the model itself, with attention that reads prompts."""
+    return use_attention(model.get_encoder() if model.config.is_encoder_decoder else model)
 
 
 def _weight_names(folder: Path) -> list[str]:

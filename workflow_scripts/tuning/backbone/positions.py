@@ -24,7 +24,7 @@ def positions_available(model: Any) -> int:
 
 def padding_id(model: Any) -> int:
     """Return the id that pads short texts; the attention mask hides it."""
-    return int(model.config.pad_token_id or 0)
+    return max(0, model.config.pad_token_id or 0)  # -1, as in the first Llama: there is none
 
 
 def position_ids(model: Any, attention_mask: torch.Tensor, after: int) -> torch.Tensor:

@@ -24,7 +24,7 @@ from workflow_scripts.tuning.settings import TrainingSettings
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
 # Names of the projections to keys and values in an attention module.
-PROJECTIONS = (("key", "value"), ("k_proj", "v_proj"), ("k_lin", "v_lin"), ("k", "v"))
+PROJECTIONS = (("key", "value"), ("k_proj", "v_proj"), ("key_proj", "value_proj"), ("k_lin", "v_lin"), ("k", "v"))
 
 
 class GatedPrompts(Prompts):
