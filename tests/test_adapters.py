@@ -180,6 +180,7 @@ def test_in_deberta_a_gated_prompt_has_the_content_term_only(tmp_path, monkeypat
     ours, batch = built(save_encoder(tmp_path, "deberta-v2"), **LLAMA), batch_of("tagging", "Llama")
     shown, attend = batch["attention_mask"].bool(), deberta.attend
     found = ours(batch)[shown]
+    assert (found - built(tmp_path, method="linear_probe")(batch)[shown]).abs().max() > 0.1
 
     def slow(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
         module.gated_prompt = None
@@ -187,7 +188,6 @@ def test_in_deberta_a_gated_prompt_has_the_content_term_only(tmp_path, monkeypat
 
     monkeypatch.setattr(deberta, "attend", slow)
     assert_close(found, ours(batch)[shown], 3e-5)
-    assert (found - built(tmp_path, method="linear_probe")(batch)[shown]).abs().max() > 0.1
 
 
 def test_with_one_gate_for_all_heads_it_is_pefts_adaption_prompt(models):  # noqa: F811

@@ -7,7 +7,7 @@ Only the trained tensors are stored. What a type draws at random and freezes, su
 the run's seed again.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed.tensor  # PEFT uses a class of this module without importing it
@@ -86,8 +86,8 @@ class RankAllocation:
 
     def __init__(self, tuner: AdaLoraModel, where: str) -> None:
         self.tuner, self.where = tuner, where
-        self.configuration: Any = tuner.peft_config["default"]
-        self.weight = self.configuration.orth_reg_weight
+        self.configuration = cast(Any, tuner.peft_config["default"])
+        self.weight: float = self.configuration.orth_reg_weight
         named = list(tuner.model.named_parameters())
         # As rows: the right singular vectors are rows of A, the left ones are columns of B.
         self.right = [one for name, one in named if ".lora_A." in name]
