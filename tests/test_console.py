@@ -120,7 +120,7 @@ def test_an_encoder_that_is_not_fetched_yet_has_no_estimate(tmp_path):
     assert Costs(configuration, tmp_path).work("train", wildcards) is None
     folder = tmp_path / "resources/encoders/xlm-r"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"num_hidden_layers": 12, "hidden_size": 768}')
+    (folder / "encoder.json").write_text('{"layers": 12, "hidden_size": 768}')
     assert Costs(configuration, tmp_path).work("train", wildcards).operations > 0
 
 

@@ -146,7 +146,7 @@ def test_an_optional_key_is_missing_where_it_is_needed():
     [
         (["--settings", "{"], "--settings: '{' is not JSON: Expecting property name"),
         (["--settings", "[]"], "--settings: input should be a valid dictionary"),
-        ([], "--settings: learning_rates is missing"),
+        (["--settings", "{}"], "--settings: learning_rates is missing"),
     ],
 )
 def test_a_step_with_wrong_settings_ends_in_one_line(words, problem, tmp_path):

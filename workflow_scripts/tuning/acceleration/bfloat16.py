@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workflow_scripts.tuning.backbone.layers import is_frozen
+from workflow_scripts.tuning.backbone.layers import is_frozen, layers
 
 ALL_BFLOAT16 = "all_bfloat16"  # attribute set on an encoder that runs in bfloat16 without autocast
 
@@ -37,3 +37,10 @@ def set_precision(encoder: Any, precision: str) -> None:
     setattr(encoder, ALL_BFLOAT16, frozen and rounded)
     if rounded:
         first.register_forward_hook(lambda module, inputs, states: states.to(torch.bfloat16))
+        for layer in layers(encoder)[:1]:  # XGLM adds positions in float32 to the word vectors
+            layer.register_forward_pre_hook(lambda module, inputs: tuple(_rounded(value) for value in inputs))
+
+
+def _rounded(value: Any) -> Any:
+    """A tensor of numbers in bfloat16; anything else as it is."""
+    return value.to(torch.bfloat16) if torch.is_tensor(value) and value.dtype == torch.float32 else value

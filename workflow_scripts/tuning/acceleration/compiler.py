@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import nn
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.faults import explain
+from workflow_scripts.tuning.backbone.layers import layers
 
 
 def check_compiler(device: torch.device) -> None:
@@ -37,9 +37,7 @@ def compile_layers(encoder: Any) -> None:
     All layers share one compiled program, which is ready in a fifth of the time that compiling a twelve-layer encoder
     as a whole takes. An architecture without a list of layers is compiled as a whole.
     """
-    depth = encoder.config.num_hidden_layers
-    lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
     # Each combination (first or later layer, training or prediction, full or last batch) is compiled separately.
     torch._dynamo.config.recompile_limit = 64
-    for module in lists[0] if lists else [encoder]:
+    for module in layers(encoder) or [encoder]:
         module.compile(dynamic=True)

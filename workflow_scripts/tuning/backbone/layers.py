@@ -8,6 +8,13 @@ from torch import nn
 from workflow_scripts.core.errors import UserError
 
 
+def layers(model: Any) -> list[Any]:
+    """Return the layers, or nothing for an architecture without a list of layers."""
+    depth = model.config.num_hidden_layers
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
+    return list(lists[0]) if lists else []
+
+
 def takes(model: Any, name: str) -> bool:
     """Whether a model's forward pass takes an input of this name."""
     return name in inspect.signature(model.forward).parameters
