@@ -249,9 +249,12 @@ class Training(Section):
     `tasks.TASK.methods.METHOD`. The later section in this list wins, key by key.
     """
 
-    learning_rates: Annotated[list[PositiveNumber], *Distinct, about([1e-4, 3e-5])] = [1e-3]
+    learning_rates: Annotated[
+        Annotated[list[PositiveNumber], *Distinct] | Literal["usual", "search"], about([1e-4, 3e-5])
+    ] = "usual"
     """Candidate learning rates. With more than one, a search on the validation set selects the best; with
-    one there is no search."""
+    one there is no search. `usual` is the method's usual rate, and `search` its three candidates; see
+    `docs/methods.md`."""
 
     epochs: Annotated[Count, about(5, unit="passes over the training set")] = 3
     """How long a model trains."""
@@ -336,12 +339,26 @@ class Training(Section):
     """The linear layers that LoRA adapts: the last parts of their module names in the encoder. `null` is those of
     query and value."""
 
+    adapter_placement: Annotated[Literal["houlsby", "pfeiffer", "parallel"], about("houlsby")] = "pfeiffer"
+    """Where bottleneck adapters are: after attention and the feed-forward network (`houlsby`), after the latter only
+    (`pfeiffer`), or beside it (`parallel`)."""
+
+    adapter_width: Annotated[Count, about(128, unit="hidden units")] = 64
+    """The hidden width of each bottleneck adapter."""
+
 
 class MethodSection(Training):
     """A method of the grid: the keys of `training` that differ for it, and keys of its own."""
 
     module: Annotated[InputPath | None, about("my/method.py")] = None
     """The Python file of your own method, relative to the working folder. See `docs/methods.md`."""
+
+    peft: Annotated[dict[str, Any] | None, about({"peft_type": "IA3"})] = None
+    """A configuration of PEFT: `peft_type` and the keys of that type, as in PEFT's documentation. See
+    `docs/methods.md` for the types."""
+
+    title: Annotated[Text | None, about("DoRA")] = None
+    """The method's name in the report. `null` is made from its name."""
 
 
 class TaskSection(Section):
