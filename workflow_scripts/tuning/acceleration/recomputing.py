@@ -24,9 +24,7 @@ def checkpoint_gradients(encoder: Any) -> None:
             " set it to false"
         )
     setattr(encoder, RECOMPUTES, True)
-    # Releases of transformers before 5.23 have the second name only.
-    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
-    enable({"use_reentrant": False, "context_fn": _same_masks})
+    encoder.activation_checkpointing_enable({"use_reentrant": False, "context_fn": _same_masks})
 
 
 def _same_masks() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
