@@ -38,6 +38,7 @@ CONSOLE = take_over(workflow)
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
+from workflow_scripts.experiment.peft_blocks import check_peft_blocks
 from workflow_scripts.experiment.outdated import rerun_outdated
 from workflow_scripts.core.names import (
     UNTUNED,
@@ -67,6 +68,8 @@ if not workflow.overwrite_configfiles:
 try:
     CONFIGURATION = load(config)
     check_writable(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
+    if workflow.is_main_process:
+        check_peft_blocks(CONFIGURATION)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -110,12 +113,12 @@ onsuccess:
 wildcard_constraints:
     encoder="|".join(map(str, CONFIGURATION.encoders)),
     task="|".join(CONFIGURATION.tasks),
-    arm=r"[a-z_]+(-\d+)?",
+    arm=r"[a-z0-9_]+(-\d+)?",
     repository="|".join(CONFIGURATION.revisions()) or "none",
     language="[A-Za-z0-9_-]+",
     languages=r"[A-Za-z0-9_+-]+",
     source=r"[A-Za-z0-9_+-]+",
-    model=r"untuned|[A-Za-z0-9_]+/[A-Za-z0-9_+-]+/[a-z_]+(-\d+)?/seed-\d+",
+    model=r"untuned|[A-Za-z0-9_]+/[A-Za-z0-9_+-]+/[a-z0-9_]+(-\d+)?/seed-\d+",
     split="train|validation|test",
     seed=r"\d+",
     group=r"[0-9.e+-]+",

@@ -101,14 +101,15 @@ def copy_checkout(target: Path) -> Path:
 
 @contextmanager
 def replaced(file: Path, old: str, new: str) -> Iterator[None]:
-    """The file with one text in it replaced by another, and as it was again afterwards."""
-    before = file.read_bytes()
+    """The file with one text in it replaced by another, and as it was again afterwards, its time as well."""
+    before, state = file.read_bytes(), file.stat()
     assert before.count(old.encode()) == 1, f"{file} has {old!r} {before.count(old.encode())} times"
     file.write_bytes(before.replace(old.encode(), new.encode()))
     try:
         yield
     finally:
         file.write_bytes(before)
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 @dataclass(frozen=True)

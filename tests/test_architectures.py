@@ -72,10 +72,10 @@ REFUSED = {
     **{
         (name, variant): "cannot take prompts"
         for name in OWN_ATTENTION
-        for variant in ("prompt_tuning", "last layers", "network")
+        for variant in ("prompt_tuning", "last layers", "network", "llama_adapter")
     },
 }
-REFUSED |= {("GPT-2", "lora"): "have no linear layers", ("BLOOM", "lora"): "have no linear layers"}
+REFUSED |= {(name, "llama_adapter"): "no separate projections" for name in ("mmBERT", "GPT-2")}
 MODELS = ENCODERS | FAMILIES
 POSSIBLE = [(name, variant) for name in MODELS for variant in VARIANTS if (name, variant) not in REFUSED]
 

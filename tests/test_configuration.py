@@ -98,12 +98,13 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing, gradient_clipping, keep,"
-    " learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size, precision, prompt_depth,"
-    " prompt_lengths, prompt_projection, prompt_std, quantise, schedule, sentence_vector, warmup, weight_decay"
+    "adapter_placement, adapter_width, attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing,"
+    " gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size,"
+    " precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, quantise, schedule, sentence_vector,"
+    " warmup, weight_decay"
 )
-PROMPT_KEYS = re.sub(r"lora_\w+, ", "", TRAINING_KEYS)
-METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora"
+PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS)
+METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora, adapter, llama_adapter"
 SECTION = "it must be a section with keys of its own"
 OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -158,7 +159,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"methods.lora.module": __file__},
         "methods.lora.module: lora is a built-in method; choose another name",
     ),
-    ({"methods.mine-1.module": __file__}, "methods: 'mine-1' must consist of lowercase letters and underscores"),
+    (
+        {"methods.mine-1.module": __file__},
+        "methods: 'mine-1' must consist of lowercase letters, digits and underscores, and begin with a letter",
+    ),
     (
         {"methods.untuned.module": __file__},
         "methods: 'untuned' is the name of the encoder before tuning; choose another name",
@@ -233,7 +237,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seeds": [True]}, "seeds.0: found True; input should be a valid integer"),
     ({"threads": "two"}, "threads: found 'two'; input should be a valid integer"),
     ({"training.epochs": 2.5}, "training.epochs: found 2.5; input should be a valid integer"),
-    ({"training.learning_rates": 1e-3}, "training.learning_rates: found 0.001; input should be a valid list"),
+    (
+        {"training.learning_rates": 1e-3},
+        "training.learning_rates: found 0.001; input should be a valid list or 'usual' or 'search'",
+    ),
     ({"corpora.limits.train": "all"}, "corpora.limits.train: found 'all'; input should be a valid integer"),
     ({"tasks.xnli": None}, f"tasks.xnli: found None; {SECTION}"),
     ({"corpora": "mini"}, f"corpora: found 'mini'; {SECTION}"),

@@ -333,11 +333,7 @@ def test_the_code_of_the_report_runs_the_report_alone(grid):
 
 
 def test_a_new_entry_of_the_catalogue_runs_only_the_sums(grid):
-    edit = (
-        "workflow_scripts/experiment/catalogue.py",
-        '"fine_tuning", "Fine-tuning"',
-        '"fine_tuning", "Full fine-tuning"',
-    )
+    edit = ("workflow_scripts/experiment/catalogue.py", '"Fine-tuning"', '"Full fine-tuning"')
     assert after_code_edit(grid, *edit) == jobs(*SUMS)
 
 

@@ -319,7 +319,7 @@ def test_a_missing_package_is_named_and_how_to_install_it(package, tmp_path):
     """None among the modules is Python's own way to say that there is none."""
     words = [word for name in ("encoder", "run", "tokens", "rows", "record") for word in (f"--{name}", tmp_path / name)]
     before = f"import sys; sys.modules['{package}'] = None"
-    ended = step("predict", *map(str, words), before=before)
+    ended = step("predict", "--settings", '{"languages": ["en"]}', *map(str, words), before=before)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: the Python package {package} is missing from {sys.executable}: `make run` installs")

@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "input_prompt_tuning": {"method": "input_prompt_tuning"},
     "last layers": {"method": "prompt_tuning", "prompt_depth": 2},
     "network": {"method": "prompt_tuning", "prompt_projection": 24},
+    "adapter": {"method": "adapter"},
+    "llama_adapter": {"method": "llama_adapter"},
 }
 SHARING = [name for name, changes in VARIANTS.items() if METHODS[changes["method"]].freezes]
 
@@ -441,6 +443,8 @@ TUNED = {
     "input_prompt_tuning": 4 * 32,
     "last layers": 2 * 2 * 4 * 32,
     "network": 4 * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32,
+    "adapter": 3 * 2 * (32 * 6 + 6 + 6 * 32 + 32),
+    "llama_adapter": 3 * (4 * 32 + 4),
 }
 
 
@@ -544,6 +548,7 @@ GRID: dict[str, Any] = {
 def test_every_method_is_an_arm_of_every_encoder():
     arms = [(arm.encoder, arm.name) for arm in Grid(load(GRID)).arms()]
     names = ["fine_tuning", "prompt_tuning-16", "input_prompt_tuning-16", "linear_probe", "bitfit", "lora"]
+    names += ["adapter", "llama_adapter-16"]
     assert arms == [(encoder, name) for encoder in ("one", "other") for name in names]
 
 
@@ -555,6 +560,8 @@ CHANGED = {
     "lora_alpha": 3.0,
     "lora_dropout": 0.5,
     "lora_targets": ["key"],
+    "adapter_placement": "parallel",
+    "adapter_width": 8,
 }
 
 

@@ -469,6 +469,17 @@ def test_a_cut_parts_no_group_and_does_not_depend_on_the_order_of_rows(data, gro
     assert {row["text"] for row in data.fetch(split="validation")} == validation
 
 
+def test_a_group_may_be_the_number_zero(data):
+    """In JSON lines numbers stay numbers; the first group of many datasets has this one."""
+    splits = CUT | {"validation": {"from": "train", "share": 0.5, "group_by": "product"}}
+    data.task(REVIEWS, path="{split}.{language}.jsonl", columns=COLUMNS, splits=splits)
+    rows = [{"review": f"text {n}", "verdict": "good" if n % 2 else "bad", "product": n // 4} for n in range(80)]
+    data.put_splits("en.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    train, validation = ({row["text"] for row in data.fetch(split=split)} for split in ("train", "validation"))
+    first = {f"text {n}" for n in range(4)}
+    assert first <= train or first <= validation
+
+
 def test_equal_texts_are_on_one_side_of_a_cut(data):
     data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits=CUT)
     data.put_splits(

@@ -38,7 +38,7 @@ def sentence_vector(settings):
     return "first_token"
 
 
-def check(encoder):
+def check(encoder, settings):
     """Any architecture with a normalisation at the end of a layer."""
 
 
@@ -57,7 +57,7 @@ def profiled(module, inputs):
 
 @pytest.fixture(scope="module")
 def toy_grid(tiny_encoder, tmp_path_factory) -> Workplace:
-    """A grid that Snakemake has run: one task, the toy method, whose file is next to the results, and a probe."""
+    """A grid that Snakemake has run: the toy method, whose file is next to the results, a probe, and one of PEFT's."""
     place = tmp_path_factory.mktemp("own method")
     folder = place / "working folder"
     (folder / "my methods").mkdir(parents=True)
@@ -67,7 +67,11 @@ def toy_grid(tiny_encoder, tmp_path_factory) -> Workplace:
         "corpora": {"source": "mini", "limits": {"train": 16, "validation": 8, "test": 8}},
         "seeds": [13],
         "training": {"epochs": 1, "batch_size": 8},
-        "methods": {"toy_factors": {"module": "my methods/toy.py"}, "linear_probe": {}},
+        "methods": {
+            "toy_factors": {"module": "my methods/toy.py"},
+            "linear_probe": {},
+            "ia3": {"title": "Rescaling (IA)3", "peft": {"peft_type": "IA3"}},
+        },
         "tasks": {"udpos": {"languages": ["en"], "max_length": 64}},
     }
     workplace = Workplace(copy_checkout(place / "checkout"), folder, configuration)
@@ -86,6 +90,14 @@ def test_one_file_and_one_line_are_an_arm_of_the_grid(toy_grid):
     assert "toy_factors" in (toy_grid.folder / "results/scores.csv").read_text()
     assert "toy factors" in (toy_grid.folder / "results/report.html").read_text()
     assert toy_grid.planned() == []
+
+
+def test_a_block_of_peft_is_an_arm_of_the_grid_under_its_name_and_title(toy_grid):
+    run = toy_grid.folder / "results/tiny/udpos/en/ia3/seed-13"
+    tensors = load_file(run / "weights.safetensors")
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in tensors} == {"ia3_l", "1"}
+    assert json.loads((run / "run.json").read_text())["settings"]["peft"] == {"peft_type": "IA3"}
+    assert "Rescaling (IA)3" in (toy_grid.folder / "results/report.html").read_text()
 
 
 def test_an_edit_of_the_file_runs_its_method_again_and_no_other(toy_grid):

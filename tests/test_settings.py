@@ -51,7 +51,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     own["tasks"]["mood"]["shots"] = [0, 4]
     own["methods"]["fine_tuning"]["learning_rates"] = [1e-4, 1e-3]
     (folder / "mine.py").write_text("")
-    own["methods"]["mine"] = {"module": "mine.py"}
+    own["methods"] |= {"mine": {"module": "mine.py"}, "ia3": {"peft": {"peft_type": "IA3"}}}
     own["training"]["schedule"] = "exponential"
     hub = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {
         "encoders": {
@@ -84,7 +84,7 @@ def test_the_jobs_cover_every_step_kind_method_and_optional_key(jobs):
     assert {step for step, _ in jobs} == steps
     trainings = [settings for step, settings in jobs if step == "train"]
     assert {settings["kind"] for settings in trainings} == set(KINDS)
-    assert {settings["method"] for settings in trainings} == {*METHODS, "mine"}
+    assert {settings["method"] for settings in trainings} == {*METHODS, "mine", "ia3"}
     keys: dict[type[StepSettings], set[str]] = {}
     for step, settings in jobs:
         keys.setdefault(class_of(step), set()).update(settings)

@@ -28,6 +28,7 @@ from transformers import (
 
 from workflow_scripts.core.files import write_json
 from workflow_scripts.encoders.sources import MANIFEST, describe
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
 from workflow_scripts.kinds.tokens import Ragged, Tokens
@@ -132,6 +133,8 @@ def settings(**changes: Any) -> TrainingSettings:
         "lora_alpha": 8.0,
         "lora_dropout": 0.0,
         "lora_targets": None,
+        "adapter_placement": "houlsby",
+        "adapter_width": 6,
         "max_length": 32,
         "seed": 7,
         "epochs": 2,
@@ -151,7 +154,8 @@ def settings(**changes: Any) -> TrainingSettings:
         "attention": "pretrained",
         "sentence_vector": "pooler",
     } | changes
-    return TrainingSettings(**made if "prompt_tuning" in made["method"] else made | {"prompt_length": 0})
+    has_prompts = made["method"] in METHODS and METHODS[made["method"]].has_prompts
+    return TrainingSettings(**made if has_prompts else made | {"prompt_length": 0})
 
 
 def random_columns(kind: str, features: int, seed: int = 0, longest: int = 20) -> Columns:

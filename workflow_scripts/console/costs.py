@@ -25,7 +25,6 @@ from pathlib import Path
 
 from workflow_scripts.core.names import UNTUNED, parse_group, parse_model, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
-from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 
@@ -274,7 +273,8 @@ class Costs:
         training = self.configuration.training_of(arm.task, arm.method)
         rows, validation = self.training_rows(arm), self.training_rows(arm, "validation")
         # Of the user's own methods nothing is known: they count as fine-tuning.
-        tunes_all = arm.method not in METHODS or METHODS[arm.method].stores_encoder
+        own = self.configuration.methods[arm.method].module is not None
+        tunes_all = own or self.configuration.method(arm.method).stores_encoder
         passes = 3 if tunes_all else 2
         tokens = models * training.epochs * rows.tokens
         steps = models * training.epochs * math.ceil(rows.count / training.batch_size)

@@ -237,7 +237,8 @@ def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
     """What decides on which side of a cut the row is."""
     row, where, record, _ = placed
     if corpus.group_by:
-        key = next((str(value) for name in corpus.group_by if (value := record.get(name) or row.get(name))), None)
+        values = (fields.get(name) for name in corpus.group_by for fields in (record, row))
+        key = next((str(value) for value in values if value is not None and value != ""), None)  # 0 is a value
         if key is None:
             raise UserError(
                 f"{where}: the split is cut by {' or '.join(corpus.group_by)}, which is missing or empty in this"

@@ -10,6 +10,9 @@ the configuration (`methods.NAME.module`) and edit nothing here. Tasks are in `t
 
 from dataclasses import dataclass
 
+# Learning rates of methods without their own: those of a user's file, and types of PEFT that are not listed below.
+OTHER_RATES = (1e-3, 1e-4, 1e-2)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -23,6 +26,8 @@ class Method:
         trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
+        rates: the usual learning rate, then further candidates for a search.
+        origin: where the rates are from.
     """
 
     name: str
@@ -32,24 +37,80 @@ class Method:
     trains_encoder: bool = False
     stores_encoder: bool = False
     keys: tuple[str, ...] = ()
+    rates: tuple[float, ...] = OTHER_RATES
+    origin: str = "ours"
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("fine_tuning", "Fine-tuning", trains_encoder=True, stores_encoder=True),
+        Method(
+            "fine_tuning",
+            "Fine-tuning",
+            trains_encoder=True,
+            stores_encoder=True,
+            rates=(2e-5, 3e-5, 5e-5),
+            origin="Devlin et al. 2019",
+        ),
         Method(
             "prompt_tuning",
             "Prompt tuning",
             has_prompts=True,
             freezes=True,
             keys=("prompt_lengths", "prompt_std", "prompt_depth", "prompt_projection"),
+            rates=(5e-3, 1e-2, 1e-3),
+            origin="Tu et al. 2022, appendix A.1, without the extremes",
         ),
-        Method("input_prompt_tuning", "Input prompt tuning", has_prompts=True, freezes=True, keys=("prompt_lengths",)),
-        Method("linear_probe", "Linear probe", freezes=True),
-        Method("bitfit", "BitFit", trains_encoder=True),
-        Method("lora", "LoRA", keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")),
+        Method(
+            "input_prompt_tuning",
+            "Input prompt tuning",
+            has_prompts=True,
+            freezes=True,
+            keys=("prompt_lengths",),
+            rates=(3e-2, 1e-2, 3e-1),
+            origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
+        ),
+        Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
+        Method(
+            "bitfit",
+            "BitFit",
+            trains_encoder=True,
+            rates=(1e-3, 4e-4, 1e-4),
+            origin="1e-3 is the authors' code's; the others are ours",
+        ),
+        Method(
+            "lora",
+            "LoRA",
+            keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
+            rates=(5e-4, 2e-4, 1e-3),
+            origin="Hu et al. 2022; 1e-3 is ours",
+        ),
+        Method(
+            "adapter",
+            "Bottleneck adapters",
+            keys=("adapter_placement", "adapter_width"),
+            rates=(3e-4, 3e-5, 3e-3),
+            origin="Houlsby et al. 2019",
+        ),
+        Method(
+            "llama_adapter",
+            "LLaMA-Adapter",
+            has_prompts=True,
+            freezes=True,
+            keys=("prompt_lengths", "prompt_depth"),
+            rates=(9e-3, 3e-3, 1e-3),
+            origin="9e-3 is from Zhang et al. 2023; the others are ours",
+        ),
     )
+}
+
+# Rates of types of PEFT, as `Method.rates` and `Method.origin`. Other types have `OTHER_RATES`.
+PEFT_RATES: dict[str, tuple[tuple[float, ...], str]] = {
+    **dict.fromkeys(("LORA", "RSLORA", "DORA"), (METHODS["lora"].rates, "as `lora`")),
+    "ADALORA": ((1e-3, 5e-4, 1e-4), "within the range of Zhang et al. 2023 (AdaLoRA)"),
+    "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022; the others are ours"),
+    "VERA": ((4e-3, 1e-2, 1e-3), "ours"),
+    "PVERA": ((4e-3, 1e-2, 1e-3), "as `VERA`"),
 }
 
 # The keys of `training` that belong to some methods and not to all.

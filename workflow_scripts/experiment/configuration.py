@@ -27,7 +27,7 @@ from workflow_scripts.core.section import (
     about,
 )
 from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
-from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, Method
+from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, OTHER_RATES, PEFT_RATES, Method
 from workflow_scripts.experiment.sections import (
     Analysis,
     BundledEncoder,
@@ -62,7 +62,8 @@ from workflow_scripts.experiment.tasks import (
 )
 from workflow_scripts.kinds import KINDS, part
 
-METHOD_NAME = "[a-z_]+"  # of a user's own method: a part of paths, and a wildcard of the rules
+METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wildcard of the rules
+OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods`, besides those of `training`
 DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
@@ -166,24 +167,38 @@ class Configuration(Section):
         return self
 
     def _check_methods(self) -> None:
-        """Each method is one of the workflow's, or has a Python file of the user's."""
+        """Each method is one of the workflow's, or one of PEFT's, or has a Python file of the user's."""
         for name, section in self.methods.items():
-            where = f"methods.{name}.module"
-            if section.module is None:
+            where = f"methods.{name}"
+            if section.module is None and section.peft is None:
                 _refuse_unknown([name], METHODS, "methods")
-            elif name in METHODS:
-                raise ValueError(f"{where}: {name} is a built-in method; choose another name")
-            elif name == UNTUNED:
+                if section.title is not None:
+                    raise ValueError(f"{where}.title: {name} has a title already; delete it")
+                continue
+            key = "peft" if section.module is None else "module"
+            if section.module is not None and section.peft is not None:
+                raise ValueError(f"{where}: it has both `module` and `peft`; delete one")
+            if name in METHODS:
+                raise ValueError(f"{where}.{key}: {name} is a built-in method; choose another name")
+            if name == UNTUNED:
                 raise ValueError(f"methods: {name!r} is the name of the encoder before tuning; choose another name")
-            elif not re.fullmatch(METHOD_NAME, name):
-                raise ValueError(f"methods: {name!r} must consist of lowercase letters and underscores")
+            if not re.fullmatch(METHOD_NAME, name):
+                raise ValueError(
+                    f"methods: {name!r} must consist of lowercase letters, digits and underscores, and begin with a"
+                    " letter"
+                )
+            if section.module is None:
+                if not isinstance((section.peft or {}).get("peft_type"), str):
+                    raise ValueError(
+                        f"{where}.peft.peft_type: this key is required; it names a type of PEFT, such as IA3"
+                    )
             elif not (section.module.endswith(".py") and Path(section.module).is_file()):
-                raise ValueError(f"{where}: found {section.module!r}; it must be an existing Python file")
+                raise ValueError(f"{where}.module: found {section.module!r}; it must be an existing Python file")
             else:
-                _refuse_syntax_errors(section.module, where)
+                _refuse_syntax_errors(section.module, f"{where}.module")
 
     def _check_quantisation(self, task: str, method: str) -> None:
-        """The weights that a method trains are not quantised. A user's own method is checked when its model is built."""
+        """Refuse to quantise weights that a method trains. A user's own method is checked when the model is built."""
         if not self.method(method).trains_encoder:
             return
         for where, changes in reversed(self._sections_of_training(task, method)):
@@ -408,8 +423,12 @@ class Configuration(Section):
         return definition, self._source_named(other, definition)
 
     def method(self, name: str) -> Method:
-        """The catalogue's entry of a method. A user's own method has no prompts, and one job trains one candidate."""
-        return METHODS.get(name) or Method(name, name.replace("_", " ").capitalize())
+        """The catalogue's entry of a method. Others have no prompts, and one job trains one candidate."""
+        if name in METHODS:
+            return METHODS[name]
+        section = self.methods[name]
+        rates, origin = PEFT_RATES.get((section.peft or {}).get("peft_type", ""), (OTHER_RATES, "ours"))
+        return Method(name, section.title or name.replace("_", " ").capitalize(), rates=rates, origin=origin)
 
     def _sections_of_methods(self) -> list[tuple[str, Training]]:
         """Every section that belongs to one method, with the path of its key."""
@@ -431,7 +450,13 @@ class Configuration(Section):
         """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
         merged: dict[str, Any] = {}
         for _, changes in self._sections_of_training(task, method):
-            merged |= changes.model_dump(exclude_unset=True, exclude={"module"})
+            merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
+        rates = self.method(method).rates
+        match merged.get("learning_rates", "usual"):
+            case "usual":
+                merged["learning_rates"] = list(rates[:1])
+            case "search":
+                merged["learning_rates"] = list(rates)
         return Training(**merged)
 
     def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
@@ -577,7 +602,7 @@ def _foreign_keys(path: list[str]) -> set[str]:
     foreign: set[str] = set()
     if "methods" in path:
         method = METHODS.get(path[-1])
-        foreign |= METHOD_KEYS - set(method.keys if method else ()) | ({"module"} if method else set())
+        foreign |= METHOD_KEYS - set(method.keys if method else ()) | (OWN_KEYS if method else set())
     return foreign
 
 

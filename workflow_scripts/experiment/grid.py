@@ -141,7 +141,9 @@ class Grid:
 
     def learning_rates(self, arm: Arm) -> list[float]:
         """The candidate learning rates of an arm."""
-        return self.configuration.training_of(arm.task, arm.method).learning_rates
+        rates = self.configuration.training_of(arm.task, arm.method).learning_rates
+        assert isinstance(rates, list)  # `training_of` replaces the words
+        return rates
 
     def is_searched(self, arm: Arm) -> bool:
         """Whether there is a learning-rate search: whether there are several candidates."""

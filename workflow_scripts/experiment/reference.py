@@ -22,7 +22,7 @@ import yaml
 from workflow_scripts.core.names import ANALYSIS
 from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS
-from workflow_scripts.experiment.configuration import METHOD_NAME, TASK_NAME, Configuration, foreign_keys
+from workflow_scripts.experiment.configuration import METHOD_NAME, OWN_KEYS, TASK_NAME, Configuration, foreign_keys
 from workflow_scripts.experiment.sections import Training
 from workflow_scripts.experiment.tasks import TaskDefinition, builtin, names_of_builtin_tasks
 from workflow_scripts.kinds import KINDS, SUFFIX, part
@@ -50,7 +50,8 @@ def schema() -> Json:
     for name, method in METHODS.items():
         definitions[name] = _subset("Training", [*COMMON, *method.keys], f"{method.title}.")
     definitions["common"] = _subset("Training", COMMON, "A method of your own.")
-    definitions["own_method"] = _subset("MethodSection", [*COMMON, "module"], "A method of your own.", ["module"])
+    own = _subset("MethodSection", [*COMMON, *sorted(OWN_KEYS)], "A method of PEFT, or one of your own.")
+    definitions["own_method"] = own | {"oneOf": [{"required": ["peft"]}, {"required": ["module"]}]}
     properties["methods"] |= _methods("own_method")
     del definitions["TaskSection"]["properties"]["definition"], definitions["TaskDefinition"]["properties"]["folder"]
     definitions["TaskSection"]["required"] = []
@@ -303,7 +304,7 @@ class Page:
             (f"`{name}`", method.title, ", ".join(map(_quoted, method.keys)) or "none")
             for name, method in METHODS.items()
         ]
-        rows.append(("a name of your choice", "your own method", "`module`"))
+        rows.append(("a name of your choice", "`title`", "`peft` for a method of PEFT, `module` for your own; `title`"))
         yield _table(("method", "name in the report", "its own keys"), rows)
         yield (
             "Every method also has the keys of [training](#training). Keys of other methods are refused in a method's"
@@ -315,9 +316,9 @@ class Page:
                 having = [name for name, method in METHODS.items() if key in method.keys]
                 yield from self._key(f"{_path(section)}.{key}", one, False, f"Only for {_listed(having)}.")
             elif key not in Training.model_fields:
-                yield from self._key(
-                    f"{_path(section)}.{key}", one, False, "Only for methods of your own, which require it."
-                )
+                whose = {"module": "of your own, which require it", "peft": "of PEFT, which require it"}
+                note = f"Only for methods {whose.get(key, 'of PEFT and of your own')}."
+                yield from self._key(f"{_path(section)}.{key}", one, False, note)
 
     def _training(self, section: str, value: Json) -> Iterator[str]:
         properties = self.definitions["Training"]["properties"]

@@ -54,7 +54,7 @@ class BundledEncoder(Section):
 class FolderEncoder(Section):
     """A Hugging Face checkpoint in a folder on this machine.
 
-    The workflow copies it once. After you change the checkpoint, delete `RESOURCES/encoders/NAME`.
+    The workflow copies it once, and again after you change the checkpoint.
     """
 
     source: Annotated[Literal["folder"], about("folder")]
@@ -177,7 +177,7 @@ class MiniCorpora(Section):
 class XtremeCorpora(Section):
     """A folder that XTREME's download scripts have filled.
 
-    The workflow reads it once. After you change it, delete `RESOURCES/corpora`.
+    The workflow reads it once, and again what you change.
     """
 
     source: Annotated[Literal["xtreme"], about("xtreme")]
@@ -193,7 +193,7 @@ class XtremeCorpora(Section):
 class FileCorpora(Section):
     """Files in folders on this machine: the source `files` of the tasks.
 
-    The workflow reads them once. After you change a file, delete its folder in `RESOURCES/corpora`.
+    The workflow reads each file once, and again after you change it.
     """
 
     source: Annotated[Literal["files"], about("files")]
@@ -249,9 +249,12 @@ class Training(Section):
     `tasks.TASK.methods.METHOD`. The later section in this list wins, key by key.
     """
 
-    learning_rates: Annotated[list[PositiveNumber], *Distinct, about([1e-4, 3e-5])] = [1e-3]
+    learning_rates: Annotated[
+        Annotated[list[PositiveNumber], *Distinct] | Literal["usual", "search"], about([1e-4, 3e-5])
+    ] = "usual"
     """Candidate learning rates. With more than one, a search on the validation set selects the best; with
-    one there is no search."""
+    one there is no search. `usual` is the method's usual rate, and `search` its three candidates; see
+    `docs/methods.md`."""
 
     epochs: Annotated[Count, about(5, unit="passes over the training set")] = 3
     """How long a model trains."""
@@ -341,12 +344,26 @@ class Training(Section):
     """The linear layers that LoRA adapts: the last parts of their module names in the encoder. `null` is those of
     query and value."""
 
+    adapter_placement: Annotated[Literal["houlsby", "pfeiffer", "parallel"], about("houlsby")] = "pfeiffer"
+    """Where bottleneck adapters are: after attention and the feed-forward network (`houlsby`), after the latter only
+    (`pfeiffer`), or beside it (`parallel`)."""
+
+    adapter_width: Annotated[Count, about(128, unit="hidden units")] = 64
+    """The hidden width of each bottleneck adapter."""
+
 
 class MethodSection(Training):
     """A method of the grid: the keys of `training` that differ for it, and keys of its own."""
 
     module: Annotated[InputPath | None, about("my/method.py")] = None
     """The Python file of your own method, relative to the working folder. See `docs/methods.md`."""
+
+    peft: Annotated[dict[str, Any] | None, about({"peft_type": "IA3"})] = None
+    """A configuration of PEFT: `peft_type` and the keys of that type, as in PEFT's documentation. See
+    `docs/methods.md` for the types."""
+
+    title: Annotated[Text | None, about("DoRA")] = None
+    """The method's name in the report. `null` is made from its name."""
 
 
 class TaskSection(Section):

@@ -96,13 +96,16 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     if training["schedule"] != "exponential":
         unread.add("decay")
     training = {key: value for key, value in training.items() if key not in unread}
-    module = configuration.methods[arm.method].module
+    section = configuration.methods[arm.method]
+    module = section.module
     if module is not None:
         training["module"] = module
+    if section.peft is not None:
+        training["peft"] = section.peft
     return {
         "code": fingerprint(
             step,
-            module or f"tuning.methods.{arm.method}",
+            module or f"tuning.methods.{'peft' if section.peft else arm.method}",
             kind_module(kind, "model"),
             kind_module(kind, "rows"),
             without=METRICS,

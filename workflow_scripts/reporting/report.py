@@ -34,7 +34,7 @@ from workflow_scripts.reporting.tables import (
     representations,
 )
 from workflow_scripts.reporting.tasks import Tasks, tasks_of
-from workflow_scripts.reporting.wording import Names
+from workflow_scripts.reporting.wording import Names, name_methods
 
 # The columns that name a tuned model apart from its task and seed.
 MODEL = ["encoder", "source", "method", "prompt_length"]
@@ -82,6 +82,7 @@ class Report:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
         """
         inputs.check()
+        name_methods(_titles(inputs.provenance))
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
         names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
@@ -272,3 +273,11 @@ class Report:
     def beside(self) -> pd.DataFrame:
         """Our scores beside the paper's, for the encoders and tasks that are comparable."""
         return published.beside(self)
+
+
+def _titles(provenance: dict[str, Any]) -> dict[str, str]:
+    """The titles that the configuration gives to methods; none from a record of another form."""
+    methods = (provenance.get("configuration") or {}).get("methods")
+    if not isinstance(methods, dict):
+        return {}
+    return {name: section["title"] for name, section in methods.items() if section.get("title")}

@@ -1,6 +1,6 @@
 """How the report writes numbers, and its names for languages and methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,11 +80,20 @@ class Names:
         return found + ([f"from {self.source(source)}"] if source and self.several_sources else [])
 
 
+_TITLES: dict[str, str] = {}  # of methods that are not in the catalogue, from the configuration
+
+
+def name_methods(titles: Mapping[str, str]) -> None:
+    """Set the titles that the configuration gives to methods which are not in the catalogue."""
+    _TITLES.clear()
+    _TITLES.update(titles)
+
+
 def method_title(method: str) -> str:
-    """The title of a method; a method that is not in the catalogue keeps its name."""
+    """The title of a method; a method that is not in the catalogue and has no title keeps its name."""
     if method == UNTUNED:
         return "Untuned encoder"
-    return METHODS[method].title if method in METHODS else method.replace("_", " ")
+    return METHODS[method].title if method in METHODS else _TITLES.get(method, method.replace("_", " "))
 
 
 def method_words(method: str) -> str:

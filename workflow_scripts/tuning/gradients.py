@@ -46,7 +46,7 @@ class Gradients:
     """Computes losses and accumulates their gradients.
 
     On a GPU the kernels are recorded, unless the encoder is compiled, layers are computed again in the backward pass,
-    or the method is the user's own, which may branch in Python.
+    or the method is PEFT's or the user's own, which may branch in Python.
 
     Args:
         tokens: the training features.
@@ -66,7 +66,8 @@ class Gradients:
         self.samples = Samples(tokens, self.kind.TOGETHER)
         self.splits = settings.micro_batch_size is None
         self.most_tokens = FROZEN_TOKENS[settings.precision] if frozen and device.type == "cpu" else None
-        unrecordable = settings.compile or settings.gradient_checkpointing or settings.module
+        own_code = settings.module or settings.peft
+        unrecordable = settings.compile or settings.gradient_checkpointing or own_code
         recordable = device.type == "cuda" and not unrecordable
         self.recorder = Recorder(device) if recordable else None
         self.least_tokens = LEAST_TOKENS["cpu" if device.type == "cpu" else "recorded" if recordable else "other"]
@@ -138,7 +139,10 @@ class Gradients:
     def _forward_and_backward(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
         with lower_precision(self.device, self.settings.precision):
             logits = forward_together(models, batch)
-            losses = torch.stack([self.kind.loss(values, batch) for values in logits]) * batch[LOSS_SHARE]
+            losses = torch.stack([self.kind.loss(values, batch) for values in logits])
+            if models[0].allocation is not None:
+                losses = losses + torch.stack([model.allocation.penalty() for model in models])
+            losses = losses * batch[LOSS_SHARE]
         losses.sum().backward()
         models[0].remove_prompts()
         return losses.detach()

@@ -203,6 +203,8 @@ def train(
             tuned = [parameter for group in groups for parameter in group["params"]]
             norm = torch.nn.utils.clip_grad_norm_(tuned, settings.gradient_clipping)
             candidate.optimizer.step()
+            if candidate.model.allocation is not None:
+                candidate.model.allocation.after_step(state.step, steps)
             gradients.release(candidate.optimizer)
             candidate.outcome.losses.append(loss)
             candidate.outcome.norms.append(norm.detach())
@@ -316,6 +318,8 @@ def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], state: Trainin
                 parts[f"tuned/{name}"] = parameter.detach()
                 for part, tensor in candidate.optimizer.state[parameter].items():
                     parts[f"{part}/{name}"] = tensor
+            if candidate.model.allocation is not None:
+                parts |= {f"allocation/{name}": one for name, one in candidate.model.allocation.state().items()}
         if outcome.losses:
             parts |= {"losses": torch.stack(outcome.losses), "norms": torch.stack(outcome.norms)}
         tensors |= {f"{number}/{name}": tensor.contiguous() for name, tensor in parts.items()}
@@ -374,6 +378,10 @@ def restore_candidate(candidate: Candidate, parts: dict[str, torch.Tensor], devi
             part: parts[f"{part}/{name}"].to("cpu" if part == "step" and device.type == "cpu" else device)
             for part in ("step", "exp_avg", "exp_avg_sq")
         }
+    if candidate.model.allocation is not None:
+        prefix = "allocation/"
+        state = {name.removeprefix(prefix): one for name, one in parts.items() if name.startswith(prefix)}
+        candidate.model.allocation.load(state, device)
 
 
 def best_epoch(epochs: Iterable[Epoch], keep: str) -> int:

@@ -43,6 +43,8 @@ class TunedModel(nn.Module):
         sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
         prompts: the prompts, for a method that has them; else None.
         prompt_length: prompt vectors per layer; the text's positions start after them.
+        allocation: what a method does after every step and adds to the loss, see `methods.peft.RankAllocation`; else
+            None.
     """
 
     def __init__(self, encoder: Any, head: nn.Module, level: str, sentence_vector: str | None) -> None:
@@ -53,6 +55,7 @@ class TunedModel(nn.Module):
         self.sentence_vector = sentence_vector
         self.prompts: Any = None
         self.prompt_length = 0
+        self.allocation: Any = None
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits: (batch, outputs) at the sequence level, (batch, tokens, outputs) at the token level."""
@@ -144,13 +147,13 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
 
 
 def method_module(settings: TrainingSettings) -> ModuleType:
-    """Import the module of a run's tuning method: a built-in one, or the user's file that the settings name.
+    """Import the module of a run's tuning method: a built-in one, that of PEFT, or the user's file.
 
     Raises UserError if the file is missing, cannot be imported, or lacks one of the four functions of a method.
     """
     method, file = settings.method, settings.module
     if file is None:
-        return importlib.import_module(f"workflow_scripts.tuning.methods.{method}")
+        return importlib.import_module(f"workflow_scripts.tuning.methods.{'peft' if settings.peft else method}")
     try:
         module = import_file(file, "method")
     except UserError as error:
@@ -180,7 +183,7 @@ def build(
     method = method_module(settings)
 
     def check(encoder: Any) -> None:
-        method.check(encoder)
+        method.check(encoder, settings)
         if settings.quantise:
             check_quantisable(encoder, settings.quantise)
 

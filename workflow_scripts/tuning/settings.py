@@ -1,6 +1,6 @@
 """The settings of a training."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.kinds.settings import ScoringSettings
@@ -21,6 +21,7 @@ class TrainingSettings(StepSettings):
         prompt_length: 0 for methods without prompts.
         max_length: the most tokens of a feature.
         module: the file of a user's own method.
+        peft: `peft_type` and the keys of PEFT's configuration class, of a method that PEFT implements.
     """
 
     encoder: str
@@ -33,6 +34,7 @@ class TrainingSettings(StepSettings):
     union: str | None = None
     method: str
     module: str | None = None
+    peft: dict[str, Any] | None = None
     prompt_length: int
     seed: int
     max_length: int
@@ -59,6 +61,8 @@ class TrainingSettings(StepSettings):
     lora_alpha: float | None = None
     lora_dropout: float | None = None
     lora_targets: list[str] | None = None
+    adapter_placement: Literal["houlsby", "pfeiffer", "parallel"] | None = None
+    adapter_width: int | None = None
 
     def scoring(self, language: str) -> ScoringSettings:
         """What the task's metrics depend on, for rows in a language."""

@@ -42,8 +42,10 @@ class PackedLinear(nn.Linear):
         if self.packed is None:
             self.packed = _pack(self.weight)
             del self._parameters["weight"]
-        product: torch.Tensor = PackedProduct.apply(states.to(self.packed.dtype), self)
-        return product
+        # Of a matrix, the product is no view, so that a wrapper may add to it in place, as some of PEFT's do.
+        rows = states.to(self.packed.dtype).flatten(0, -2)
+        product: torch.Tensor = PackedProduct.apply(rows, self)
+        return product.view(*states.shape[:-1], -1)
 
     def unpack(self) -> None:
         """Replace the packed matrix by the plain one."""

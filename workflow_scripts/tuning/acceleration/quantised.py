@@ -43,8 +43,8 @@ class QuantisedLinear(nn.Linear):
 
     quantisation: Quantisation
     dtype: torch.dtype  # of the restored matrix and of the products
-    codes: torch.Tensor  # int8 (out_features, in_features); in NF4 two per byte, uint8 (weights / 2, 1)
-    scales: torch.Tensor  # float32 (out_features, 1); in NF4 (weights / BLOCK,)
+    codes: torch.Tensor  # int8 (out_features, in_features); in NF4 uint8 (bytes, 1), two codes per byte
+    scales: torch.Tensor  # float32 (out_features, 1); in NF4 (blocks,)
 
     @property
     def weight(self) -> torch.Tensor:  # type: ignore[override]
@@ -52,12 +52,12 @@ class QuantisedLinear(nn.Linear):
         with torch.no_grad():
             if self.quantisation == "int8":
                 return (self.codes * self.scales).to(self.dtype)
-            library, shape = _library(), torch.Size((self.out_features, self.in_features))
+            library, blocks = _library(), torch.Size((len(self.scales), BLOCK))
             state = library.QuantState(
-                self.scales, shape=shape, dtype=self.dtype, blocksize=BLOCK, quant_type=self.quantisation
+                self.scales, shape=blocks, dtype=self.dtype, blocksize=BLOCK, quant_type=self.quantisation
             )
             restored: torch.Tensor = library.dequantize_4bit(self.codes, state)
-            return restored.view(shape)
+            return restored.flatten()[: self.out_features * self.in_features].view(self.out_features, self.in_features)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features)."""
@@ -90,7 +90,9 @@ def quantise_layer(layer: nn.Linear, quantisation: Quantisation, dtype: torch.dt
     """
     weight = layer.weight.detach().float()
     if quantisation == "nf4":
-        codes, state = _library().quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
+        # One row per block: on a CPU, bitsandbytes 0.50.2 restores rows that end within a block with wrong scales.
+        blocks = nn.functional.pad(weight.flatten(), (0, -weight.numel() % BLOCK)).view(-1, BLOCK)
+        codes, state = _library().quantize_4bit(blocks, blocksize=BLOCK, quant_type="nf4")
         scales = state.absmax
     else:
         scales = weight.abs().amax(1, keepdim=True) / LARGEST

@@ -24,7 +24,7 @@ def checkpoint_gradients(encoder: Any) -> None:
             " set it to false"
         )
     setattr(encoder, RECOMPUTES, True)
-    encoder.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": _same_masks})
+    encoder.activation_checkpointing_enable({"use_reentrant": False, "context_fn": _same_masks})
 
 
 def _same_masks() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:

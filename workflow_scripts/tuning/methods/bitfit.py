@@ -12,7 +12,7 @@ from workflow_scripts.tuning.settings import TrainingSettings
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 
 
-def check(encoder: Any) -> None:
+def check(encoder: Any, settings: TrainingSettings) -> None:
     """Raise UserError for an architecture without biases, such as ModernBERT: BitFit would only be a linear probe."""
     if not any(_is_bias(name) for name, _ in encoder.named_parameters()):
         raise UserError(

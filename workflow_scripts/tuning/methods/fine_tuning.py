@@ -20,7 +20,7 @@ def sentence_vector(settings: TrainingSettings) -> str:
     return "mean" if settings.sentence_vector == "mean" else "first_token"
 
 
-def check(encoder: Any) -> None:
+def check(encoder: Any, settings: TrainingSettings) -> None:
     """Accept every architecture."""
 
 

@@ -55,7 +55,7 @@ class InputPrompts(nn.Module):
         return placed
 
 
-def check(encoder: Any) -> None:
+def check(encoder: Any, settings: TrainingSettings) -> None:
     """Raise UserError for ALBERT: its pooler takes the first position's vector, which would be a prompt's."""
     if isinstance(getattr(encoder, "pooler", None), nn.Linear):
         raise UserError(

@@ -24,7 +24,7 @@ def sentence_vector(settings: TrainingSettings) -> str:
     return given(settings.sentence_vector, "sentence_vector")
 
 
-def check(encoder: Any) -> None:
+def check(encoder: Any, settings: TrainingSettings) -> None:
     """Accept every architecture."""
 
 

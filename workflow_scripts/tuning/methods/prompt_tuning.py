@@ -27,7 +27,7 @@ def sentence_vector(settings: TrainingSettings) -> str:
     return given(settings.sentence_vector, "sentence_vector")
 
 
-def check(encoder: Any) -> None:
+def check(encoder: Any, settings: TrainingSettings) -> None:
     """Raise UserError if a layer does not use the attention interface of transformers."""
     attention_modules(encoder)
 

@@ -1,0 +1,113 @@
+"""LLaMA-Adapter: trains prompts behind a gate in the last layers; the encoder stays frozen (Zhang et al., 2023).
+
+In each of these layers, the layer's own frozen projections make keys and values of the prompt. A separate softmax over
+the prompt, multiplied by the tanh of a gate, is added to the attention to the text. The gates start at 0, so that the
+model is the plain one at first.
+
+Settings: `prompt_length` and `prompt_depth` (how many of the last layers have prompts; null for all).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
+from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape
+from workflow_scripts.tuning.batches import Batch
+from workflow_scripts.tuning.methods import linear_probe
+from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.settings import TrainingSettings
+
+head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
+
+# Names of the projections to keys and values in an attention module.
+PROJECTIONS = (("key", "value"), ("k_proj", "v_proj"), ("key_proj", "value_proj"), ("k_lin", "v_lin"), ("k", "v"))
+
+
+class GatedPrompts(Prompts):
+    """Prompts that a layer projects to keys and values, and a gate for each head of each layer.
+
+    `vectors` is a parameter (layers, length, width), drawn from N(0, 1) as in the authors' code; `gates` is one
+    (layers, heads). The paper writes one gate for each layer and trains one for each head.
+
+    Args:
+        encoder: the encoder.
+        length: prompt vectors per layer.
+        depth: how many of the last layers have prompts; None for all.
+        method: the method's name, for errors.
+    """
+
+    def __init__(self, encoder: Any, length: int, depth: int | None, method: str) -> None:
+        nn.Module.__init__(self)
+        layers = attention_modules(encoder)
+        if depth is not None and depth > len(layers):
+            raise UserError(
+                f"methods.{method}.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
+            )
+        self.layers = layers[-(depth or 0) :]
+        heads = encoder.config.num_attention_heads
+        self.vectors = nn.Parameter(torch.randn(len(self.layers), length, encoder.config.hidden_size))
+        self.gates = nn.Parameter(torch.zeros(len(self.layers), heads))
+        self.shape = key_shape(encoder)
+
+    def projected(self, layer: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return keys and values, (1, key heads, length, head size), and factors, (1, heads, 1, 1), of a layer.
+
+        dtype: the encoder's. A packed matrix does not say its own without being unpacked.
+        """
+        module = self.layers[layer]
+        vectors = self.vectors[layer].to(dtype)
+        names = projections(module)
+        assert names is not None  # from `check`
+        key, value = (getattr(module, name) for name in names)
+        # (length, key heads * head size) -> (1, key heads, length, head size)
+        keys, values = (one(vectors).view(1, len(vectors), *self.shape).transpose(1, 2) for one in (key, value))
+        if (norm := getattr(module, "k_norm", None)) is not None:
+            keys = norm(keys)
+        return keys, values, torch.tanh(self.gates[layer]).view(1, -1, 1, 1)
+
+    @staticmethod
+    def insert(prompts: Sequence[Any], inputs: Batch, encoder: Any) -> Batch:
+        """Set each layer's prompts for the next forward pass; arguments as for `Prompts.insert`.
+
+        The inputs stay as they are: the prompt has no positions.
+        """
+        texts = len(inputs["input_ids"]) // len(prompts)
+        dtype = torch.bfloat16 if getattr(encoder, ALL_BFLOAT16, False) else prompts[0].vectors.dtype
+        for number, module in enumerate(prompts[0].layers):
+            parts = zip(*(one.projected(number, dtype) for one in prompts), strict=True)
+            module.gated_prompt = tuple(
+                torch.cat([part.expand(texts, -1, -1, -1) for part in of_models]) for of_models in parts
+            )
+        return inputs
+
+    def remove(self) -> None:
+        """Remove the prompts from the layers after the forward pass."""
+        for module in self.layers:
+            module.gated_prompt = None
+
+
+def projections(module: nn.Module) -> tuple[str, str] | None:
+    """Return the names of an attention module's projections to keys and values; None without such names."""
+    for names in PROJECTIONS:
+        if all(isinstance(getattr(module, name, None), nn.Linear) for name in names):
+            return names
+    return None
+
+
+def check(encoder: Any, settings: TrainingSettings) -> None:
+    """Raise UserError if a layer does not use the attention interface, or projects keys and values together."""
+    if not all(map(projections, attention_modules(encoder))):
+        raise UserError(
+            f"encoders of the type {encoder.config.model_type!r} have no separate projections to keys and values: use"
+            " another encoder or leave llama_adapter out"
+        )
+
+
+def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
+    """Add the prompts and gates."""
+    model.prompts = GatedPrompts(model.encoder, settings.prompt_length, settings.prompt_depth, settings.method)
+    model.prompt_length = settings.prompt_length
