@@ -152,6 +152,7 @@ def settings(**changes: Any) -> TrainingSettings:
         "compile": False,
         "gradient_checkpointing": False,
         "attention": "pretrained",
+        "answers": "head",
         "sentence_vector": "pooler",
     } | changes
     has_prompts = made["method"] in METHODS and METHODS[made["method"]].has_prompts

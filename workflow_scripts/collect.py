@@ -202,9 +202,11 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "encoders": encoders,
         "corpora": corpora,
         "tokens": [
-            {"encoder": encoder, **dict(zip(("task", "language", "split"), part, strict=True)), **read_json(Path(file))}
+            {"encoder": encoder}
+            | dict(zip(("task", "language", "split", "answers"), part, strict=True))
+            | read_json(Path(file))
             for encoder in configuration.encoders
-            for part in grid.corpora()
+            for part in grid.tokens()
             for file in [paths.tokens(encoder, *part)]
         ],
         "ceilings": [

@@ -23,6 +23,7 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        trains: whether it trains anything.
         trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
@@ -34,6 +35,7 @@ class Method:
     title: str
     has_prompts: bool = False
     freezes: bool = False
+    trains: bool = True
     trains_encoder: bool = False
     stores_encoder: bool = False
     keys: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ METHODS = {
             rates=(3e-2, 1e-2, 3e-1),
             origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
         ),
+        Method("none", "No tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
         Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
         Method(
             "bitfit",

@@ -164,6 +164,7 @@ class Configuration(Section):
         for task in self.tasks:
             for method in self.methods:
                 self._check_quantisation(task, method)
+                self._check_answers(task, method)
         return self
 
     def _check_methods(self) -> None:
@@ -211,6 +212,33 @@ class Configuration(Section):
                     f" cannot be quantised; set {own}.quantise to null"
                 )
             return
+
+    def _check_answers(self, task: str, method: str) -> None:
+        """Answers in words need a template, and something to train besides a head."""
+        definition, answers = self.tasks[task].definition, self.training_of(task, method).answers
+        if answers == "head":
+            return
+        sections = reversed(self._sections_of_training(task, method))
+        where = next((where for where, changes in sections if "answers" in changes.model_fields_set), "training")
+        if method == "none":
+            where = "methods.none"
+        if method == "linear_probe":
+            raise ValueError(
+                f"{where}.answers: found 'words'; linear_probe trains nothing but a head: set"
+                f" methods.{method}.answers to head"
+            )
+        if not getattr(definition.facts, "TEMPLATE", ()):
+            raise ValueError(
+                f"{where}.answers: found 'words'; tasks of the kind {definition.kind} ({task}) have no answers in"
+                f" words: set tasks.{task}.methods.{method}.answers to head"
+            )
+        if definition.words is None:
+            raise ValueError(f"tasks.{task}.words: this key is required for answers: words; write a template")
+
+    def answers_of_task(self, task: str) -> list[str]:
+        """How the models of a task answer: "head", "words" or both."""
+        found = {self.training_of(task, method).answers for method in self.methods}
+        return sorted(found)
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
@@ -457,6 +485,8 @@ class Configuration(Section):
                 merged["learning_rates"] = list(rates[:1])
             case "search":
                 merged["learning_rates"] = list(rates)
+        if not self.method(method).trains:
+            return Training(**merged | {"answers": "words"}).model_copy(update={"learning_rates": list(rates[:1])})
         return Training(**merged)
 
     def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:

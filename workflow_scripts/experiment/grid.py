@@ -172,6 +172,21 @@ class Grid:
             for language in self.languages(task):
                 yield task, language, "test"
 
+    def tokens(self) -> Iterator[tuple[str, str, Split, str]]:
+        """Every (task, language, split, answers): the corpora, as the models of the task read them."""
+        for task, language, split in self.corpora():
+            for answers in self.answers(task):
+                yield task, language, split, answers
+
+    def answers(self, task: str) -> list[str]:
+        """How models of a task answer. The analysis of vectors reads the texts without a template, as for a head."""
+        found = self.configuration.answers_of_task(task)
+        return sorted({*found, "head"}) if task == self.analysed_task() and self.analysed_arms() else found
+
+    def answers_of(self, task: str, method: str) -> str:
+        """How the models of a method answer: "head" or "words"."""
+        return self.configuration.training_of(task, method).answers
+
     def repository(self, task: str, language: str, split: Split) -> str | None:
         """The hub repository of a corpus; None if it comes from another source."""
         corpus = self.configuration.corpus(task, language, split)
@@ -181,7 +196,7 @@ class Grid:
         """Each encoder and task for which the tokens limit the best possible score, with the file of these limits."""
         for encoder in self.configuration.encoders:
             for task, section in self.configuration.tasks.items():
-                if section.definition.facts.BOUNDED:
+                if section.definition.facts.BOUNDED and "head" in self.answers(task):
                     yield encoder, task, paths.ceilings(encoder, task)
 
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
@@ -247,7 +262,12 @@ class Grid:
         task = self.analysed_task() if self.analysed_languages() else None
         if task is None:
             return []
-        arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
+        # Models that answer in words are tuned to predict them, not for a vector of the text.
+        arms = {
+            (arm.task, arm.source, arm.method, arm.prompt_length): None
+            for arm in self.arms()
+            if self.answers_of(arm.task, arm.method) == "head"
+        }
         return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
 
 
@@ -275,9 +295,10 @@ class Paths:
         """The rows of a corpus."""
         return f"{self.resources}/corpora/{task}/{language}/{split}.parquet"
 
-    def tokens(self, encoder: str, task: str, language: str, split: str) -> str:
+    def tokens(self, encoder: str, task: str, language: str, split: str, answers: str = "head") -> str:
         """The record of a token folder, written last: rows, features, checksum."""
-        return f"{self.resources}/tokens/{encoder}/{task}/{language}/{split}/tokens.json"
+        folder = {"head": "tokens", "words": "tokens_for_words"}[answers]
+        return f"{self.resources}/{folder}/{encoder}/{task}/{language}/{split}/tokens.json"
 
     def arm(self, encoder: str, task: str, source: str, arm: str) -> str:
         """The folder of an arm."""

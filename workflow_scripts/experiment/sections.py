@@ -311,6 +311,11 @@ class Training(Section):
     """Which tokens a decoder's token attends to: earlier ones, as in pretraining, or all of the text (`bidirectional`,
     as in LLM2Vec). Encoders are bidirectional already."""
 
+    answers: Annotated[Literal["head", "words"], about("words")] = "head"
+    """How a model answers: by a new `head` on its vectors, or in `words`, which its pretrained output layer scores. A
+    row is then put as text by the task's `words.template`, and each label or choice is an answer in it. For tasks of
+    the kinds `classification` and `multiple_choice`."""
+
     sentence_vector: Annotated[Literal["pooler", "first_token", "mean"], about("mean")] = "pooler"
     """The vector of a text that the head reads: the output of the checkpoint's `pooler` (the first token's vector
     where there is no pooler), the vector of the `first_token`, or the `mean` over all tokens. Fine-tuning reads the

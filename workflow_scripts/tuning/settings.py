@@ -53,6 +53,7 @@ class TrainingSettings(StepSettings):
     compile: bool
     gradient_checkpointing: bool
     attention: Literal["pretrained", "bidirectional"]
+    answers: Literal["head", "words"]
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None

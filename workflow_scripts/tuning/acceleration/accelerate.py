@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
+from workflow_scripts.tuning.acceleration.bfloat16 import set_output_precision, set_precision
 from workflow_scripts.tuning.acceleration.compiler import check_compiler, compile_layers
 from workflow_scripts.tuning.acceleration.dropout import replace_dropout
 from workflow_scripts.tuning.acceleration.embedding import keep_rows
@@ -32,6 +32,8 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
     set_precision(encoder, settings.precision, settings.quantise)
+    if model.output_layer is not None:
+        set_output_precision(model.output_layer, encoder, settings.precision)
     if settings.compile:
         check_compiler(find_device())
         compile_layers(encoder)

@@ -46,6 +46,22 @@ def set_precision(encoder: Any, precision: str, quantise: Quantisation | None = 
             layer.register_forward_pre_hook(lambda module, inputs: tuple(_rounded(value) for value in inputs))
 
 
+def set_output_precision(output_layer: nn.Module, encoder: nn.Module, precision: str) -> None:
+    """Give the weights of an output layer their number format, but those that it shares with the encoder.
+
+    Frozen matrices are bfloat16 if that is the precision: autocast would convert the vocabulary in every step.
+    """
+    shared = set(map(id, encoder.parameters()))
+    for parameter in output_layer.parameters():
+        if id(parameter) not in shared:
+            rounded = precision == "bfloat16" and parameter.dim() > 1 and not parameter.requires_grad
+            parameter.data = parameter.data.to(torch.bfloat16 if rounded else torch.float32)
+    for module in output_layer.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point():
+                setattr(module, name, buffer.float())
+
+
 def _rounded(value: Any) -> Any:
     """A tensor of numbers in bfloat16; anything else as it is."""
     return value.to(torch.bfloat16) if torch.is_tensor(value) and value.dtype == torch.float32 else value
