@@ -10,7 +10,7 @@ from test_architectures import MODELS
 from test_architectures import saved as saved_encoder
 from test_decoders import DECODERS, FAMILIES
 from test_decoders import saved as saved_family
-from test_tuning import equal, tune
+from test_tuning import tune
 from tiny import PADDING
 from tiny import settings as tiny_settings
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -68,9 +68,9 @@ ROWS = [
 TEMPLATE = "{text} answer : {answer}"
 
 
-def asked(kind: str, labels: list[str], **changes: Any) -> TokeniseSettings:
+def asked(read_by: str, labels: list[str], **changes: Any) -> TokeniseSettings:
     made = {"task": "films", "kind": "classification", "labels": labels, "split": "train", "max_length": 20}
-    return TokeniseSettings(**made | {"words": {"template": TEMPLATE, "answers": {}}, "reads": kind} | changes)
+    return TokeniseSettings(**made | {"words": {"template": TEMPLATE, "answers": {}}, "reads": read_by} | changes)
 
 
 def tokenised(
@@ -182,9 +182,8 @@ def test_a_model_is_tuned_to_answer_stored_and_restored(folders, name, method):
     _, loss = evaluate(model, tokens, ROWS, settings, CPU)
     assert loss < 0.5 * first_loss
     again = restore(folders[name], settings, outcome.tensors)
-    assert equal(
-        dict(enumerate(logits(again, tokens, "float32", CPU))), dict(enumerate(logits(model, tokens, "float32", CPU)))
-    )
+    pairs = zip(*(logits(one, tokens, "float32", CPU) for one in (again, model)), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
     after = model.state_dict()
     words = [key for key in before if key.startswith("head") and torch.equal(before[key], after[key])]
     trained = [key for key in before if key.startswith("head") and key not in words]

@@ -480,13 +480,14 @@ class Configuration(Section):
         for _, changes in self._sections_of_training(task, method):
             merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
         rates = self.method(method).rates
+        if not self.method(method).trains:  # users cannot set a rate of 0
+            fixed = {"answers": "words", "learning_rates": "usual"}
+            return Training(**merged | fixed).model_copy(update={"learning_rates": list(rates)})
         match merged.get("learning_rates", "usual"):
             case "usual":
                 merged["learning_rates"] = list(rates[:1])
             case "search":
                 merged["learning_rates"] = list(rates)
-        if not self.method(method).trains:
-            return Training(**merged | {"answers": "words"}).model_copy(update={"learning_rates": list(rates[:1])})
         return Training(**merged)
 
     def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
