@@ -213,6 +213,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
             {"encoder": encoder, "task": task, "metrics": read_json(Path(file))}
             for encoder, task, file in grid.bounded(paths)
         ],
+        "words": answered_in_words(configuration),
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -232,6 +233,16 @@ def benchmark_source(configuration: Configuration) -> str:
         return "several"
     named = {configuration.source_name(task) for task in configuration.tasks} & {"xtreme", "hub"}
     return named.pop() if len(named) == 1 and len(types - {"universal_dependencies"}) <= 1 else "files"
+
+
+def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
+    """Return the methods that answer in words, with the template, by task."""
+    found = []
+    for task, section in configuration.tasks.items():
+        methods = [name for name in configuration.methods if configuration.training_of(task, name).answers == "words"]
+        if methods and section.definition.words:
+            found.append({"task": task, "methods": methods, "template": section.definition.words.template})
+    return found
 
 
 def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:

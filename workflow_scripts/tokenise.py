@@ -52,6 +52,11 @@ def main(arguments: argparse.Namespace) -> None:
         settings = settings.changed(labelled_subword="last" if encoder["kind"] == "decoder" else "first")
     rows = read_rows(arguments.rows, settings.kind)
     if settings.words:
+        if not encoder["output_layer"]:
+            raise UserError(
+                f"encoder {encoder['name']}: answers: words needs the pretrained output layer, which its checkpoint"
+                " does not have: use a checkpoint of the whole language model, or set answers to head"
+            )
         settings = settings.changed(reads=encoder["kind"])
     made_by = part(settings.kind, model_part("words" if settings.words else "head"))
     columns, counts = made_by.tokenise(rows, tokenizer, settings)

@@ -72,7 +72,7 @@ METHODS = {
             rates=(3e-2, 1e-2, 3e-1),
             origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
         ),
-        Method("none", "No tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
+        Method("none", "Prompting without tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
         Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
         Method(
             "bitfit",

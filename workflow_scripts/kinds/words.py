@@ -76,8 +76,8 @@ def tokenise_questions(
 ) -> tuple[Columns, Counts]:
     """The columns of the features of each row, in the order of its answers.
 
-    Beyond `max_length` tokens, the text that has most tokens is cut at its end. Counts `cut_texts`, the rows of which a
-    text was cut. Raises UserError, naming the row, where that leaves no room for the template and the answer.
+    Beyond `max_length` tokens, the text that has most tokens is cut at its end. Raises UserError, naming the row, where
+    that leaves no room for the template and the answer.
     """
     template, reads = given(settings.words, "words").template, given(settings.reads, "reads")
     if reads == "encoder" and tokenizer.mask_token_id is None:
@@ -95,10 +95,8 @@ def tokenise_questions(
             f"tasks.{settings.task}.words.template: rows of this task have no {missing}: delete {{{missing}}}"
         )
     columns: Columns = {}
-    cut = 0
     for number, (row, question) in enumerate(zip(rows, questions, strict=True)):
         texts = _fitting(question, before, after, tokenizer, settings, row["id"])
-        cut += any(texts[name] != question.texts[name] for name in texts)
         filled = [(before.format_map(texts), answer, after.format_map(texts)) for answer in question.answers]
         made = [_feature(*parts, tokenizer, reads) for parts in filled]
         blank = next((answer for feature, (_, answer, _) in zip(made, filled, strict=True) if not feature.scored), None)
@@ -115,7 +113,7 @@ def tokenise_questions(
             columns.setdefault("correct", []).append(question.correct)
             for name, value in columns_of_feature.items():
                 columns.setdefault(name, []).append(value)
-    return columns, {"cut_texts": cut}
+    return columns, {}
 
 
 @dataclass(frozen=True)

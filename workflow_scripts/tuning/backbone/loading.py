@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of
+from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of, language_model
 from workflow_scripts.encoders.weights import tensor_files
 from workflow_scripts.tuning.backbone.deberta import use_attention
 from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
@@ -84,24 +84,18 @@ def load_language_model(
 
     Raises UserError as `load_encoder` does, and if the checkpoint has no output layer.
     """
-    from transformers.models.auto import modeling_auto
-
     kind = _kind(folder, attention)
     bidirectional = bidirectional and kind == "decoder"  # not the decoder of an encoder-decoder
     config = _configuration(folder, attention, dropout, bidirectional)
     base, options = architecture(config, with_pooler=False)
     _checked(base, config, options, check, bidirectional)
-    mapping = {
-        "encoder": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING,
-        "decoder": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
-        "encoder-decoder": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    }[kind]
-    if type(config) not in mapping:
+    found = language_model(config, kind)
+    if found is None:
         raise UserError(
             f"training.answers: found 'words'; transformers has no output layer for {kind}s of the type"
             f" {config.model_type!r}: set it to head"
         )
-    model, fault = converted(mapping[type(config)], folder, config, {})
+    model, fault = converted(found, folder, config, {})
     if fault:
         raise UserError(
             f"training.answers: found 'words', which needs the pretrained output layer, but in {folder} {fault}: use a"
