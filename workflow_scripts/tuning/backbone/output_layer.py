@@ -54,6 +54,35 @@ class OutputLayer(nn.Module):
         chosen = _rows(logits, scored_at).gather(2, scored[..., None])[..., 0]
         return chosen - logits.logsumexp(2).gather(1, scored_at)
 
+    def scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the vocabulary for the token after the last state, (batch, vocabulary), float32.
+
+        states: of a decoder, (batch, tokens, width).
+        """
+        scores: torch.Tensor = self.model(inputs_embeds=states[:, -1:]).logits[:, -1].float()
+        return scores
+
+    def scores_of_decoder(
+        self, states: torch.Tensor, attention_mask: torch.Tensor, tokens: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        """Return the scores of the vocabulary for the token after the last one, (batch, vocabulary), float32.
+
+        Args:
+            states: the encoder's last hidden states, (batch, tokens, width).
+            attention_mask: of the encoder's tokens, (batch, tokens).
+            tokens: the new tokens that the decoder reads after those in the cache, (batch, new tokens).
+            cache: the library's cache of what the decoder has read.
+        """
+        options = {"encoder_outputs": _output(states), "attention_mask": attention_mask, "past_key_values": cache}
+        scores: torch.Tensor = self.model(decoder_input_ids=tokens, use_cache=True, **options).logits[:, -1].float()
+        return scores
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end a text, as the checkpoint says."""
+        found = self.model.generation_config.eos_token_id
+        return set() if found is None else set(found) if isinstance(found, list) else {found}
+
     def unfreeze(self, encoder: nn.Module) -> None:
         """Train all of it but the vectors of the vocabulary, and what it shares with the encoder."""
         words = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
