@@ -294,7 +294,7 @@ def test_a_long_context_is_cut_and_a_long_answer_too():
     make = part(KIND, "words").tokenise
     options = {"max_length": 20, "words": {"new_tokens": 4}}
     columns, counts = make([row, far], tokenizer("decoder"), asked("decoder", split="validation", **options))
-    cut = "the film was great the film was great"
+    cut = "the film was great the film was great the film"
     assert shown(columns, 0) == (f"<s> {cut} : so dull answer :", "the film was great")
     assert shown(columns, 1) == (f"<s> {cut} : so dull answer :", "great </s>")
     assert counts == {"cut_texts": 2, "absent_answers": 0, "cut_answers": 1}
@@ -311,7 +311,7 @@ def test_a_long_context_is_cut_and_a_long_answer_too():
     [
         ("encoder", {}, "xquad: found answers: words; an encoder of masked words cannot generate"),
         ("decoder", {"words": {"new_tokens": 32}}, r"xquad.words.new_tokens: 32 new tokens leave no room"),
-        ("decoder", {"max_length": 12}, "xquad.max_length: 4 tokens leave no room for the template .* row '1'"),
+        ("decoder", {"max_length": 11}, "xquad.max_length: 3 tokens leave no room for the template .* row '1'"),
         ("decoder", {"words": {"template": "{answer} : {context}"}}, "does not read the texts after {answer}"),
     ],
 )
@@ -328,6 +328,11 @@ def test_a_tokenizer_without_an_end_token_is_refused_by_name():
         part(KIND, "words").tokenise(ROWS, without, asked("decoder"))
 
 
+def test_a_decoder_that_reads_later_tokens_is_refused_by_name(folders):
+    with pytest.raises(UserError, match=r"training.attention: found 'bidirectional'.*set it to pretrained"):
+        build(folders["Llama"], words_settings(attention="bidirectional"), None)
+
+
 def byte_level() -> PreTrainedTokenizerFast:
     """Bytes with GPT-2's spelling, a few merges, and no token that begins a text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -340,9 +345,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("answer", ["Paris", "巴黎", "(Paris)", "la\n Paris"])
-@pytest.mark.parametrize(
-    "template", ["{context}\nAnswer: {answer}", "{context}\nAnswer:\n{answer}", "{context}\n{answer}"]
-)
+@pytest.mark.parametrize("between", ["Answer: ", "Answer:\n", ""])
 def test_what_a_byte_level_model_learns_is_read_back_as_the_answer(between, answer):
     """The space or the line break before an answer is a part of what is learnt, and of no answer."""
     words, template = byte_level(), "{context}\n" + between + "{answer}"

@@ -212,8 +212,8 @@ def build(
         touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError if texts and prompts need more positions than the encoder has, or if the weights are to be
-    quantised and cannot be.
+    Raises UserError if texts and prompts need more positions than the encoder has, if the weights are to be quantised
+    and cannot be, or if a decoder with bidirectional attention is to generate answers.
     """
     method = method_module(settings)
 
@@ -230,6 +230,11 @@ def build(
     output_layer = None
     if settings.answers == "words":
         encoder, output_layer = load_language_model(folder, attention.NAME, **options)
+        if settings.new_tokens and options["bidirectional"] and not output_layer.has_decoder:
+            raise UserError(
+                "training.attention: found 'bidirectional'; a decoder that generates an answer predicts each token from"
+                " earlier ones alone: set it to pretrained"
+            )
     else:
         encoder = load_encoder(folder, attention.NAME, **options)
     needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
