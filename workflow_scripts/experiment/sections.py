@@ -401,7 +401,8 @@ class TaskSection(Section):
 
     max_length: Annotated[int, Field(ge=8), NUMERIC, about(256, unit="tokens")] = 128
     """The longest input, special tokens included. Longer texts are truncated; a longer context of a question is split
-    into windows; a longer sentence of a tagging task is split between words."""
+    into windows, or truncated where the answer is generated; a longer sentence of a tagging task is split between
+    words."""
 
     stride: Annotated[int, Field(ge=0), NUMERIC, about(128, unit="tokens")] = 64
     """How many tokens neighbouring windows of a long context share. It must be smaller than `max_length`."""
