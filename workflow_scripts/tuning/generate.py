@@ -66,18 +66,18 @@ class _OfDecoder:
 
     def read(self) -> torch.Tensor:
         """Read the texts; return the scores of the vocabulary for each one's next token, (batch, vocabulary)."""
-        encoder, tokens = self.model.encoder, self.batch["attention_mask"].sum(1)
         inputs = encoder_inputs([self.model], self.batch)
-        output = run_encoder(encoder, inputs, past_key_values=self.cache, use_cache=True)
+        output = run_encoder(self.model.encoder, inputs, past_key_values=self.cache, use_cache=True)
         states = states_of_texts(output.last_hidden_state, self.batch)
-        padding = states.shape[1] - tokens
+        lengths = self.batch["attention_mask"].sum(1)
+        last = torch.arange(len(lengths), device=lengths.device), lengths - 1
+        padding = states.shape[1] - lengths
         self._move(padding)
         shown = inputs["attention_mask"]  # prompts at the input included
         self.shown = (torch.arange(shown.shape[1], device=shown.device) >= padding[:, None]).to(shown.dtype)
         # Where the method says nothing about positions, the model counts all vectors from 0.
-        positions = inputs.get("position_ids")
-        self.next = shown.sum(1) if positions is None else positions[torch.arange(len(tokens)), tokens - 1] + 1
-        return self.output_layer.scores(states[torch.arange(len(tokens)), tokens - 1][:, None])
+        self.next = inputs["position_ids"][last] + 1 if "position_ids" in inputs else shown.sum(1)
+        return self.output_layer.scores(states[last][:, None])
 
     def continue_with(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token of each text, (batch, 1); return the same as `read`."""
