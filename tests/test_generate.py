@@ -288,6 +288,8 @@ def test_a_model_learns_to_answer_and_is_stored_and_restored(folders, name, meth
     again = restore(folders[name], run, outcome.tensors, ids)
     found = predict(again, test, rows, run, CPU)
     assert found == {row["id"]: row["answers"]["text"][0] for row in rows}
+    rounded = run.changed(precision="bfloat16")
+    assert predict(restore(folders[name], rounded, outcome.tensors, ids), test, rows, rounded, CPU) == found
     for row in rows:  # alone
         assert predict(again, tokenised(reads(name), [row], split="test"), [row], run, CPU) == {
             row["id"]: found[row["id"]]
