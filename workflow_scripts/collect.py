@@ -239,7 +239,11 @@ def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
     """Return the methods that answer in words, with the template, by task."""
     found = []
     for task, section in configuration.tasks.items():
-        methods = [name for name in configuration.methods if configuration.training_of(task, name).answers == "words"]
+        methods = [
+            name
+            for name in configuration.methods
+            if configuration.runs_on(task, name) and configuration.training_of(task, name).answers == "words"
+        ]
         if methods and section.definition.words:
             found.append({"task": task, "methods": methods, "template": section.definition.words.template})
     return found

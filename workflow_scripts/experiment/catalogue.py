@@ -72,7 +72,6 @@ METHODS = {
             rates=(3e-2, 1e-2, 3e-1),
             origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
         ),
-        Method("none", "Prompting without tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
         Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
         Method(
             "bitfit",
@@ -104,6 +103,7 @@ METHODS = {
             rates=(9e-3, 3e-3, 1e-3),
             origin="9e-3 is from Zhang et al. 2023; the others are ours",
         ),
+        Method("none", "Prompting without tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
     )
 }
 

@@ -161,6 +161,11 @@ class Configuration(Section):
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
+        for method in self.methods:
+            if not any(self.runs_on(task, method) for task in self.tasks):
+                raise ValueError(
+                    f"methods.{method}: no task of the grid has answers in words; delete it, or add a task"
+                )
         for task in self.tasks:
             for method in self.methods:
                 self._check_quantisation(task, method)
@@ -215,6 +220,8 @@ class Configuration(Section):
 
     def _check_answers(self, task: str, method: str) -> None:
         """Answers in words need a template, and something to train besides a head."""
+        if not self.runs_on(task, method):
+            return
         definition, answers = self.tasks[task].definition, self.training_of(task, method).answers
         if answers == "head":
             return
@@ -230,15 +237,18 @@ class Configuration(Section):
         if not getattr(definition.facts, "TEMPLATE", ()):
             raise ValueError(
                 f"{where}.answers: found 'words'; tasks of the kind {definition.kind} ({task}) have no answers in"
-                f" words: set tasks.{task}.methods.{method}.answers to head"
+                f" words: set tasks.{task}.training.answers to head"
             )
         if definition.words is None:
             raise ValueError(f"tasks.{task}.words: this key is required for answers: words; write a template")
 
     def answers_of_task(self, task: str) -> list[str]:
         """How the models of a task answer: "head", "words" or both."""
-        found = {self.training_of(task, method).answers for method in self.methods}
-        return sorted(found)
+        return sorted({self.training_of(task, name).answers for name in self.methods if self.runs_on(task, name)})
+
+    def runs_on(self, task: str, method: str) -> bool:
+        """Whether a method is an arm of a task: without tuning, models answer only tasks whose answers can be words."""
+        return self.method(method).trains or bool(getattr(self.tasks[task].definition.facts, "TEMPLATE", ()))
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""

@@ -6,6 +6,7 @@ source and arm, such as `xnli`, `en` and `prompt_tuning-16`, are parts of the pa
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from workflow_scripts.core.names import (
@@ -79,7 +80,7 @@ class Grid:
         for encoder in configuration.encoders:
             for task in configuration.tasks:
                 for source in configuration.training_sources(task):
-                    for method in configuration.methods:
+                    for method in filter(partial(configuration.runs_on, task), configuration.methods):
                         lengths = configuration.training_of(task, method).prompt_lengths
                         for length in lengths if configuration.method(method).has_prompts else [0]:
                             yield Arm(encoder, task, source, method, length)

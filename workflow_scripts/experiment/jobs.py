@@ -35,9 +35,8 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("fetch_corpus", (paths.corpus(*part),), settings.of_corpus(configuration, *part))
     for task, language, split, answers in grid.tokens():
         of_tokens = settings.of_tokens(configuration, task, split, answers)
-        rule = {"head": "tokenise", "words": "tokenise_for_words"}[answers]
         for encoder in configuration.encoders:
-            yield Job(rule, (paths.tokens(encoder, task, language, split, answers),), of_tokens)
+            yield Job("tokenise", (paths.tokens(encoder, task, language, split, answers),), of_tokens)
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:

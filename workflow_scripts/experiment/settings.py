@@ -81,7 +81,7 @@ def of_tokens(configuration: Configuration, task: str, split: str, answers: str 
             settings[key] = getattr(section, key)
     if answers == "words":
         assert definition.words is not None
-        settings["words"] = definition.words.model_dump()
+        settings |= {"words": definition.words.model_dump(), "reads": "auto"}
     return settings
 
 
