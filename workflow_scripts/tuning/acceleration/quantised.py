@@ -31,6 +31,8 @@ Quantisation = Literal["nf4", "int8"]
 BLOCK = 64  # weights that share a scale in NF4, the block size of QLoRA
 LARGEST = 127  # the largest 8-bit code; -128 is not used
 PACKAGE = "bitsandbytes"
+# Its import, which PEFT does as well, warns on a CPU that an optional package is missing, which is not used here.
+logging.getLogger(PACKAGE).setLevel(logging.ERROR)
 INSTALL = "pip install --constraint envs/constraints.txt --requirement envs/quantise.txt"
 
 
@@ -142,8 +144,6 @@ def _library() -> Any:
     """Return the functions of bitsandbytes. Raises UserError if they cannot be imported."""
     if importlib.util.find_spec(PACKAGE) is None:
         raise UserError(f"training.quantise: nf4 needs the package {PACKAGE}: {INSTALL}")
-    # On a CPU it warns that an optional package for faster inference is missing, which is not used here.
-    logging.getLogger(PACKAGE).setLevel(logging.ERROR)
     try:
         with without_compiler():
             return importlib.import_module(f"{PACKAGE}.functional")
