@@ -103,7 +103,7 @@ TRAINING_KEYS = (
     " lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, quantise,"
     " schedule, sentence_vector, warmup, weight_decay"
 )
-PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS)
+PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS).replace("dropout, ", "dropout, encoders, ")
 METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora, adapter, llama_adapter, none"
 SECTION = "it must be a section with keys of its own"
 OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"

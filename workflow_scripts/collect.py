@@ -202,12 +202,9 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "encoders": encoders,
         "corpora": corpora,
         "tokens": [
-            {"encoder": encoder}
-            | dict(zip(("task", "language", "split", "answers"), part, strict=True))
-            | read_json(Path(file))
-            for encoder in configuration.encoders
+            dict(zip(("encoder", "task", "language", "split", "answers"), part, strict=True))
+            | read_json(Path(paths.tokens(*part)))
             for part in grid.tokens()
-            for file in [paths.tokens(encoder, *part)]
         ],
         "ceilings": [
             {"encoder": encoder, "task": task, "metrics": read_json(Path(file))}

@@ -33,10 +33,9 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("pin_repository", (paths.repository(repository),), of_repository)
     for part in corpora:
         yield Job("fetch_corpus", (paths.corpus(*part),), settings.of_corpus(configuration, *part))
-    for task, language, split, answers in grid.tokens():
+    for encoder, task, language, split, answers in grid.tokens():
         of_tokens = settings.of_tokens(configuration, task, split, answers)
-        for encoder in configuration.encoders:
-            yield Job("tokenise", (paths.tokens(encoder, task, language, split, answers),), of_tokens)
+        yield Job("tokenise", (paths.tokens(encoder, task, language, split, answers),), of_tokens)
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
