@@ -44,30 +44,14 @@ def load_encoder(
     Raises UserError if a file is missing or damaged, or if its weights do not fit the configuration.
     """
     from transformers import AutoConfig
-    from transformers.initialization import no_init_weights
 
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
     config = AutoConfig.from_pretrained(folder)
-    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-        part.use_cache = False
-        if bidirectional:
-            part.is_causal = False
-        for name in vars(part):
-            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
-            if dropout is not None and is_probability:
-                setattr(part, name, dropout)
-    config._attn_implementation = attention
-    found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
-    with no_init_weights():
-        model = found(config, **options)
-    if bidirectional and not any(map(uses_interface, attention_like(model))):
-        raise UserError(
-            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
-            " transformers, so their causal attention cannot be lifted: set it to pretrained"
-        )
+    with_pooler = any("pooler." in name for name in _weight_names(folder))
+    model, found, options = without_weights(config, attention, dropout, bidirectional, with_pooler)
     if check is not None:
-        check(_encoder_of(model))
+        check(encoder_of(model))
     prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
     weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
@@ -78,7 +62,7 @@ def load_encoder(
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return _encoder_of(model)
+        return encoder_of(model)
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -87,10 +71,40 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return _encoder_of(model)
+    return encoder_of(model)
 
 
-def _encoder_of(model: Any) -> Any:
+def without_weights(
+    config: Any, attention: str, dropout: float | None, bidirectional: bool, with_pooler: bool
+) -> tuple[Any, Any, dict[str, bool]]:
+    """Build the model of a configuration, which is changed, with memory for its weights and arbitrary values in it.
+
+    Arguments as for `load_encoder`, and for `architecture`. Returns the model, its class and the keyword arguments that
+    it was constructed with. Raises UserError if a decoder's causal attention is to be lifted and cannot be.
+    """
+    from transformers.initialization import no_init_weights
+
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        part.use_cache = False
+        if bidirectional:
+            part.is_causal = False
+        for name in vars(part):
+            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
+            if dropout is not None and is_probability:
+                setattr(part, name, dropout)
+    config._attn_implementation = attention
+    found, options = architecture(config, with_pooler=with_pooler)
+    with no_init_weights():
+        model = found(config, **options)
+    if bidirectional and not any(map(uses_interface, attention_like(model))):
+        raise UserError(
+            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
+            " transformers, so their causal attention cannot be lifted: set it to pretrained"
+        )
+    return model, found, options
+
+
+def encoder_of(model: Any) -> Any:
     """Return the encoder of an encoder-decoder, or the model itself, with attention that reads prompts."""
     return use_attention(model.get_encoder() if model.config.is_encoder_decoder else model)
 
