@@ -186,9 +186,7 @@ def choices_of(configuration: Configuration, task: str) -> int:
     return max((len(column) for column in columns if isinstance(column, list)), default=1)
 
 
-def step_of(
-    config: dict[str, Any], settings: TrainingSettings, texts: int, together: int, words: int | None
-) -> Step:
+def step_of(config: dict[str, Any], settings: TrainingSettings, texts: int, together: int, words: int | None) -> Step:
     """Return the simulated step of a training; equal ones are simulated once."""
     without = settings.changed(source="en", shots=None, union=None, seed=0, epochs=1, warmup=0.0, code="")
     return _step(json.dumps(config, sort_keys=True), without.as_text(), texts, together, words)
