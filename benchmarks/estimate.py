@@ -2,14 +2,15 @@
 
     python -m benchmarks.estimate configs/paper.yaml [--gpu h200] [--reached 0.125] [--words 25000]
 
-Each arm's training step is simulated (`benchmarks.simulation`): its model, method, precision, quantisation and gradient
-checkpointing are those of the training, with tensors that have no content. So every model, every method, PEFT's and your
-own included, is counted by what it computes. Of an encoder this needs `config.json`: from `resources`, if it is fetched,
-from its folder, or from `benchmarks/shapes.yaml`.
+Each arm's training step is simulated (`benchmarks.simulation`): its model, method, precision, quantisation and
+gradient checkpointing are those of the training, with tensors that have no content. So every model and every method,
+PEFT's and your own included, is counted by what it computes. Of an encoder this needs `config.json`: from `resources`,
+if it is fetched, from its folder, or from `benchmarks/shapes.yaml`.
 
 * Training hours: the operations of all steps, of all candidates and seeds, divided by the speed that is reached.
-* Evaluation hours: the forward passes over the validation set after each epoch, and over the test sets of all languages.
-* Memory: the tensors at the fullest moment of a step whose texts all have `max_length`, and of all candidates that share
+* Evaluation hours: the forward passes over the validation set after each epoch, and over the test sets of all
+  languages.
+* Memory: the tensors at the fullest moment of a step whose texts all have `max_length`, for all candidates that share
   a pass. A batch that does not fit is halved automatically.
 * Disk: the tuned weights, float32; those of methods whose weights `keep_weights: false` deletes count as none.
 
@@ -136,13 +137,14 @@ def _print_assumptions(
     checkpoint = max(CHECKPOINT * cost.tuned for cost in everything) / 1e9
     host = max(cost.step.weights for cost in everything) / 1e9
     encoders = sum(encoder_bytes(configuration, encoder) for encoder in configuration.encoders) / 1e9
+    peak, gpu = GPUS[arguments.gpu], arguments.gpu.upper()
     print(
-        f"\nAssumed: {arguments.reached:.1%} of the {GPUS[arguments.gpu]:.0f} TFLOP/s of one {arguments.gpu.upper()}"
-        f" (bfloat16), and {arguments.words:,} different tokens in the texts of a job. Add a minute for each job.\n"
+        f"\nAssumed: {arguments.reached:.1%} (MFU) of the {peak:.0f} TFLOP/s of one {gpu} in bfloat16, and"
+        f" {arguments.words:,} different tokens in the texts of a job. Add a minute for each job.\n"
         "Memory: tensors alone; add 1 GB for CUDA and a tenth for fragmentation."
         f" A job needs {host:.1f} GB of host memory for the largest model, and 3 GB besides.\n"
-        f"Disk, besides: {encoders:.1f} GB for the encoders, up to {checkpoint:.1f} GB for the checkpoint of each running"
-        " training, corpora and tokens."
+        f"Disk, besides: {encoders:.1f} GB for the encoders, corpora and tokens, and up to {checkpoint:.1f} GB for the"
+        " checkpoint of each running training."
     )
     if costs.guessed:
         print(f"Guessed, because the task's file does not say: the sizes of {', '.join(sorted(costs.guessed))}")
@@ -228,8 +230,8 @@ def as_config(configuration: Configuration, encoder: str) -> dict[str, Any]:
             config = by_name.get(Path(source.path).name.lower())
     if config is None:
         raise UserError(
-            f"encoders.{encoder}: nothing says how large it is: run the workflow up to its encoder, or add its config.json"
-            " to benchmarks/shapes.yaml"
+            f"encoders.{encoder}: nothing says how large it is: let the workflow fetch it first, or add its"
+            " config.json to benchmarks/shapes.yaml"
         )
     if source.layers is not None:
         config["num_hidden_layers"] = source.layers

@@ -1,9 +1,9 @@
 """One training step without weights, texts or a GPU: what it computes, and the memory that it takes.
 
 The step is that of `train`: model, method, precision, quantisation and gradient checkpointing are built by the same
-code. Its tensors are fake: they have a shape, a type and no content (PyTorch's `FakeTensorMode`), so a model of any size
-takes seconds. `Meter` counts the floating-point operations, by PyTorch's own formulas, and the bytes of the tensors that
-exist at the same time.
+code. Its tensors are fake: they have a shape, a type and no content (PyTorch's `FakeTensorMode`), so a model of any
+size takes seconds. `Meter` counts the floating-point operations, by PyTorch's own formulas, and the bytes of the
+tensors that exist at the same time.
 
 On a GPU some operations are other ones than on a CPU. Those that matter for memory are replaced: attention is PyTorch's
 memory-efficient attention, which keeps no matrix of weights, and dropout keeps one byte for each element. Nothing is

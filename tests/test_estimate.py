@@ -1,4 +1,4 @@
-"""The estimate of a grid's cost: simulated steps against real ones and published counts, sums against hand calculation."""
+"""The estimate of a grid's cost: simulated steps against real ones, shapes against published counts, sums by hand."""
 
 import contextlib
 
