@@ -4,13 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import yaml
 from snakemake_runs import ROOT, edited, jobs, plan
 
 from workflow_scripts.core.names import group_name, learning_rate_name, parse_group
-from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.settings import of_corpus
 
@@ -298,3 +299,16 @@ def test_a_grid_of_205_languages_is_planned_in_20_seconds_and_600_megabytes(tmp_
     # 2 tasks x 6 methods x 5 seeds, each tested by 21 jobs of at most 10 languages.
     assert re.search(r"^predict +1260$", planned, re.MULTILINE)
     assert (seconds < 20, kilobytes < 600_000) == (True, True), (seconds, kilobytes)
+
+
+@pytest.mark.parametrize("name", ["decoders", "decoders_1b", "encoders_today"])
+def test_a_shipped_grid_of_models_on_the_hub_is_planned_without_them(tmp_path, name):
+    """Nothing is fetched, so every encoder, corpus and training is still to be made."""
+    file = ROOT / "configs" / f"{name}.yaml"
+    grid = Grid(load_file(file))
+    planned = Counter(job.partition(" ")[0] for job in plan("--configfile", str(file), folder=tmp_path))
+    arms, seeds = list(grid.arms()), grid.configuration.seeds
+    dropped = [arm for arm in arms if arm.method in grid.dropped_methods()]
+    assert planned["fetch_encoder"] == len(grid.configuration.encoders)
+    assert planned["train"] == len(seeds) * (len(arms) - len(dropped))
+    assert planned["search"] == sum(len(grid.search_groups(arm)) for arm in arms)
