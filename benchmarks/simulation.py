@@ -215,8 +215,9 @@ def _extrapolated(few: Any, more: Any, times: float) -> Any:
     if is_dataclass(few):
         names = [field.name for field in fields(few)]
         parts = {name: _extrapolated(getattr(few, name), getattr(more, name), times) for name in names}
-        return type(few)(**parts)  # type: ignore[operator]
-    return type(few)(round(more + times * (more - few)))
+        kind: Any = type(few)
+        return kind(**parts)
+    return round(more + times * (more - few))
 
 
 def simulate_whole(
@@ -252,7 +253,7 @@ def simulate_whole(
         with Meter(tensors) as meter:
             with lower_precision(torch.device("cpu"), precision):
                 logits = tuned_model.forward_together(built, batch)
-                loss = sum(values.float().square().mean() for values in logits)  # takes next to nothing
+                loss = torch.stack([values.float().square().mean() for values in logits]).sum()  # takes next to nothing
             del logits
             forward = meter.operations
             loss.backward()
