@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from snakemake_runs import ROOT, edited, jobs, plan
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.names import UNTUNED, group_name, learning_rate_name, parse_group
 from workflow_scripts.experiment import settings
-from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.settings import of_corpus
 from workflow_scripts.gather import GatherSettings, list_models, model_folder
@@ -334,3 +335,16 @@ def test_an_unknown_encoder_of_a_method_is_named():
     }
     with pytest.raises(UserError, match=r"methods.lora.encoders: 'smal' is unknown; did you mean 'small'"):
         load(values)
+
+
+@pytest.mark.parametrize("name", ["decoders", "encoders_today"])
+def test_a_shipped_grid_of_models_on_the_hub_is_planned_without_them(tmp_path, name):
+    """Nothing is fetched, so every encoder, corpus and training is still to be made."""
+    file = ROOT / "configs" / f"{name}.yaml"
+    grid = Grid(load_file(file))
+    planned = Counter(job.partition(" ")[0] for job in plan("--configfile", str(file), folder=tmp_path))
+    arms, seeds = list(grid.arms()), grid.configuration.seeds
+    dropped = [arm for arm in arms if arm.method in grid.dropped_methods()]
+    assert planned["fetch_encoder"] == len(grid.configuration.encoders)
+    assert planned["train"] == len(seeds) * (len(arms) - len(dropped))
+    assert planned["search"] == sum(len(grid.search_groups(arm)) for arm in arms)
