@@ -47,7 +47,7 @@ METHODS = {
             "Fine-tuning",
             stores_encoder=True,
             rates=(2e-5, 3e-5, 5e-5),
-            origin="Devlin et al. 2019",
+            origin="Devlin et al. 2019, appendix A.3",
         ),
         Method(
             "prompt_tuning",
@@ -56,7 +56,7 @@ METHODS = {
             freezes=True,
             keys=("prompt_lengths", "prompt_std", "prompt_depth", "prompt_projection"),
             rates=(5e-3, 1e-2, 1e-3),
-            origin="Tu et al. 2022, appendix A.1, without the extremes",
+            origin="the scripts of Tu et al. 2022",
         ),
         Method(
             "input_prompt_tuning",
@@ -74,14 +74,14 @@ METHODS = {
             "LoRA",
             keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
             rates=(5e-4, 2e-4, 1e-3),
-            origin="Hu et al. 2022; 1e-3 is ours",
+            origin="the scripts of Hu et al. 2022, for RoBERTa and GPT-2; 1e-3 is ours",
         ),
         Method(
             "adapter",
             "Bottleneck adapters",
             keys=("adapter_placement", "adapter_width"),
             rates=(3e-4, 3e-5, 3e-3),
-            origin="Houlsby et al. 2019",
+            origin="Houlsby et al. 2019, section 3.2",
         ),
         Method(
             "llama_adapter",
@@ -90,16 +90,17 @@ METHODS = {
             freezes=True,
             keys=("prompt_lengths", "prompt_depth"),
             rates=(9e-3, 3e-3, 1e-3),
-            origin="9e-3 is from Zhang et al. 2023; the others are ours",
+            origin="Zhang et al. 2023: 9e-3, which their code scales to 1e-3 by the batch size; 3e-3 is ours",
         ),
+        Method("prefix_plus", "Prefix-Tuning+", freezes=True),
     )
 }
 
 # Rates of types of PEFT, as `Method.rates` and `Method.origin`. Other types have `OTHER_RATES`.
 PEFT_RATES: dict[str, tuple[tuple[float, ...], str]] = {
     **dict.fromkeys(("LORA", "RSLORA", "DORA"), (METHODS["lora"].rates, "as `lora`")),
-    "ADALORA": ((1e-3, 5e-4, 1e-4), "within the range of Zhang et al. 2023 (AdaLoRA)"),
-    "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022; the others are ours"),
+    "ADALORA": ((1e-3, 5e-4, 1e-4), "5e-4 is from the scripts of Zhang et al. 2023 (AdaLoRA); the others are ours"),
+    "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022, with another optimizer; the others are ours"),
     "VERA": ((4e-3, 1e-2, 1e-3), "ours"),
     "PVERA": ((4e-3, 1e-2, 1e-3), "as `VERA`"),
 }

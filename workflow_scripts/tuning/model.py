@@ -29,7 +29,7 @@ from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.prompts import AttentionInsert
 from workflow_scripts.tuning.settings import TrainingSettings
 
 
@@ -41,8 +41,8 @@ class TunedModel(nn.Module):
         head: maps text or token vectors to logits.
         level: "sequence" (one output per text) or "token" (one per token).
         sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
-        prompts: the prompts, for a method that has them; else None.
-        prompt_length: prompt vectors per layer; the text's positions start after them.
+        prompts: the prompts, or another `AttentionInsert`, for a method that has them; else None.
+        prompt_length: positions that prompts take before those of the text.
         allocation: what a method does after every step and adds to the loss, see `methods.peft.RankAllocation`; else
             None.
     """
@@ -66,7 +66,7 @@ class TunedModel(nn.Module):
 
         False for prompts at the input, which take the first positions.
         """
-        first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
+        first_is_text = self.prompts is None or isinstance(self.prompts, AttentionInsert)
         return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
     def apply_head(
@@ -86,7 +86,7 @@ class TunedModel(nn.Module):
 
     def remove_prompts(self) -> None:
         """Remove the prompts of the last forward pass from the layers."""
-        if isinstance(self.prompts, Prompts):
+        if isinstance(self.prompts, AttentionInsert):
             self.prompts.remove()
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
@@ -186,15 +186,15 @@ def build(
         check=partial(method_module(settings).check, settings=settings),
         bidirectional=settings.attention == "bidirectional",
     )
-    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
+    encoder.requires_grad_(False)
+    model = _add_head(encoder, settings, touched)
+    needed, available = settings.max_length + model.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(
             f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
-            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
+            f" {model.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
-    encoder.requires_grad_(False)
-    model = _add_head(encoder, settings, touched)
     accelerate(model, settings, ids)
     return model
 
