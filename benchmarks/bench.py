@@ -65,6 +65,7 @@ SETTINGS: dict[str, Any] = {
     "dropout": 0.1,
     "keep": "last",
     "sentence_vector": "pooler",
+    "quantise": None,
     "compile": False,
     "gradient_checkpointing": False,
     "attention": "pretrained",

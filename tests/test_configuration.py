@@ -101,8 +101,8 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 TRAINING_KEYS = (
     "adapter_placement, adapter_width, attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing,"
     " gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size,"
-    " precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, schedule, sentence_vector, warmup,"
-    " weight_decay"
+    " precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, quantise, schedule, sentence_vector,"
+    " warmup, weight_decay"
 )
 PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS)
 KNOWN_METHODS = ", ".join(METHODS)

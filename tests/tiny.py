@@ -148,6 +148,7 @@ def settings(**changes: Any) -> TrainingSettings:
         "dropout": 0.0,
         "keep": "last",
         "precision": "float32",
+        "quantise": None,
         "compile": False,
         "gradient_checkpointing": False,
         "attention": "pretrained",

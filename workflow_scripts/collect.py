@@ -241,12 +241,12 @@ def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
 
 
 def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
-    """Return how many of the scored models were trained on each device in each precision."""
+    """Return how many of the scored models were trained on each device, by precision and quantisation."""
     records = [read_json(Path(record)) for _, _, record in grid.seed_runs(paths, "run.json")]
-    found = Counter((record["device"], record["precision"]) for record in records)
+    found = Counter((record["device"], record["precision"], record["settings"]["quantise"]) for record in records)
     return [
-        {"device": device, "precision": precision, "models": found[device, precision]}
-        for device, precision in sorted(found)
+        {"device": device, "precision": precision, "quantise": quantise, "models": models}
+        for (device, precision, quantise), models in sorted(found.items(), key=lambda item: tuple(map(str, item[0])))
     ]
 
 

@@ -23,6 +23,7 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
         rates: the usual learning rate, then further candidates for a search.
@@ -33,6 +34,7 @@ class Method:
     title: str
     has_prompts: bool = False
     freezes: bool = False
+    trains_encoder: bool = False
     stores_encoder: bool = False
     keys: tuple[str, ...] = ()
     rates: tuple[float, ...] = OTHER_RATES
@@ -45,6 +47,7 @@ METHODS = {
         Method(
             "fine_tuning",
             "Fine-tuning",
+            trains_encoder=True,
             stores_encoder=True,
             rates=(2e-5, 3e-5, 5e-5),
             origin="Devlin et al. 2019, appendix A.3",
@@ -65,16 +68,22 @@ METHODS = {
             freezes=True,
             keys=("prompt_lengths",),
             rates=(3e-2, 1e-2, 3e-1),
-            origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
+            origin="ours; 3e-1 is from Lester et al. 2021, with Adafactor",
         ),
         Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
-        Method("bitfit", "BitFit", rates=(1e-3, 4e-4, 1e-4), origin="1e-3 is the authors' code's; the others are ours"),
+        Method(
+            "bitfit",
+            "BitFit",
+            trains_encoder=True,
+            rates=(1e-3, 4e-4, 1e-4),
+            origin="1e-3 is the default of the code of Ben Zaken et al. 2022; the others are ours",
+        ),
         Method(
             "lora",
             "LoRA",
             keys=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
             rates=(5e-4, 2e-4, 1e-3),
-            origin="the scripts of Hu et al. 2022, for RoBERTa and GPT-2; 1e-3 is ours",
+            origin="the scripts of Hu et al. 2022 for RoBERTa-base on MNLI (5e-4) and GPT-2 (2e-4); 1e-3 is ours",
         ),
         Method(
             "adapter",
@@ -90,7 +99,7 @@ METHODS = {
             freezes=True,
             keys=("prompt_lengths", "prompt_depth"),
             rates=(9e-3, 3e-3, 1e-3),
-            origin="Zhang et al. 2023: 9e-3, which their code scales to 1e-3 by the batch size; 3e-3 is ours",
+            origin="Zhang et al. 2023: 9e-3, which their code scales to 1e-3 for a batch of 32; 3e-3 is ours",
         ),
         Method("prefix_plus", "Prefix-Tuning+", freezes=True),
     )
@@ -99,9 +108,9 @@ METHODS = {
 # Rates of types of PEFT, as `Method.rates` and `Method.origin`. Other types have `OTHER_RATES`.
 PEFT_RATES: dict[str, tuple[tuple[float, ...], str]] = {
     **dict.fromkeys(("LORA", "RSLORA", "DORA"), (METHODS["lora"].rates, "as `lora`")),
-    "ADALORA": ((1e-3, 5e-4, 1e-4), "5e-4 is from the scripts of Zhang et al. 2023 (AdaLoRA); the others are ours"),
-    "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022, with another optimizer; the others are ours"),
-    "VERA": ((4e-3, 1e-2, 1e-3), "ours"),
+    "ADALORA": ((1e-3, 5e-4, 1e-4), "5e-4 is from the script of Zhang et al. 2023 (AdaLoRA) for MNLI; the others are ours"),
+    "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022, with Adafactor; the others are ours"),
+    "VERA": ((4e-3, 1e-2, 1e-3), "ours; PEFT's example for RoBERTa has 2e-2"),
     "PVERA": ((4e-3, 1e-2, 1e-3), "as `VERA`"),
 }
 

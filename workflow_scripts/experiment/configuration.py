@@ -161,6 +161,9 @@ class Configuration(Section):
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
+        for task in self.tasks:
+            for method in self.methods:
+                self._check_quantisation(task, method)
         return self
 
     def _check_methods(self) -> None:
@@ -193,6 +196,21 @@ class Configuration(Section):
                 raise ValueError(f"{where}.module: found {section.module!r}; it must be an existing Python file")
             else:
                 _refuse_syntax_errors(section.module, f"{where}.module")
+
+    def _check_quantisation(self, task: str, method: str) -> None:
+        """Refuse to quantise weights that a method trains. A user's own method is checked when the model is built."""
+        if not self.method(method).trains_encoder:
+            return
+        for where, changes in reversed(self._sections_of_training(task, method)):
+            if "quantise" not in changes.model_fields_set:
+                continue
+            if changes.quantise is not None:
+                own = f"tasks.{task}.methods.{method}" if where.startswith("tasks.") else f"methods.{method}"
+                raise ValueError(
+                    f"{where}.quantise: found {changes.quantise!r}; {method} trains the encoder's own weights, which"
+                    f" cannot be quantised; set {own}.quantise to null"
+                )
+            return
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
@@ -430,11 +448,9 @@ class Configuration(Section):
 
     def training_of(self, task: str, method: str) -> Training:
         """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
-        section = self.tasks[task]
         merged: dict[str, Any] = {}
-        for changes in (self.training, self.methods[method], section.training, section.methods.get(method)):
-            if changes is not None:
-                merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
+        for _, changes in self._sections_of_training(task, method):
+            merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
         rates = self.method(method).rates
         match merged.get("learning_rates", "usual"):
             case "usual":
@@ -442,6 +458,18 @@ class Configuration(Section):
             case "search":
                 merged["learning_rates"] = list(rates)
         return Training(**merged)
+
+    def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
+        """The sections that a training's settings are merged from, each with its path; later ones win, key by key."""
+        section = self.tasks[task]
+        found = [
+            ("training", self.training),
+            (f"methods.{method}", self.methods[method]),
+            (f"tasks.{task}.training", section.training),
+        ]
+        if method in section.methods:
+            found.append((f"tasks.{task}.methods.{method}", section.methods[method]))
+        return found
 
 
 def load(values: Any, where: str = "configuration") -> Configuration:

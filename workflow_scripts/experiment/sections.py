@@ -294,6 +294,11 @@ class Training(Section):
     precision: Annotated[Literal["auto", "bfloat16", "float32"], about("float32")] = "auto"
     """The number format of matrix products. `auto` takes the faster one on the device of the job."""
 
+    quantise: Annotated[Literal["nf4", "int8"] | None, about("nf4")] = None
+    """How the encoder's frozen linear layers are stored in memory: in 4 bits per weight (`nf4`, as in QLoRA; needs the
+    package bitsandbytes) or in 8 (`int8`). Their products are computed in `precision`. Methods that train the encoder's
+    own weights cannot have it. `null` stores them in `precision`."""
+
     compile: Annotated[Boolean, about(True)] = False
     """Whether torch.compile compiles the encoder's layers. This takes half a minute or more at the start of a job. On
     a GPU it replaces CUDA graphs."""

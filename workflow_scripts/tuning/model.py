@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +20,7 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.quantised import check_frozen, check_quantisable
 from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.layers import takes
@@ -177,16 +177,25 @@ def build(
         touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError if texts and prompts need more positions than the encoder has.
+    Raises UserError if texts and prompts need more positions than the encoder has, or if the weights are to be
+    quantised and cannot be.
     """
+    method = method_module(settings)
+
+    def check(encoder: Any) -> None:
+        method.check(encoder, settings)
+        if settings.quantise:
+            check_quantisable(encoder, settings.quantise)
+
     encoder = load_encoder(
         folder,
         attention.NAME,
         dropout=settings.dropout,
-        check=partial(method_module(settings).check, settings=settings),
+        check=check,
         bidirectional=settings.attention == "bidirectional",
     )
     encoder.requires_grad_(False)
+    pretrained = dict(encoder.named_parameters())
     model = _add_head(encoder, settings, touched)
     needed, available = settings.max_length + model.prompt_length, positions_available(encoder)
     if needed > available:
@@ -195,6 +204,8 @@ def build(
             f" {model.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
+    if settings.quantise:
+        check_frozen(pretrained, settings.method, settings.quantise)
     accelerate(model, settings, ids)
     return model
 

@@ -49,6 +49,7 @@ class TrainingSettings(StepSettings):
     dropout: float
     keep: Literal["best_metric", "best_loss", "last"]
     precision: Literal["auto", "bfloat16", "float32"]
+    quantise: Literal["nf4", "int8"] | None
     compile: bool
     gradient_checkpointing: bool
     attention: Literal["pretrained", "bidirectional"]

@@ -31,7 +31,7 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         checkpoint_gradients(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
-    set_precision(encoder, settings.precision)
+    set_precision(encoder, settings.precision, settings.quantise)
     if settings.compile:
         check_compiler(find_device())
         compile_layers(encoder)
