@@ -599,3 +599,4 @@ def test_a_method_imports_no_more_than_it_needs(encoders, method, absent):
     words = [sys.executable, "-c", code, str(encoders["bert"]), tiny_settings(method=method).as_text()]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    assert "bitsandbytes" not in ended.stderr and "gemm" not in ended.stderr  # a warning of a package that PEFT imports

@@ -108,7 +108,7 @@ METHODS = {
 # Rates of types of PEFT, as `Method.rates` and `Method.origin`. Other types have `OTHER_RATES`.
 PEFT_RATES: dict[str, tuple[tuple[float, ...], str]] = {
     **dict.fromkeys(("LORA", "RSLORA", "DORA"), (METHODS["lora"].rates, "as `lora`")),
-    "ADALORA": ((1e-3, 5e-4, 1e-4), "5e-4 is from the script of Zhang et al. 2023 for MNLI; the others are ours"),
+    "ADALORA": ((1e-3, 5e-4, 1e-4), "5e-4 is from the script of AdaLoRA's authors for MNLI; the others are ours"),
     "IA3": ((3e-3, 1e-3, 1e-2), "3e-3 is from Liu et al. 2022, with Adafactor; the others are ours"),
     "VERA": ((4e-3, 1e-2, 1e-3), "ours; PEFT's example for RoBERTa has 2e-2"),
     "PVERA": ((4e-3, 1e-2, 1e-3), "as `VERA`"),
