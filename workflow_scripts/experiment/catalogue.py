@@ -87,7 +87,7 @@ METHODS = {
         ),
         Method(
             "adapter",
-            "Bottleneck adapters",
+            "Adapter tuning",
             keys=("adapter_placement", "adapter_width"),
             rates=(3e-4, 3e-5, 3e-3),
             origin="Houlsby et al. 2019, section 3.2",
@@ -101,7 +101,7 @@ METHODS = {
             rates=(9e-3, 3e-3, 1e-3),
             origin="Zhang et al. 2023: 9e-3, which their code scales to 1e-3 for a batch of 32; 3e-3 is ours",
         ),
-        Method("prefix_plus", "Prefix-Tuning+", freezes=True),
+        Method("prefix_plus", "Prefix-Tuning+", freezes=True, rates=(3e-3, 1e-3, 1e-2)),
     )
 }
 
