@@ -378,6 +378,13 @@ def test_the_documentation_says_of_every_type_whether_it_works():
     assert verdicts == {name: "no" if name in REFUSED else "yes" for name in TYPES}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md", "docs/methods.md"])
+def test_a_page_counts_the_types_that_work(page):
+    text = " ".join((Path(__file__).parent.parent / page).read_text(encoding="utf-8").split())
+    (count,) = re.findall(r"(\d+) (?:methods of .?PEFT|types in all)", text)
+    assert int(count) == len(set(TYPES) - set(REFUSED))
+
+
 def test_the_documentation_lists_the_learning_rates_of_the_catalogue():
     rows = {}
     for line in DOCUMENTATION.splitlines():
