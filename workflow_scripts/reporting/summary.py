@@ -20,18 +20,23 @@ def summary_text(report: Report) -> str:
     """The headline and table 1 of a report, as lines of text that end with a line feed.
 
     The table has a row for each task, metric and method, at the prompt length chosen for it. The difference is from the
-    baseline, for the task's main metric.
+    baseline, for the task's main metric. Without any difference, its columns are left out.
     """
+    rows = [HEADER, *_rows(report)]
+    tested = any(row[3] for row in rows[1:])
     lines = [
         *(line for sentence in headline(report) for line in textwrap.wrap(sentence, WIDTH)),
         "",
         "Average score over the test languages in percent: mean ± standard deviation over the seeds.",
         "",
-        *_aligned([HEADER, *_rows(report)]),
+        *_aligned(rows if tested else [row[:3] for row in rows]),
         "",
-        "Difference: percentage points above (+) or below (−) fine-tuning.",
-        "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
     ]
+    if tested:
+        lines += [
+            "Difference: percentage points above (+) or below (−) fine-tuning.",
+            "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
+        ]
     if not report.benchmark["comparable_with_the_paper"]:
         lines.append(f"{report.benchmark['name']}: not comparable with published numbers.")
     return "".join(f"{visible(line)}\n" for line in lines).replace("\u00a0", " ")

@@ -144,13 +144,21 @@ def borrowed_strength(differences: pd.DataFrame) -> str:
     )
 
 
+NOTHING_BESIDE = "of fine-tuning and of another method on one task"
+
+
 def headline(report: Report) -> list[str]:
     """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources."""
     averages = report.differences[report.differences["scope"] == AVERAGE]
+    why = (
+        "no two methods were compared by a test"
+        if "fine_tuning" in set(report.scores["method"])
+        else "methods are compared with fine-tuning, which was not run"
+    )
     return [
         _headline(method, baseline, rows.to_dict("records"), report.names)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
-    ] or ["There is no answer: no two methods were compared by a test."]
+    ] or [f"There is no answer: {why}."]
 
 
 def _headline(method: str, baseline: str, rows: list[dict], names: Names) -> str:
@@ -193,8 +201,8 @@ def answers(report: Report) -> list[Answer]:
     """The answers at the top of the page below the headline: where, at what cost, why."""
     return [
         Answer("Where?", tuple(_where(report)) or ("Unknown: no difference by language was tested.",)),
-        Answer("At what cost?", tuple(_costs(report)) or ("Unknown: there are no runs of two methods to compare.",)),
-        Answer("Why?", tuple(_why(report)) or ("Unknown: no representations were analysed.",)),
+        Answer("At what cost?", tuple(_costs(report)) or (f"Unknown: there are no runs {NOTHING_BESIDE}.",)),
+        Answer("Why?", tuple(_why(report)) or (f"Unknown: no representations were analysed {NOTHING_BESIDE}.",)),
     ]
 
 
