@@ -73,12 +73,12 @@ def test_only_a_grid_that_is_not_comparable_with_published_numbers_says_so():
     assert "not comparable" not in text_of(small(provenance=comparable))
 
 
-def test_without_fine_tuning_it_says_that_methods_are_compared_with_it_and_has_no_empty_columns():
+def test_without_a_difference_it_says_so_and_has_no_empty_columns():
     methods = {"fine_tuning": "lora", "prompt_tuning": "adapter"}
     scores, runs = (
         table.replace({"method": methods, "prompt_length": {8: 0, 16: 0}})
         for table in (make_scores(["xnli"], arms=ARMS[::2]), make_runs(["xnli"], arms=ARMS[::2]))
     )
     text = text_of(small(scores=scores, runs=runs, differences=make_differences(["xnli"]).iloc[:0]))
-    assert text.startswith("There is no answer: methods are compared with fine-tuning, which was not run.\n")
+    assert text.startswith("There is no answer: no two methods were compared by a test.\n")
     assert "Adapter tuning" in text and "Difference" not in text and "*" not in text

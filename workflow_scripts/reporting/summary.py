@@ -9,7 +9,15 @@ from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.verdicts import headline
 from workflow_scripts.reporting.views.differences import AVERAGE, direction
-from workflow_scripts.reporting.wording import interval_text, plural, score_text, signed_text, spread_text
+from workflow_scripts.reporting.wording import (
+    interval_text,
+    listed,
+    method_words,
+    plural,
+    score_text,
+    signed_text,
+    spread_text,
+)
 
 WIDTH = 100  # characters of the headline's lines
 Line = tuple[str, ...]
@@ -34,12 +42,21 @@ def summary_text(report: Report) -> str:
     ]
     if tested:
         lines += [
-            "Difference: percentage points above (+) or below (−) fine-tuning.",
+            f"Difference: percentage points above (+) or below (−) {_baselines(report)}.",
             "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
         ]
     if not report.benchmark["comparable_with_the_paper"]:
         lines.append(f"{report.benchmark['name']}: not comparable with published numbers.")
     return "".join(f"{visible(line)}\n" for line in lines).replace("\u00a0", " ")
+
+
+def _baselines(report: Report) -> str:
+    """The baselines in words, with their encoders if these have different ones."""
+    found = report.differences[["baseline", "encoder"]].drop_duplicates()
+    of_method = found.groupby("baseline", sort=False)["encoder"].agg(list).to_dict()
+    if len(of_method) == 1:
+        return method_words(next(iter(of_method)))
+    return listed([f"{method_words(method)} ({', '.join(encoders)})" for method, encoders in of_method.items()])
 
 
 def _rows(report: Report) -> Iterator[Line]:

@@ -148,22 +148,26 @@ NOTHING_BESIDE = "of fine-tuning and of another method on one task"
 
 
 def headline(report: Report) -> list[str]:
-    """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources."""
+    """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources.
+
+    With several encoders also one for each pair of them, by the best method of each.
+    """
     averages = report.differences[report.differences["scope"] == AVERAGE]
-    why = (
-        "no two methods were compared by a test"
-        if "fine_tuning" in set(report.scores["method"])
-        else "methods are compared with fine-tuning, which was not run"
-    )
-    return [
-        _headline(method, baseline, rows.to_dict("records"), report.names)
+    sentences = [
+        _headline(method_title(method), method_words(baseline), rows.to_dict("records"), report.names)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
-    ] or [f"There is no answer: {why}."]
+    ]
+    between = report.inputs.encoder_differences
+    between = between[(between["scope"] == AVERAGE) & between["chosen"].astype(bool)]
+    sentences += [
+        _headline(f"{encoder} with its best method", f"{other} with its best", rows.to_dict("records"), report.names)
+        for (encoder, other), rows in between.groupby(["encoder", "other_encoder"], sort=False)
+    ]
+    return sentences or ["There is no answer: no two methods were compared by a test."]
 
 
-def _headline(method: str, baseline: str, rows: list[dict], names: Names) -> str:
+def _headline(title: str, other: str, rows: list[dict], names: Names) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
-    title, other = method_title(method), method_words(baseline)
     many = "comparisons" if names.several_encoders or names.several_sources else "tasks"
     if counts["open"] == total:
         where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
