@@ -378,12 +378,20 @@ def test_the_documentation_says_of_every_type_whether_it_works():
     assert verdicts == {name: "no" if name in REFUSED else "yes" for name in TYPES}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md", "docs/methods.md"])
+def test_a_page_counts_the_types_that_work(page):
+    text = " ".join((Path(__file__).parent.parent / page).read_text(encoding="utf-8").split())
+    (count,) = re.findall(r"(\d+) (?:methods of .?PEFT|types in all)", text)
+    assert int(count) == len(set(TYPES) - set(REFUSED))
+
+
 def test_the_documentation_lists_the_learning_rates_of_the_catalogue():
     rows = {}
     for line in DOCUMENTATION.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 4 and re.fullmatch(r"\de-\d", cells[1]):
-            found = [float(cells[1]), *map(float, cells[2].split(", "))], cells[3]
+            origin = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", cells[3])  # without links
+            found = [float(cells[1]), *map(float, cells[2].split(", "))], origin
             rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0].removeprefix("`peft`")) or ["others"], found)
     expected = {name: (list(method.rates), method.origin) for name, method in METHODS.items()}
     expected |= {name: (list(rates), origin) for name, (rates, origin) in PEFT_RATES.items()}

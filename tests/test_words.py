@@ -132,19 +132,17 @@ def test_the_untuned_model_scores_answers_as_the_library_does(folders, name, lab
     kind = reads(name)
     settings, tokens = words_settings(labels), tokenised(kind, labels)
     rows = [row for row in ROWS if row["label"] in labels]
-    assert len(tokens) == len(rows) * (1 if labels == SHORT else 3)
+    assert len(tokens) == len(rows) * (1 if labels == SHORT else 2)
     model = build(folders[name], settings, None)
     assert not model.tuned_parameters()
     values = logits(model, tokens, "float32", CPU)
     expected = [library_scores(folders[name], kind, row["text"], labels) for row in rows]
     choices = tokens.ragged("choice")
     for number, scores in enumerate(expected):
-        found = [
-            values[feature][: len(choices[feature])][choices[feature] == choice].mean()
-            for choice in range(len(labels))
-            for feature in np.flatnonzero(tokens.plain("row") == number)
-            if choice in choices[feature]
-        ]
+        of_row = np.flatnonzero(tokens.plain("row") == number)
+        choice = np.concatenate([choices[feature] for feature in of_row])
+        value = np.concatenate([values[feature][: len(choices[feature])] for feature in of_row])
+        found = [value[choice == answer].mean() for answer in range(len(labels))]
         assert found == pytest.approx(scores, abs=3e-5)
     predictions, loss = evaluate(model, tokens, rows, settings, CPU)
     assert predictions == {
@@ -213,7 +211,7 @@ def test_choices_of_different_lengths_and_numbers_are_compared_by_their_mean(fol
     settings = words_settings([], kind="multiple_choice")
     template = {"template": "{text} {question} answer : {answer}", "answers": {}}
     tokens = tokenised("decoder", [], rows, "multiple_choice", words=template)
-    assert tokens.plain("row").tolist() == [0, 0, 1, 1, 1] and tokens.plain("first").tolist() == [1, 0, 1, 0, 0]
+    assert tokens.plain("row").tolist() == [0, 0, 1, 1] and tokens.plain("first").tolist() == [1, 0, 1, 0]
     predictions, loss = evaluate(build(folders["Llama"], settings, None), tokens, rows, settings, CPU)
     losses = []
     for row in rows:
@@ -234,13 +232,13 @@ def test_a_long_text_is_cut_and_the_template_and_the_answers_stay():
         texts = [" ".join(names[number] for number in ids) for ids in columns["input_ids"]]
         cut = "the film was great the film was great the film was"
         if kind == "decoder":
-            assert texts == [f"<s> so dull is {cut} great answer :"] * 2 + [f"<s> so dull is {cut} great answer : so"]
-            assert columns["read_at"] == [[17], [17], [17, 18]]
+            assert texts == [f"<s> so dull is {cut} great answer :", f"<s> so dull is {cut} great answer : so"]
+            assert columns["read_at"] == [[17], [18]] and columns["choice"] == [[0, 1, 2], [2, -1, -1]]
         else:
-            assert texts == [f"<s> so dull is {cut} answer : <mask> </s>"] * 2 + [
-                f"<s> so dull is {cut} answer : <mask> <mask> </s>"
-            ]
-        assert columns["choice"] == [[0, -1, -1], [1, -1, -1], [2, 2, -1]] and columns["correct"] == [2, 2, 2]
+            masked = f"<s> so dull is {cut} answer : <mask>"
+            assert texts == [f"{masked} </s>", f"{masked} <mask> </s>"]
+            assert columns["read_at"] == [[17], [17, 18]] and columns["choice"] == [[0, 1, -1], [2, 2, -1]]
+        assert columns["correct"] == [2, 2] and columns["first"] == [1, 0]
 
 
 @pytest.mark.parametrize(

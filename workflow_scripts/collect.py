@@ -202,12 +202,9 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "encoders": encoders,
         "corpora": corpora,
         "tokens": [
-            {"encoder": encoder}
-            | dict(zip(("task", "language", "split", "answers"), part, strict=True))
-            | read_json(Path(file))
-            for encoder in configuration.encoders
+            dict(zip(("encoder", "task", "language", "split", "answers"), part, strict=True))
+            | read_json(Path(paths.tokens(*part)))
             for part in grid.tokens()
-            for file in [paths.tokens(encoder, *part)]
         ],
         "ceilings": [
             {"encoder": encoder, "task": task, "metrics": read_json(Path(file))}
@@ -239,7 +236,11 @@ def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
     """Return the methods that answer in words, with the template, and the most tokens if they generate, by task."""
     found = []
     for task, section in configuration.tasks.items():
-        methods = [name for name in configuration.methods if configuration.training_of(task, name).answers == "words"]
+        methods = [
+            name
+            for name in configuration.methods
+            if configuration.runs_on(task, name) and configuration.training_of(task, name).answers == "words"
+        ]
         if methods and section.definition.words:
             generates = getattr(section.definition.facts, "GENERATES", False)
             new_tokens = section.definition.words.new_tokens if generates else None

@@ -95,6 +95,9 @@ def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], *
         options: from `architecture`.
         changes: further arguments of `from_pretrained`.
     """
+    from transformers.utils import logging as library
+
+    library.disable_progress_bar()  # a step's output is a log
     model, left = found.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
     )

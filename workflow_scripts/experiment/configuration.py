@@ -63,7 +63,7 @@ from workflow_scripts.experiment.tasks import (
 from workflow_scripts.kinds import KINDS, part
 
 METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wildcard of the rules
-OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods`, besides those of `training`
+OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods` for a method of PEFT or the user's own
 DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
@@ -161,6 +161,11 @@ class Configuration(Section):
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
+        for method in self.methods:
+            if not any(self.runs_on(task, method) for task in self.tasks):
+                raise ValueError(
+                    f"methods.{method}: no task of the grid has answers in words; delete it, or add a task"
+                )
         for task in self.tasks:
             for method in self.methods:
                 self._check_quantisation(task, method)
@@ -170,6 +175,7 @@ class Configuration(Section):
     def _check_methods(self) -> None:
         """Each method is one of the workflow's, or one of PEFT's, or has a Python file of the user's."""
         for name, section in self.methods.items():
+            _refuse_unknown(section.encoders or [], self.encoders, f"methods.{name}.encoders")
             where = f"methods.{name}"
             if section.module is None and section.peft is None:
                 _refuse_unknown([name], METHODS, "methods")
@@ -215,6 +221,8 @@ class Configuration(Section):
 
     def _check_answers(self, task: str, method: str) -> None:
         """Answers in words need a template, and something to train besides a head."""
+        if not self.runs_on(task, method):
+            return
         definition, answers = self.tasks[task].definition, self.training_of(task, method).answers
         if answers == "head":
             return
@@ -230,15 +238,24 @@ class Configuration(Section):
         if not getattr(definition.facts, "TEMPLATE", ()):
             raise ValueError(
                 f"{where}.answers: found 'words'; tasks of the kind {definition.kind} ({task}) have no answers in"
-                f" words: set tasks.{task}.methods.{method}.answers to head"
+                f" words: set tasks.{task}.training.answers to head"
             )
         if definition.words is None:
             raise ValueError(f"tasks.{task}.words: this key is required for answers: words; write a template")
 
-    def answers_of_task(self, task: str) -> list[str]:
-        """How the models of a task answer: "head", "words" or both."""
-        found = {self.training_of(task, method).answers for method in self.methods}
-        return sorted(found)
+    def answers_of_task(self, encoder: str, task: str) -> list[str]:
+        """How an encoder's models of a task answer: "head", "words" or both; empty if there are none."""
+        names = [name for name in self.methods if self.runs_on(task, name) and self.runs_with(encoder, name)]
+        return sorted({self.training_of(task, name).answers for name in names})
+
+    def runs_with(self, encoder: str, method: str) -> bool:
+        """Whether a method is an arm of an encoder."""
+        chosen = self.methods[method].encoders
+        return chosen is None or encoder in chosen
+
+    def runs_on(self, task: str, method: str) -> bool:
+        """Whether a method is an arm of a task: without tuning, models answer only tasks whose answers can be words."""
+        return self.method(method).trains or bool(getattr(self.tasks[task].definition.facts, "TEMPLATE", ()))
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
@@ -478,7 +495,7 @@ class Configuration(Section):
         """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
         merged: dict[str, Any] = {}
         for _, changes in self._sections_of_training(task, method):
-            merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
+            merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS | {"encoders"})
         rates = self.method(method).rates
         if not self.method(method).trains:  # users cannot set a rate of 0
             fixed = {"answers": "words", "learning_rates": "usual"}

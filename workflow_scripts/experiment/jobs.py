@@ -33,11 +33,9 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("pin_repository", (paths.repository(repository),), of_repository)
     for part in corpora:
         yield Job("fetch_corpus", (paths.corpus(*part),), settings.of_corpus(configuration, *part))
-    for task, language, split, answers in grid.tokens():
+    for encoder, task, language, split, answers in grid.tokens():
         of_tokens = settings.of_tokens(configuration, task, split, answers)
-        rule = {"head": "tokenise", "words": "tokenise_for_words"}[answers]
-        for encoder in configuration.encoders:
-            yield Job(rule, (paths.tokens(encoder, task, language, split, answers),), of_tokens)
+        yield Job("tokenise", (paths.tokens(encoder, task, language, split, answers),), of_tokens)
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
@@ -93,6 +91,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
     yield Job("gather", gathered, settings.of_gathering(configuration))
     collected = files("scores.csv", "runs.csv", "shots.csv", "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
-    yield Job("compare", files("differences.csv", "source_differences.csv"), settings.of_comparison(configuration))
+    compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv")
+    yield Job("compare", compared, settings.of_comparison(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
     yield Job("render", files("report.html", "summary.txt"), settings.of_page(configuration))

@@ -9,6 +9,7 @@ from workflow_scripts.core.section import (
     Boolean,
     Count,
     Distinct,
+    EncoderName,
     Fraction,
     InputPath,
     NonNegativeNumber,
@@ -360,6 +361,9 @@ class Training(Section):
 
 class MethodSection(Training):
     """A method of the grid: the keys of `training` that differ for it, and keys of its own."""
+
+    encoders: Annotated[Annotated[list[EncoderName], *Distinct] | None, about(["small", "decoder"])] = None
+    """The encoders that the method is run with, by their names in `encoders`. `null` is all of them."""
 
     module: Annotated[InputPath | None, about("my/method.py")] = None
     """The Python file of your own method, relative to the working folder. See `docs/methods.md`."""

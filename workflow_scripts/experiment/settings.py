@@ -83,7 +83,8 @@ def of_tokens(configuration: Configuration, task: str, split: str, answers: str 
     if answers == "words":
         assert definition.words is not None
         generates = getattr(definition.facts, "GENERATES", False)
-        settings["words"] = definition.words.model_dump(exclude=set() if generates else {"new_tokens"})
+        words = definition.words.model_dump(exclude=set() if generates else {"new_tokens"})
+        settings |= {"words": words, "reads": "auto"}
     return settings
 
 
@@ -231,15 +232,18 @@ def of_projection(configuration: Configuration) -> Settings:
 
 def of_gathering(configuration: Configuration) -> Settings:
     """`gather`: the parts that the models' names combine. A list of all names would not fit on a command line."""
-    arms = Grid(configuration).analysed_arms()
+    grid = Grid(configuration)
+    arms = grid.analysed_arms()
+    having = {arm: [name for name in configuration.encoders if arm in grid.analysed_arms(name)] for arm in arms}
     return {
         "code": fingerprint("gather"),
         "task": Grid(configuration).analysed_task(),
         **_compared(configuration),
         "encoders": list(configuration.encoders),
         "arms": [
-            {"task": task, "source": source, "method": method, "prompt_length": length}
-            for task, source, method, length in arms
+            dict(zip(("task", "source", "method", "prompt_length"), arm, strict=True))
+            | ({} if having[arm] == list(configuration.encoders) else {"encoders": having[arm]})
+            for arm in arms
         ],
         "seeds": configuration.seeds,
     }

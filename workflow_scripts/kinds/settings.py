@@ -32,7 +32,7 @@ class TokeniseSettings(StepSettings):
         labelled_subword: the subword that predicts a word's tag; None for kinds without the key. `tokenise` replaces
             `auto` by what suits the model.
         words: for answers in words; else None.
-        reads: what kind of model it is; `tokenise` sets it.
+        reads: what kind of model it is; `tokenise` replaces `auto` by it.
     """
 
     task: str
@@ -43,7 +43,7 @@ class TokeniseSettings(StepSettings):
     stride: int | None = None
     labelled_subword: Literal["auto", "first", "first_visible", "last"] | None = None
     words: Words | None = None
-    reads: Literal["encoder", "decoder", "encoder-decoder"] | None = None
+    reads: Literal["auto", "encoder", "decoder", "encoder-decoder"] | None = None
 
 
 class ScoringSettings(Settings):

@@ -10,8 +10,8 @@ The score of an answer is the mean log-probability of its tokens (Brown et al., 
 * a decoder predicts each token from the text before it; what follows the answer in the template is left out;
 * of an encoder-decoder, the encoder reads the text before the answer, and the decoder predicts the answer.
 
-If all answers to a row are single tokens after the same text, one feature scores them all; else each answer is a
-feature of its own. Columns besides `row` and what the tokenizer gives:
+What is predicted from the same inputs shares a feature: of a decoder the first tokens of all answers, of an encoder the
+answers of the same length. Columns besides `row` and what the tokenizer gives:
 
 * `first` (1 for the first feature of a row, else 0) and `correct` (which answer is correct, from 0)
 * `read_at`: where the output layer reads, (positions,)
@@ -87,16 +87,17 @@ def tokenise_questions(
     for number, (row, question) in enumerate(zip(rows, questions, strict=True)):
         texts = fitted(question, before, after, tokenizer, settings, row["id"], settings.max_length)
         filled = [(before.format_map(texts), answer, after.format_map(texts)) for answer in question.answers]
-        made = [_feature(*parts, tokenizer, reads) for parts in filled]
-        blank = next((answer for feature, (_, answer, _) in zip(made, filled, strict=True) if not feature.scored), None)
-        if blank is not None:
+        made = [_pieces(*parts, tokenizer, reads) for parts in filled]
+        scored = [[token for piece in pieces for token in piece.scored] for pieces in made]
+        if not all(scored):
+            blank = question.answers[scored.index([])]
             raise UserError(f"tasks.{settings.task}: row {row['id']!r}: the tokenizer makes no token of {blank!r}")
-        if min(feature.read_at[0] for feature in made) < 0:
+        if min(place for pieces in made for piece in pieces for place in piece.read_at) < 0:
             raise UserError(
                 f"tasks.{settings.task}.words.template: there is no token before {ANSWER}, from which a decoder could"
                 " predict it: write a text before it"
             )
-        for place, columns_of_feature in enumerate(_joined(made)):
+        for place, columns_of_feature in enumerate(_features(made)):
             columns.setdefault("row", []).append(number)
             columns.setdefault("first", []).append(int(place == 0))
             columns.setdefault("correct", []).append(question.correct)
@@ -128,19 +129,21 @@ def around_answer(settings: TokeniseSettings, known: Collection[str]) -> tuple[s
 
 
 @dataclass(frozen=True)
-class _Feature:
-    """A text with one answer: the columns that the encoder reads, and where each token of the answer is predicted."""
+class _Piece:
+    """Tokens of an answer that are predicted from the same inputs: what the model reads, where, and what is scored."""
 
     inputs: dict[str, list[int]]
     read_at: list[int]
     scored: list[int]
 
 
-def _feature(before: str, answer: str, after: str, tokenizer: Any, reads: str) -> _Feature:
+def _pieces(before: str, answer: str, after: str, tokenizer: Any, reads: str) -> list[_Piece]:
+    """The tokens of an answer; a decoder predicts the first from a text that it may share with other answers."""
     if reads == "encoder-decoder":
         inputs = tokenizer(before.rstrip(), return_attention_mask=False)
         scored = tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]
-        return _Feature({**inputs, "decoder_ids": scored[:-1]}, list(range(len(scored))), scored)
+        rest = _Piece({**inputs, "decoder_ids": scored[:-1]}, list(range(1, len(scored))), scored[1:])
+        return [_Piece({**inputs, "decoder_ids": []}, [0], scored[:1]), *([rest] if rest.scored else [])]
     encoded = tokenizer(before + answer + after, return_offsets_mapping=True, return_attention_mask=False)
     offsets, parts = encoded.pop("offset_mapping"), encoded.sequence_ids(0)
     start, stop = len(before), len(before) + len(answer)
@@ -151,39 +154,42 @@ def _feature(before: str, answer: str, after: str, tokenizer: Any, reads: str) -
     ]
     scored = [encoded["input_ids"][place] for place in places]
     if reads == "decoder":
-        inputs = {name: values[: places[-1]] for name, values in encoded.items()} if places else dict(encoded)
-        return _Feature({**inputs, "decoder_ids": []}, [place - 1 for place in places] or [0], scored)
+        stops = sorted({places[0], places[-1]}) if places else []  # the first token is predicted from the shorter text
+        cut = [{name: values[:stop] for name, values in encoded.items()} | {"decoder_ids": []} for stop in stops]
+        read_at = [place - 1 for place in places]
+        first = [_Piece(inputs, read_at[:1], scored[:1]) for inputs in cut[:1]]
+        return first + [_Piece(inputs, read_at[1:], scored[1:]) for inputs in cut[1:]]
     ids = list(encoded["input_ids"])
     for place in places:
         ids[place] = tokenizer.mask_token_id
-    return _Feature({**encoded, "input_ids": ids, "decoder_ids": []}, places or [0], scored)
+    return [_Piece({**encoded, "input_ids": ids, "decoder_ids": []}, places, scored)]
 
 
-def _joined(features: Sequence[_Feature]) -> list[dict[str, list[int]]]:
-    """The columns of a row's features: of one for all answers if they are read in the same place of the same text."""
-    first = features[0]
-    if all(len(one.scored) == 1 and (one.inputs, one.read_at) == (first.inputs, first.read_at) for one in features):
-        count = len(features)
-        scored = [token for one in features for token in one.scored]
-        return [_columns(first, scored, [0] * count, list(range(count)), count)]
-    return [
-        _columns(one, one.scored, list(range(len(one.scored))), [choice] * len(one.scored), len(features))
-        for choice, one in enumerate(features)
-    ]
-
-
-def _columns(
-    feature: _Feature, scored: list[int], scored_at: list[int], choice: list[int], answers: int
-) -> dict[str, list[int]]:
-    """The columns of a feature; the last three lists are at least as long as there are answers, see `_scores`."""
-    missing = max(0, answers - len(scored))
-    return {
-        **feature.inputs,
-        "read_at": feature.read_at,
-        "scored": scored + [NOTHING] * missing,
-        "scored_at": scored_at + [0] * missing,
-        "choice": choice + [NOTHING] * missing,
-    }
+def _features(answers: Sequence[Sequence[_Piece]]) -> list[dict[str, list[int]]]:
+    """The columns of a row's features: one for each different input of the pieces of its answers."""
+    inputs: dict[str, dict[str, list[int]]] = {}
+    scored: dict[str, list[tuple[int, int, int]]] = {}  # place, token, answer
+    for number, pieces in enumerate(answers):
+        for piece in pieces:
+            key = repr(sorted(piece.inputs.items()))
+            inputs[key] = piece.inputs
+            tokens = zip(piece.read_at, piece.scored, strict=True)
+            scored.setdefault(key, []).extend((place, token, number) for place, token in tokens)
+    features = []
+    for key, found in scored.items():
+        read_at = sorted({place for place, _, _ in found})
+        # At least as long as there are answers, see `_scores`.
+        filler = [NOTHING] * max(0, len(answers) - len(found))
+        features.append(
+            {
+                **inputs[key],
+                "read_at": read_at,
+                "scored": [token for _, token, _ in found] + filler,
+                "scored_at": [read_at.index(place) for place, _, _ in found] + [0] * len(filler),
+                "choice": [answer for _, _, answer in found] + filler,
+            }
+        )
+    return features
 
 
 def fitted(
@@ -214,7 +220,7 @@ def fitted(
 
 
 def _scores(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """The mean log-probability of each answer in each feature, and how many of its tokens the feature has.
+    """The mean log-probability of each answer of the row of each feature, and how many tokens the answer has.
 
     logits: (features, scored tokens). Both results: (features, answers), where there are as many answers as scored
     tokens, so that the shape does not depend on a value.
@@ -223,8 +229,10 @@ def _scores(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> tuple["
 
     choice = batch["choice"]
     of_choice = one_hot(choice.clamp(min=0), choice.shape[1]) * (choice >= 0)[..., None]
-    counts = of_choice.sum(1)
-    return (logits.float()[..., None] * of_choice).sum(1) / counts.clamp(min=1), counts
+    rows = batch["first"].cumsum(0)
+    of_row = (rows[:, None] == rows[None, :]).float()
+    counts = of_row @ of_choice.sum(1).float()
+    return of_row @ (logits.float()[..., None] * of_choice).sum(1) / counts.clamp(min=1), counts
 
 
 def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
@@ -235,13 +243,9 @@ def loss(logits: "torch.Tensor", batch: dict[str, "torch.Tensor"]) -> "torch.Ten
     import torch
 
     scores, counts = _scores(logits, batch)
-    rows = batch["first"].cumsum(0)
-    of_row = (rows[:, None] == rows[None, :])[..., None] & (counts > 0)[None]  # (feature, feature, answer)
-    log_sums = scores[None].expand(of_row.shape).masked_fill(~of_row, -torch.inf).flatten(1).logsumexp(1)
-    correct = batch["correct"][:, None]
-    has_correct = counts.gather(1, correct)[:, 0] > 0
-    losses = torch.where(has_correct, log_sums - scores.gather(1, correct)[:, 0], 0.0)
-    return losses.sum() / batch["first"].sum()
+    log_sums = scores.masked_fill(counts == 0, -torch.inf).logsumexp(1)
+    losses = log_sums - scores.gather(1, batch["correct"][:, None])[:, 0]
+    return (losses * batch["first"]).sum() / batch["first"].sum()  # each row once
 
 
 def counted(batch: dict[str, "torch.Tensor"]) -> int:
@@ -251,11 +255,14 @@ def counted(batch: dict[str, "torch.Tensor"]) -> int:
 
 def best_answers(logits: Sequence[np.ndarray], tokens: Tokens) -> dict[int, int]:
     """The best answer of each row, from 0, by the row's number. logits: (scored tokens,) or wider, of each feature."""
-    found: dict[int, dict[int, float]] = {}
+    found: dict[int, dict[int, list[float]]] = {}
     choices = tokens.ragged("choice")
     for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
-        choice = choices[feature]
         scores = found.setdefault(int(row), {})
-        for answer in np.unique(choice[choice != NOTHING]):
-            scores[int(answer)] = float(values[: len(choice)][choice == answer].mean())
-    return {row: max(scores, key=lambda answer: scores[answer]) for row, scores in sorted(found.items())}
+        for answer, value in zip(choices[feature].tolist(), values, strict=False):
+            if answer != NOTHING:
+                scores.setdefault(answer, []).append(float(value))
+    means = {
+        row: {answer: float(np.mean(values)) for answer, values in of_row.items()} for row, of_row in found.items()
+    }
+    return {row: max(sorted(scores), key=lambda answer: scores[answer]) for row, scores in sorted(means.items())}

@@ -31,7 +31,7 @@ from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.prompts import AttentionInsert
 from workflow_scripts.tuning.settings import TrainingSettings
 
 
@@ -43,8 +43,8 @@ class TunedModel(nn.Module):
         head: maps text or token vectors to logits.
         level: "sequence" (one output per text), "token" (one per token), or "words" (one per scored token of answers).
         sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
-        prompts: the prompts, for a method that has them; else None.
-        prompt_length: prompt vectors per layer; the text's positions start after them.
+        prompts: the prompts, or another `AttentionInsert`, for a method that has them; else None.
+        prompt_length: positions that prompts take before those of the text.
         reads: the columns of a token folder that the head reads, with what fills up their lists.
         writer: what turns generated tokens into text, where answers are generated; else None.
         allocation: what a method does after every step and adds to the loss, see `methods.peft.RankAllocation`; else
@@ -75,7 +75,7 @@ class TunedModel(nn.Module):
 
         False for prompts at the input, which take the first positions.
         """
-        first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
+        first_is_text = self.prompts is None or isinstance(self.prompts, AttentionInsert)
         return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
     def apply_head(self, states: torch.Tensor, pooled: torch.Tensor | None, batch: Batch) -> torch.Tensor:
@@ -100,7 +100,7 @@ class TunedModel(nn.Module):
 
     def remove_prompts(self) -> None:
         """Remove the prompts of the last forward pass from the layers."""
-        if isinstance(self.prompts, Prompts):
+        if isinstance(self.prompts, AttentionInsert):
             self.prompts.remove()
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
@@ -237,17 +237,17 @@ def build(
             )
     else:
         encoder = load_encoder(folder, attention.NAME, **options)
-    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
-    if needed > available:
-        raise UserError(
-            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
-            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
-            " lower one of them"
-        )
     for module in filter(None, (encoder, output_layer)):
         module.requires_grad_(False)
     pretrained = dict(encoder.named_parameters())
     model = _add_head(folder, encoder, output_layer, settings, touched)
+    needed, available = settings.max_length + model.prompt_length, positions_available(encoder)
+    if needed > available:
+        raise UserError(
+            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
+            f" {model.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
+            " lower one of them"
+        )
     if settings.quantise:
         check_frozen(pretrained, settings.method, settings.quantise)
     accelerate(model, settings, ids)

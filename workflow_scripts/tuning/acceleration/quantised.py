@@ -15,7 +15,6 @@ matrices whose size is a multiple of 16,384.
 import functools
 import importlib
 import importlib.util
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -142,8 +141,6 @@ def _library() -> Any:
     """Return the functions of bitsandbytes. Raises UserError if they cannot be imported."""
     if importlib.util.find_spec(PACKAGE) is None:
         raise UserError(f"training.quantise: nf4 needs the package {PACKAGE}: {INSTALL}")
-    # On a CPU it warns that an optional package for faster inference is missing, which is not used here.
-    logging.getLogger(PACKAGE).setLevel(logging.ERROR)
     try:
         with without_compiler():
             return importlib.import_module(f"{PACKAGE}.functional")

@@ -45,9 +45,11 @@ def load_encoder(
 
     Raises UserError if a file is missing or damaged, or if its weights do not fit the configuration.
     """
-    config = _configuration(folder, attention, dropout, bidirectional)
-    found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
-    model = _checked(found, config, options, check, bidirectional)
+    config = _configuration(folder)
+    with_pooler = any("pooler." in name for name in _weight_names(folder))
+    model, found, options = without_weights(config, attention, dropout, bidirectional, with_pooler)
+    if check is not None:
+        check(encoder_of(model))
     prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
     weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
@@ -58,7 +60,7 @@ def load_encoder(
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return _encoder_of(model)
+        return encoder_of(model)
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -67,7 +69,7 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return _encoder_of(model)
+    return encoder_of(model)
 
 
 def load_language_model(
@@ -86,9 +88,10 @@ def load_language_model(
     """
     kind = _kind(folder, attention)
     bidirectional = bidirectional and kind == "decoder"  # not the decoder of an encoder-decoder
-    config = _configuration(folder, attention, dropout, bidirectional)
-    base, options = architecture(config, with_pooler=False)
-    _checked(base, config, options, check, bidirectional)
+    config = _configuration(folder)
+    base, *_ = without_weights(config, attention, dropout, bidirectional, with_pooler=False)
+    if check is not None:
+        check(encoder_of(base))
     found = language_model(config, kind)
     if found is None:
         raise UserError(
@@ -108,19 +111,30 @@ def load_language_model(
 
 def _kind(folder: Path, attention: str) -> Kind:
     """Return what kind of model a checkpoint is."""
-    config = _configuration(folder, attention, None, bidirectional=False)
-    found, options = architecture(config, with_pooler=False)
     with torch.device("meta"):
-        return kind_of(found(config, **options))
+        model, *_ = without_weights(_configuration(folder), attention, None, bidirectional=False, with_pooler=False)
+    return kind_of(model)
 
 
-def _configuration(folder: Path, attention: str, dropout: float | None, bidirectional: bool) -> Any:
-    """Return a checkpoint's configuration with the changes that `load_encoder` describes."""
+def _configuration(folder: Path) -> Any:
+    """Return a checkpoint's configuration. Raises UserError if a file is missing."""
     from transformers import AutoConfig
 
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
-    config = AutoConfig.from_pretrained(folder)
+    return AutoConfig.from_pretrained(folder)
+
+
+def without_weights(
+    config: Any, attention: str, dropout: float | None, bidirectional: bool, with_pooler: bool
+) -> tuple[Any, Any, dict[str, bool]]:
+    """Build the model of a configuration, which is changed, with memory for its weights and arbitrary values in it.
+
+    Arguments as for `load_encoder`, and for `architecture`. Returns the model, its class and the keyword arguments that
+    it was constructed with. Raises UserError if a decoder's causal attention is to be lifted and cannot be.
+    """
+    from transformers.initialization import no_init_weights
+
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         part.use_cache = False
         if bidirectional:
@@ -130,15 +144,7 @@ def _configuration(folder: Path, attention: str, dropout: float | None, bidirect
             if dropout is not None and is_probability:
                 setattr(part, name, dropout)
     config._attn_implementation = attention
-    return config
-
-
-def _checked(
-    found: Any, config: Any, options: dict[str, bool], check: Callable[[Any], None] | None, bidirectional: bool
-) -> Any:
-    """Construct a model without weights and check that it can be used."""
-    from transformers.initialization import no_init_weights
-
+    found, options = architecture(config, with_pooler=with_pooler)
     with no_init_weights():
         model = found(config, **options)
     if bidirectional and not any(map(uses_interface, attention_like(model))):
@@ -146,12 +152,10 @@ def _checked(
             f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
             " transformers, so their causal attention cannot be lifted: set it to pretrained"
         )
-    if check is not None:
-        check(_encoder_of(model))
-    return model
+    return model, found, options
 
 
-def _encoder_of(model: Any) -> Any:
+def encoder_of(model: Any) -> Any:
     """Return the encoder of an encoder-decoder, or the model itself, with attention that reads prompts."""
     return use_attention(model.get_encoder() if model.config.is_encoder_decoder else model)
 
