@@ -25,6 +25,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.grid import Grid
+from workflow_scripts.experiment.tasks import TaskDefinition
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
@@ -417,6 +418,12 @@ def test_the_stride_of_windows_changes_no_tokens_for_words():
     one, other = grid_with(stride=16), grid_with(stride=32)
     assert settings.of_tokens(one, "xquad", "test", "words") == settings.of_tokens(other, "xquad", "test", "words")
     assert settings.of_tokens(one, "xquad", "test") != settings.of_tokens(other, "xquad", "test")
+
+
+@pytest.mark.parametrize("task", ["xnli", "xquad"])
+def test_a_definition_with_a_template_is_read_again_as_it_was_written(task):
+    definition = load(GRID | {"tasks": {task: {}}}).tasks[task].definition
+    assert TaskDefinition.model_validate(definition.model_dump()).words == definition.words is not None
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,9 @@ class TaskDefinition(Section):
             raise ValueError(f"words: tasks of the kind {self.kind} have no answers in words")
         if found := problem(words.template, allowed):
             raise ValueError(f"words.template: {found}")
-        if "new_tokens" in words.model_fields_set and not getattr(self.facts, "GENERATES", False):
+        # The default is allowed: a definition that is stored and read again has all keys.
+        changed = words.new_tokens != WordsSection.model_fields["new_tokens"].default
+        if changed and not getattr(self.facts, "GENERATES", False):
             raise ValueError(f"words.new_tokens: tasks of the kind {self.kind} choose an answer and generate none")
         if unknown := [label for label in words.answers if label not in self.labels]:
             raise ValueError(f"words.answers: found {unknown[0]!r}{nearest(unknown[0], self.labels)}")
