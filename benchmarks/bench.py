@@ -129,7 +129,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--suite", choices=SUITES, default="encoders", help="what to compare; default: encoders")
     result.add_argument("--output", type=Path, help="the file to write; default: see above")
-    result.add_argument("--rows", type=int, default=ROWS, help=f"training rows; default: {ROWS}")
+    result.add_argument(
+        "--rows", type=int, default=ROWS, help=f"training rows; with fewer, peers have more padding; default: {ROWS}"
+    )
     result.add_argument("--turns", type=int, default=3, help="turns of the contestants; default: 3")
     result.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="CPU threads of each contestant; default: all cores"

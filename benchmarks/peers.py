@@ -9,7 +9,8 @@ ten steps). The recipes:
 * best_flags: bfloat16 autocast if the settings say so, with frozen weights loaded in bfloat16; batches grouped by
   length and padded to their longest text; fused AdamW
 
-The Trainer groups texts by length within 50 batches; the recipe best_flags runs one complete group.
+The Trainer groups texts by length within 50 batches, or within a quarter of the rows if that is less, and starts with
+the longest; the recipe best_flags runs one complete group.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from typing import Any
 
 METHODS = ("fine_tuning", "prompt_tuning", "lora")
 WARM_UP = 3  # steps
-STEPS = {"usual": 10, "best_flags": 50}  # steps of the usual recipe all have the same shape, so few are enough
+USUAL_STEPS = 10  # all have the same shape, so few are enough
+GROUP = 50  # batches that the Trainer groups by length, at most
 # The probabilities of dropout in the configurations of BERT's family and of decoders.
 DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "attention_dropout")
 LOGGED = 10  # steps between two logged losses
@@ -112,7 +114,7 @@ def main() -> None:
             processing_class=tokenizer,
             callbacks=[clock],
         )
-        for steps in (WARM_UP, STEPS[arguments.recipe]):
+        for steps in (WARM_UP, min(GROUP, len(tokens) // 4 // batch_size) if best else USUAL_STEPS):
             trainer.args.max_steps = steps
             trainer.train()
     result = {
