@@ -50,9 +50,18 @@ def made(name: str) -> Any:
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
-@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=str)
+# T5 rounds states to the type of a bfloat16 weight, which is another formula.
 @pytest.mark.parametrize("states", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", RMS_NORMALISED)
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        (name, weights)
+        for name in RMS_NORMALISED
+        for weights in (torch.float32, torch.bfloat16)
+        if (name, weights) != ("mT5", torch.bfloat16)
+    ],
+    ids=str,
+)
 def test_every_normalisation_of_a_model_gives_its_formulas_value_and_gradient(name, states, weights):
     model = made(name)
     for module in normalisations(model):
@@ -74,9 +83,9 @@ def test_every_normalisation_of_a_model_gives_its_formulas_value_and_gradient(na
         assert_like_float64(ours, exact, inputs)
 
 
-@pytest.mark.parametrize("name", ["GPT-2", "XGLM", "BLOOM", "mBART"])
-def test_layer_normalisations_are_left_unchanged(name):
-    model = made(name)
+@pytest.mark.parametrize("name", ["GPT-2", "XGLM", "BLOOM", "mBART", "mT5"])
+def test_other_normalisations_are_left_unchanged(name):
+    model = made(name).to(torch.bfloat16)
     replace_normalisations(model)
     assert normalisations(model) and not any("forward" in vars(module) for module in model.modules())
 
@@ -86,11 +95,11 @@ def test_a_normalisation_that_is_trained_or_computes_something_else_is_left_unch
     assert formula(normalised) is not None
     assert formula(copy.deepcopy(normalised).requires_grad_(True)) is None
 
-    class Doubled(type(normalised)):  # type: ignore[misc]
+    class Tripled(type(normalised)):  # type: ignore[misc]
         def forward(self, states: torch.Tensor) -> torch.Tensor:
-            return 2 * super().forward(states)
+            return 3 * super().forward(states)
 
-    assert formula(Doubled(32).requires_grad_(False)) is None
+    assert formula(Tripled(32).requires_grad_(False)) is None
     assert formula(nn.LayerNorm(32, bias=False).requires_grad_(False)) is None
 
 
@@ -129,7 +138,7 @@ def test_heads_that_share_a_key_head_attend_as_if_it_were_repeated(key_heads, ma
 
     def gradients(attention: Any, dtype: torch.dtype) -> list[torch.Tensor]:
         query, key, value, *bias = (
-            tensor.to(dtype).requires_grad_() for tensor in (*tensors, *([] if mask is None else [mask]))
+            tensor.to(dtype, copy=True).requires_grad_() for tensor in (*tensors, *([] if mask is None else [mask]))
         )
         result = attention(query, key, value, bias[0] if bias else None)
         result.backward(slope.to(dtype))

@@ -82,6 +82,7 @@ def formula(module: Any) -> tuple[Any, float, bool] | None:
         expected = module(states)
         for factor in FACTORS:
             found = RMSNormalisation.apply(states, factor(weight), epsilon, torch.float32)
-            if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-6):
+            same_form = (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            if same_form and torch.allclose(found, expected, rtol=1e-4, atol=1e-6):
                 return factor, epsilon, module(states.bfloat16()).dtype != torch.bfloat16
     return None
