@@ -19,7 +19,7 @@ from workflow_scripts.tuning.model import TunedModel, build
 
 __all__ = ["folders"]  # the fixture
 
-METHODS = {"prompt_tuning": {}, "fine_tuning": {}, **VARIANTS}
+METHODS = {"prompt_tuning": {}, "fine_tuning": {}, **VARIANTS, "lora": {**VARIANTS["lora"], "lora_dropout": 0.0}}
 CASES = [(name, variant) for name in DECODERS for variant in METHODS if (name, variant) not in REFUSED]
 REDUCED = ("Llama", "Qwen 2", "Qwen 3", "Gemma 2", "Gemma 3", "Mistral", "GPT-2")
 
