@@ -73,6 +73,8 @@ SETTINGS: dict[str, Any] = {
     "dropout": 0.1,
     "keep": "last",
     "sentence_vector": "pooler",
+    "quantise": None,
+    "answers": "head",
     "compile": False,
     "gradient_checkpointing": False,
     "attention": "pretrained",

@@ -1,62 +1,255 @@
-"""Estimating the cost of a configuration on a GPU: hours and disk space by method and task, without running it.
+"""Estimating what a configuration costs on a GPU, without running it: hours, memory and disk space.
 
-    python -m benchmarks.estimate configs/paper.yaml [--tflops 125]
+    python -m benchmarks.estimate configs/paper.yaml [--gpu h200] [--reached 0.125] [--words 25000]
 
-A step's time is its number of floating-point operations divided by a given speed:
+Each arm's training step is simulated (`benchmarks.simulation`): its model, method, precision, quantisation and
+gradient checkpointing are those of the training, with tensors that have no content. So every model and every method,
+PEFT's and your own included, is counted by what it computes. Of an encoder this needs `config.json`: from `resources`,
+if it is fetched, from its folder, or from `benchmarks/shapes.yaml`.
 
-* A forward pass takes 2 operations per token and parameter outside the embeddings, and 4 x tokens x width per token and
-  layer for attention. The backward pass takes as many with respect to the activations, and again as many with respect
-  to the weights. So fine-tuning costs 3 forward passes per step, and methods that leave the encoder frozen cost 2.
-* Candidates that are searched together share a step, whose operations grow with their number.
-* `--tflops` is the speed that the GPU reaches. An H200 reached 111 in fine-tuning and 154 in prompt tuning with 32
-  texts of 47 tokens on average, and 216 to 267 with texts of 128 tokens or with six candidates together. The default is
-  125.
+* Training hours: the operations of all steps, of all candidates and seeds, divided by the speed that is reached.
+* Evaluation hours: the forward passes over the validation set after each epoch, and over the test sets of all
+  languages.
+* Memory: the tensors at the fullest moment of a step whose texts all have `max_length`, for all candidates that share
+  a pass. A batch that does not fit is halved automatically.
+* Disk: the tuned weights, float32; those of methods whose weights `keep_weights: false` deletes count as none.
 
-The estimate assumes XLM-R-large. The number of rows and their mean length are keys of the task's file (`rows`,
-`length`), limited as the configuration says. Prediction, validation and process start-up are not included: add 10 % and
-one minute per job.
+The number of rows and their mean length are keys of the task's file (`rows`, `length`), limited as the configuration
+says. The lengths are in tokens of XLM-R's vocabulary.
 """
 
 import argparse
+import functools
 import itertools
+import json
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from workflow_scripts.console.costs import Costs, Rows, Size
-from workflow_scripts.experiment.catalogue import METHODS
-from workflow_scripts.experiment.configuration import load_file
-from workflow_scripts.experiment.grid import Arm, Grid
+import yaml
 
-XLM_R_LARGE, PARAMETERS = Size(24, 1024), 560e6  # Conneau et al. 2020; PARAMETERS: with the embeddings
-BYTES = 4  # per parameter: weights are stored in float32
+from benchmarks.simulation import Step, parameters, simulate
+from workflow_scripts.console.costs import Costs
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.experiment.configuration import (
+    BundledEncoder,
+    Configuration,
+    FolderEncoder,
+    HubEncoder,
+    load_file,
+)
+from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.settings import of_training
+from workflow_scripts.tuning.settings import TrainingSettings
+
+SHAPES = Path(__file__).with_name("shapes.yaml")
+E5_SMALL = {
+    **{"model_type": "bert", "dtype": "float32", "vocab_size": 250037, "hidden_size": 384, "num_hidden_layers": 12},
+    **{"num_attention_heads": 12, "intermediate_size": 1536, "max_position_embeddings": 512, "type_vocab_size": 2},
+}
+# Peak of dense bfloat16 matrix products with float32 accumulation, by NVIDIA's data sheets, in TFLOP/s.
+GPUS = {"h200": 989.0, "h100": 989.0, "a100": 312.0, "l40s": 362.0, "l4": 121.0, "rtx4090": 165.0}
+REACHED = 0.125
+WORDS = 25_000
+# Bytes of a checkpoint for each tuned parameter: the parameter, AdamW's two numbers, and the best epoch's value.
+CHECKPOINT = 16
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("configuration", type=Path, help="the configuration file")
-    result.add_argument("--tflops", type=float, default=125.0, help="the speed that the GPU reaches; default: 125")
+    result.add_argument("--gpu", choices=GPUS, default="h200", help="the GPU; default: h200")
+    result.add_argument(
+        "--reached",
+        type=float,
+        default=REACHED,
+        help="the share of its peak that the GPU reaches (MFU). An H200 reached 0.11 in fine-tuning and 0.16 in prompt"
+        " tuning of XLM-R-large with 32 texts of 47 tokens, and 0.22 to 0.27 with texts of 128 tokens or with six"
+        " candidates together; default: %(default)s",
+    )
+    result.add_argument(
+        "--words",
+        type=int,
+        default=WORDS,
+        help="different tokens in the texts of a job, which keeps no other word embeddings; default: %(default)s",
+    )
     return result
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an arm costs.
+
+    Attributes:
+        tuned: parameters of a model.
+        training, evaluation: operations of all its models.
+        memory: bytes on the GPU.
+        stored: bytes of all its models.
+        step: its simulated step.
+    """
+
+    tuned: int
+    training: float
+    evaluation: float
+    memory: int
+    stored: float
+    step: Step
+
+
 def main() -> None:
-    """Print a line for each task and method, and the total."""
+    """Print a line for each encoder, task and arm, the totals, and what they assume."""
     arguments = parser().parse_args()
     configuration = load_file(arguments.configuration)
     grid, costs = Grid(configuration), Costs(configuration)
-    hours: dict[tuple[str, str], float] = {}
-    gigabytes: dict[tuple[str, str], float] = {}
+    speed = arguments.reached * GPUS[arguments.gpu] * 1e12
+    found: dict[tuple[str, str, str], list[Cost]] = {}
     for arm in itertools.chain(grid.arms(), grid.shot_arms()):
-        key = arm.task, arm.method
-        arm_hours = hours_of(grid, arm, costs.training_rows(arm), arguments.tflops * 1e12)
-        hours[key] = hours.get(key, 0.0) + arm_hours
-        gigabytes[key] = gigabytes.get(key, 0.0) + trainings(grid, arm) * weights_bytes(arm) / 1e9
-    print(f"{'task':12} {'method':19} {'GPU hours':>9} {'GB of weights':>13}")
-    for key, value in hours.items():
-        print(f"{key[0]:12} {key[1]:19} {value:9.1f} {gigabytes[key]:13.2f}")
-    print(f"{'all':32} {sum(hours.values()):9.1f} {sum(gigabytes.values()):13.2f}")
+        cost = cost_of(configuration, grid, costs, arm, arguments.words)
+        found.setdefault((arm.encoder, arm.task, arm.name), []).append(cost)
+    _print_table(found, speed)
+    _print_assumptions(configuration, costs, [cost for some in found.values() for cost in some], arguments)
+
+
+def _print_table(found: dict[tuple[str, str, str], list[Cost]], speed: float) -> None:
+    widths = [max(len(key[place]) for key in found) for place in range(3)]
+    titles = ("encoder", "task", "arm")
+    named = "  ".join(f"{title:{max(width, len(title))}}" for title, width in zip(titles, widths, strict=True))
+    print(f"{named}  {'tuned':>13} {'training h':>10} {'evaluation h':>12} {'memory GB':>9} {'stored GB':>9}")
+    for key, some in found.items():
+        name = "  ".join(f"{part:{max(w, len(t))}}" for part, w, t in zip(key, widths, titles, strict=True))
+        print(_line(name, f"{some[0].tuned:,}", some, speed))
+    everything = [cost for some in found.values() for cost in some]
+    print(_line(f"{'all':{len(named)}}", "", everything, speed))
+
+
+def _line(name: str, tuned: str, some: list[Cost], speed: float) -> str:
+    training, evaluation = (sum(getattr(one, key) for one in some) / speed / 3600 for key in ("training", "evaluation"))
+    memory, stored = max(one.memory for one in some) / 1e9, sum(one.stored for one in some) / 1e9
+    return f"{name}  {tuned:>13} {training:10.1f} {evaluation:12.1f} {memory:9.1f} {stored:9.2f}"
+
+
+def _print_assumptions(
+    configuration: Configuration, costs: Costs, everything: list[Cost], arguments: argparse.Namespace
+) -> None:
+    checkpoint = max(CHECKPOINT * cost.tuned for cost in everything) / 1e9
+    host = max(cost.step.weights for cost in everything) / 1e9
+    encoders = sum(encoder_bytes(configuration, encoder) for encoder in configuration.encoders) / 1e9
+    peak, gpu = GPUS[arguments.gpu], arguments.gpu.upper()
+    print(
+        f"\nAssumed: {arguments.reached:.1%} (MFU) of the {peak:.0f} TFLOP/s of one {gpu} in bfloat16, and"
+        f" {arguments.words:,} different tokens in the texts of a job. Add a minute for each job.\n"
+        "Memory: tensors alone; add 1 GB for CUDA and a tenth for fragmentation."
+        f" A job needs {host:.1f} GB of host memory for the largest model, and 3 GB besides.\n"
+        f"Disk, besides: {encoders:.1f} GB for the encoders, corpora and tokens, and up to {checkpoint:.1f} GB for the"
+        " checkpoint of each running training."
+    )
     if costs.guessed:
         print(f"Guessed, because the task's file does not say: the sizes of {', '.join(sorted(costs.guessed))}")
+
+
+def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, words: int) -> Cost:
+    """Return what an arm costs. Raises UserError if nothing says how large its encoder is."""
+    training, choices = configuration.training_of(arm.task, arm.method), choices_of(configuration, arm.task)
+    at_once = min(training.micro_batch_size or training.batch_size * choices, training.batch_size * choices)
+    together = max(map(len, grid.search_groups(arm)), default=1)
+    settings = TrainingSettings.read(of_training(configuration, arm, configuration.seeds[0]), f"tasks.{arm.task}")
+    trains = configuration.method(arm.method).trains
+    if settings.answers == "words":  # costs about as much as a head: the output layer reads few positions
+        probe = {} if trains else {"method": "linear_probe"}
+        settings = settings.changed(answers="head", sentence_vector=training.sentence_vector, **probe)
+    step = step_of(as_config(configuration, arm.encoder), settings, at_once, together, words)
+    rows, validation = costs.training_rows(arm), costs.training_rows(arm, "validation")
+    models, epochs = trainings(grid, arm), training.epochs if trains else 0
+    steps = math.ceil(rows.count / training.batch_size)
+    # Of the last batch of an epoch, which is smaller, a part is counted that is not there.
+    trained = models * epochs * steps * training.batch_size * rows.length
+    read = models * epochs * validation.tokens
+    tested = [costs.rows(arm.task, language, "test") for language in grid.tested(arm.task, arm.source)]
+
+    def length(mean: float) -> float:
+        return mean / choices + arm.prompt_length
+
+    evaluation = read * step.of_token(step.forward, length(validation.length))
+    evaluation += len(configuration.seeds) * sum(
+        one.tokens * step.of_token(step.forward, length(one.length)) for one in tested
+    )
+    return Cost(
+        tuned=step.tuned if trains else 0,
+        training=trained * step.of_token(step.whole, length(rows.length)),
+        evaluation=evaluation,
+        memory=step.peak,
+        stored=models * step.stored if trains and arm.method not in grid.dropped_methods() else 0,
+        step=step,
+    )
+
+
+def choices_of(configuration: Configuration, task: str) -> int:
+    """Return how many texts a row has: one for each of several choices."""
+    columns: Iterable[Any] = configuration.source_of(task).columns.values()
+    return max((len(column) for column in columns if isinstance(column, list)), default=1)
+
+
+def step_of(config: dict[str, Any], settings: TrainingSettings, texts: int, together: int, words: int | None) -> Step:
+    """Return the simulated step of a training; equal ones are simulated once."""
+    without = settings.changed(source="en", shots=None, union=None, seed=0, epochs=1, warmup=0.0, code="")
+    return _step(json.dumps(config, sort_keys=True), without.as_text(), texts, together, words)
+
+
+@functools.cache
+def _step(config: str, settings: str, texts: int, together: int, words: int | None) -> Step:
+    chosen = TrainingSettings.parsed(settings)
+    return simulate(of_config(json.loads(config)), chosen, texts, chosen.max_length, together, words)
+
+
+def of_config(values: dict[str, Any]) -> Callable[[], Any]:
+    """Return a function that makes a configuration of transformers of the content of config.json."""
+    from transformers import AutoConfig
+
+    keys = {key: value for key, value in values.items() if key not in ("model_type", "auto_map")}
+    return lambda: AutoConfig.for_model(values["model_type"], **keys)
+
+
+def as_config(configuration: Configuration, encoder: str) -> dict[str, Any]:
+    """Return the content of an encoder's config.json, without the layers that the configuration leaves out.
+
+    Raises UserError if the encoder is not fetched, is in no folder and its repository is not in `shapes.yaml`.
+    """
+    source = configuration.encoders[encoder]
+    files = [Path(Paths.of(configuration).encoder(encoder)).with_name("config.json")]
+    if isinstance(source, FolderEncoder):
+        files.append(Path(source.path) / "config.json")
+    config = next((json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()), None)
+    if config is None and isinstance(source, BundledEncoder):
+        config = dict(E5_SMALL)
+    if config is None:
+        shapes = yaml.safe_load(SHAPES.read_text(encoding="utf-8"))
+        # A folder is named after its repository, as in configs/encoders_today.yaml.
+        by_name = {name.partition("/")[2].lower(): shape for name, shape in shapes.items()}
+        if isinstance(source, HubEncoder):
+            config = shapes.get(source.repository)
+        elif isinstance(source, FolderEncoder):
+            config = by_name.get(Path(source.path).name.lower())
+    if config is None:
+        raise UserError(
+            f"encoders.{encoder}: nothing says how large it is: let the workflow fetch it first, or add its"
+            " config.json to benchmarks/shapes.yaml"
+        )
+    if source.layers is not None:
+        config["num_hidden_layers"] = source.layers
+        config.pop("layer_types", None)
+    return dict(config)
+
+
+def encoder_bytes(configuration: Configuration, encoder: str) -> float:
+    """Return the bytes of an encoder's stored weights, with an output layer that is not the word embeddings."""
+    values = as_config(configuration, encoder)
+    config = of_config(values)()
+    separate = not getattr(config, "tie_word_embeddings", True)
+    size = {"float32": 4, "float16": 2, "bfloat16": 2}[values.get("dtype") or values.get("torch_dtype") or "float32"]
+    return size * (parameters(config) + separate * config.vocab_size * config.hidden_size)
 
 
 def trainings(grid: Grid, arm: Arm) -> int:
@@ -66,34 +259,6 @@ def trainings(grid: Grid, arm: Arm) -> int:
 
 def _search_seed_is_used(grid: Grid, arm: Arm) -> bool:
     return not grid.is_searched(arm) or grid.configuration.search.seed in grid.configuration.seeds
-
-
-def hours_of(grid: Grid, arm: Arm, rows: Rows, speed: float) -> float:
-    """Return the hours of an arm's trainings on these rows, including the search; `speed` in operations per second."""
-    training = grid.configuration.training_of(arm.task, arm.method)
-    steps = training.epochs * math.ceil(rows.count / training.batch_size)
-    arithmetic = step_operations(arm, training.batch_size, rows.length) / speed
-    return trainings(grid, arm) * steps * arithmetic / 3600
-
-
-def step_operations(arm: Arm, batch: int, tokens: float) -> float:
-    """Return the floating-point operations of one training step of one model."""
-    forward = XLM_R_LARGE.forward(batch * tokens, tokens + arm.prompt_length)
-    return forward * (3 if _stores_encoder(arm) else 2)
-
-
-def weights_bytes(arm: Arm) -> float:
-    """Return the stored bytes of one tuned model: the whole encoder, or the prompts of every layer.
-
-    The weights of LoRA and BitFit, a few megabytes, count as none.
-    """
-    prompts = 2 * XLM_R_LARGE.layers * XLM_R_LARGE.width * arm.prompt_length
-    return BYTES * (PARAMETERS if _stores_encoder(arm) else prompts)
-
-
-def _stores_encoder(arm: Arm) -> bool:
-    """Whether a method tunes the whole encoder; of the user's own methods nothing is known, so they count as that."""
-    return arm.method not in METHODS or METHODS[arm.method].stores_encoder
 
 
 if __name__ == "__main__":

@@ -74,27 +74,37 @@ def vectors_of(encoder, model):
     return [PATHS.vectors(encoder, model, languages_name(group)) for group in groups]
 
 
-def in_source(path, *parts):
-    """The files of the training languages. `parts` are the wildcards of the path before the language."""
+def answers_of(wildcards):
+    """How the models of an arm answer."""
+    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
+    return GRID.answers_of(arm.task, arm.method)
 
-    def found(wildcards):
-        before = [wildcards[part] for part in parts]
-        return [path(*before, language) for language in source_languages(wildcards.source)]
 
-    return found
+def tokens_of(wildcards, language, split):
+    """The tokens that the models of an arm read."""
+    return PATHS.tokens(wildcards.encoder, wildcards.task, language, split, answers_of(wildcards))
+
+
+def tokens_in_source(split):
+    """The tokens of the training languages."""
+    return lambda wildcards: [
+        tokens_of(wildcards, language, split) for language in source_languages(wildcards.source)
+    ]
 
 
 def shots_tokens(wildcards):
     """The training tokens of the target language of which a few rows are added; none for zero-shot transfer."""
     shots = shots_of(wildcards.source)
-    return [PATHS.tokens(wildcards.encoder, wildcards.task, shots[1], "train")] if shots else []
+    return [tokens_of(wildcards, shots[1], "train")] if shots else []
 
 
 TRAINING_FILES = dict(
     encoder=PATHS.encoder("{encoder}"),
-    train=in_source(partial(PATHS.tokens, split="train"), "encoder", "task"),
-    validation=in_source(partial(PATHS.tokens, split="validation"), "encoder", "task"),
-    rows=in_source(partial(PATHS.corpus, split="validation"), "task"),
+    train=tokens_in_source("train"),
+    validation=tokens_in_source("validation"),
+    rows=lambda wildcards: [
+        PATHS.corpus(wildcards.task, language, "validation") for language in source_languages(wildcards.source)
+    ],
 )
 
 TRAINING_OPTIONS = (

@@ -37,8 +37,7 @@ rule predict:
         weights=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "weights.safetensors"),
         record=PATHS.run("{encoder}", "{task}", "{source}", "{arm}", "{seed}", "run.json"),
         tokens=lambda wildcards: [
-            PATHS.tokens(wildcards.encoder, wildcards.task, language, "test")
-            for language in GRID.group(wildcards.task, wildcards.languages)
+            tokens_of(wildcards, language, "test") for language in GRID.group(wildcards.task, wildcards.languages)
         ],
         rows=lambda wildcards: [
             PATHS.corpus(wildcards.task, language, "test")
@@ -58,7 +57,12 @@ rule predict:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(
-            settings.of_prediction(CONFIGURATION, wildcards.task, GRID.group(wildcards.task, wildcards.languages))
+            settings.of_prediction(
+                CONFIGURATION,
+                wildcards.task,
+                GRID.group(wildcards.task, wildcards.languages),
+                answers_of(wildcards),
+            )
         ),
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"

@@ -21,7 +21,7 @@ rule collect:
         selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
         corpora=[PATHS.corpus(*part) for part in GRID.corpora()],
-        tokens=[PATHS.tokens(encoder, *part) for encoder in CONFIGURATION.encoders for part in GRID.corpora()],
+        tokens=[PATHS.tokens(*part) for part in GRID.tokens()],
         ceilings=[file for _, _, file in GRID.bounded(PATHS)],
         parallel=[PATHS.parallel(task) for task in GRID.parallel_tasks()],
     output:

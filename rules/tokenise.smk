@@ -20,3 +20,14 @@ rule tokenise:
     shell:
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.tokenise --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --rows {input.rows:q} --tokens {output:q} --log {log:q}"
+
+
+use rule tokenise as tokenise_for_words with:
+    output:
+        PATHS.tokens("{encoder}", "{task}", "{language}", "{split}", "words"),
+    log:
+        "logs/tokenise_for_words/{encoder}/{task}/{language}/{split}.log",
+    params:
+        cfg=lambda wildcards: settings.as_text(
+            settings.of_tokens(CONFIGURATION, wildcards.task, wildcards.split, "words")
+        ),

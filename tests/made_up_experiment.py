@@ -118,7 +118,7 @@ def make_provenance(**benchmark) -> dict:
             for split in (("train", "validation", "test") if language == "en" else ("test",))
         ],
         "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pandas": "3.0.0", "snakemake": "9.27.1"},
-        "trained_on": [{"device": "A processor", "precision": "bfloat16", "models": 12}],
+        "trained_on": [{"device": "A processor", "precision": "bfloat16", "quantise": None, "models": 12}],
         "machine": {"processor": "x86_64", "cores": 2, "memory_gb": 16, "accelerator": None},
         "git_commit": "7364f6c0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f60",
         "date": "2026-11-22T16:07:00+00:00",

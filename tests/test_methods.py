@@ -548,7 +548,7 @@ GRID: dict[str, Any] = {
 def test_every_method_is_an_arm_of_every_encoder():
     arms = [(arm.encoder, arm.name) for arm in Grid(load(GRID)).arms()]
     names = ["fine_tuning", "prompt_tuning-16", "input_prompt_tuning-16", "linear_probe", "bitfit", "lora"]
-    names += ["adapter", "llama_adapter-16"]
+    names += ["adapter", "llama_adapter-16", "none"]
     assert arms == [(encoder, name) for encoder in ("one", "other") for name in names]
 
 

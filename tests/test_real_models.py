@@ -9,18 +9,25 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from step_settings import tokenising
 from task_rows import LABELS, real_languages, real_rows
+from test_words import as_tokens
+from tiny import settings as tiny_settings
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from workflow_scripts.encoders import sources
 from workflow_scripts.encoders.gguf import join
 from workflow_scripts.encoders.packages import find_checkpoint, pip_command
+from workflow_scripts.experiment.tasks import builtin
+from workflow_scripts.kinds.classification import words as classification_words
 from workflow_scripts.kinds.question_answering import model as question_answering
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tokenizer import load_tokenizer
+from workflow_scripts.tuning.model import build
+from workflow_scripts.tuning.predict import logits
 
 pytestmark = pytest.mark.models
 
@@ -175,3 +182,37 @@ def test_the_answers_of_real_questions_survive_tokenising_and_decoding(name, fol
         # An answer's edge may be a part of a piece: of the pieces of decoders, rarely.
         equal = sum(row["answers"]["text"][0] == found.get(number) for number, row in enumerate(rows))
         assert equal >= 0.9 * len(rows), (language, equal, len(rows))
+
+
+def test_answers_in_words_are_scored_as_the_library_scores_the_whole_text(decoder, folder, xtreme_folder):
+    """Zero-shot, XNLI's template in the languages of the model; the library reads prompt and answer as one text."""
+    words = builtin("xnli").words
+    assert words is not None
+    labels = LABELS["xnli"]
+    prompt = words.template.removesuffix(" {answer}")
+    tokenizer, library = (
+        load_tokenizer(folder),
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+    )
+    settings = tiny_settings(answers="words", labels=labels, method="none", max_length=256)
+    model = build(folder, settings, None)
+    for language in sorted(LANGUAGES[decoder] & set(real_languages(xtreme_folder, "xnli"))):
+        rows = real_rows(xtreme_folder, "xnli", language, 6)
+        asked = tokenising(labels=labels, max_length=256, words=words.model_dump(), reads="decoder")
+        columns, _ = classification_words.tokenise(rows, tokenizer, asked)
+        tokens = as_tokens(columns, len(rows))
+        values = logits(model, tokens, "float32", torch.device("cpu"))
+        for number, row in enumerate(rows):
+            before = tokenizer(prompt.format_map(row))["input_ids"]
+            scores = []
+            for label in labels:
+                ids = tokenizer(f"{prompt.format_map(row)} {words.answers[label]}")["input_ids"]
+                with torch.no_grad():
+                    predicted = library(torch.tensor([ids])).logits[0].log_softmax(1)
+                answer = range(len(before), len(ids))
+                scores.append(sum(float(predicted[place - 1, ids[place]]) for place in answer) / len(answer))
+            found: dict[int, list[float]] = {}
+            for feature in np.flatnonzero(tokens.plain("row") == number):
+                for answer, value in zip(tokens.ragged("choice")[feature], values[feature], strict=False):
+                    found.setdefault(int(answer), []).append(float(value))
+            assert [np.mean(found[answer]) for answer in range(len(labels))] == pytest.approx(scores, abs=1e-3)

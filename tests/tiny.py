@@ -148,9 +148,11 @@ def settings(**changes: Any) -> TrainingSettings:
         "dropout": 0.0,
         "keep": "last",
         "precision": "float32",
+        "quantise": None,
         "compile": False,
         "gradient_checkpointing": False,
         "attention": "pretrained",
+        "answers": "head",
         "sentence_vector": "pooler",
     } | changes
     has_prompts = made["method"] in METHODS and METHODS[made["method"]].has_prompts

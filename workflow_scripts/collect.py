@@ -202,15 +202,15 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "encoders": encoders,
         "corpora": corpora,
         "tokens": [
-            {"encoder": encoder, **dict(zip(("task", "language", "split"), part, strict=True)), **read_json(Path(file))}
-            for encoder in configuration.encoders
-            for part in grid.corpora()
-            for file in [paths.tokens(encoder, *part)]
+            dict(zip(("encoder", "task", "language", "split", "answers"), part, strict=True))
+            | read_json(Path(paths.tokens(*part)))
+            for part in grid.tokens()
         ],
         "ceilings": [
             {"encoder": encoder, "task": task, "metrics": read_json(Path(file))}
             for encoder, task, file in grid.bounded(paths)
         ],
+        "words": answered_in_words(configuration),
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -232,6 +232,20 @@ def benchmark_source(configuration: Configuration) -> str:
     return named.pop() if len(named) == 1 and len(types - {"universal_dependencies"}) <= 1 else "files"
 
 
+def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
+    """Return the methods that answer in words, with the template, by task."""
+    found = []
+    for task, section in configuration.tasks.items():
+        methods = [
+            name
+            for name in configuration.methods
+            if configuration.runs_on(task, name) and configuration.training_of(task, name).answers == "words"
+        ]
+        if methods and section.definition.words:
+            found.append({"task": task, "methods": methods, "template": section.definition.words.template})
+    return found
+
+
 def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
     """Return how many of the scored models were chosen with an earlier version of the metrics' code."""
     now = {task: fingerprint(METRICS, module_of(grid.kind(task), "metrics")) for task in grid.configuration.tasks}
@@ -241,12 +255,12 @@ def chosen_by_earlier_metrics(grid: Grid, paths: Paths) -> int:
 
 
 def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
-    """Return how many of the scored models were trained on each device in each precision."""
+    """Return how many of the scored models were trained on each device, by precision and quantisation."""
     records = [read_json(Path(record)) for _, _, record in grid.seed_runs(paths, "run.json")]
-    found = Counter((record["device"], record["precision"]) for record in records)
+    found = Counter((record["device"], record["precision"], record["settings"]["quantise"]) for record in records)
     return [
-        {"device": device, "precision": precision, "models": found[device, precision]}
-        for device, precision in sorted(found)
+        {"device": device, "precision": precision, "quantise": quantise, "models": models}
+        for (device, precision, quantise), models in sorted(found.items(), key=lambda item: tuple(map(str, item[0])))
     ]
 
 

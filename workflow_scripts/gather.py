@@ -27,12 +27,13 @@ MODEL = ("encoder", "task", "source", "method", "prompt_length", "seed")
 
 
 class AnalysedArm(Settings):
-    """An arm, without its encoder."""
+    """An arm of all encoders, or of some."""
 
     task: str
     source: str
     method: str
     prompt_length: int
+    encoders: list[str] | None = None
 
 
 class GatherSettings(SampleSettings):
@@ -41,7 +42,7 @@ class GatherSettings(SampleSettings):
     Attributes:
         task: the task of the texts; None without an analysis.
         encoders: their names.
-        arms: those of each encoder.
+        arms: those of the encoders.
         seeds: those of each arm.
     """
 
@@ -102,8 +103,9 @@ def list_models(settings: GatherSettings, seeds: Sequence[int]) -> Iterator[dict
     for encoder in settings.encoders:
         yield {"encoder": encoder, "task": "", "source": "", "method": UNTUNED, "prompt_length": 0, "seed": 0}
         for arm in settings.arms:
-            for seed in seeds:
-                yield {"encoder": encoder, **arm.model_dump(), "seed": seed}
+            if arm.encoders is None or encoder in arm.encoders:
+                for seed in seeds:
+                    yield {"encoder": encoder, **arm.model_dump(exclude={"encoders"}), "seed": seed}
 
 
 def model_folder(model: dict[str, Any]) -> str:

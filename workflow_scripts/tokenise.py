@@ -14,7 +14,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
-from workflow_scripts.kinds import part
+from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.kinds.tokens import write_tokens
@@ -51,7 +51,15 @@ def main(arguments: argparse.Namespace) -> None:
         # A decoder has read the whole of a word only at its last subword.
         settings = settings.changed(labelled_subword="last" if encoder["kind"] == "decoder" else "first")
     rows = read_rows(arguments.rows, settings.kind)
-    columns, counts = part(settings.kind, "model").tokenise(rows, tokenizer, settings)
+    if settings.words:
+        if not encoder["output_layer"]:
+            raise UserError(
+                f"encoder {encoder['name']}: answers: words needs the pretrained output layer, which its checkpoint"
+                " does not have: use a checkpoint of the whole language model, or set answers to head"
+            )
+        settings = settings.changed(reads=encoder["kind"])
+    made_by = part(settings.kind, model_part("words" if settings.words else "head"))
+    columns, counts = made_by.tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)
     if blank is not None:
         raise UserError(

@@ -51,6 +51,18 @@ def kind_of(model: Any) -> Kind:
     return "decoder" if predicts_next and not predicts_masked else "encoder"
 
 
+def language_model(config: Any, kind: Kind) -> Any:
+    """Return the class of a model with its output layer, of masked words for an encoder; None if there is none."""
+    from transformers.models.auto import modeling_auto
+
+    mapping: Any = {
+        "encoder": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING,
+        "decoder": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+        "encoder-decoder": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    }[kind]
+    return mapping.get(type(config), None)
+
+
 def refuse_untunable(model: Any) -> None:
     """Raise UserError for a model that reads more than text, or that has layers without attention."""
     config, name = model.config, f"models of the type {model.config.model_type!r}"
@@ -83,6 +95,9 @@ def converted(found: Any, folder: Path, config: Any, options: dict[str, bool], *
         options: from `architecture`.
         changes: further arguments of `from_pretrained`.
     """
+    from transformers.utils import logging as library
+
+    library.disable_progress_bar()  # a step's output is a log
     model, left = found.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
     )

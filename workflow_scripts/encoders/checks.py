@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of, refuse_untunable
+from workflow_scripts.encoders.architecture import (
+    Kind,
+    architecture,
+    converted,
+    kind_of,
+    language_model,
+    refuse_untunable,
+)
 from workflow_scripts.encoders.weights import read_header, tensor_files
 
 logger = logging.getLogger(__name__)
@@ -45,8 +52,8 @@ class _Checkpoint:
             raise self.error(f"{what} ({type(error).__name__}: {text or 'no message'}): {fix}") from error
 
 
-def check_checkpoint(folder: Path, where: str) -> Kind:
-    """Check that later steps can use a checkpoint; return what kind of model it is.
+def check_checkpoint(folder: Path, where: str) -> dict[str, Any]:
+    """Check that later steps can use a checkpoint; return its `kind` and whether it has an `output_layer`.
 
     Args:
         folder: contains the files of the checkpoint and nothing else.
@@ -58,7 +65,8 @@ def check_checkpoint(folder: Path, where: str) -> Kind:
     with _quiet_library():
         _check_configuration(checkpoint)
         _check_tokenizer(checkpoint)
-        return _check_weights(checkpoint)
+        kind = _check_weights(checkpoint)
+        return {"kind": kind, "output_layer": _has_output_layer(checkpoint, kind)}
 
 
 @contextmanager
@@ -207,3 +215,16 @@ def _check_weights(checkpoint: _Checkpoint) -> Kind:
     if fault:
         raise checkpoint.error(f"the weights do not match config.json: {fault}: {again}")
     return kind_of(model)
+
+
+def _has_output_layer(checkpoint: _Checkpoint, kind: Kind) -> bool:
+    """Return whether the checkpoint has all weights of the language model, its output layer included."""
+    found = language_model(checkpoint.config, kind)
+    if found is None:
+        return False
+    _, fault = checkpoint.attempt(
+        lambda: converted(found, checkpoint.folder, checkpoint.config, {}, device_map="meta"),
+        "the language model cannot be built",
+        "choose another encoder",
+    )
+    return not fault

@@ -72,7 +72,7 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
     `hidden_size`, `layers`, `attention_heads`; `vocabulary`, the rows of the word embedding; `positions`, the most
     tokens of a sequence, special tokens included, or null where positions are relative and have no limit;
     `parameters`, the number of elements of all tensors in the safetensors files; `kind`, "encoder", "decoder" or
-    "encoder-decoder".
+    "encoder-decoder"; `output_layer`, whether the checkpoint has the layer that predicts words.
 
     Raises UserError, leaving the folder unchanged, if the source is missing, incomplete or damaged, cannot be tuned or
     would run code, or if the folder contains files of the user's that would be mixed with the encoder's.
@@ -90,7 +90,7 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
                 check_checkpoint(temporary, where)
                 keep_first_layers(temporary, source["layers"], name)
             manifest = describe(name, origin, temporary)
-            manifest["kind"] = check_checkpoint(temporary, where)
+            manifest |= check_checkpoint(temporary, where)
             write_json(temporary / MANIFEST, manifest)
             _replace(folder, temporary, written_before)
     finally:

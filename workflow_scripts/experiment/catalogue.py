@@ -23,6 +23,8 @@ class Method:
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
         freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        trains: whether it trains anything.
+        trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
         keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
         rates: the usual learning rate, then further candidates for a search.
@@ -33,6 +35,8 @@ class Method:
     title: str
     has_prompts: bool = False
     freezes: bool = False
+    trains: bool = True
+    trains_encoder: bool = False
     stores_encoder: bool = False
     keys: tuple[str, ...] = ()
     rates: tuple[float, ...] = OTHER_RATES
@@ -45,6 +49,7 @@ METHODS = {
         Method(
             "fine_tuning",
             "Fine-tuning",
+            trains_encoder=True,
             stores_encoder=True,
             rates=(2e-5, 3e-5, 5e-5),
             origin="Devlin et al. 2019",
@@ -68,7 +73,13 @@ METHODS = {
             origin="ours; 3e-1 is from Lester et al. 2021, with another optimizer",
         ),
         Method("linear_probe", "Linear probe", freezes=True, rates=(1e-3, 1e-2, 3e-3)),
-        Method("bitfit", "BitFit", rates=(1e-3, 4e-4, 1e-4), origin="1e-3 is the authors' code's; the others are ours"),
+        Method(
+            "bitfit",
+            "BitFit",
+            trains_encoder=True,
+            rates=(1e-3, 4e-4, 1e-4),
+            origin="1e-3 is the authors' code's; the others are ours",
+        ),
         Method(
             "lora",
             "LoRA",
@@ -92,6 +103,7 @@ METHODS = {
             rates=(9e-3, 3e-3, 1e-3),
             origin="9e-3 is from Zhang et al. 2023; the others are ours",
         ),
+        Method("none", "Prompting without tuning", trains=False, freezes=True, rates=(0.0,), origin="not used"),
     )
 }
 

@@ -63,7 +63,7 @@ from workflow_scripts.experiment.tasks import (
 from workflow_scripts.kinds import KINDS, part
 
 METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wildcard of the rules
-OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods`, besides those of `training`
+OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods` for a method of PEFT or the user's own
 DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
 RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
@@ -161,11 +161,21 @@ class Configuration(Section):
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
+        for method in self.methods:
+            if not any(self.runs_on(task, method) for task in self.tasks):
+                raise ValueError(
+                    f"methods.{method}: no task of the grid has answers in words; delete it, or add a task"
+                )
+        for task in self.tasks:
+            for method in self.methods:
+                self._check_quantisation(task, method)
+                self._check_answers(task, method)
         return self
 
     def _check_methods(self) -> None:
         """Each method is one of the workflow's, or one of PEFT's, or has a Python file of the user's."""
         for name, section in self.methods.items():
+            _refuse_unknown(section.encoders or [], self.encoders, f"methods.{name}.encoders")
             where = f"methods.{name}"
             if section.module is None and section.peft is None:
                 _refuse_unknown([name], METHODS, "methods")
@@ -193,6 +203,59 @@ class Configuration(Section):
                 raise ValueError(f"{where}.module: found {section.module!r}; it must be an existing Python file")
             else:
                 _refuse_syntax_errors(section.module, f"{where}.module")
+
+    def _check_quantisation(self, task: str, method: str) -> None:
+        """Refuse to quantise weights that a method trains. A user's own method is checked when the model is built."""
+        if not self.method(method).trains_encoder:
+            return
+        for where, changes in reversed(self._sections_of_training(task, method)):
+            if "quantise" not in changes.model_fields_set:
+                continue
+            if changes.quantise is not None:
+                own = f"tasks.{task}.methods.{method}" if where.startswith("tasks.") else f"methods.{method}"
+                raise ValueError(
+                    f"{where}.quantise: found {changes.quantise!r}; {method} trains the encoder's own weights, which"
+                    f" cannot be quantised; set {own}.quantise to null"
+                )
+            return
+
+    def _check_answers(self, task: str, method: str) -> None:
+        """Answers in words need a template, and something to train besides a head."""
+        if not self.runs_on(task, method):
+            return
+        definition, answers = self.tasks[task].definition, self.training_of(task, method).answers
+        if answers == "head":
+            return
+        sections = reversed(self._sections_of_training(task, method))
+        where = next((where for where, changes in sections if "answers" in changes.model_fields_set), "training")
+        if method == "none":
+            where = "methods.none"
+        if method == "linear_probe":
+            raise ValueError(
+                f"{where}.answers: found 'words'; linear_probe trains nothing but a head: set"
+                f" methods.{method}.answers to head"
+            )
+        if not getattr(definition.facts, "TEMPLATE", ()):
+            raise ValueError(
+                f"{where}.answers: found 'words'; tasks of the kind {definition.kind} ({task}) have no answers in"
+                f" words: set tasks.{task}.training.answers to head"
+            )
+        if definition.words is None:
+            raise ValueError(f"tasks.{task}.words: this key is required for answers: words; write a template")
+
+    def answers_of_task(self, encoder: str, task: str) -> list[str]:
+        """How an encoder's models of a task answer: "head", "words" or both; empty if there are none."""
+        names = [name for name in self.methods if self.runs_on(task, name) and self.runs_with(encoder, name)]
+        return sorted({self.training_of(task, name).answers for name in names})
+
+    def runs_with(self, encoder: str, method: str) -> bool:
+        """Whether a method is an arm of an encoder."""
+        chosen = self.methods[method].encoders
+        return chosen is None or encoder in chosen
+
+    def runs_on(self, task: str, method: str) -> bool:
+        """Whether a method is an arm of a task: without tuning, models answer only tasks whose answers can be words."""
+        return self.method(method).trains or bool(getattr(self.tasks[task].definition.facts, "TEMPLATE", ()))
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""
@@ -430,18 +493,31 @@ class Configuration(Section):
 
     def training_of(self, task: str, method: str) -> Training:
         """The merged settings: defaults, `training`, `methods.M`, `tasks.T.training`, `tasks.T.methods.M`."""
-        section = self.tasks[task]
         merged: dict[str, Any] = {}
-        for changes in (self.training, self.methods[method], section.training, section.methods.get(method)):
-            if changes is not None:
-                merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS)
+        for _, changes in self._sections_of_training(task, method):
+            merged |= changes.model_dump(exclude_unset=True, exclude=OWN_KEYS | {"encoders"})
         rates = self.method(method).rates
+        if not self.method(method).trains:  # users cannot set a rate of 0
+            fixed = {"answers": "words", "learning_rates": "usual"}
+            return Training(**merged | fixed).model_copy(update={"learning_rates": list(rates)})
         match merged.get("learning_rates", "usual"):
             case "usual":
                 merged["learning_rates"] = list(rates[:1])
             case "search":
                 merged["learning_rates"] = list(rates)
         return Training(**merged)
+
+    def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
+        """The sections that a training's settings are merged from, each with its path; later ones win, key by key."""
+        section = self.tasks[task]
+        found = [
+            ("training", self.training),
+            (f"methods.{method}", self.methods[method]),
+            (f"tasks.{task}.training", section.training),
+        ]
+        if method in section.methods:
+            found.append((f"tasks.{task}.methods.{method}", section.methods[method]))
+        return found
 
 
 def load(values: Any, where: str = "configuration") -> Configuration:

@@ -80,6 +80,8 @@ class Grid:
             for task in configuration.tasks:
                 for source in configuration.training_sources(task):
                     for method in configuration.methods:
+                        if not (configuration.runs_on(task, method) and configuration.runs_with(encoder, method)):
+                            continue
                         lengths = configuration.training_of(task, method).prompt_lengths
                         for length in lengths if configuration.method(method).has_prompts else [0]:
                             yield Arm(encoder, task, source, method, length)
@@ -172,6 +174,25 @@ class Grid:
             for language in self.languages(task):
                 yield task, language, "test"
 
+    def tokens(self) -> Iterator[tuple[str, str, str, Split, str]]:
+        """Every (encoder, task, language, split, answers): the corpora, as the encoder's models read them."""
+        for encoder in self.configuration.encoders:
+            for task, language, split in self.corpora():
+                for answers in self.answers(encoder, task):
+                    yield encoder, task, language, split, answers
+
+    def answers(self, encoder: str, task: str) -> list[str]:
+        """How an encoder's models of a task answer: "head", "words" or both.
+
+        The analysis of vectors reads the texts without a template, as for a head.
+        """
+        found = self.configuration.answers_of_task(encoder, task)
+        return sorted({*found, "head"}) if task == self.analysed_task() and self.analysed_languages() else found
+
+    def answers_of(self, task: str, method: str) -> str:
+        """How the models of a method answer: "head" or "words"."""
+        return self.configuration.training_of(task, method).answers
+
     def repository(self, task: str, language: str, split: Split) -> str | None:
         """The hub repository of a corpus; None if it comes from another source."""
         corpus = self.configuration.corpus(task, language, split)
@@ -181,7 +202,7 @@ class Grid:
         """Each encoder and task for which the tokens limit the best possible score, with the file of these limits."""
         for encoder in self.configuration.encoders:
             for task, section in self.configuration.tasks.items():
-                if section.definition.facts.BOUNDED:
+                if section.definition.facts.BOUNDED and "head" in self.answers(encoder, task):
                     yield encoder, task, paths.ceilings(encoder, task)
 
     def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
@@ -238,16 +259,22 @@ class Grid:
             return
         for encoder in self.configuration.encoders:
             yield Model(encoder)
-            for arm in self.analysed_arms():
+            for arm in self.analysed_arms(encoder):
                 for seed in self.configuration.seeds[:seeds]:
                     yield Model(encoder, Arm(encoder, *arm), seed)
 
-    def analysed_arms(self) -> list[tuple[str, str, str, int]]:
-        """Task, source, method and prompt length of the arms that are analysed; the same for every encoder."""
+    def analysed_arms(self, encoder: str | None = None) -> list[tuple[str, str, str, int]]:
+        """Task, source, method and prompt length of the arms of an encoder, or of any, that are analysed."""
         task = self.analysed_task() if self.analysed_languages() else None
         if task is None:
             return []
-        arms = {(arm.task, arm.source, arm.method, arm.prompt_length): None for arm in self.arms()}
+        # Models that answer in words are tuned to predict them, not for a vector of the text.
+        arms = {
+            (arm.task, arm.source, arm.method, arm.prompt_length): None
+            for arm in self.arms()
+            if encoder in (None, arm.encoder)
+            if self.answers_of(arm.task, arm.method) == "head"
+        }
         return [arm for arm in arms if self.kind(arm[0]) == self.kind(task)]
 
 
@@ -275,9 +302,10 @@ class Paths:
         """The rows of a corpus."""
         return f"{self.resources}/corpora/{task}/{language}/{split}.parquet"
 
-    def tokens(self, encoder: str, task: str, language: str, split: str) -> str:
+    def tokens(self, encoder: str, task: str, language: str, split: str, answers: str = "head") -> str:
         """The record of a token folder, written last: rows, features, checksum."""
-        return f"{self.resources}/tokens/{encoder}/{task}/{language}/{split}/tokens.json"
+        folder = {"head": "tokens", "words": "tokens_for_words"}[answers]
+        return f"{self.resources}/{folder}/{encoder}/{task}/{language}/{split}/tokens.json"
 
     def arm(self, encoder: str, task: str, source: str, arm: str) -> str:
         """The folder of an arm."""

@@ -33,10 +33,9 @@ def resource_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("pin_repository", (paths.repository(repository),), of_repository)
     for part in corpora:
         yield Job("fetch_corpus", (paths.corpus(*part),), settings.of_corpus(configuration, *part))
-    for task, language, split in corpora:
-        of_tokens = settings.of_tokens(configuration, task, split)
-        for encoder in configuration.encoders:
-            yield Job("tokenise", (paths.tokens(encoder, task, language, split),), of_tokens)
+    for encoder, task, language, split, answers in grid.tokens():
+        of_tokens = settings.of_tokens(configuration, task, split, answers)
+        yield Job("tokenise", (paths.tokens(encoder, task, language, split, answers),), of_tokens)
 
 
 def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
@@ -53,14 +52,14 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("select", (paths.selected(*arm.place),), settings.of_selection(configuration, arm))
     for arm in itertools.chain(grid.arms(), grid.shot_arms()):
         place = arm.place
-        groups = grid.tested_groups(arm.task, arm.source)
+        groups, answers = grid.tested_groups(arm.task, arm.source), grid.answers_of(arm.task, arm.method)
         of_scores = settings.of_scores(configuration, arm.task, arm.source)
         for seed in configuration.seeds:
             run = paths.run(*place, seed, "run.json")
             yield Job("train", (run,), settings.of_training(configuration, arm, seed))
             for group in groups:
                 predicted = paths.predictions(*place, seed, languages_name(group))
-                yield Job("predict", (predicted,), settings.of_prediction(configuration, arm.task, group))
+                yield Job("predict", (predicted,), settings.of_prediction(configuration, arm.task, group, answers))
             yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
 
 

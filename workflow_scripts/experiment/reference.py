@@ -49,10 +49,13 @@ def schema() -> Json:
     definitions, properties = whole["$defs"], whole["properties"]
     for name, method in METHODS.items():
         definitions[name] = _subset("Training", [*COMMON, *method.keys], f"{method.title}.")
+        definitions[f"{name}_method"] = _subset(
+            "MethodSection", [*COMMON, *method.keys, "encoders"], f"{method.title}."
+        )
     definitions["common"] = _subset("Training", COMMON, "A method of your own.")
-    own = _subset("MethodSection", [*COMMON, *sorted(OWN_KEYS)], "A method of PEFT, or one of your own.")
+    own = _subset("MethodSection", [*COMMON, *sorted(OWN_KEYS), "encoders"], "A method of PEFT, or one of your own.")
     definitions["own_method"] = own | {"oneOf": [{"required": ["peft"]}, {"required": ["module"]}]}
-    properties["methods"] |= _methods("own_method")
+    properties["methods"] |= _methods("own_method", suffix="_method")
     del definitions["TaskSection"]["properties"]["definition"], definitions["TaskDefinition"]["properties"]["folder"]
     definitions["TaskSection"]["required"] = []
     definitions |= {f"{kind}_task": _task_of_kind(kind, definitions) for kind in KINDS}
@@ -119,9 +122,9 @@ def _subset(definition: str, keys: Iterable[str], description: str, required: li
     return section | ({"required": required} if required else {})
 
 
-def _methods(own: str, forbidden: Iterable[str] = ()) -> Json:
-    """A section for each built-in method, and those of a definition for the user's own methods."""
-    sections = {name: _without(name, forbidden) for name in METHODS}
+def _methods(own: str, forbidden: Iterable[str] = (), suffix: str = "") -> Json:
+    """A section for each built-in method, by name and suffix, and those of a definition for the user's own methods."""
+    sections = {name: _without(name + suffix, forbidden) for name in METHODS}
     return {
         "propertyNames": {"pattern": f"^{METHOD_NAME}$"},
         "properties": sections,
@@ -316,9 +319,12 @@ class Page:
                 having = [name for name, method in METHODS.items() if key in method.keys]
                 yield from self._key(f"{_path(section)}.{key}", one, False, f"Only for {_listed(having)}.")
             elif key not in Training.model_fields:
-                whose = {"module": "of your own, which require it", "peft": "of PEFT, which require it"}
-                note = f"Only for methods {whose.get(key, 'of PEFT and of your own')}."
-                yield from self._key(f"{_path(section)}.{key}", one, False, note)
+                notes = {
+                    "module": "Only for methods of your own, which require it.",
+                    "peft": "Only for methods of PEFT, which require it.",
+                    "title": "Only for methods of PEFT and of your own.",
+                }
+                yield from self._key(f"{_path(section)}.{key}", one, False, notes.get(key, ""))
 
     def _training(self, section: str, value: Json) -> Iterator[str]:
         properties = self.definitions["Training"]["properties"]

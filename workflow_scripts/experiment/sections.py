@@ -9,6 +9,7 @@ from workflow_scripts.core.section import (
     Boolean,
     Count,
     Distinct,
+    EncoderName,
     Fraction,
     InputPath,
     NonNegativeNumber,
@@ -294,6 +295,11 @@ class Training(Section):
     precision: Annotated[Literal["auto", "bfloat16", "float32"], about("float32")] = "auto"
     """The number format of matrix products. `auto` takes the faster one on the device of the job."""
 
+    quantise: Annotated[Literal["nf4", "int8"] | None, about("nf4")] = None
+    """How the encoder's frozen linear layers are stored in memory: in 4 bits per weight (`nf4`, as in QLoRA; needs the
+    package bitsandbytes) or in 8 (`int8`). Their products are computed in `precision`. Methods that train the encoder's
+    own weights cannot have it. `null` stores them in `precision`."""
+
     compile: Annotated[Boolean, about(True)] = False
     """Whether torch.compile compiles the encoder's layers. This takes half a minute or more at the start of a job. On
     a GPU it replaces CUDA graphs."""
@@ -305,6 +311,11 @@ class Training(Section):
     attention: Annotated[Literal["pretrained", "bidirectional"], about("bidirectional")] = "pretrained"
     """Which tokens a decoder's token attends to: earlier ones, as in pretraining, or all of the text (`bidirectional`,
     as in LLM2Vec). Encoders are bidirectional already."""
+
+    answers: Annotated[Literal["head", "words"], about("words")] = "head"
+    """How a model answers: by a new `head` on its vectors, or in `words`, which its pretrained output layer scores. A
+    row is then put as text by the task's `words.template`, and each label or choice is an answer in it. For tasks of
+    the kinds `classification` and `multiple_choice`."""
 
     sentence_vector: Annotated[Literal["pooler", "first_token", "mean"], about("mean")] = "pooler"
     """The vector of a text that the head reads: the output of the checkpoint's `pooler` (the first token's vector
@@ -349,6 +360,9 @@ class Training(Section):
 
 class MethodSection(Training):
     """A method of the grid: the keys of `training` that differ for it, and keys of its own."""
+
+    encoders: Annotated[Annotated[list[EncoderName], *Distinct] | None, about(["small", "decoder"])] = None
+    """The encoders that the method is run with, by their names in `encoders`. `null` is all of them."""
 
     module: Annotated[InputPath | None, about("my/method.py")] = None
     """The Python file of your own method, relative to the working folder. See `docs/methods.md`."""

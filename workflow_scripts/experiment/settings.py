@@ -17,6 +17,7 @@ from workflow_scripts.experiment.configuration import Configuration, foreign_key
 from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.experiment.sections import TaskSection
 from workflow_scripts.experiment.table_names import table_names
+from workflow_scripts.kinds import model_part
 from workflow_scripts.kinds import module_of as kind_module
 
 Settings = dict[str, Any]
@@ -63,12 +64,14 @@ def _meaning(configuration: Configuration, task: str) -> Settings:
     return {"task": task, "kind": definition.kind, "labels": definition.labels}
 
 
-def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
-    """`tokenise`: how rows become model inputs."""
+def of_tokens(configuration: Configuration, task: str, split: str, answers: str = "head") -> Settings:
+    """`tokenise`: how rows become model inputs for answers by a head or in words."""
     section = configuration.tasks[task]
     definition = section.definition
     settings: Settings = {
-        "code": fingerprint("tokenise", kind_module(definition.kind, "model"), kind_module(definition.kind, "rows")),
+        "code": fingerprint(
+            "tokenise", kind_module(definition.kind, model_part(answers)), kind_module(definition.kind, "rows")
+        ),
         **_meaning(configuration, task),
         "split": split,
         "max_length": section.max_length,
@@ -76,6 +79,9 @@ def of_tokens(configuration: Configuration, task: str, split: str) -> Settings:
     for key in definition.facts.TASK_KEYS:
         if key in TaskSection.model_fields:
             settings[key] = getattr(section, key)
+    if answers == "words":
+        assert definition.words is not None
+        settings |= {"words": definition.words.model_dump(), "reads": "auto"}
     return settings
 
 
@@ -90,11 +96,13 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
-    kind = configuration.tasks[arm.task].definition.kind
+    kind, answers = configuration.tasks[arm.task].definition.kind, training["answers"]
     unread = METHOD_KEYS - set(configuration.method(arm.method).keys)
     unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths"}
     if training["schedule"] != "exponential":
         unread.add("decay")
+    if answers == "words":
+        unread.add("sentence_vector")
     training = {key: value for key, value in training.items() if key not in unread}
     section = configuration.methods[arm.method]
     module = section.module
@@ -106,7 +114,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         "code": fingerprint(
             step,
             module or f"tuning.methods.{'peft' if section.peft else arm.method}",
-            kind_module(kind, "model"),
+            kind_module(kind, model_part(answers)),
             kind_module(kind, "rows"),
             without=METRICS,
         ),
@@ -135,11 +143,11 @@ def _scoring(configuration: Configuration, task: str) -> Settings:
     return {"normalisation": definition.normalisation} if "normalisation" in definition.facts.SCORING_KEYS else {}
 
 
-def of_prediction(configuration: Configuration, task: str, languages: list[str]) -> Settings:
+def of_prediction(configuration: Configuration, task: str, languages: list[str], answers: str = "head") -> Settings:
     """`predict`: the languages; the run's record holds everything else."""
     kind = configuration.tasks[task].definition.kind
     return {
-        "code": fingerprint("predict", kind_module(kind, "model"), kind_module(kind, "rows")),
+        "code": fingerprint("predict", kind_module(kind, model_part(answers)), kind_module(kind, "rows")),
         "languages": languages,
     }
 
@@ -218,15 +226,18 @@ def of_projection(configuration: Configuration) -> Settings:
 
 def of_gathering(configuration: Configuration) -> Settings:
     """`gather`: the parts that the models' names combine. A list of all names would not fit on a command line."""
-    arms = Grid(configuration).analysed_arms()
+    grid = Grid(configuration)
+    arms = grid.analysed_arms()
+    having = {arm: [name for name in configuration.encoders if arm in grid.analysed_arms(name)] for arm in arms}
     return {
         "code": fingerprint("gather"),
         "task": Grid(configuration).analysed_task(),
         **_compared(configuration),
         "encoders": list(configuration.encoders),
         "arms": [
-            {"task": task, "source": source, "method": method, "prompt_length": length}
-            for task, source, method, length in arms
+            dict(zip(("task", "source", "method", "prompt_length"), arm, strict=True))
+            | ({} if having[arm] == list(configuration.encoders) else {"encoders": having[arm]})
+            for arm in arms
         ],
         "seeds": configuration.seeds,
     }

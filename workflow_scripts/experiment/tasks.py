@@ -31,6 +31,7 @@ from workflow_scripts.corpora.description import (
 from workflow_scripts.experiment.source_checks import problem_of
 from workflow_scripts.kinds import KINDS, SUFFIX, part
 from workflow_scripts.kinds.protocol import PARTS, Metric
+from workflow_scripts.kinds.template import problem
 
 
 def _spelled(value: Any) -> Any:
@@ -45,6 +46,17 @@ Label = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]}),
 ]
 FOLDER = Path(__file__).resolve().parents[2] / "tasks"
+
+
+class WordsSection(Section):
+    """How a row is put as text."""
+
+    template: Annotated[Text, about("{text}\nTopic: {answer}")]
+    """The text, with `{answer}` in the place of the answer, and the row's texts: `{text}` and `{text_pair}`, or for
+    multiple choice `{text}` and `{question}`. Decoders need the answer at the end."""
+
+    answers: Annotated[dict[Label, Text], about({"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"})] = {}
+    """The words for each label. A label that is missing is its own answer."""
 
 
 class TaskDefinition(Section):
@@ -75,6 +87,9 @@ class TaskDefinition(Section):
 
     trains_on: Annotated[Text | None, about("MultiNLI")] = None
     """The training corpus, as the report names it. `null` is the title."""
+
+    words: WordsSection | None = None
+    """How a row is put as text, for `answers: words`."""
 
     normalisation: Annotated[Literal["squad", "mlqa"], about("mlqa")] = "squad"
     """How answers are compared: as in SQuAD 1.1 for every language, or by MLQA's rules for each language."""
@@ -129,6 +144,8 @@ class TaskDefinition(Section):
                 part(self.kind, name)  # raises UserError if the file lacks a name
         if self.facts.NEEDS_LABELS and len(set(self.labels)) < 2:
             raise ValueError(f"labels: found {self.labels}; a task of the kind {self.kind} needs two or more")
+        if self.words is not None:
+            self._check_words(self.words)
         if check_labels := getattr(part(self.kind, "rows"), "check_labels", None):
             check_labels(self.labels)
         if self.source is not None:
@@ -144,6 +161,19 @@ class TaskDefinition(Section):
             if problem := problem_of(source, {"train": trained, "validation": trained, "test": tested}):
                 raise ValueError(f"{where}.{problem}")
         return self
+
+    def _check_words(self, words: WordsSection) -> None:
+        """The template has fields of the kind, and each label has words of its own."""
+        allowed = getattr(self.facts, "TEMPLATE", ())
+        if not allowed:
+            raise ValueError(f"words: tasks of the kind {self.kind} have no answers in words")
+        if found := problem(words.template, allowed):
+            raise ValueError(f"words.template: {found}")
+        if unknown := [label for label in words.answers if label not in self.labels]:
+            raise ValueError(f"words.answers: found {unknown[0]!r}{nearest(unknown[0], self.labels)}")
+        answers = [words.answers.get(label, label) for label in self.labels]
+        if twice := next((answer for answer in answers if answers.count(answer) > 1), None):
+            raise ValueError(f"words.answers: {twice!r} is the answer of two labels")
 
     @property
     def facts(self) -> Any:
@@ -240,6 +270,8 @@ def keys_of_task(path: list[str], section: Any) -> list[str]:
     match path:
         case []:
             return list(TaskDefinition.model_fields)
+        case ["words"]:
+            return list(WordsSection.model_fields)
         case ["source"] | ["sources", _]:
             return list(Source.model_fields)
         case [*_, "splits"]:

@@ -37,6 +37,11 @@ def part(kind: str, name: str) -> ModuleType:
     return module
 
 
+def model_part(answers: str) -> str:
+    """The part of a kind that makes model inputs and predictions: `answers` is "head" or "words"."""
+    return {"head": "model", "words": "words"}[answers]
+
+
 @cache
 def _user_module(file: str) -> ModuleType:
     return import_file(file, "kind", ", which a task names as its kind")

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 Columns = dict[str, list[Any]]
 Counts = dict[str, int]
 Sums = list[tuple[float, float]]  # numerator and denominator of each row
+Fillers = dict[str, "int | OwnLength | None"]
 IGNORED = -100  # a target that does not count; PyTorch's cross-entropy skips it by default
 
 # The names that each part defines: a user's file has all of them.
@@ -42,6 +43,13 @@ PARTS = {
 }
 # The names of the part that only kinds with `BOUNDED` have.
 CEILING = {"ceiling": ("ceilings",)}
+
+
+@dataclass(frozen=True)
+class OwnLength:
+    """What fills up the lists of a column that has no entry for each token, but lists of another length."""
+
+    filler: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Facts(Protocol):
         SCORING_KEYS: the keys of a task's description that its metrics read.
         NEEDS_LABELS: whether a task must name its labels.
         ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair`, `label`.
+        TEMPLATE: the fields of a template for answers in words; missing where the kind has none.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
     """
 
@@ -80,6 +89,7 @@ class Facts(Protocol):
     TASK_KEYS: tuple[str, ...]
     TRAINING_KEYS: tuple[str, ...]
     SCORING_KEYS: tuple[str, ...]
+    TEMPLATE: tuple[str, ...]
     NEEDS_LABELS: bool
     BOUNDED: bool
     ANALYSABLE: bool
@@ -116,17 +126,22 @@ class Rows(Protocol):
 class Model(Protocol):
     """`model.py`: rows to model inputs, and logits to predictions.
 
+    A kind whose answers can be words (`words.py`) has a module `words` with the same names.
+
     Attributes:
-        LEVEL: whether the head reads one vector a text ("sequence") or one a token ("token").
+        LEVEL: whether the head reads one vector a text ("sequence") or one a token ("token"), or is the pretrained
+            output layer ("words").
         HEAD_DROPOUT: whether dropout acts on what the head reads.
         TARGETS: the columns that the loss reads, with the filler of the ragged ones.
+        READ: the columns that the model reads besides the tokenizer's; missing where there are none.
         TOGETHER: whether the loss compares the features of a row. They are then always in the same micro-batch, one
             after the other in their order in the token folder, and a batch of size 32 holds 32 rows, not 32 features.
     """
 
     LEVEL: str
     HEAD_DROPOUT: bool
-    TARGETS: dict[str, int | None]
+    TARGETS: Fillers
+    READ: Fillers
     TOGETHER: bool
 
     def outputs(self, labels: Sequence[str]) -> int:

@@ -6,6 +6,18 @@ from typing import Literal
 from workflow_scripts.core.settings import Settings, StepSettings
 
 
+class Words(Settings):
+    """How a row is put as text.
+
+    Attributes:
+        template: with the field `{answer}` and fields of the row.
+        answers: the words of each label; a label that is missing is its own.
+    """
+
+    template: str
+    answers: dict[str, str]
+
+
 class TokeniseSettings(StepSettings):
     """The settings of `tokenise`.
 
@@ -17,6 +29,8 @@ class TokeniseSettings(StepSettings):
         stride: the tokens that neighbouring windows share; None for kinds without the key.
         labelled_subword: the subword that predicts a word's tag; None for kinds without the key. `tokenise` replaces
             `auto` by what suits the model.
+        words: for answers in words; else None.
+        reads: what kind of model it is; `tokenise` replaces `auto` by it.
     """
 
     task: str
@@ -26,6 +40,8 @@ class TokeniseSettings(StepSettings):
     max_length: int
     stride: int | None = None
     labelled_subword: Literal["auto", "first", "first_visible", "last"] | None = None
+    words: Words | None = None
+    reads: Literal["auto", "encoder", "decoder", "encoder-decoder"] | None = None
 
 
 class ScoringSettings(Settings):

@@ -239,6 +239,9 @@ def _costs(report: Report) -> Iterator[str]:
             name: float((both[name] / both[f"{name}_baseline"]).median())
             for name in ("tuned_parameters", "seconds", "peak_memory_mb")
         }
+        if ratio["tuned_parameters"] == 0:
+            yield f"{method_title(method)} trains nothing and stores nothing."
+            continue
         stored, baseline_stored = (both[name].median() for name in ("stored_bytes", "stored_bytes_baseline"))
         yield (
             f"{method_title(method)} tunes {_percent(100 * ratio['tuned_parameters'])} of the parameters that"

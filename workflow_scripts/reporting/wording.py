@@ -132,7 +132,7 @@ def spread_text(std: float | None) -> str:
 
 def rate_text(rate: float | None) -> str:
     """A learning rate as in a configuration: 5e-5."""
-    if rate is None or pd.isna(rate):
+    if not rate or pd.isna(rate):  # 0 where nothing is trained
         return NOTHING
     mantissa, exponent = f"{rate:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -9,6 +9,7 @@ from itertools import zip_longest
 import numpy as np
 import torch
 
+from workflow_scripts.kinds.protocol import Fillers, OwnLength
 from workflow_scripts.kinds.tokens import Ragged, Tokens
 
 Batch = dict[str, torch.Tensor]
@@ -60,7 +61,7 @@ def collate(
     tokens: Tokens,
     chosen: np.ndarray,
     padding_id: int,
-    targets: dict[str, int | None],
+    targets: Fillers,
     device: torch.device,
     length: int | None = None,
 ) -> Batch:
@@ -70,8 +71,9 @@ def collate(
         tokens: the features.
         chosen: feature numbers, (batch,).
         padding_id: the id that pads `input_ids`.
-        targets: the columns that the loss reads, each with its padding value, or None for a column of numbers, which
-            becomes a tensor (batch,): int64, or float32 for a column of floats.
+        targets: the columns that the loss and the head read, each with its padding value, or None for a column of
+            numbers, which becomes a tensor (batch,): int64, or float32 for a column of floats. Lists that do not follow
+            the tokens (`OwnLength`) are padded to the longest list of all features.
         device: where the tensors go.
         length: tokens to pad to; by default the length of the longest chosen feature.
     """
@@ -88,7 +90,10 @@ def collate(
         column = tokens.columns[name]
         if isinstance(column, Ragged):
             assert filler is not None, name
-            arrays[name] = column.padded(chosen, filler, length)
+            if isinstance(filler, OwnLength):
+                arrays[name] = column.padded(chosen, filler.filler, int(column.lengths().max()))
+            else:
+                arrays[name] = column.padded(chosen, filler, length)
         else:
             arrays[name] = column[chosen].astype(np.float32 if column.dtype.kind == "f" else np.int64)
     return to_device({name: torch.from_numpy(array) for name, array in arrays.items()}, device)

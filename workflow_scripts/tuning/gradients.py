@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from workflow_scripts.kinds import part
+from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.recording import Recorder
 from workflow_scripts.tuning.backbone.positions import padding_id
@@ -62,7 +62,7 @@ class Gradients:
         self.tokens = tokens
         self.settings = settings
         self.device = device
-        self.kind = part(settings.kind, "model")
+        self.kind = part(settings.kind, model_part(settings.answers))
         self.samples = Samples(tokens, self.kind.TOGETHER)
         self.splits = settings.micro_batch_size is None
         self.most_tokens = FROZEN_TOKENS[settings.precision] if frozen and device.type == "cpu" else None
@@ -125,7 +125,8 @@ class Gradients:
         step = step_on_cpu(length) if self.device.type == "cpu" else RECORDED_STEP if self.recorder else 1
         length = max(length, min(-(-length // step) * step, self.settings.max_length))
         features = self.samples.features(samples)
-        return collate(self.tokens, features, padding_id(model.encoder), self.kind.TARGETS, CPU, length)
+        columns = model.reads | self.kind.TARGETS
+        return collate(self.tokens, features, padding_id(model.encoder), columns, CPU, length)
 
     def _accumulate(self, models: Sequence[TunedModel], batch: Batch) -> torch.Tensor:
         """Accumulate a part's gradients, weighted by its share of the batch; return the weighted losses (models,)."""

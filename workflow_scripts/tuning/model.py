@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,15 +15,18 @@ from torch.nn.utils import parametrize
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json
 from workflow_scripts.core.own_module import import_file
-from workflow_scripts.kinds import part
+from workflow_scripts.kinds import model_part, part
+from workflow_scripts.kinds.protocol import Fillers
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
 from workflow_scripts.tuning.acceleration.embedding import ids_in
+from workflow_scripts.tuning.acceleration.quantised import check_frozen, check_quantisable
 from workflow_scripts.tuning.acceleration.recomputing import RECOMPUTES
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.layers import takes
-from workflow_scripts.tuning.backbone.loading import load_encoder
+from workflow_scripts.tuning.backbone.loading import load_encoder, load_language_model
+from workflow_scripts.tuning.backbone.output_layer import OutputLayer
 from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
@@ -39,10 +41,11 @@ class TunedModel(nn.Module):
     Attributes:
         encoder: the pretrained encoder.
         head: maps text or token vectors to logits.
-        level: "sequence" (one output per text) or "token" (one per token).
+        level: "sequence" (one output per text), "token" (one per token), or "words" (one per scored token of answers).
         sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
         prompts: the prompts, for a method that has them; else None.
         prompt_length: prompt vectors per layer; the text's positions start after them.
+        reads: the columns of a token folder that the head reads, with what fills up their lists.
         allocation: what a method does after every step and adds to the loss, see `methods.peft.RankAllocation`; else
             None.
     """
@@ -55,10 +58,14 @@ class TunedModel(nn.Module):
         self.sentence_vector = sentence_vector
         self.prompts: Any = None
         self.prompt_length = 0
+        self.reads: Fillers = {}
         self.allocation: Any = None
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Return logits: (batch, outputs) at the sequence level, (batch, tokens, outputs) at the token level."""
+        """Return logits: (batch, outputs) at the sequence level, (batch, tokens, outputs) at the token level.
+
+        At the level of words they are log-probabilities, (batch, scored tokens).
+        """
         return forward_together([self], batch)[0]
 
     def needs_only_first_token(self) -> bool:
@@ -73,20 +80,25 @@ class TunedModel(nn.Module):
         """Whether the head reads only the last token's last hidden state."""
         return self.level == "sequence" and self.sentence_vector == "last_token"
 
-    def apply_head(
-        self, states: torch.Tensor, pooled: torch.Tensor | None, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def apply_head(self, states: torch.Tensor, pooled: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         """Return the logits; see `forward` for their shape.
 
         Args:
             states: the encoder's last hidden states, (batch, tokens, width).
             pooled: the pooler's output, (batch, width); None for an encoder without a pooler.
-            attention_mask: (batch, tokens).
+            batch: the inputs, with the columns that the head reads.
         """
+        if self.level == "words":
+            return self.head(states, batch)
         if self.level == "token":
             return self.head(states)
         assert self.sentence_vector is not None
-        return self.head(text_vectors(self.sentence_vector, states, pooled, attention_mask))
+        return self.head(text_vectors(self.sentence_vector, states, pooled, batch["attention_mask"]))
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """The pretrained output layer, if it is the head."""
+        return self.head if isinstance(self.head, OutputLayer) else None
 
     def remove_prompts(self) -> None:
         """Remove the prompts of the last forward pass from the layers."""
@@ -145,7 +157,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
         pooled = None if pooled is None else first.encoder.pooler(states)
     pooled_rows = [None] * len(models) if pooled is None else pooled.split(texts)
     return [
-        model.apply_head(rows, vectors, batch["attention_mask"])
+        model.apply_head(rows, vectors, batch)
         for model, rows, vectors in zip(models, states.split(texts), pooled_rows, strict=True)
     ]
 
@@ -181,15 +193,26 @@ def build(
         touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError if texts and prompts need more positions than the encoder has.
+    Raises UserError if texts and prompts need more positions than the encoder has, or if the weights are to be
+    quantised and cannot be.
     """
-    encoder = load_encoder(
-        folder,
-        attention.NAME,
-        dropout=settings.dropout,
-        check=partial(method_module(settings).check, settings=settings),
-        bidirectional=settings.attention == "bidirectional",
-    )
+    method = method_module(settings)
+
+    def check(encoder: Any) -> None:
+        method.check(encoder, settings)
+        if settings.quantise:
+            check_quantisable(encoder, settings.quantise)
+
+    options: Any = {
+        "dropout": settings.dropout,
+        "check": check,
+        "bidirectional": settings.attention == "bidirectional",
+    }
+    output_layer = None
+    if settings.answers == "words":
+        encoder, output_layer = load_language_model(folder, attention.NAME, **options)
+    else:
+        encoder = load_encoder(folder, attention.NAME, **options)
     needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
     if needed > available:
         raise UserError(
@@ -197,8 +220,12 @@ def build(
             f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
             " lower one of them"
         )
-    encoder.requires_grad_(False)
-    model = _add_head(encoder, settings, touched)
+    for module in filter(None, (encoder, output_layer)):
+        module.requires_grad_(False)
+    pretrained = dict(encoder.named_parameters())
+    model = _add_head(encoder, output_layer, settings, touched)
+    if settings.quantise:
+        check_frozen(pretrained, settings.method, settings.quantise)
     accelerate(model, settings, ids)
     return model
 
@@ -211,18 +238,23 @@ def build_together(
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
         seed_everything(settings.seed)
-        models.append(_add_head(models[0].encoder, settings, touched))
+        models.append(_add_head(models[0].encoder, models[0].output_layer, settings, touched))
     return models
 
 
-def _add_head(encoder: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> TunedModel:
-    """Put a head on a frozen encoder and let the method add or unfreeze its parameters."""
-    kind, method = part(settings.kind, "model"), method_module(settings)
+def _add_head(
+    encoder: Any, output_layer: OutputLayer | None, settings: TrainingSettings, touched: torch.Tensor | None
+) -> TunedModel:
+    """Put a head on a frozen encoder, or its own output layer, and let the method add or unfreeze its parameters."""
+    kind, method = part(settings.kind, model_part(settings.answers)), method_module(settings)
     head_settings = settings if kind.HEAD_DROPOUT else settings.changed(dropout=0.0)
-    head = method.head(kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings)
+    head = output_layer or method.head(
+        kind.LEVEL, encoder.config.hidden_size, kind.outputs(settings.labels), head_settings
+    )
     # Settings of tasks on tokens have no `sentence_vector`: their head reads every token's vector.
     sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
+    model.reads = getattr(kind, "READ", {})
     method.prepare(model, settings, touched)
     return model
 

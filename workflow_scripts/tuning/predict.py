@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from workflow_scripts.corpora.schema import Row
-from workflow_scripts.kinds import part
+from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
@@ -50,7 +50,7 @@ def logits(
     out, batches are split; raises the original error if a single feature does not fit.
     """
     model.eval()
-    targets = kind.TARGETS if kind else {}
+    columns = model.reads | (kind.TARGETS if kind else {})
     samples = Samples(tokens, bool(kind and kind.TOGETHER))
     lengths = tokens.ragged("input_ids").lengths()
     result: list[np.ndarray] = [np.empty(0)] * len(tokens)
@@ -59,7 +59,7 @@ def logits(
 
     def forward(parts: list[np.ndarray]) -> list[tuple[torch.Tensor, Batch]]:
         batches = [
-            collate(tokens, samples.features(part), padding_id(model.encoder), targets, device) for part in parts
+            collate(tokens, samples.features(part), padding_id(model.encoder), columns, device) for part in parts
         ]
         with lower_precision(device, precision):
             return [(model(batch).float(), batch) for batch in batches]
@@ -75,12 +75,16 @@ def logits(
     return result
 
 
+def _kind(settings: TrainingSettings) -> Any:
+    return part(settings.kind, model_part(settings.answers))
+
+
 def predict(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> dict[str, Any]:
     """Return a prediction for every row, by row id: see `decode` of the kind."""
     values = logits(model, tokens, settings.precision, device)
-    predictions: dict[str, Any] = part(settings.kind, "model").decode(values, tokens, rows, settings.labels)
+    predictions: dict[str, Any] = _kind(settings).decode(values, tokens, rows, settings.labels)
     return predictions
 
 
@@ -88,7 +92,7 @@ def evaluate(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> tuple[dict[str, Any], float]:
     """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
-    kind = part(settings.kind, "model")
+    kind = _kind(settings)
     total, count = 0.0, 0
 
     def add_loss(values: torch.Tensor, batch: Batch) -> None:

@@ -31,7 +31,7 @@ from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
-from workflow_scripts.tuning.loop import Outcome, TrainingResult, train
+from workflow_scripts.tuning.loop import Outcome, TrainingResult, TrainingState, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate
 from workflow_scripts.tuning.settings import TrainingSettings
@@ -81,15 +81,19 @@ def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints:
         configured.as_json(), metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
     )
     checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
+    untrained = not models[0].tuned_parameters()  # the method `none`
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
-        trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
+        if untrained:
+            trained = TrainingResult([Outcome() for _ in models], TrainingState())
+        else:
+            trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
     majority = baseline(settings.kind, validation_rows, scoring)
     records = {}
     for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
         if not outcome.tensors:
             # Diverged in the first epoch: store the initial weights, so that the rest of the grid can run.
-            (start,) = build_together(arguments.encoder.parent, settings, touched, 1, ids)
+            (start,) = models if untrained else build_together(arguments.encoder.parent, settings, touched, 1, ids)
             outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
             metrics, _ = validate(start.to(device))
         else:

@@ -49,9 +49,11 @@ class TrainingSettings(StepSettings):
     dropout: float
     keep: Literal["best_metric", "best_loss", "last"]
     precision: Literal["auto", "bfloat16", "float32"]
+    quantise: Literal["nf4", "int8"] | None
     compile: bool
     gradient_checkpointing: bool
     attention: Literal["pretrained", "bidirectional"]
+    answers: Literal["head", "words"]
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None

@@ -7,6 +7,7 @@ INPUTS = ("Text", "Second text")
 TASK_KEYS: tuple[str, ...] = ()
 TRAINING_KEYS = ("sentence_vector",)
 SCORING_KEYS: tuple[str, ...] = ()
+TEMPLATE = ("text", "text_pair")
 NEEDS_LABELS = True
 BOUNDED = False
 ANALYSABLE = True

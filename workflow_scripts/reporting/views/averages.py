@@ -9,7 +9,7 @@ from workflow_scripts.experiment import table_names
 from workflow_scripts.reporting.parts import Section
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import Cell, Column, Row, Sheet, Table, arm_cell, number_cell, paper_table
-from workflow_scripts.reporting.wording import NOTHING, method_title, plural, score_text
+from workflow_scripts.reporting.wording import NOTHING, listed, method_title, plural, score_text
 
 Best = Callable[..., float]
 
@@ -120,6 +120,12 @@ def _body(
 
 def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) -> Iterator[str]:
     yield from filter(None, (report.tasks.metric_note(*column) for column in columns))
+    shown = set(table["task"])
+    for words in report.inputs.provenance.get("words") or []:
+        if words["task"] in shown:
+            methods = listed([method_title(method) for method in words["methods"]])
+            template = words["template"].replace("\n", " ⏎ ")
+            yield f"{methods}: on {report.tasks.title(words['task'])}, the answer is a word or a text in “{template}”."
     if not table["complete"].all():
         yield "† Over fewer languages than another arm of the same task has: not comparable with it."
     for row in table[table["note"] != ""].to_dict("records") if "note" in table else []:

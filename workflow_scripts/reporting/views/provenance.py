@@ -1,6 +1,8 @@
 """Where everything comes from: the code, the encoders, the machines, the packages and the configuration."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from workflow_scripts.reporting.parts import Code, Folded, Heading, Part, Record, Section
 from workflow_scripts.reporting.report import Report
@@ -19,7 +21,8 @@ def section(report: Report) -> Section:
         parts += [Folded(name, (Record(manifest),), opened=len(encoders) == 1) for name, manifest in encoders.items()]
     if provenance.get("trained_on"):
         trained = [
-            {group["device"]: f"{group['models']} models in {group['precision']}"} for group in provenance["trained_on"]
+            {group["device"]: f"{group['models']} models in {group['precision']}{_quantised(group)}"}
+            for group in provenance["trained_on"]
         ]
         parts += [Heading("Trained on"), *map(Record, trained)]
     for key, title, kind in (("machine", "Aggregated on", ""), ("versions", "Package versions", "columns")):
@@ -28,3 +31,8 @@ def section(report: Report) -> Section:
     merged = json.dumps(provenance.get("configuration"), indent=2, ensure_ascii=False, default=str)
     parts.append(Folded("The configuration as merged", (Code(merged),)))
     return Section("provenance", "Provenance", tuple(parts))
+
+
+def _quantised(group: Mapping[str, Any]) -> str:
+    """How the encoder's weights were quantised, as the rest of a phrase."""
+    return f", the encoder quantised to {group['quantise']}" if group.get("quantise") else ""

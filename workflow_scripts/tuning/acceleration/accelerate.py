@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.tuning.acceleration.activation import replace_activations
-from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
+from workflow_scripts.tuning.acceleration.bfloat16 import set_output_precision, set_precision
 from workflow_scripts.tuning.acceleration.compiler import check_compiler, compile_layers
 from workflow_scripts.tuning.acceleration.dropout import replace_dropout
 from workflow_scripts.tuning.acceleration.embedding import keep_rows
@@ -36,7 +36,9 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         compute_first_token_only(encoder)
     if model.needs_only_last_token() and not settings.module:  # A user's method may read any state.
         compute_last_token_only(encoder)
-    set_precision(encoder, settings.precision)
+    set_precision(encoder, settings.precision, settings.quantise)
+    if model.output_layer is not None:
+        set_output_precision(model.output_layer, encoder, settings.precision)
     if settings.compile:
         check_compiler(find_device())
         compile_layers(encoder)

@@ -1,6 +1,7 @@
-"""Loading a pretrained language model from its folder: memory-mapped, without its output layer, and always offline.
+"""Loading a pretrained language model from its folder, always offline.
 
-A decoder is loaded without its output layer, an encoder-decoder without its decoder.
+`load_encoder` loads what is below the output layer, memory-mapped: a decoder without its output layer, an
+encoder-decoder without its decoder. `load_language_model` loads everything.
 """
 
 import logging
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import architecture, converted
+from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of, language_model
 from workflow_scripts.encoders.weights import tensor_files
 from workflow_scripts.tuning.backbone.deberta import use_attention
 from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
+from workflow_scripts.tuning.backbone.output_layer import OutputLayer
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +45,11 @@ def load_encoder(
 
     Raises UserError if a file is missing or damaged, or if its weights do not fit the configuration.
     """
-    from transformers import AutoConfig
-    from transformers.initialization import no_init_weights
-
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
-    config = AutoConfig.from_pretrained(folder)
-    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-        part.use_cache = False
-        if bidirectional:
-            part.is_causal = False
-        for name in vars(part):
-            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
-            if dropout is not None and is_probability:
-                setattr(part, name, dropout)
-    config._attn_implementation = attention
-    found, options = architecture(config, with_pooler=any("pooler." in name for name in _weight_names(folder)))
-    with no_init_weights():
-        model = found(config, **options)
-    if bidirectional and not any(map(uses_interface, attention_like(model))):
-        raise UserError(
-            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
-            " transformers, so their causal attention cannot be lifted: set it to pretrained"
-        )
+    config = _configuration(folder)
+    with_pooler = any("pooler." in name for name in _weight_names(folder))
+    model, found, options = without_weights(config, attention, dropout, bidirectional, with_pooler)
     if check is not None:
-        check(_encoder_of(model))
+        check(encoder_of(model))
     prefix = f"{model.base_model_prefix}."  # the model's prefix in a checkpoint with an output layer
     weights = _read_weights(folder, prefix)
     if all(name in weights and weights[name].shape == wanted.shape for name, wanted in model.state_dict().items()):
@@ -78,7 +60,7 @@ def load_encoder(
         unexpected = model.load_state_dict(weights, strict=False, assign=True).unexpected_keys
         if unexpected:
             logger.info("%s: skipped tensors that the encoder does not use: %s", folder, ", ".join(sorted(unexpected)))
-        return _encoder_of(model)
+        return encoder_of(model)
     # An older checkpoint with other tensor names. Transformers converts it, which takes a copy in memory.
     logger.info("%s: tensor names or shapes differ from the architecture's; transformers converts them", folder)
     model, fault = converted(found, folder, config, options)
@@ -87,10 +69,93 @@ def load_encoder(
             f"{folder}: the weights do not match config.json: {fault}; write the checkpoint again with AutoModel's"
             " save_pretrained, delete this folder and run the workflow again"
         )
-    return _encoder_of(model)
+    return encoder_of(model)
 
 
-def _encoder_of(model: Any) -> Any:
+def load_language_model(
+    folder: Path,
+    attention: str,
+    dropout: float | None = None,
+    check: Callable[[Any], None] | None = None,
+    bidirectional: bool = False,
+) -> tuple[Any, OutputLayer]:
+    """Load a language model with its output layer, which is that of masked words for an encoder.
+
+    Return what `load_encoder` returns for the same arguments, and the output layer: for an encoder-decoder, its decoder
+    too. Their weights are read into memory.
+
+    Raises UserError as `load_encoder` does, and if the checkpoint has no output layer.
+    """
+    kind = _kind(folder, attention)
+    bidirectional = bidirectional and kind == "decoder"  # not the decoder of an encoder-decoder
+    config = _configuration(folder)
+    base, *_ = without_weights(config, attention, dropout, bidirectional, with_pooler=False)
+    if check is not None:
+        check(encoder_of(base))
+    found = language_model(config, kind)
+    if found is None:
+        raise UserError(
+            f"training.answers: found 'words'; transformers has no output layer for {kind}s of the type"
+            f" {config.model_type!r}: set it to head"
+        )
+    model, fault = converted(found, folder, config, {})
+    if fault:
+        raise UserError(
+            f"training.answers: found 'words', which needs the pretrained output layer, but in {folder} {fault}: use a"
+            " checkpoint of the whole language model, or set it to head"
+        )
+    encoder = model.get_encoder() if kind == "encoder-decoder" else getattr(model, model.base_model_prefix)
+    output_layer = OutputLayer(model, encoder, has_decoder=kind == "encoder-decoder")
+    return use_attention(encoder), output_layer
+
+
+def _kind(folder: Path, attention: str) -> Kind:
+    """Return what kind of model a checkpoint is."""
+    with torch.device("meta"):
+        model, *_ = without_weights(_configuration(folder), attention, None, bidirectional=False, with_pooler=False)
+    return kind_of(model)
+
+
+def _configuration(folder: Path) -> Any:
+    """Return a checkpoint's configuration. Raises UserError if a file is missing."""
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} lacks config.json or *.safetensors: delete the folder and run the workflow again")
+    return AutoConfig.from_pretrained(folder)
+
+
+def without_weights(
+    config: Any, attention: str, dropout: float | None, bidirectional: bool, with_pooler: bool
+) -> tuple[Any, Any, dict[str, bool]]:
+    """Build the model of a configuration, which is changed, with memory for its weights and arbitrary values in it.
+
+    Arguments as for `load_encoder`, and for `architecture`. Returns the model, its class and the keyword arguments that
+    it was constructed with. Raises UserError if a decoder's causal attention is to be lifted and cannot be.
+    """
+    from transformers.initialization import no_init_weights
+
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        part.use_cache = False
+        if bidirectional:
+            part.is_causal = False
+        for name in vars(part):
+            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
+            if dropout is not None and is_probability:
+                setattr(part, name, dropout)
+    config._attn_implementation = attention
+    found, options = architecture(config, with_pooler=with_pooler)
+    with no_init_weights():
+        model = found(config, **options)
+    if bidirectional and not any(map(uses_interface, attention_like(model))):
+        raise UserError(
+            f"training.attention: models of the type {config.model_type!r} do not use the attention interface of"
+            " transformers, so their causal attention cannot be lifted: set it to pretrained"
+        )
+    return model, found, options
+
+
+def encoder_of(model: Any) -> Any:
     """Return the encoder of an encoder-decoder, or the model itself, with attention that reads prompts."""
     return use_attention(model.get_encoder() if model.config.is_encoder_decoder else model)
 

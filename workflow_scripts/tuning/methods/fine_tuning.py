@@ -25,11 +25,16 @@ def check(encoder: Any, settings: TrainingSettings) -> None:
 
 
 def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
-    """Unfreeze the encoder; of the word embeddings only the rows that occur in the training data."""
+    """Unfreeze the encoder; of the word embeddings only the rows that occur in the training data.
+
+    Of an output layer, the vectors of the vocabulary stay frozen.
+    """
     model.encoder.requires_grad_(True)
     pooler = getattr(model.encoder, "pooler", None)
     if pooler is not None:
         pooler.requires_grad_(False)  # its output is not used
+    if model.output_layer is not None:
+        model.output_layer.unfreeze(model.encoder)
     words = model.encoder.get_input_embeddings()
     # Subclasses do more than look up rows: Gemma's scales them.
     if touched is not None and settings.weight_decay == 0 and type(words) is nn.Embedding:

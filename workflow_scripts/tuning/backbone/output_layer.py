@@ -1,0 +1,95 @@
+"""The pretrained output layer of a language model, which scores words: the head where `answers` is `words`."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.tuning.batches import Batch
+
+
+class OutputLayer(nn.Module):
+    """All of a language model above its encoder, with what the library computes there: scores are capped or scaled in
+    some models, and encoders of masked words have a dense layer below the vocabulary. Of an encoder-decoder this
+    includes the decoder.
+
+    The encoder is taken out of the model, so that a method can change it, and run, on its own.
+
+    Args:
+        model: the language model of the library.
+        encoder: the part of it that `load_encoder` returns.
+        has_decoder: whether the model is an encoder-decoder.
+    """
+
+    def __init__(self, model: Any, encoder: nn.Module, has_decoder: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.has_decoder = has_decoder
+        self._vocabulary = (model.get_output_embeddings(),)  # in a tuple, which registers no second name for it
+        self.start = _start_of(model) if has_decoder else None
+        for module in list(model.modules()):
+            for name, child in list(module.named_children()):
+                if child is encoder:
+                    setattr(module, name, _Given())
+
+    def forward(self, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the log-probability of each scored token, (batch, scored tokens), float32.
+
+        Args:
+            states: the encoder's last hidden states, (batch, tokens, width).
+            batch: with the columns of `kinds.words`.
+        """
+        if self.has_decoder:
+            begun = nn.functional.pad(batch["decoder_ids"], (1, 0), value=self.start)
+            read = _output(states)
+            logits = self.model(
+                encoder_outputs=read, attention_mask=batch["attention_mask"], decoder_input_ids=begun
+            ).logits
+            logits = _rows(logits, batch["read_at"])
+        else:
+            logits = self.model(inputs_embeds=_rows(states, batch["read_at"])).logits
+        scored_at, scored = batch["scored_at"], batch["scored"].clamp(min=0)
+        logits = logits.float()
+        chosen = _rows(logits, scored_at).gather(2, scored[..., None])[..., 0]
+        return chosen - logits.logsumexp(2).gather(1, scored_at)
+
+    def unfreeze(self, encoder: nn.Module) -> None:
+        """Train all of it but the vectors of the vocabulary, and what it shares with the encoder."""
+        words = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        words |= {id(self._vocabulary[0].weight), *map(id, encoder.parameters())}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) not in words)
+
+
+class _Given(nn.Module):
+    """Takes the place of the encoder and returns the states that the output layer is given as embeddings."""
+
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor | None = None, **__: Any) -> Any:
+        return _output(inputs_embeds)
+
+
+def _output(states: torch.Tensor | None) -> Any:
+    """States as the output of a model of the library."""
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+    return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states)
+
+
+def _start_of(model: Any) -> int:
+    """The token that a decoder's text begins with, as the library's `generate` chooses it."""
+    generation = model.generation_config
+    decoder = getattr(model.config, "decoder", None)
+    candidates = (generation.decoder_start_token_id, generation.bos_token_id, getattr(decoder, "bos_token_id", None))
+    start = next((token for token in candidates if token is not None), None)
+    if start is None:
+        raise UserError(
+            f"training.answers: found 'words', but models of the type {model.config.model_type!r} do not say which"
+            " token their decoder begins with: write decoder_start_token_id into generation_config.json"
+        )
+    return int(start)
+
+
+def _rows(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The vectors of a batch in some places: (batch, tokens, width) and (batch, places) -> (batch, places, width)."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))
