@@ -250,4 +250,6 @@ def test_the_documentation_lists_what_was_tested():
     assert documented == {
         name: {VARIANTS[variant]["method"] for model, variant in REFUSED if model == name} for name in MODELS
     }
-    assert {changes["method"] for changes in VARIANTS.values()} == set(METHODS)
+    assert {changes["method"] for changes in VARIANTS.values()} == {
+        name for name, method in METHODS.items() if method.trains
+    }

@@ -39,7 +39,8 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parent.parent
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 KINDS = tuple(LABELS)
-TUNED = [(name, method) for name in ("xlm-roberta", "modernbert", "Llama") for method in METHODS]
+TRAINED = [name for name, method in METHODS.items() if method.trains]
+TUNED = [(name, method) for name in ("xlm-roberta", "modernbert", "Llama") for method in TRAINED]
 TUNED = [one for one in TUNED if one not in (("modernbert", "bitfit"), ("Llama", "bitfit"))]  # They have no biases.
 TUNED.remove(("modernbert", "llama_adapter"))  # Its query, key and value are one layer.
 IN_ATTENTION = ("prompt_tuning", "llama_adapter", "prefix_plus")
