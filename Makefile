@@ -25,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify test lint docs bench compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -66,6 +66,9 @@ docs: .venv/ready-to-develop ## build the documentation into site/; a broken lin
 
 bench: .venv/ready-to-develop ## compare the speed of tuning with the Hugging Face Trainer and PEFT: 20 minutes on an idle machine
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench $(ARGS)
+
+bench-decoders: .venv/ready-to-develop ## the same for a decoder, Gemma 3 270M, from packages or ARGS="--model FOLDER"
+	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.bench --suite decoders $(ARGS)
 
 compare-trainer: .venv/ready-to-develop ## compare scores and time of fine-tuning with the Hugging Face Trainer: some hours
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.compare_trainer $(ARGS)

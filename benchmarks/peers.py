@@ -1,4 +1,4 @@
-"""One training with the Hugging Face Trainer, and PEFT's prefix tuning for prompts: the contestants of `bench`.
+"""One training with the Hugging Face Trainer, and PEFT's prefix tuning or LoRA: the contestants of `bench`.
 
     python -m benchmarks.peers --encoder FOLDER --tokens FOLDER --method fine_tuning --recipe usual
 
@@ -6,10 +6,11 @@ Prints one line of JSON: `examples_per_second` (after three warm-up steps), `pea
 ten steps). The recipes:
 
 * usual: float32, every text padded to the maximum length
-* best_flags: bfloat16 autocast if the settings say so, batches grouped by length and padded to their longest text,
-  fused AdamW
+* best_flags: bfloat16 autocast if the settings say so, with frozen weights loaded in bfloat16; batches grouped by
+  length and padded to their longest text; fused AdamW
 
-The Trainer groups texts by length within 50 batches; the recipe best_flags runs one complete group.
+The Trainer groups texts by length within 50 batches, or within a quarter of the rows if that is less, and starts with
+the longest; the recipe best_flags runs one complete group.
 """
 
 import argparse
@@ -18,8 +19,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+METHODS = ("fine_tuning", "prompt_tuning", "lora")
 WARM_UP = 3  # steps
-STEPS = {"usual": 10, "best_flags": 50}  # steps of the usual recipe all have the same shape, so few are enough
+USUAL_STEPS = 10  # all have the same shape, so few are enough
+GROUP = 50  # batches that the Trainer groups by length, at most
+# The probabilities of dropout in the configurations of BERT's family and of decoders.
+DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "attention_dropout")
 LOGGED = 10  # steps between two logged losses
 
 
@@ -28,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--encoder", type=Path, required=True, help="the encoder's folder")
     result.add_argument("--tokens", type=Path, required=True, help="the folder of the training tokens")
-    result.add_argument("--method", choices=["fine_tuning", "prompt_tuning"], required=True, help="the tuning method")
+    result.add_argument("--method", choices=METHODS, required=True, help="the tuning method")
     result.add_argument("--recipe", choices=["usual", "best_flags"], required=True, help="see above")
     result.add_argument(
         "--settings", type=json.loads, required=True, metavar="JSON", help="settings of the step `train`"
@@ -42,6 +47,7 @@ def main() -> None:
     import torch
     from datasets import load_from_disk
     from transformers import (
+        AutoConfig,
         AutoModelForSequenceClassification,
         AutoTokenizer,
         DataCollatorWithPadding,
@@ -61,19 +67,22 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.encoder)
     batch_size = settings["batch_size"]
     tokens = load_from_disk(str(arguments.tokens)).remove_columns("row")
+    half = best and settings["precision"] == "bfloat16"
+    config = AutoConfig.from_pretrained(arguments.encoder, num_labels=len(settings["labels"]))
+    for name in DROPOUT:
+        if hasattr(config, name):
+            setattr(config, name, settings["dropout"])
+    config.pad_token_id = tokenizer.pad_token_id
+    # A model that is trained as a whole must be in float32.
+    frozen = arguments.method != "fine_tuning"
     model = AutoModelForSequenceClassification.from_pretrained(
         arguments.encoder,
-        num_labels=len(settings["labels"]),
+        config=config,
         attn_implementation="sdpa",
-        hidden_dropout_prob=settings["dropout"],
-        attention_probs_dropout_prob=settings["dropout"],
-        classifier_dropout=settings["dropout"],
+        dtype=torch.bfloat16 if half and frozen else torch.float32,
     )
-    if arguments.method == "prompt_tuning":
-        from peft import PrefixTuningConfig, get_peft_model
-
-        prefix = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=settings["prompt_length"])
-        model = get_peft_model(model, prefix)
+    if frozen:
+        model = with_peft(model, arguments.method, settings)
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +96,7 @@ def main() -> None:
                 weight_decay=0.0,
                 max_grad_norm=settings["gradient_clipping"],
                 lr_scheduler_type="linear",
-                bf16=best and settings["precision"] == "bfloat16",
+                bf16=half,
                 optim="adamw_torch_fused" if best else "adamw_torch",
                 train_sampling_strategy="group_by_length" if best else "random",
                 save_strategy="no",
@@ -105,7 +114,7 @@ def main() -> None:
             processing_class=tokenizer,
             callbacks=[clock],
         )
-        for steps in (WARM_UP, STEPS[arguments.recipe]):
+        for steps in (WARM_UP, min(GROUP, len(tokens) // 4 // batch_size) if best else USUAL_STEPS):
             trainer.args.max_steps = steps
             trainer.train()
     result = {
@@ -114,6 +123,23 @@ def main() -> None:
         "loss": next(line["loss"] for line in reversed(trainer.state.log_history) if "loss" in line),
     }
     print(json.dumps(result))
+
+
+def with_peft(model: Any, method: str, settings: dict[str, Any]) -> Any:
+    """Return the model with PEFT's prefix tuning or LoRA; its new parameters are in float32."""
+    from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+
+    if method == "prompt_tuning":
+        config: Any = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=settings["prompt_length"])
+    else:
+        config = LoraConfig(
+            task_type="SEQ_CLS",
+            r=settings["lora_rank"],
+            lora_alpha=settings["lora_alpha"],
+            lora_dropout=settings["lora_dropout"],
+            target_modules=settings["lora_targets"],
+        )
+    return get_peft_model(model, config)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,10 @@ class TunedModel(nn.Module):
         first_is_text = self.prompts is None or isinstance(self.prompts, AttentionInsert)
         return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
+    def needs_only_last_token(self) -> bool:
+        """Whether the head reads only the last token's last hidden state."""
+        return self.level == "sequence" and self.sentence_vector == "last_token"
+
     def apply_head(self, states: torch.Tensor, pooled: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         """Return the logits; see `forward` for their shape.
 

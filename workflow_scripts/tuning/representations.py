@@ -12,6 +12,7 @@ from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.bfloat16 import set_precision
 from workflow_scripts.tuning.acceleration.embedding import ids_in, keep_rows
 from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
+from workflow_scripts.tuning.acceleration.last_token import compute_last_token_only
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.loading import load_encoder
 from workflow_scripts.tuning.backbone.readout import text_vector_of
@@ -34,6 +35,8 @@ def untuned_model(folder: Path, precision: str, texts: Sequence[Tokens]) -> Tune
     model = _reader(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
+    if model.needs_only_last_token():
+        compute_last_token_only(encoder)
     return model
 
 

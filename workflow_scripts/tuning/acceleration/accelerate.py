@@ -4,11 +4,14 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.tuning.acceleration.activation import replace_activations
 from workflow_scripts.tuning.acceleration.bfloat16 import set_output_precision, set_precision
 from workflow_scripts.tuning.acceleration.compiler import check_compiler, compile_layers
 from workflow_scripts.tuning.acceleration.dropout import replace_dropout
 from workflow_scripts.tuning.acceleration.embedding import keep_rows
 from workflow_scripts.tuning.acceleration.first_token import compute_first_token_only
+from workflow_scripts.tuning.acceleration.last_token import compute_last_token_only
+from workflow_scripts.tuning.acceleration.normalisation import replace_normalisations
 from workflow_scripts.tuning.acceleration.packed import pack_frozen
 from workflow_scripts.tuning.acceleration.recomputing import checkpoint_gradients
 from workflow_scripts.tuning.device import find_device
@@ -33,6 +36,8 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         checkpoint_gradients(encoder)
     if model.needs_only_first_token():
         compute_first_token_only(encoder)
+    if model.needs_only_last_token() and not settings.module:  # A user's method may read any state.
+        compute_last_token_only(encoder)
     set_precision(encoder, settings.precision, settings.quantise)
     if model.output_layer is not None:
         set_output_precision(model.output_layer, encoder, settings.precision)
@@ -40,4 +45,6 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         check_compiler(find_device())
         compile_layers(encoder)
     else:
+        replace_normalisations(encoder)
+        replace_activations(encoder)
         pack_frozen(encoder)

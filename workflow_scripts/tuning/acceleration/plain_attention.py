@@ -32,21 +32,30 @@ class PlainAttention(torch.autograd.Function):
         Args:
             ctx: autograd's context.
             query: (batch, heads, tokens, head size).
-            key, value: (batch, heads, prompt + tokens, head size).
+            key, value: (batch, key heads, prompt + tokens, head size); equally many neighbouring heads share each
+                key head.
             mask: (batch or 1, heads or 1, tokens or 1, prompt + tokens), or None; may need a gradient.
             scaling: factor on the scores.
             dropout: probability of dropping an attention weight.
         """
         shape = query.shape
         ctx.mask_shape = None if mask is None else mask.shape
+        # The queries of all heads that share a key head become the rows of one matrix.
+        matrices, sharing = shape[0] * key.shape[1], shape[1] // key.shape[1]
         if mask is not None:
-            mask = mask.expand(*shape[:2], -1, -1).flatten(0, 1)
-        query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+            if sharing > 1 and mask.shape[1:3] == (1, 1):
+                mask = mask.expand(shape[0], key.shape[1], 1, -1).flatten(0, 1)
+            else:
+                rows = shape[2] if sharing > 1 else -1
+                mask = mask.expand(*shape[:2], rows, -1).reshape(matrices, -1, key.shape[2])
+        query = query.reshape(matrices, -1, shape[3])
+        key, value = key.flatten(0, 1), value.flatten(0, 1)
         products = _product(query, key.transpose(1, 2), scaling, mask)
         weights = _softmax(products)
         if dropout:
             mark_dropped(weights, dropout)
         ctx.save_for_backward(query, key, value, weights)
+        ctx.key_heads = matrices // shape[0]
         ctx.shape, ctx.scaling, ctx.dropout = shape, scaling, dropout
         return _product(weights.relu() if dropout else weights, value, 1 / (1 - dropout)).view(shape)
 
@@ -55,10 +64,10 @@ class PlainAttention(torch.autograd.Function):
         """The backward pass: the gradients of query, key, value and mask, as far as they are needed."""
         query, key, value, weights = ctx.saved_tensors
         needs_query, needs_key, _, needs_mask, *_ = ctx.needs_input_grad
-        gradient, factor = gradients[0].to(value.dtype).flatten(0, 1), 1 / (1 - ctx.dropout)
+        gradient, factor = gradients[0].to(value.dtype).reshape(query.shape), 1 / (1 - ctx.dropout)
 
         def split_heads(result: torch.Tensor) -> torch.Tensor:
-            return result.unflatten(0, ctx.shape[:2])
+            return result.unflatten(0, (ctx.shape[0], ctx.key_heads))
 
         value_gradient = split_heads(
             _product((weights.relu() if ctx.dropout else weights).transpose(1, 2), gradient, factor)
@@ -70,11 +79,12 @@ class PlainAttention(torch.autograd.Function):
             torch.ops.aten.threshold_backward.grad_input(weight_gradient, weights, 0, grad_input=weight_gradient)
             weights = weights.abs()
         product_gradient = torch.ops.aten._softmax_backward_data(weight_gradient, weights, -1, weights.dtype)
-        query_gradient = split_heads(_product(product_gradient, key, ctx.scaling)) if needs_query else None
+        query_gradient = _product(product_gradient, key, ctx.scaling).view(ctx.shape) if needs_query else None
         key_gradient = (
             split_heads(_product(product_gradient.transpose(1, 2), query, ctx.scaling)) if needs_key else None
         )
-        mask_gradient = split_heads(product_gradient).sum_to_size(ctx.mask_shape) if needs_mask else None
+        scores = (*ctx.shape[:3], product_gradient.shape[-1])
+        mask_gradient = product_gradient.view(scores).sum_to_size(ctx.mask_shape) if needs_mask else None
         return query_gradient, key_gradient, value_gradient, mask_gradient, None, None
 
 

@@ -95,7 +95,8 @@ def attend(
     if getattr(module, FIRST_QUERY_ONLY, False):
         query = query[:, :, :1]
         attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
-    if key.shape[1] != query.shape[1]:
+    fused = query.device.type != "cpu" or not torch.is_grad_enabled()
+    if key.shape[1] != query.shape[1] and (fused or softcap is not None):
         key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     bias = None if attention_mask is None else attention_mask.to(query.dtype)
@@ -104,7 +105,7 @@ def attend(
         bias = beside_prompt if bias is None else beside_prompt + bias
     if softcap is not None:
         result = _capped(query, key, value, bias, scaling, dropout, softcap)
-    elif query.device.type == "cpu" and torch.is_grad_enabled():
+    elif not fused:
         # The backward pass of PyTorch's fused CPU attention took 61 % of a training step, plain products half of that.
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
         mask = None if bias is None else bias.to(dtype)

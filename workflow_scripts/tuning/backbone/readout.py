@@ -32,10 +32,14 @@ def text_vectors(
             weights = attention_mask.unsqueeze(-1).to(states.dtype)
             return (states * weights).sum(1) / weights.sum(1)
         case "last_token":
-            places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-            last = (places * attention_mask).argmax(1)
-            return states[torch.arange(len(states), device=states.device), last]
+            return states[torch.arange(len(states), device=states.device), last_tokens(attention_mask)]
         case "pooler" if pooled is not None:
             return pooled
         case _:
             return states[:, 0]
+
+
+def last_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return the place of each text's last token, (batch,). attention_mask: (batch, tokens), padded on either side."""
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return (places * attention_mask).argmax(1)
