@@ -29,7 +29,7 @@ from workflow_scripts.corpora.description import (
     merged,
 )
 from workflow_scripts.experiment.source_checks import problem_of
-from workflow_scripts.kinds import KINDS, SUFFIX, part
+from workflow_scripts.kinds import KINDS, SUFFIX, part, template_fields
 from workflow_scripts.kinds.protocol import PARTS, Metric
 from workflow_scripts.kinds.template import problem
 
@@ -169,7 +169,7 @@ class TaskDefinition(Section):
 
     def _check_words(self, words: WordsSection) -> None:
         """The template has fields of the kind, and each label has words of its own."""
-        allowed = getattr(self.facts, "TEMPLATE", ())
+        allowed = template_fields(self.kind)
         if not allowed:
             raise ValueError(f"words: tasks of the kind {self.kind} have no answers in words")
         if found := problem(words.template, allowed):

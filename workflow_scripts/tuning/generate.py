@@ -60,9 +60,8 @@ class _OfDecoder:
         from transformers import DynamicCache
 
         self.model, self.output_layer, self.batch = model, output_layer, batch
-        self.cache: Any = (
-            DynamicCache()
-        )  # without the configuration: it keeps what is beyond a window, as the mask does
+        # Given the configuration, it would drop what is beyond a sliding window; the mask hides that anyway.
+        self.cache: Any = DynamicCache()
 
     def read(self) -> torch.Tensor:
         """Read the texts; return the scores of the vocabulary for each one's next token, (batch, vocabulary)."""

@@ -217,7 +217,7 @@ def build(
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
     Raises UserError if texts and prompts need more positions than the encoder has, if the weights are to be quantised
-    and cannot be, or if a decoder with bidirectional attention is to generate answers.
+    and cannot be, or if a decoder with bidirectional attention is to answer in words.
     """
     method = method_module(settings)
 
@@ -234,9 +234,9 @@ def build(
     output_layer = None
     if settings.answers == "words":
         encoder, output_layer = load_language_model(folder, attention.NAME, **options)
-        if settings.new_tokens and options["bidirectional"] and not output_layer.has_decoder:
+        if options["bidirectional"] and output_layer.is_causal:
             raise UserError(
-                "training.attention: found 'bidirectional'; a decoder that generates an answer predicts each token from"
+                "training.attention: found 'bidirectional'; a decoder that answers in words predicts each token from"
                 " earlier ones alone: set it to pretrained"
             )
     else:

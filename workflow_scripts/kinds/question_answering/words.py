@@ -103,7 +103,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
 
 
 def _prompt(text: str, tokenizer: Any, reads: str) -> list[int]:
-    """The tokens that the model reads before an answer. Special tokens after a decoder's text would end it: no."""
+    """The tokens that the model reads before an answer, for a decoder without the special tokens at the text's end."""
     encoded = tokenizer(text.rstrip())
     ids: list[int] = encoded["input_ids"]
     if reads == "encoder-decoder":

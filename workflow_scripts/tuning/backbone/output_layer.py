@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.encoders.architecture import Kind
 from workflow_scripts.tuning.batches import Batch
 
 
@@ -19,15 +20,20 @@ class OutputLayer(nn.Module):
     Args:
         model: the language model of the library.
         encoder: the part of it that `load_encoder` returns.
+        kind: what kind of model it is.
+
+    Attributes:
         has_decoder: whether the model is an encoder-decoder.
+        is_causal: whether it is a decoder, which predicts each token from earlier ones.
     """
 
-    def __init__(self, model: Any, encoder: nn.Module, has_decoder: bool) -> None:
+    def __init__(self, model: Any, encoder: nn.Module, kind: Kind) -> None:
         super().__init__()
         self.model = model
-        self.has_decoder = has_decoder
+        self.has_decoder = kind == "encoder-decoder"
+        self.is_causal = kind == "decoder"
         self._vocabulary = (model.get_output_embeddings(),)  # in a tuple, which registers no second name for it
-        self.start = _start_of(model) if has_decoder else None
+        self.start = _start_of(model) if self.has_decoder else None
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
                 if child is encoder:
