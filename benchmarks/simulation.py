@@ -27,7 +27,7 @@ from torch.utils.flop_counter import flop_registry
 
 from workflow_scripts.tuning import model as tuned_model
 from workflow_scripts.tuning import prompts
-from workflow_scripts.tuning.acceleration import dropout, packed
+from workflow_scripts.tuning.acceleration import accelerate, dropout, packed
 from workflow_scripts.tuning.backbone import attention
 from workflow_scripts.tuning.backbone.loading import encoder_of, without_weights
 from workflow_scripts.tuning.predict import lower_precision
@@ -134,6 +134,8 @@ class EfficientAttention:
     @staticmethod
     def apply(query: Any, key: Any, value: Any, mask: Any, scaling: float, probability: float) -> torch.Tensor:
         """Return (batch, heads, tokens, head size)."""
+        if key.shape[1] != query.shape[1]:  # on a GPU, `attend` copies the keys that heads share
+            key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
         if mask is not None:
             mask = mask.expand(*query.shape[:2], query.shape[2], key.shape[2])
         attend = torch.ops.aten._scaled_dot_product_efficient_attention
@@ -163,6 +165,8 @@ def as_on_a_gpu() -> Iterator[None]:
         for module in (attention, prompts, dropout):
             stack.enter_context(mock.patch.object(module, "drop", drop))
         stack.enter_context(mock.patch.object(packed, "available", lambda: False))
+        stack.enter_context(mock.patch.object(accelerate, "replace_normalisations", lambda model: None))
+        stack.enter_context(mock.patch.object(accelerate, "replace_activations", lambda model: None))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", apply))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield

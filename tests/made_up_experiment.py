@@ -128,6 +128,13 @@ def make_provenance(**benchmark) -> dict:
 ANALYSED = ("en", "de", "es", "fr", "ja", "ko", "zh")
 
 
+def make_encoder_differences(encoder: str, other: str, tasks=tuple(TASKS)) -> pd.DataFrame:
+    """One encoder minus another, by fine-tuning: the numbers of `make_differences`."""
+    rows = make_differences(tasks).assign(encoder=encoder, method="fine_tuning", prompt_length=0)
+    rows = rows[rows["scope"] != "gap"]
+    return rows.assign(other_encoder=other, other_method="fine_tuning", other_prompt_length=0, chosen=True)
+
+
 def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
     """Prompt tuning minus fine-tuning from `make_scores`, with intervals of a made-up width."""
     scores = make_scores(tasks, seeds, arms)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up_experiment import ENCODER, make_alignment, make_inputs, make_provenance, make_runs, make_scores
+from made_up_experiment import (
+    ENCODER,
+    make_alignment,
+    make_encoder_differences,
+    make_inputs,
+    make_provenance,
+    make_runs,
+    make_scores,
+)
 from paper_tasks import TASKS, metric_names
 
 from workflow_scripts.reporting.files import write_tables
@@ -180,7 +188,9 @@ def test_names_of_encoders_and_methods_are_escaped_everywhere(tmp_path):
         other = frame[frame["method"] == "fine_tuning"].assign(method="low_rank&50%")
         return pd.concat([frame, other, frame.assign(encoder=EVIL)], ignore_index=True)
 
-    write(tmp_path, [(EVIL, "xnli")], scores=more(scores), runs=more(runs), alignment=more(make_alignment()))
+    between = make_encoder_differences(EVIL, ENCODER, ["xnli", "xquad"])
+    tables = {"alignment": more(make_alignment()), "encoder_differences": between}
+    write(tmp_path, [(EVIL, "xnli")], scores=more(scores), runs=more(runs), **tables)
     texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.tex")}
     for name, text in texts.items():
         assert EVIL not in text
