@@ -74,7 +74,10 @@ def test_the_bytes_of_a_fake_step_are_those_of_a_real_one(tmp_path, method, reco
     torch.manual_seed(0)
     AutoModel.from_config(llama()).save_pretrained(tmp_path)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(simulation.attention, "PlainAttention", FusedOnCpu)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(simulation.attention, "PlainAttention", FusedOnCpu)
+        for name in ("replace_normalisations", "replace_activations"):  # not on a GPU
+            patch.setattr(simulation.accelerate, name, lambda model: None)
         (model,) = tuned_model.build_together(tmp_path, settings, None, 1)
         model.train()
         known = [*model.parameters(), *model.buffers()]
@@ -98,6 +101,7 @@ def test_the_bytes_of_a_fake_step_are_those_of_a_real_one(tmp_path, method, reco
 class FusedOnCpu:
     @staticmethod
     def apply(query, key, value, mask, scaling, probability):
+        key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
 
 
