@@ -87,9 +87,7 @@ def tokens_of(wildcards, language, split):
 
 def tokens_in_source(split):
     """The tokens of the training languages."""
-    return lambda wildcards: [
-        tokens_of(wildcards, language, split) for language in source_languages(wildcards.source)
-    ]
+    return lambda wildcards: [tokens_of(wildcards, language, split) for language in source_languages(wildcards.source)]
 
 
 def shots_tokens(wildcards):

@@ -52,6 +52,7 @@ rule compare:
     output:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
+        encoders=f"{CONFIGURATION.results}/encoder_differences.csv",
     log:
         "logs/compare.log",
     conda:
@@ -64,7 +65,8 @@ rule compare:
         cfg=lambda wildcards: settings.as_text(settings.of_comparison(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --differences {output.differences:q} --sources {output.sources:q} --log {log:q}"
+        " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
+        " --log {log:q}"
 
 
 rule exemplify:
@@ -102,6 +104,7 @@ rule render:
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
+        encoder_differences=rules.compare.output.encoders,
         examples=rules.exemplify.output,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
@@ -139,7 +142,8 @@ rule render:
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --shots {input.shots:q} --provenance {input.provenance:q} --differences {input.differences:q}"
-        " --source-differences {input.source_differences:q} --alignment {input.alignment:q}"
+        " --source-differences {input.source_differences:q}"
+        " --encoder-differences {input.encoder_differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -1,5 +1,6 @@
-"""Bottleneck adapters and LLaMA-Adapter against slow formulas, and LLaMA-Adapter against PEFT."""
+"""Bottleneck adapters, LLaMA-Adapter and Prefix-Tuning+ against slow formulas, and LLaMA-Adapter against PEFT."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from test_decoders import FAMILIES, OWN_ATTENTION, saved
 from test_methods import plain
 from test_peft import models  # noqa: F401  (`models` is a fixture)
 from test_prompts import LENGTH, assert_close, batch_of, inputs_of
-from tiny import CONFIGURATIONS, save_encoder
+from tiny import CONFIGURATIONS, PADDING, POSITIONS, save_encoder
 from tiny import settings as tiny_settings
 from transformers import AutoModel
 from transformers.models.llama import modeling_llama
@@ -24,6 +25,8 @@ from workflow_scripts.tuning.model import TunedModel, build
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 LLAMA: dict[str, Any] = {"method": "llama_adapter", "prompt_length": LENGTH}
+PREFIX: dict[str, Any] = {"method": "prefix_plus"}
+STARTING_PLAIN = [*({"method": "adapter", "adapter_placement": one} for one in PLACEMENTS), LLAMA, PREFIX]
 
 
 def built(folder: Path, loud: bool = True, **changes: Any) -> TunedModel:
@@ -95,7 +98,7 @@ def test_adapters_follow_the_formula(models, name, placement):  # noqa: F811
     assert_close(ours(batch)[shown], theirs(**inputs_of(batch)).last_hidden_state[shown], 3e-5)
 
 
-@pytest.mark.parametrize("changes", [{"method": "adapter", "adapter_placement": one} for one in PLACEMENTS] + [LLAMA])
+@pytest.mark.parametrize("changes", STARTING_PLAIN)
 @pytest.mark.parametrize("name", PARTS)
 def test_a_model_starts_as_the_plain_one_bit_for_bit(models, name, changes):  # noqa: F811
     batch = batch_of("tagging", "Llama")
@@ -126,6 +129,38 @@ def test_an_encoder_whose_layers_are_one_module_is_refused(tmp_path):
         build(save_encoder(tmp_path, "albert"), tiny_settings(method="adapter"), touched=None)
 
 
+# What is added beside attention
+
+
+def assert_follows(ours: TunedModel, folder: Path, name: str, first: int, slow: Any, monkeypatch: Any) -> None:
+    """The states and gradients equal those of the library's model with a formula added to its attention.
+
+    first: the first layer that has it; slow: called as `slow(layer, query)`, where layer counts from `first`.
+    """
+    batch = batch_of("tagging", "Llama")
+    shown = batch["attention_mask"].bool()
+    found = ours(batch)[shown]
+    target = torch.randn_like(found)
+    (found * target).sum().backward()
+    gradients = {one: parameter.grad.clone() for one, parameter in ours.prompts.named_parameters()}
+    ours.zero_grad()
+    library = modeling_xlm_roberta if name == "encoder" else modeling_llama
+    eager = library.eager_attention_forward
+
+    def attend(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
+        states, weights = eager(module, query, *others, **options)
+        layer = module.layer_idx - first
+        return (states + slow(layer, query) if layer >= 0 else states), weights
+
+    monkeypatch.setattr(library, "eager_attention_forward", attend)
+    expected = plain(folder)(**inputs_of(batch)).last_hidden_state[shown]
+    assert_close(found, expected, 3e-5)
+    (expected * target).sum().backward()
+    for one, parameter in ours.prompts.named_parameters():
+        assert parameter.grad.abs().max() > 1e-4
+        assert_close(gradients[one], parameter.grad, 1e-3)
+
+
 # LLaMA-Adapter
 
 
@@ -152,28 +187,10 @@ def slow_attention(model: TunedModel, layer: int, query: torch.Tensor, terms: in
 @pytest.mark.parametrize("depth", [None, 2])
 @pytest.mark.parametrize("name", PARTS)
 def test_gated_prompts_follow_the_formula(models, monkeypatch, name, depth):  # noqa: F811
-    ours, batch = built(models[name], **LLAMA, prompt_depth=depth), batch_of("tagging", "Llama")
-    shown = batch["attention_mask"].bool()
-    found = ours(batch)[shown]
-    target = torch.randn_like(found)
-    (found * target).sum().backward()
-    gradients = {one: getattr(ours.prompts, one).grad.clone() for one in ("vectors", "gates")}
-    ours.zero_grad()
-    library = modeling_xlm_roberta if name == "encoder" else modeling_llama
-    eager = library.eager_attention_forward
-
-    def attend(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
-        states, weights = eager(module, query, *others, **options)
-        place = module.layer_idx - (3 - (depth or 3))
-        return (states + slow_attention(ours, place, query) if place >= 0 else states), weights
-
-    monkeypatch.setattr(library, "eager_attention_forward", attend)
-    expected = plain(models[name])(**inputs_of(batch)).last_hidden_state[shown]
-    assert_close(found, expected, 3e-5)
-    (expected * target).sum().backward()
-    for one, gradient in gradients.items():
-        assert getattr(ours.prompts, one).grad.abs().max() > 1e-4
-        assert_close(gradient, getattr(ours.prompts, one).grad, 1e-3)
+    ours = built(models[name], **LLAMA, prompt_depth=depth)
+    assert set(dict(ours.prompts.named_parameters())) == {"vectors", "gates"}
+    slow = functools.partial(slow_attention, ours)
+    assert_follows(ours, models[name], name, 3 - (depth or 3), slow, monkeypatch)
 
 
 def test_in_deberta_a_gated_prompt_has_the_content_term_only(tmp_path, monkeypatch):
@@ -183,7 +200,7 @@ def test_in_deberta_a_gated_prompt_has_the_content_term_only(tmp_path, monkeypat
     assert (found - built(tmp_path, method="linear_probe")(batch)[shown]).abs().max() > 0.1
 
     def slow(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
-        module.gated_prompt = None
+        module.beside = None
         return attend(module, query, *others, **options)[0] + slow_attention(ours, module.layer_idx, query, 3), None
 
     monkeypatch.setattr(deberta, "attend", slow)
@@ -209,10 +226,74 @@ def test_with_one_gate_for_all_heads_it_is_pefts_adaption_prompt(models):  # noq
 
 @pytest.mark.parametrize("name", [*OWN_ATTENTION, "GPT-2"])
 def test_llama_adapter_is_refused_where_it_would_not_be_read(tmp_path, name):
-    with pytest.raises(UserError, match=r"cannot take prompts|no separate projections"):
+    with pytest.raises(UserError, match=r"(cannot take prompts|no separate projections).*leave llama_adapter out"):
         build(saved(name, tmp_path), tiny_settings(**LLAMA), touched=None)
 
 
 def test_more_layers_than_there_are_cannot_have_gated_prompts(models):  # noqa: F811
     with pytest.raises(UserError, match=r"methods\.llama_adapter\.prompt_depth is 4, but the encoder has 3 layers"):
         build(models["encoder"], tiny_settings(**LLAMA, prompt_depth=4), touched=None)
+
+
+def test_gated_prompts_take_no_positions(models):  # noqa: F811
+    """A text may be as long as the encoder's positions reach. Of prompt tuning, prompts are a part of them."""
+    whole = {"max_length": POSITIONS - PADDING - 1, "prompt_length": LENGTH}
+    model = built(models["encoder"], loud=False, method="llama_adapter", **whole)
+    untouched = built(models["encoder"], loud=False, method="linear_probe")
+    ids = torch.arange(whole["max_length"])[None] + 5
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    assert torch.equal(model(batch), untouched(batch))
+    with pytest.raises(UserError, match=f"prompt length {LENGTH} need"):
+        built(models["encoder"], method="prompt_tuning", **whole)
+
+
+# Prefix-Tuning+
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_prefix_matrices_follow_the_formula(models, monkeypatch, name):  # noqa: F811
+    """Each head of the decoder, two of which share keys and values, has a matrix of its own."""
+    ours = built(models[name], **PREFIX)
+    matrices = ours.prompts.matrices
+    assert matrices.shape == (3, 4, 8, 8)
+
+    def slow(layer: int, query: torch.Tensor) -> torch.Tensor:
+        """One token's vector at a time; query: (batch, heads, tokens, head size)."""
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        torch.stack([slow_elu(query[text, head, token]) @ matrices[layer, head] for head in range(4)])
+                        for token in range(query.shape[2])
+                    ]
+                )
+                for text in range(len(query))
+            ]
+        )
+
+    assert_follows(ours, models[name], name, 0, slow, monkeypatch)
+
+
+def slow_elu(vector: torch.Tensor) -> torch.Tensor:
+    return torch.stack([one if one > 0 else torch.exp(one) - 1 for one in vector])
+
+
+def test_in_deberta_prefix_matrices_read_the_contents_query(tmp_path, monkeypatch):
+    ours, batch = built(save_encoder(tmp_path, "deberta-v2"), **PREFIX), batch_of("tagging", "Llama")
+    shown, attend = batch["attention_mask"].bool(), deberta.attend
+    found = ours(batch)[shown]
+    assert (found - built(tmp_path, method="linear_probe")(batch)[shown]).abs().max() > 0.1
+
+    def slow(module: Any, query: torch.Tensor, *others: Any, **options: Any) -> Any:
+        module.beside = None
+        heads = torch.nn.functional.elu(query) @ ours.prompts.matrices[module.layer_idx]
+        return attend(module, query, *others, **options)[0] + heads.transpose(1, 2), None
+
+    monkeypatch.setattr(deberta, "attend", slow)
+    assert_close(found, ours(batch)[shown], 3e-5)
+
+
+@pytest.mark.parametrize("name", OWN_ATTENTION)
+def test_prefix_plus_is_refused_where_it_would_not_be_read(tmp_path, name):
+    with pytest.raises(UserError, match=r"not all layers use the attention interface.*leave prefix_plus out"):
+        build(saved(name, tmp_path), tiny_settings(**PREFIX), touched=None)

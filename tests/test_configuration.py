@@ -11,6 +11,7 @@ import yaml
 from snakemake_runs import ROOT, edited, plan, snakemake
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import Configuration, load, load_file
 from workflow_scripts.experiment.reference import SCHEMA_FILE
 from workflow_scripts.experiment.sections import Training
@@ -104,7 +105,7 @@ TRAINING_KEYS = (
     " schedule, sentence_vector, warmup, weight_decay"
 )
 PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS).replace("dropout, ", "dropout, encoders, ")
-METHODS = "fine_tuning, prompt_tuning, input_prompt_tuning, linear_probe, bitfit, lora, adapter, llama_adapter, none"
+KNOWN_METHODS = ", ".join(METHODS)
 SECTION = "it must be a section with keys of its own"
 OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -144,7 +145,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"tasks.zzz": {"languages": ["en"]}},
         f"tasks: 'zzz' is not a built-in task; allowed: {', '.join(names_of_builtin_tasks())}{OWN.format('zzz')}",
     ),
-    ({"methods.xyz": {}}, f"methods: 'xyz' is unknown; allowed: {METHODS}"),
+    ({"methods.xyz": {}}, f"methods: 'xyz' is unknown; allowed: {KNOWN_METHODS}"),
     ({"methods.lora.lora_target": ["q"]}, "methods.lora.lora_target: unknown key; did you mean 'lora_targets'?"),
     # a module of one's own
     (

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_decoders import saved
+from test_peft import REFUSED, TYPES, settings_of
 from tiny import LABELS, PADDING, random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
 from workflow_scripts.core.errors import Interrupted
+from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning import gpus, gradients, loop
@@ -36,10 +39,20 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parent.parent
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 KINDS = tuple(LABELS)
-METHODS = ("fine_tuning", "prompt_tuning", "input_prompt_tuning", "linear_probe", "bitfit", "lora")
-TUNED = [(name, method) for name in ("xlm-roberta", "modernbert") for method in METHODS]
-TUNED.remove(("modernbert", "bitfit"))  # It has no biases.
-TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "modernbert")
+TRAINED = [name for name, method in METHODS.items() if method.trains]
+TUNED = [(name, method) for name in ("xlm-roberta", "modernbert", "Llama") for method in TRAINED]
+TUNED = [one for one in TUNED if one not in (("modernbert", "bitfit"), ("Llama", "bitfit"))]  # They have no biases.
+TUNED.remove(("modernbert", "llama_adapter"))  # Its query, key and value are one layer.
+IN_ATTENTION = ("prompt_tuning", "llama_adapter", "prefix_plus")
+TAKING_PROMPTS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "modernbert", "deberta-v2", "Llama")
+PROMPTED = [(name, method) for name in TAKING_PROMPTS for method in IN_ATTENTION]
+PROMPTED.remove(("modernbert", "llama_adapter"))
+
+
+@pytest.fixture(scope="session")
+def models(encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny encoders, and a decoder whose heads share keys and values."""
+    return encoders | {"Llama": saved("Llama", tmp_path_factory.mktemp("Llama"))}
 
 
 def built(folder: Path, settings: TrainingSettings, tokens: Tokens, device: torch.device, count: int = 1) -> list[Any]:
@@ -73,29 +86,47 @@ def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", TAKING_PROMPTS)
-def test_prompts_give_the_logits_and_gradients_of_a_cpu(encoders, name, kind):
-    """On a CPU they equal PEFT's, see tests/test_prompts.py."""
+@pytest.mark.parametrize(("name", "method"), PROMPTED)
+def test_prompts_give_the_logits_and_gradients_of_a_cpu(models, name, method, kind):
+    """On a CPU they equal PEFT's or a formula's, see tests/test_prompts.py and tests/test_adapters.py."""
     tokens, module = random_tokens(kind, 6), part(kind, "model")
     found = []
     for device in (CPU, GPU):
-        (model,) = built(encoders[name], tiny_settings(kind=kind, prompt_std=1.0), tokens, device)
+        (model,) = built(models[name], tiny_settings(kind=kind, method=method, prompt_std=1.0), tokens, CPU)
+        if method != "prompt_tuning":  # It starts as the plain encoder.
+            torch.manual_seed(3)
+            with torch.no_grad():
+                for parameter in model.prompts.parameters():
+                    parameter.add_(0.3 * torch.randn_like(parameter))
+        model.to(device)
         batch = collate(tokens, np.arange(6), PADDING, module.TARGETS, device)
         values = model.eval()(batch)
         module.loss(values, batch).backward()
         if module.LEVEL == "token":
             values = values[batch["attention_mask"].bool()]
-        found.append((values.detach().cpu(), model.prompts.vectors.grad.cpu()))
+        gradients_found = [parameter.grad.cpu() for parameter in model.prompts.parameters()]
+        found.append((values.detach().cpu(), *gradients_found))
     for here, there in zip(*found, strict=True):
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "method"), TUNED)
-def test_training_on_a_gpu_matches_training_on_a_cpu(encoders, tmp_path, name, method):
-    settings, tokens = tiny_settings(kind="tagging", method=method, epochs=3), random_tokens("tagging", 80)
-    outcomes = []
+def test_training_on_a_gpu_matches_training_on_a_cpu(models, tmp_path, name, method):
+    assert_trained_as_on_a_cpu(models[name], tiny_settings(kind="tagging", method=method, epochs=3), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["xlm-roberta", "Llama"])
+@pytest.mark.parametrize("peft_type", [name for name in TYPES if name not in REFUSED])
+def test_training_a_type_of_peft_on_a_gpu_matches_training_on_a_cpu(models, tmp_path, name, peft_type):
+    """In recorded steps, after the first few, as on any GPU."""
+    assert_trained_as_on_a_cpu(models[name], settings_of(peft_type, dropout=0.0, epochs=3), tmp_path)
+
+
+def assert_trained_as_on_a_cpu(folder: Path, settings: TrainingSettings, place: Path) -> None:
+    """Losses and gradient norms of each epoch are the same on both devices."""
+    tokens, outcomes = random_tokens("tagging", 80), []
     for device in (CPU, GPU):
-        outcomes.append(trained(encoders[name], settings, tokens, tmp_path, device, rates=[1e-3]).outcomes[0])
+        outcomes.append(trained(folder, settings, tokens, place, device, rates=[1e-3]).outcomes[0])
     for here, there in zip(outcomes[0].epochs, outcomes[1].epochs, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
@@ -113,7 +144,7 @@ def waiting_is_an_error() -> Iterator[None]:
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "method"), TUNED)
-def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method, kind, precision):
+def test_no_step_waits_for_the_gpu(models, tmp_path, monkeypatch, name, method, kind, precision):
     """Except every tenth step, which logs the loss. In between the GPU always has work in its queue."""
     settings = tiny_settings(kind=kind, method=method, precision=precision, dropout=0.1, epochs=1)
     tokens = random_tokens(kind, 64)
@@ -133,18 +164,21 @@ def test_no_step_waits_for_the_gpu(encoders, tmp_path, monkeypatch, name, method
 
     monkeypatch.setattr(loop.MicroBatches, "run", watched)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched_clip)
-    assert trained(encoders[name], settings, tokens, tmp_path, GPU).state.step == 8 == len(steps)
+    assert trained(models[name], settings, tokens, tmp_path, GPU).state.step == 8 == len(steps)
 
 
-def test_candidates_trained_together_equal_each_trained_alone(encoders, tmp_path):
-    settings, tokens, rates = tiny_settings(kind="tagging"), random_tokens("tagging", 40), [1e-2, 1e-3, 1e-4]
-    together = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, rates)
+@pytest.mark.parametrize("name", ["xlm-roberta", "Llama"])
+@pytest.mark.parametrize("method", IN_ATTENTION)
+def test_candidates_trained_together_equal_each_trained_alone(models, tmp_path, method, name):
+    settings, rates = tiny_settings(kind="tagging", method=method), [1e-2, 1e-3, 1e-4]
+    tokens = random_tokens("tagging", 40)
+    together = trained(models[name], settings, tokens, tmp_path, GPU, rates)
     for outcome, rate in zip(together.outcomes, rates, strict=True):
-        alone = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [rate])
+        alone = trained(models[name], settings, tokens, tmp_path, GPU, [rate])
         assert_same_weights(TrainingResult([outcome], together.state), alone, 1e-4)
 
 
-@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning", "adapter", "prefix_plus"])
 def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monkeypatch, method):
     """With dropout: the GPU's random number generator is restored too."""
     settings = tiny_settings(kind="tagging", method=method, epochs=3, dropout=0.1)
@@ -198,7 +232,7 @@ def test_a_batch_that_does_not_fit_on_the_gpu_is_split_with_the_same_weights(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "method"), TUNED)
-def test_recorded_steps_equal_eager_steps(encoders, tmp_path, monkeypatch, name, kind, method):
+def test_recorded_steps_equal_eager_steps(models, tmp_path, monkeypatch, name, kind, method):
     settings = tiny_settings(kind=kind, method=method, epochs=4)
     tokens, made = random_tokens(kind, 80), []
 
@@ -207,10 +241,10 @@ def test_recorded_steps_equal_eager_steps(encoders, tmp_path, monkeypatch, name,
         return made[-1]
 
     monkeypatch.setattr(gradients, "Recorder", kept)
-    recorded = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
+    recorded = trained(models[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
     assert made[0].records and 2 <= len(made[0].recordings) <= 3
     unrecorded(monkeypatch)
-    plain = trained(encoders[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
+    plain = trained(models[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
     for here, there in zip(recorded.epochs, plain.epochs, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
@@ -255,16 +289,17 @@ def test_a_function_that_cannot_be_recorded_runs_eagerly(caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_predictions_are_those_of_a_cpu(encoders, kind):
+@pytest.mark.parametrize("name", ["xlm-roberta", "Llama"])
+def test_predictions_are_those_of_a_cpu(models, name, kind):
     tokens, values = random_tokens(kind, 200), []
     for device in (CPU, GPU):
-        (model,) = built(encoders["xlm-roberta"], tiny_settings(kind=kind), tokens, device)
+        (model,) = built(models[name], tiny_settings(kind=kind), tokens, device)
         values.append(logits(model, tokens, tiny_settings(kind=kind).precision, device))
     for here, there in zip(*values, strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
+@pytest.mark.parametrize("method", ["fine_tuning", "adapter", *IN_ATTENTION])
 def test_a_compiled_encoder_is_trained_to_the_same_losses(encoders, tmp_path, method):
     tokens, losses = random_tokens("tagging", 80), []
     for compiled in (False, True):

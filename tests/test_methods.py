@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "network": {"method": "prompt_tuning", "prompt_projection": 24},
     "adapter": {"method": "adapter"},
     "llama_adapter": {"method": "llama_adapter"},
+    "prefix_plus": {"method": "prefix_plus"},
 }
 SHARING = [name for name, changes in VARIANTS.items() if METHODS[changes["method"]].freezes]
 
@@ -445,6 +446,7 @@ TUNED = {
     "network": 4 * 32 + (32 + 1) * 24 + (24 + 1) * 3 * 2 * 32,
     "adapter": 3 * 2 * (32 * 6 + 6 + 6 * 32 + 32),
     "llama_adapter": 3 * (4 * 32 + 4),
+    "prefix_plus": 3 * 4 * 8 * 8,
 }
 
 
@@ -547,8 +549,8 @@ GRID: dict[str, Any] = {
 
 def test_every_method_is_an_arm_of_every_encoder():
     arms = [(arm.encoder, arm.name) for arm in Grid(load(GRID)).arms()]
-    names = ["fine_tuning", "prompt_tuning-16", "input_prompt_tuning-16", "linear_probe", "bitfit", "lora"]
-    names += ["adapter", "llama_adapter-16", "none"]
+    names = [f"{name}-16" if method.has_prompts else name for name, method in METHODS.items()]
+    assert {"fine_tuning", "prompt_tuning-16"} < set(names)
     assert arms == [(encoder, name) for encoder in ("one", "other") for name in names]
 
 
@@ -597,3 +599,4 @@ def test_a_method_imports_no_more_than_it_needs(encoders, method, absent):
     words = [sys.executable, "-c", code, str(encoders["bert"]), tiny_settings(method=method).as_text()]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    assert "bitsandbytes" not in ended.stderr and "gemm" not in ended.stderr  # a warning of a package that PEFT imports

@@ -40,6 +40,7 @@ from workflow_scripts.tuning.predict import logits
 CPU = torch.device("cpu")
 DOCUMENTATION = (Path(__file__).parent.parent / "docs/methods.md").read_text(encoding="utf-8")
 TYPES = [*(one.value for one in PeftType), *ALIASES]
+TRAINED = {name: method for name, method in METHODS.items() if method.trains}
 MODELS = {"encoder": "bfloat16", "decoder": "float32"}
 # Where PEFT's default does not fit matrices as small as these.
 SMALL: dict[str, dict[str, Any]] = {
@@ -355,7 +356,7 @@ def test_a_method_without_learning_rates_has_its_usual_one_and_a_search_has_thre
     configuration = load(GRID)
     rates = {arm.name: Grid(configuration).learning_rates(arm) for arm in Grid(configuration).arms()}
     assert rates == {"lora": [5e-4], "dora8": [5e-4], "dora16": [5e-4, 2e-4, 1e-3], "mine": [2e-3]}
-    for method in METHODS.values():
+    for method in TRAINED.values():
         assert len(set(method.rates)) == 3 and method.origin
 
 
@@ -378,14 +379,22 @@ def test_the_documentation_says_of_every_type_whether_it_works():
     assert verdicts == {name: "no" if name in REFUSED else "yes" for name in TYPES}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/getting_started.md", "docs/methods.md"])
+def test_a_page_counts_the_types_that_work(page):
+    text = " ".join((Path(__file__).parent.parent / page).read_text(encoding="utf-8").split())
+    (count,) = re.findall(r"(\d+) (?:methods of .?PEFT|types in all)", text)
+    assert int(count) == len(set(TYPES) - set(REFUSED))
+
+
 def test_the_documentation_lists_the_learning_rates_of_the_catalogue():
     rows = {}
     for line in DOCUMENTATION.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 4 and re.fullmatch(r"\de-\d", cells[1]):
-            found = [float(cells[1]), *map(float, cells[2].split(", "))], cells[3]
+            origin = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", cells[3])  # without links
+            found = [float(cells[1]), *map(float, cells[2].split(", "))], origin
             rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0].removeprefix("`peft`")) or ["others"], found)
-    expected = {name: (list(method.rates), method.origin) for name, method in METHODS.items()}
+    expected = {name: (list(method.rates), method.origin) for name, method in TRAINED.items()}
     expected |= {name: (list(rates), origin) for name, (rates, origin) in PEFT_RATES.items()}
     assert rows == expected | {"others": (list(OTHER_RATES), "ours")}
 

@@ -549,6 +549,7 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "shots",
         "differences",
         "source_differences",
+        "encoder_differences",
         "alignment",
         "projections",
         "boundaries",

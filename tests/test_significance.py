@@ -13,7 +13,15 @@ from workflow_scripts import compare
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.aggregate import RUN_COLUMNS, arm_names
 from workflow_scripts.evaluation.contributions import write_units
-from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, kind_of, source_differences
+from workflow_scripts.evaluation.differences import (
+    COLUMNS,
+    ENCODER_COLUMNS,
+    SOURCE_COLUMNS,
+    differences,
+    encoder_differences,
+    kind_of,
+    source_differences,
+)
 from workflow_scripts.evaluation.significance import (
     Effect,
     Estimate,
@@ -593,6 +601,48 @@ def test_two_sources_are_compared_once_as_two_methods_of_the_same_units_are():
         assert (row["seeds"], row["units"]) == (3, 40)
 
 
+def test_two_encoders_are_compared_by_each_method_and_by_the_best_of_each_as_two_methods_are():
+    """The encoder `a` has the units of fine-tuning, `b` those of prompt tuning, both by each of two methods.
+
+    With one seed an interval is that of the paired t-test: three pairs have 1 - 5 % / 3 each.
+    """
+    results = Results(seeds=(1,))
+    units = {"a": "fine_tuning", "b": "prompt_tuning-16"}
+    scores, runs = results.tables()
+    tables = []
+    for table in (scores, runs):
+        table["encoder"] = [{arm: encoder for encoder, arm in units.items()}[name] for name in arm_names(table)]
+        copies = [table.assign(method=method, prompt_length=0) for method in ("fine_tuning", "lora")]
+        tables.append(pd.concat(copies, ignore_index=True))
+    best = {"a": "fine_tuning", "b": "lora"}
+    tables[1]["validation"] = [80.0 + (best[row.encoder] == row.method) for row in tables[1].itertuples()]
+    found = list(encoder_differences(*tables, lambda arm, seed, metric: results.units[units[arm.encoder], seed]))
+    pairs = {(row["encoder"], row["method"], row["other_encoder"], row["other_method"], row["chosen"]) for row in found}
+    assert pairs == {
+        ("a", "fine_tuning", "b", "fine_tuning", False),
+        ("a", "lora", "b", "lora", False),
+        ("a", "fine_tuning", "b", "lora", True),
+    }
+    methods = {row["scope"]: row for row in results.table() if row["scope"] != "gap"}
+    assert [row["scope"] for row in found] == 3 * list(methods)
+    for row in found:
+        assert row["difference"] == pytest.approx(-methods[row["scope"]]["difference"])
+        if row["scope"] in LANGUAGES:
+            values = [
+                np.array([100 * right / total for right, total in results.units[arm, 1][row["scope"]].values()])
+                for arm in units.values()
+            ]
+            expected = stats.ttest_rel(*values).confidence_interval(1 - 0.05 / 3)
+            assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_without_fine_tuning_the_first_method_is_the_baseline():
+    results = Results(methods=("lora",))
+    scores, runs = (table[table["method"] != "fine_tuning"] for table in results.tables())
+    found = list(differences(scores, runs, lambda arm, seed, metric: results.units[arm.name, seed]))
+    assert {(row["method"], row["baseline"]) for row in found} == {("lora", "prompt_tuning")}
+
+
 def among(sources: dict[str, str], results: Results) -> dict[tuple[str, str, str], dict]:
     """The differences of some sources, each of which is one arm of the results, by source, other and language."""
     scores, runs = results.tables()
@@ -655,10 +705,11 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
     runs.to_csv("runs.csv", index=False)
     settings = as_text(of_comparison(load(configuration)))
     words = ["--settings", settings, "--scores", "scores.csv", "--runs", "runs.csv", "--differences", "differences.csv"]
-    words += ["--sources", "sources.csv"]
+    words += ["--sources", "sources.csv", "--encoders", "encoders.csv"]
     compare.main(compare.parser().parse_args(words))
     written = pd.read_csv("differences.csv")
     assert list(written) == COLUMNS
     assert list(pd.read_csv("sources.csv")) == SOURCE_COLUMNS
+    assert list(pd.read_csv("encoders.csv")) == ENCODER_COLUMNS
     shown = written.astype(object).where(written.notna(), None).to_dict("records")
     assert [pytest.approx(row) for row in shown] == results.table()

@@ -1,7 +1,7 @@
 """The answer as plain text: what a terminal shows at the end of a run."""
 
 import pandas as pd
-from made_up_experiment import make_differences, make_inputs, make_provenance, make_runs, make_scores
+from made_up_experiment import ARMS, make_differences, make_inputs, make_provenance, make_runs, make_scores
 from paper_tasks import TASKS
 
 from workflow_scripts.evaluation.aggregate import averages
@@ -71,3 +71,14 @@ def test_only_a_grid_that_is_not_comparable_with_published_numbers_says_so():
     assert "crossprompt mini: not comparable with published numbers." in text_of(small())
     comparable = make_provenance(source="hub", name="XTREME", comparable_with_the_paper=True)
     assert "not comparable" not in text_of(small(provenance=comparable))
+
+
+def test_without_a_difference_it_says_so_and_has_no_empty_columns():
+    methods = {"fine_tuning": "lora", "prompt_tuning": "adapter"}
+    scores, runs = (
+        table.replace({"method": methods, "prompt_length": {8: 0, 16: 0}})
+        for table in (make_scores(["xnli"], arms=ARMS[::2]), make_runs(["xnli"], arms=ARMS[::2]))
+    )
+    text = text_of(small(scores=scores, runs=runs, differences=make_differences(["xnli"]).iloc[:0]))
+    assert text.startswith("There is no answer: no two methods were compared by a test.\n")
+    assert "Adapter tuning" in text and "Difference" not in text and "*" not in text

@@ -259,6 +259,14 @@ def test_what_a_decoder_cannot_answer_is_refused_by_name(changes, message):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_decoder_that_would_see_the_answer_is_refused_and_an_encoder_is_not(folders):
+    settings = words_settings(LABELS, attention="bidirectional")
+    with pytest.raises(UserError, match=r"training.attention: found 'bidirectional'.*set it to pretrained"):
+        build(folders["Llama"], settings, None)
+    build(folders["mT5"], settings, None)
+    build(folders["mDeBERTa-v3"], settings, None)
+
+
 def test_a_checkpoint_without_output_layer_is_refused_by_name(folders):
     with pytest.raises(UserError, match=r"training.answers: found 'words', .*lm_head.* is missing.*set it to head"):
         build(folders["multilingual-e5"], words_settings(SHORT), None)

@@ -233,7 +233,7 @@ def benchmark_source(configuration: Configuration) -> str:
 
 
 def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
-    """Return the methods that answer in words, with the template, by task."""
+    """Return the methods that answer in words, with the template, and the most tokens if they generate, by task."""
     found = []
     for task, section in configuration.tasks.items():
         methods = [
@@ -242,7 +242,10 @@ def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
             if configuration.runs_on(task, name) and configuration.training_of(task, name).answers == "words"
         ]
         if methods and section.definition.words:
-            found.append({"task": task, "methods": methods, "template": section.definition.words.template})
+            generates = getattr(section.definition.facts, "GENERATES", False)
+            new_tokens = section.definition.words.new_tokens if generates else None
+            template = section.definition.words.template
+            found.append({"task": task, "methods": methods, "template": template, "new_tokens": new_tokens})
     return found
 
 

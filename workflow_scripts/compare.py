@@ -3,9 +3,11 @@
     scores.csv  runs.csv        ─┐
     seed-*/units.parquet        ─┴─> differences.csv         one row per comparison and language, `average`, `gap`
                                      source_differences.csv  the same for each pair of training sources
+                                     encoder_differences.csv the same for each pair of encoders
 
-The differences are each method's headline arm minus fine-tuning's, in percentage points, with a 95 % interval over test
-examples and seeds, a paired permutation test and Holm's correction over languages. Cells without an estimate are empty.
+The differences are each method's headline arm minus fine-tuning's, or the first method's where there is none. They are
+in percentage points, with a 95 % interval over test examples and seeds, a paired permutation test and Holm's correction
+over languages. Cells without an estimate are empty.
 Settings: `configuration`, the complete configuration; the units are found by the grid's paths, in the working folder.
 """
 
@@ -18,7 +20,14 @@ from workflow_scripts.core.files import written
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.contributions import Sums, read_units
-from workflow_scripts.evaluation.differences import COLUMNS, SOURCE_COLUMNS, differences, source_differences
+from workflow_scripts.evaluation.differences import (
+    COLUMNS,
+    ENCODER_COLUMNS,
+    SOURCE_COLUMNS,
+    differences,
+    encoder_differences,
+    source_differences,
+)
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Paths
@@ -33,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--runs", type=input_file, required=True, help="the table of training runs")
     result.add_argument("--differences", type=output_file, required=True, help="the table of methods to write")
     result.add_argument("--sources", type=output_file, required=True, help="the table of training sources to write")
+    result.add_argument("--encoders", type=output_file, required=True, help="the table of encoders to write")
     return result
 
 
@@ -53,6 +63,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     for path, columns, rows in (
         (arguments.differences, COLUMNS, differences(scores, runs, read)),
         (arguments.sources, SOURCE_COLUMNS, source_differences(scores, runs, read)),
+        (arguments.encoders, ENCODER_COLUMNS, encoder_differences(scores, runs, read)),
     ):
         with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")

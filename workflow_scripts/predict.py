@@ -3,8 +3,8 @@
     encoder + weights + tokens + corpus rows ──> predictions/en+de/en.parquet   id, prediction (JSON)
                                                  predictions/en+de.json         checksum by language
 
-A prediction is a label, a list of tags or the text of an answer. No tokenizer is needed. The model's settings are read
-from the run's record, `run.json`. Settings: `PredictSettings`.
+A prediction is a label, a list of tags or the text of an answer. A tokenizer is needed only where answers are
+generated. The model's settings are read from the run's record, `run.json`. Settings: `PredictSettings`.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Write the report, its tables and its answer as plain text.
 
 results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
-          source_differences.csv  alignment.csv  projections.csv  boundaries.csv  samples.json  examples.json
+          source_differences.csv  encoder_differences.csv  alignment.csv  projections.csv  boundaries.csv
+          samples.json  examples.json
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -32,6 +33,7 @@ FILES = {
     "provenance": "benchmark, configuration, versions, checksums",
     "differences": "each method minus the baseline, with intervals and tests",
     "source-differences": "one training source minus another, with intervals and tests",
+    "encoder-differences": "one encoder minus another, with intervals and tests",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
@@ -69,6 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
             provenance=read_json(arguments.provenance),
             differences=read_differences(arguments.differences),
             source_differences=read_differences(arguments.source_differences),
+            encoder_differences=read_differences(arguments.encoder_differences),
             shots=read_table(arguments.shots),
             alignment=read_table(arguments.alignment),
             projections=read_table(arguments.projections),

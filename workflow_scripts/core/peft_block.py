@@ -4,6 +4,7 @@ PEFT is imported by the functions that need it: that takes seconds, and most gri
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,8 @@ OWN_KEYS = {
     "megatron_core",
     "layer_replication",
 }
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it if it is installed; see tuning's lean.py
 
 # AdaLoRA wants the number of steps in its configuration, which is known only when training begins.
 UNKNOWN_STEPS = 2**40

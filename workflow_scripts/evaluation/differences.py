@@ -1,5 +1,8 @@
 """Every method against the baseline, by task, language and overall: the rows of `differences.csv`.
 
+The baseline is fine-tuning. An encoder that is not fine-tuned on a task has the first of its methods, in the order of
+tables, as the baseline.
+
 A comparison is between the headline arms of two methods (`aggregate.headline_arms`), by the task's main metric, over
 the seeds that both were tuned with and the languages that all of those models were tested in.
 """
@@ -45,6 +48,11 @@ COLUMNS = (
 
 SOURCE_COLUMNS = (
     "encoder task method language source other difference low high p_holm significant seeds units"
+).split()
+
+ENCODER_COLUMNS = (
+    "task source encoder method prompt_length other_encoder other_method other_prompt_length chosen scope difference"
+    " low high p_holm significant seeds units"
 ).split()
 
 Units = Mapping[str, Sums]  # the sums of one model by language
@@ -107,6 +115,59 @@ def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -
             yield {column: row[column] for column in SOURCE_COLUMNS}
 
 
+def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
+    """One encoder minus another, for each task and source: the languages, then `average`.
+
+    Each pair of encoders is compared by every method that both have, and by the best method of each, which the mean
+    validation score of the seeds chooses (`chosen`). The statistics are those of `differences`, but for all pairs of a
+    task and source together: the intervals in one scope hold together with 95 % (Bonferroni), and p-values are
+    corrected over pairs and languages. Columns: `ENCODER_COLUMNS`.
+    """
+    arms, best = headline_arms(scores, runs), _best_methods(scores, runs)
+    families: list[list[Compared]] = []
+    for task, source in dict.fromkeys((task, source) for _, task, source, _ in arms):
+        of_task = scores[scores["task"] == task]
+        metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
+        encoders = sorted({encoder for encoder, *rest, _ in arms if rest == [task, source]})
+        families.append([])
+        for encoder, other in itertools.combinations(encoders, 2):
+            pairs: dict[tuple[str, str], None] = {(method, method): None for method in methods_of(of_task)}
+            pairs |= {(best.get((encoder, task, source), ""), best.get((other, task, source), "")): None}
+            for methods in pairs:
+                keys = [(name, task, source, method) for name, method in zip((encoder, other), methods, strict=True)]
+                if all(key in arms for key in keys):
+                    one, two = (Arm(*key, arms[key]) for key in keys)
+                    scopes = _measured(one, two, metric, languages, _shared_seeds(scores, one, two), read)
+                    if scopes:
+                        scopes = {scope: measured for scope, measured in scopes.items() if scope != GAP}
+                        families[-1].append(Compared(one, two, metric, scopes))
+    priors = _priors([each for family in families for each in family])
+    for family in families:
+        for row in _rows(family, priors):
+            task, source = row["task"], row["source"]
+            chosen = all(
+                best.get((row[f"{which}encoder"], task, source)) == row[f"{which}method"] for which in ("", "other_")
+            )
+            yield {column: chosen if column == "chosen" else row[column] for column in ENCODER_COLUMNS}
+
+
+def _best_methods(scores: pd.DataFrame, runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """The method with the highest mean validation score of the seeds, by (encoder, task, source); ties: the first."""
+    seeds, best = runs[runs["stage"] == "seed"], dict[tuple[str, str, str], tuple[float, str]]()
+    arms = headline_arms(scores, runs)
+    for method in methods_of(scores):
+        for (encoder, task, source, name), length in arms.items():
+            if name != method:
+                continue
+            here = seeds[seeds["prompt_length"] == length]
+            for column, value in (("encoder", encoder), ("task", task), ("source", source), ("method", name)):
+                here = here[here[column] == value]
+            mean = here["validation"].mean()
+            if mean > best.get((encoder, task, source), (-np.inf, ""))[0]:  # False for an unknown mean
+                best[encoder, task, source] = (mean, method)
+    return {key: method for key, (_, method) in best.items()}
+
+
 def _priors(compared: Sequence[Compared]) -> dict[str, Prior | None]:
     """The priors that the comparisons share: for languages, averages and gaps."""
     return {
@@ -127,9 +188,11 @@ def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iter
             of_task = scores[scores["task"] == task]
             metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
             for source in sources_of(of_task):
-                for method in methods_of(of_task):
-                    key, baseline = (encoder, task, source, method), (encoder, task, source, BASELINE)
-                    if method != BASELINE and key in arms and baseline in arms:
+                having = [method for method in methods_of(of_task) if (encoder, task, source, method) in arms]
+                first = BASELINE if BASELINE in having else next(iter(having), BASELINE)
+                for method in having:
+                    key, baseline = (encoder, task, source, method), (encoder, task, source, first)
+                    if method != first:
                         pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])
                         scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
                         if scopes:
@@ -209,6 +272,9 @@ def _rows(family: Sequence[Compared], priors: Mapping[str, Prior | None]) -> Ite
             "task": compared.treated.task,
             "source": compared.treated.source,
             "other": compared.baseline.source,
+            "other_encoder": compared.baseline.encoder,
+            "other_method": compared.baseline.method,
+            "other_prompt_length": compared.baseline.prompt_length,
             "metric": compared.metric,
             "method": compared.treated.method,
             "prompt_length": compared.treated.prompt_length,

@@ -60,7 +60,7 @@ from workflow_scripts.experiment.tasks import (
     read_values,
     resolve,
 )
-from workflow_scripts.kinds import KINDS, part
+from workflow_scripts.kinds import KINDS, part, template_fields
 
 METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wildcard of the rules
 OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods` for a method of PEFT or the user's own
@@ -235,7 +235,7 @@ class Configuration(Section):
                 f"{where}.answers: found 'words'; linear_probe trains nothing but a head: set"
                 f" methods.{method}.answers to head"
             )
-        if not getattr(definition.facts, "TEMPLATE", ()):
+        if not template_fields(definition.kind):
             raise ValueError(
                 f"{where}.answers: found 'words'; tasks of the kind {definition.kind} ({task}) have no answers in"
                 f" words: set tasks.{task}.training.answers to head"
@@ -255,7 +255,7 @@ class Configuration(Section):
 
     def runs_on(self, task: str, method: str) -> bool:
         """Whether a method is an arm of a task: without tuning, models answer only tasks whose answers can be words."""
-        return self.method(method).trains or bool(getattr(self.tasks[task].definition.facts, "TEMPLATE", ()))
+        return self.method(method).trains or bool(template_fields(self.tasks[task].definition.kind))
 
     def _check_analysis(self) -> None:
         """The analysed task exists, its test sets are parallel, and a text of it is one vector."""

@@ -314,8 +314,9 @@ class Training(Section):
 
     answers: Annotated[Literal["head", "words"], about("words")] = "head"
     """How a model answers: by a new `head` on its vectors, or in `words`, which its pretrained output layer scores. A
-    row is then put as text by the task's `words.template`, and each label or choice is an answer in it. For tasks of
-    the kinds `classification` and `multiple_choice`."""
+    row is then put as text by the task's `words.template`. For tasks of the kinds `classification` and
+    `multiple_choice`, each label or choice is an answer in it, and the likeliest one is the prediction. For
+    `question_answering`, a decoder or an encoder-decoder generates the answer; an encoder cannot."""
 
     sentence_vector: Annotated[Literal["pooler", "first_token", "mean"], about("mean")] = "pooler"
     """The vector of a text that the head reads: the output of the checkpoint's `pooler` (the first token's vector
@@ -404,7 +405,8 @@ class TaskSection(Section):
 
     max_length: Annotated[int, Field(ge=8), NUMERIC, about(256, unit="tokens")] = 128
     """The longest input, special tokens included. Longer texts are truncated; a longer context of a question is split
-    into windows; a longer sentence of a tagging task is split between words."""
+    into windows, or truncated where the answer is generated; a longer sentence of a tagging task is split between
+    words."""
 
     stride: Annotated[int, Field(ge=0), NUMERIC, about(128, unit="tokens")] = 64
     """How many tokens neighbouring windows of a long context share. It must be smaller than `max_length`."""

@@ -76,12 +76,15 @@ def of_tokens(configuration: Configuration, task: str, split: str, answers: str 
         "split": split,
         "max_length": section.max_length,
     }
-    for key in definition.facts.TASK_KEYS:
+    # Keys of a kind, such as the stride of windows, are for a head.
+    for key in definition.facts.TASK_KEYS if answers == "head" else ():
         if key in TaskSection.model_fields:
             settings[key] = getattr(section, key)
     if answers == "words":
         assert definition.words is not None
-        settings |= {"words": definition.words.model_dump(), "reads": "auto"}
+        generates = getattr(definition.facts, "GENERATES", False)
+        words = definition.words.model_dump(exclude=set() if generates else {"new_tokens"})
+        settings |= {"words": words, "reads": "auto"}
     return settings
 
 
@@ -96,13 +99,15 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
-    kind, answers = configuration.tasks[arm.task].definition.kind, training["answers"]
+    definition = configuration.tasks[arm.task].definition
+    kind, answers = definition.kind, training["answers"]
     unread = METHOD_KEYS - set(configuration.method(arm.method).keys)
     unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths"}
     if training["schedule"] != "exponential":
         unread.add("decay")
     if answers == "words":
         unread.add("sentence_vector")
+    generates = answers == "words" and getattr(definition.facts, "GENERATES", False)
     training = {key: value for key, value in training.items() if key not in unread}
     section = configuration.methods[arm.method]
     module = section.module
@@ -128,6 +133,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         "prompt_length": arm.prompt_length,
         "seed": seed,
         "max_length": configuration.tasks[arm.task].max_length,
+        **({"new_tokens": definition.words.new_tokens} if generates and definition.words else {}),
         **training,
     }
 

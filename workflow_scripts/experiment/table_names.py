@@ -12,6 +12,7 @@ BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 SHOTS = "shots"
+ENCODERS = "encoder_by_encoder"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
 
@@ -32,6 +33,8 @@ def table_names(configuration: Configuration) -> list[str]:
         names.append(CEILINGS)
     if any(len(configuration.training_sources(task)) > 1 for task in configuration.tasks):
         names += [SOURCE_BY_TARGET, BEST_SOURCE]
+    if len(configuration.encoders) > 1:
+        names.append(ENCODERS)
     if any(any(configuration.shots_of_task(task)) for task in configuration.tasks):
         names.append(SHOTS)
     encoders = configuration.encoders.values()

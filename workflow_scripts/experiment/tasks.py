@@ -29,7 +29,7 @@ from workflow_scripts.corpora.description import (
     merged,
 )
 from workflow_scripts.experiment.source_checks import problem_of
-from workflow_scripts.kinds import KINDS, SUFFIX, part
+from workflow_scripts.kinds import KINDS, SUFFIX, part, template_fields
 from workflow_scripts.kinds.protocol import PARTS, Metric
 from workflow_scripts.kinds.template import problem
 
@@ -52,11 +52,16 @@ class WordsSection(Section):
     """How a row is put as text."""
 
     template: Annotated[Text, about("{text}\nTopic: {answer}")]
-    """The text, with `{answer}` in the place of the answer, and the row's texts: `{text}` and `{text_pair}`, or for
-    multiple choice `{text}` and `{question}`. Decoders need the answer at the end."""
+    """The text, with `{answer}` in the place of the answer, and the row's texts: `{text}` and `{text_pair}`, for
+    multiple choice `{text}` and `{question}`, or for question answering `{context}` and `{question}`. Decoders need the
+    answer at the end."""
 
     answers: Annotated[dict[Label, Text], about({"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"})] = {}
     """The words for each label. A label that is missing is its own answer."""
+
+    new_tokens: Annotated[Count, about(16, unit="tokens")] = 32
+    """The most tokens of an answer that is generated, as for question answering. A generated answer also ends at the
+    end token and at a line break. In a decoder, texts leave this much of `max_length` free."""
 
 
 class TaskDefinition(Section):
@@ -164,11 +169,15 @@ class TaskDefinition(Section):
 
     def _check_words(self, words: WordsSection) -> None:
         """The template has fields of the kind, and each label has words of its own."""
-        allowed = getattr(self.facts, "TEMPLATE", ())
+        allowed = template_fields(self.kind)
         if not allowed:
             raise ValueError(f"words: tasks of the kind {self.kind} have no answers in words")
         if found := problem(words.template, allowed):
             raise ValueError(f"words.template: {found}")
+        # The default is allowed: a definition that is stored and read again has all keys.
+        changed = words.new_tokens != WordsSection.model_fields["new_tokens"].default
+        if changed and not getattr(self.facts, "GENERATES", False):
+            raise ValueError(f"words.new_tokens: tasks of the kind {self.kind} choose an answer and generate none")
         if unknown := [label for label in words.answers if label not in self.labels]:
             raise ValueError(f"words.answers: found {unknown[0]!r}{nearest(unknown[0], self.labels)}")
         answers = [words.answers.get(label, label) for label in self.labels]

@@ -42,6 +42,11 @@ def model_part(answers: str) -> str:
     return {"head": "model", "words": "words"}[answers]
 
 
+def template_fields(kind: str) -> tuple[str, ...]:
+    """The fields of a template for answers in words; none for a kind without them, such as a user's own."""
+    return () if kind.endswith(SUFFIX) else getattr(part(kind, "facts"), "TEMPLATE", ())
+
+
 @cache
 def _user_module(file: str) -> ModuleType:
     return import_file(file, "kind", ", which a task names as its kind")

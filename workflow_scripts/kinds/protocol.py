@@ -81,6 +81,7 @@ class Facts(Protocol):
         NEEDS_LABELS: whether a task must name its labels.
         ANALYSABLE: whether the representation analysis can compare its texts: rows have `text`, `text_pair`, `label`.
         TEMPLATE: the fields of a template for answers in words; missing where the kind has none.
+        GENERATES: whether answers in words are generated, not chosen; missing where they are not.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
     """
 
@@ -90,6 +91,7 @@ class Facts(Protocol):
     TRAINING_KEYS: tuple[str, ...]
     SCORING_KEYS: tuple[str, ...]
     TEMPLATE: tuple[str, ...]
+    GENERATES: bool
     NEEDS_LABELS: bool
     BOUNDED: bool
     ANALYSABLE: bool
@@ -162,7 +164,26 @@ class Model(Protocol):
     def decode(
         self, logits: Sequence["np.ndarray"], tokens: Any, rows: Sequence[Row], labels: Sequence[str]
     ) -> dict[str, Any]:
-        """The prediction of each row by its id, from the logits of each feature."""
+        """The prediction of each row by its id, from the logits of each feature, or from its text (`Writer`)."""
+
+    # Only in a module `words` of a kind with `Facts.GENERATES`: `writer(folder)` returns the `Writer` for the tokenizer
+    # in an encoder's folder. Its token folders have a column `prompt`, the number of tokens that the model continues.
+
+
+class Writer(Protocol):
+    """What turns generated tokens into text.
+
+    Attributes:
+        ends: the tokens that end a text.
+    """
+
+    ends: set[int]
+
+    def ended(self, ids: Sequence[int]) -> bool:
+        """Whether a text is complete after these tokens."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of some tokens."""
 
 
 class Metrics(Protocol):

@@ -12,10 +12,12 @@ class Words(Settings):
     Attributes:
         template: with the field `{answer}` and fields of the row.
         answers: the words of each label; a label that is missing is its own.
+        new_tokens: the most tokens of a generated answer; None for kinds that do not generate.
     """
 
     template: str
     answers: dict[str, str]
+    new_tokens: int | None = None
 
 
 class TokeniseSettings(StepSettings):

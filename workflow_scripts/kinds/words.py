@@ -21,7 +21,7 @@ answers of the same length. Columns besides `row` and what the tokenizer gives:
   for other models
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,24 +79,13 @@ def tokenise_questions(
     Beyond `max_length` tokens, the text that has most tokens is cut at its end. Raises UserError, naming the row, where
     that leaves no room for the template and the answer.
     """
-    template, reads = given(settings.words, "words").template, given(settings.reads, "reads")
+    reads = given(settings.reads, "reads")
     if reads == "encoder" and tokenizer.mask_token_id is None:
         raise UserError(f"tasks.{settings.task}: the tokenizer has no mask token, which answers: words needs")
-    before, after = template.split(ANSWER)
-    if reads != "encoder":
-        if "{" in after:
-            raise UserError(
-                f"tasks.{settings.task}.words.template: a {reads} does not read the texts after {ANSWER}: put it at the"
-                " end"
-            )
-        after = ""
-    if missing := next((name for name in fields(before + after) if name not in questions[0].texts), None):
-        raise UserError(
-            f"tasks.{settings.task}.words.template: rows of this task have no {missing}: delete {{{missing}}}"
-        )
+    before, after = around_answer(settings, questions[0].texts)
     columns: Columns = {}
     for number, (row, question) in enumerate(zip(rows, questions, strict=True)):
-        texts = _fitting(question, before, after, tokenizer, settings, row["id"])
+        texts = fitted(question, before, after, tokenizer, settings, row["id"], settings.max_length)
         filled = [(before.format_map(texts), answer, after.format_map(texts)) for answer in question.answers]
         made = [_pieces(*parts, tokenizer, reads) for parts in filled]
         scored = [[token for piece in pieces for token in piece.scored] for pieces in made]
@@ -115,6 +104,28 @@ def tokenise_questions(
             for name, value in columns_of_feature.items():
                 columns.setdefault(name, []).append(value)
     return columns, {}
+
+
+def around_answer(settings: TokeniseSettings, known: Collection[str]) -> tuple[str, str]:
+    """The template's parts before and after the answer; other models than encoders do not read the second.
+
+    known: the fields that the rows have. Raises UserError for a template that needs others, or that the model would not
+    read completely.
+    """
+    reads = given(settings.reads, "reads")
+    before, after = given(settings.words, "words").template.split(ANSWER)
+    if reads != "encoder":
+        if "{" in after:
+            raise UserError(
+                f"tasks.{settings.task}.words.template: a {reads} does not read the texts after {ANSWER}: put it at the"
+                " end"
+            )
+        after = ""
+    if missing := next((name for name in fields(before + after) if name not in known), None):
+        raise UserError(
+            f"tasks.{settings.task}.words.template: rows of this task have no {missing}: delete {{{missing}}}"
+        )
+    return before, after
 
 
 @dataclass(frozen=True)
@@ -181,14 +192,17 @@ def _features(answers: Sequence[Sequence[_Piece]]) -> list[dict[str, list[int]]]
     return features
 
 
-def _fitting(
-    question: Question, before: str, after: str, tokenizer: Any, settings: TokeniseSettings, row: str
+def fitted(
+    question: Question, before: str, after: str, tokenizer: Any, settings: TokeniseSettings, row: str, room: int
 ) -> dict[str, str]:
-    """The texts, cut so that the template fits into `max_length` tokens with every answer."""
+    """The texts, cut so that the template fits into `room` tokens with every answer.
+
+    The text that has most tokens is cut at its end. Raises UserError that names the row if that is not enough.
+    """
     texts = {name: question.texts[name] for name in fields(before + after)}
     while True:
         filled = [before.format_map(texts) + answer + after.format_map(texts) for answer in question.answers]
-        excess = max(map(len, tokenizer(filled)["input_ids"])) - settings.max_length
+        excess = max(map(len, tokenizer(filled)["input_ids"])) - room
         if excess <= 0:
             return texts
         encoded = tokenizer(list(texts.values()), add_special_tokens=False, return_offsets_mapping=True)
@@ -197,8 +211,8 @@ def _fitting(
         text = texts[longest]
         if not text:
             raise UserError(
-                f"tasks.{settings.task}.max_length: {settings.max_length} tokens leave no room for the template and the"
-                f" answers of row {row!r}: raise it"
+                f"tasks.{settings.task}.max_length: {room} tokens leave no room for the template and the answers of"
+                f" row {row!r}: raise it"
             )
         kept = offsets[longest][: max(0, len(offsets[longest]) - excess)]
         end = kept[-1][1] if kept else 0

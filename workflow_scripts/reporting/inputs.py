@@ -46,6 +46,18 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "encoder_differences": [
+        *MODEL,
+        "other_encoder",
+        "other_method",
+        "other_prompt_length",
+        "chosen",
+        "scope",
+        "difference",
+        "low",
+        "high",
+        "significant",
+    ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
@@ -62,6 +74,8 @@ TEXT = [
     "scope",
     "language",
     "other",
+    "other_encoder",
+    "other_method",
     "measure",
     "id",
     "label",
@@ -87,6 +101,7 @@ class Inputs:
         provenance: `benchmark`, and further keys of `results/provenance.json`.
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
+        encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
@@ -100,6 +115,7 @@ class Inputs:
     provenance: dict[str, Any]
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
+    encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
@@ -143,10 +159,10 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_differences(path: Path) -> pd.DataFrame:
-    """Read the differences; `significant` becomes true or false. Raises UserError."""
+    """Read the differences; `significant` and `chosen` become true or false. Raises UserError."""
     table = read_table(path)
-    if "significant" in table:
-        table["significant"] = table["significant"].astype(str).str.lower() == "true"
+    for column in {"significant", "chosen"} & set(table.columns):
+        table[column] = table[column].astype(str).str.lower() == "true"
     return table
 
 

@@ -9,7 +9,15 @@ from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.verdicts import headline
 from workflow_scripts.reporting.views.differences import AVERAGE, direction
-from workflow_scripts.reporting.wording import interval_text, plural, score_text, signed_text, spread_text
+from workflow_scripts.reporting.wording import (
+    interval_text,
+    listed,
+    method_words,
+    plural,
+    score_text,
+    signed_text,
+    spread_text,
+)
 
 WIDTH = 100  # characters of the headline's lines
 Line = tuple[str, ...]
@@ -20,21 +28,35 @@ def summary_text(report: Report) -> str:
     """The headline and table 1 of a report, as lines of text that end with a line feed.
 
     The table has a row for each task, metric and method, at the prompt length chosen for it. The difference is from the
-    baseline, for the task's main metric.
+    baseline, for the task's main metric. Without any difference, its columns are left out.
     """
+    rows = [HEADER, *_rows(report)]
+    tested = any(row[3] for row in rows[1:])
     lines = [
         *(line for sentence in headline(report) for line in textwrap.wrap(sentence, WIDTH)),
         "",
         "Average score over the test languages in percent: mean ± standard deviation over the seeds.",
         "",
-        *_aligned([HEADER, *_rows(report)]),
+        *_aligned(rows if tested else [row[:3] for row in rows]),
         "",
-        "Difference: percentage points above (+) or below (−) fine-tuning.",
-        "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
     ]
+    if tested:
+        lines += [
+            f"Difference: percentage points above (+) or below (−) {_baselines(report)}.",
+            "*: chance alone would rarely produce such a difference (significant at the 5 % level).",
+        ]
     if not report.benchmark["comparable_with_the_paper"]:
         lines.append(f"{report.benchmark['name']}: not comparable with published numbers.")
     return "".join(f"{visible(line)}\n" for line in lines).replace("\u00a0", " ")
+
+
+def _baselines(report: Report) -> str:
+    """The baselines in words, with their encoders if these have different ones."""
+    found = report.differences[["baseline", "encoder"]].drop_duplicates()
+    of_method = found.groupby("baseline", sort=False)["encoder"].agg(list).to_dict()
+    if len(of_method) == 1:
+        return method_words(next(iter(of_method)))
+    return listed([f"{method_words(method)} ({', '.join(encoders)})" for method, encoders in of_method.items()])
 
 
 def _rows(report: Report) -> Iterator[Line]:

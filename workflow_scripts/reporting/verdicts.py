@@ -144,18 +144,30 @@ def borrowed_strength(differences: pd.DataFrame) -> str:
     )
 
 
+NOTHING_BESIDE = "of fine-tuning and of another method on one task"
+
+
 def headline(report: Report) -> list[str]:
-    """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources."""
+    """The headline of the whole grid: a sentence for each method, over all tasks, encoders and sources.
+
+    With several encoders also one for each pair of them, by the best method of each.
+    """
     averages = report.differences[report.differences["scope"] == AVERAGE]
-    return [
-        _headline(method, baseline, rows.to_dict("records"), report.names)
+    sentences = [
+        _headline(method_title(method), method_words(baseline), rows.to_dict("records"), report.names)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
-    ] or ["There is no answer: no two methods were compared by a test."]
+    ]
+    between = report.inputs.encoder_differences
+    between = between[(between["scope"] == AVERAGE) & between["chosen"].astype(bool)]
+    sentences += [
+        _headline(f"{encoder} with its best method", f"{other} with its best", rows.to_dict("records"), report.names)
+        for (encoder, other), rows in between.groupby(["encoder", "other_encoder"], sort=False)
+    ]
+    return sentences or ["There is no answer: no two methods were compared by a test."]
 
 
-def _headline(method: str, baseline: str, rows: list[dict], names: Names) -> str:
+def _headline(title: str, other: str, rows: list[dict], names: Names) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
-    title, other = method_title(method), method_words(baseline)
     many = "comparisons" if names.several_encoders or names.several_sources else "tasks"
     if counts["open"] == total:
         where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
@@ -193,8 +205,8 @@ def answers(report: Report) -> list[Answer]:
     """The answers at the top of the page below the headline: where, at what cost, why."""
     return [
         Answer("Where?", tuple(_where(report)) or ("Unknown: no difference by language was tested.",)),
-        Answer("At what cost?", tuple(_costs(report)) or ("Unknown: there are no runs of two methods to compare.",)),
-        Answer("Why?", tuple(_why(report)) or ("Unknown: no representations were analysed.",)),
+        Answer("At what cost?", tuple(_costs(report)) or (f"Unknown: there are no runs {NOTHING_BESIDE}.",)),
+        Answer("Why?", tuple(_why(report)) or (f"Unknown: no representations were analysed {NOTHING_BESIDE}.",)),
     ]
 
 

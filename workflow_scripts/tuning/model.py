@@ -16,7 +16,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import model_part, part
-from workflow_scripts.kinds.protocol import Fillers
+from workflow_scripts.kinds.protocol import Fillers, Writer
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.accelerate import accelerate
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
@@ -31,7 +31,7 @@ from workflow_scripts.tuning.backbone.positions import positions_available
 from workflow_scripts.tuning.backbone.readout import text_vector_of, text_vectors
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.prompts import AttentionInsert
 from workflow_scripts.tuning.settings import TrainingSettings
 
 
@@ -43,9 +43,10 @@ class TunedModel(nn.Module):
         head: maps text or token vectors to logits.
         level: "sequence" (one output per text), "token" (one per token), or "words" (one per scored token of answers).
         sentence_vector: the vector that the head reads at the sequence level, see `readout.text_vectors`.
-        prompts: the prompts, for a method that has them; else None.
-        prompt_length: prompt vectors per layer; the text's positions start after them.
+        prompts: the prompts, or another `AttentionInsert`, for a method that has them; else None.
+        prompt_length: positions that prompts take before those of the text.
         reads: the columns of a token folder that the head reads, with what fills up their lists.
+        writer: what turns generated tokens into text, where answers are generated; else None.
         allocation: what a method does after every step and adds to the loss, see `methods.peft.RankAllocation`; else
             None.
     """
@@ -59,6 +60,7 @@ class TunedModel(nn.Module):
         self.prompts: Any = None
         self.prompt_length = 0
         self.reads: Fillers = {}
+        self.writer: Writer | None = None
         self.allocation: Any = None
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -73,7 +75,7 @@ class TunedModel(nn.Module):
 
         False for prompts at the input, which take the first positions.
         """
-        first_is_text = self.prompts is None or isinstance(self.prompts, Prompts)
+        first_is_text = self.prompts is None or isinstance(self.prompts, AttentionInsert)
         return self.level == "sequence" and self.sentence_vector in ("pooler", "first_token") and first_is_text
 
     def needs_only_last_token(self) -> bool:
@@ -102,7 +104,7 @@ class TunedModel(nn.Module):
 
     def remove_prompts(self) -> None:
         """Remove the prompts of the last forward pass from the layers."""
-        if isinstance(self.prompts, Prompts):
+        if isinstance(self.prompts, AttentionInsert):
             self.prompts.remove()
 
     def tuned_parameters(self) -> dict[str, nn.Parameter]:
@@ -139,27 +141,48 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     Every model sees the whole batch: the batch is repeated along its first dimension, once per model.
     """
     first, texts = models[0], len(batch["input_ids"])
+    output = run_encoder(first.encoder, encoder_inputs(models, batch))
+    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
+        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
+    states, pooled = states_of_texts(output.last_hidden_state, batch), getattr(output, "pooler_output", None)
+    if pooled is not None and states.shape != output.last_hidden_state.shape:
+        pooled = first.encoder.pooler(states)
+    pooled_rows = [None] * len(models) if pooled is None else pooled.split(texts)
+    return [
+        model.apply_head(rows, vectors, batch)
+        for model, rows, vectors in zip(models, states.split(texts), pooled_rows, strict=True)
+    ]
+
+
+def encoder_inputs(models: Sequence[TunedModel], batch: Batch) -> Batch:
+    """Return the inputs of the encoder that the models share, and set their prompts in its layers, if they have any.
+
+    The batch is repeated along its first dimension, once per model.
+    """
+    first = models[0]
     names = ("input_ids", "attention_mask", "token_type_ids")
     inputs: Batch = {name: batch[name] for name in names if name in batch and takes(first.encoder, name)}
     if len(models) > 1:
         inputs = {name: values.repeat(len(models), 1) for name, values in inputs.items()}
     if first.prompts is not None:
         inputs = first.prompts.insert([model.prompts for model in models], inputs, first.encoder)
-    no_autocast = getattr(first.encoder, ALL_BFLOAT16, False)
-    with torch.autocast(batch["input_ids"].device.type, enabled=False) if no_autocast else contextlib.nullcontext():
-        output = first.encoder(**inputs)
-    if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
-        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
-    states, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
-    if (prompt_tokens := states.shape[1] - batch["input_ids"].shape[1]) > 0:
-        # Prompts at the input passed through the layers like words; the head and the pooler read only the text.
-        states = states[:, prompt_tokens:]
-        pooled = None if pooled is None else first.encoder.pooler(states)
-    pooled_rows = [None] * len(models) if pooled is None else pooled.split(texts)
-    return [
-        model.apply_head(rows, vectors, batch)
-        for model, rows, vectors in zip(models, states.split(texts), pooled_rows, strict=True)
-    ]
+    return inputs
+
+
+def run_encoder(encoder: Any, inputs: Batch, **options: Any) -> Any:
+    """Return the encoder's output, computed without autocast if all of it is in bfloat16."""
+    no_autocast = getattr(encoder, ALL_BFLOAT16, False)
+    device = inputs["attention_mask"].device.type
+    with torch.autocast(device, enabled=False) if no_autocast else contextlib.nullcontext():
+        return encoder(**inputs, **options)
+
+
+def states_of_texts(states: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the states without those of prompts at the input, which passed through the layers like words.
+
+    states: (batch, prompt + tokens, width), or (batch, 1, width) if only the first token's are computed.
+    """
+    return states[:, max(0, states.shape[1] - batch["input_ids"].shape[1]) :]
 
 
 def method_module(settings: TrainingSettings) -> ModuleType:
@@ -193,8 +216,8 @@ def build(
         touched: the vocabulary ids in the training data, ascending, (ids,); None trains every embedding row.
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
 
-    Raises UserError if texts and prompts need more positions than the encoder has, or if the weights are to be
-    quantised and cannot be.
+    Raises UserError if texts and prompts need more positions than the encoder has, if the weights are to be quantised
+    and cannot be, or if a decoder with bidirectional attention is to answer in words.
     """
     method = method_module(settings)
 
@@ -211,19 +234,24 @@ def build(
     output_layer = None
     if settings.answers == "words":
         encoder, output_layer = load_language_model(folder, attention.NAME, **options)
+        if options["bidirectional"] and output_layer.is_causal:
+            raise UserError(
+                "training.attention: found 'bidirectional'; a decoder that answers in words predicts each token from"
+                " earlier ones alone: set it to pretrained"
+            )
     else:
         encoder = load_encoder(folder, attention.NAME, **options)
-    needed, available = settings.max_length + settings.prompt_length, positions_available(encoder)
-    if needed > available:
-        raise UserError(
-            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
-            f" {settings.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
-            " lower one of them"
-        )
     for module in filter(None, (encoder, output_layer)):
         module.requires_grad_(False)
     pretrained = dict(encoder.named_parameters())
-    model = _add_head(encoder, output_layer, settings, touched)
+    model = _add_head(folder, encoder, output_layer, settings, touched)
+    needed, available = settings.max_length + model.prompt_length, positions_available(encoder)
+    if needed > available:
+        raise UserError(
+            f"tasks.{settings.task}.max_length {settings.max_length} and prompt length"
+            f" {model.prompt_length} need {needed} positions; encoder {settings.encoder} has {available}:"
+            " lower one of them"
+        )
     if settings.quantise:
         check_frozen(pretrained, settings.method, settings.quantise)
     accelerate(model, settings, ids)
@@ -238,12 +266,16 @@ def build_together(
     models = [build(folder, settings, touched, ids)]
     for _ in range(1, count):
         seed_everything(settings.seed)
-        models.append(_add_head(models[0].encoder, models[0].output_layer, settings, touched))
+        models.append(_add_head(folder, models[0].encoder, models[0].output_layer, settings, touched))
     return models
 
 
 def _add_head(
-    encoder: Any, output_layer: OutputLayer | None, settings: TrainingSettings, touched: torch.Tensor | None
+    folder: Path,
+    encoder: Any,
+    output_layer: OutputLayer | None,
+    settings: TrainingSettings,
+    touched: torch.Tensor | None,
 ) -> TunedModel:
     """Put a head on a frozen encoder, or its own output layer, and let the method add or unfreeze its parameters."""
     kind, method = part(settings.kind, model_part(settings.answers)), method_module(settings)
@@ -255,6 +287,8 @@ def _add_head(
     sentence_vector = text_vector_of(encoder, method.sentence_vector(settings)) if kind.LEVEL == "sequence" else None
     model = TunedModel(encoder, head, kind.LEVEL, sentence_vector)
     model.reads = getattr(kind, "READ", {})
+    if settings.new_tokens:
+        model.writer = kind.writer(folder)
     method.prepare(model, settings, touched)
     return model
 

@@ -1,4 +1,4 @@
-"""Prediction: the logits of every feature, in the features' order."""
+"""Prediction: the logits of every feature, or the text that it is continued with, in the features' order."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import Row
 from workflow_scripts.kinds import model_part, part
-from workflow_scripts.kinds.tokens import Tokens
+from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
+from workflow_scripts.tuning.generate import continuations
 from workflow_scripts.tuning.memory import MicroBatches
 from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.settings import TrainingSettings
@@ -75,6 +77,37 @@ def logits(
     return result
 
 
+def generated_texts(model: TunedModel, tokens: Tokens, settings: TrainingSettings, device: torch.device) -> list[str]:
+    """Return the text that continues the prompt of each feature, in the features' order; see `continuations`.
+
+    If memory runs out, batches are split; raises the original error if a single feature does not fit.
+    """
+    model.eval()
+    writer, output_layer = model.writer, model.output_layer
+    assert writer is not None and output_layer is not None
+    prompts, ends = prompts_of(tokens), writer.ends | output_layer.ends
+    result: list[str] = [""] * len(tokens)
+    micro_batches = MicroBatches(BATCH_SIZE)
+
+    def generate(parts: list[np.ndarray]) -> list[list[int]]:
+        batches = (collate(prompts, part, padding_id(model.encoder), {}, device) for part in parts)
+        with lower_precision(device, settings.precision):
+            limit = given(settings.new_tokens, "new_tokens")
+            return [text for batch in batches for text in continuations(model, batch, limit, ends, writer.ended)]
+
+    for chosen in prediction_batches(prompts.ragged("input_ids").lengths(), BATCH_SIZE):
+        for index, ids in zip(chosen, micro_batches.run(generate, chosen), strict=True):
+            result[index] = writer.text(ids)
+    return result
+
+
+def prompts_of(tokens: Tokens) -> Tokens:
+    """Return the prompt of each feature, without the answer that follows it in a training or validation set."""
+    texts, lengths = tokens.ragged("input_ids"), tokens.plain("prompt")
+    prompts = [texts[feature][:length] for feature, length in enumerate(lengths)]
+    return Tokens({"input_ids": Ragged(np.concatenate(prompts), np.concatenate(([0], lengths.cumsum())))}, {})
+
+
 def _kind(settings: TrainingSettings) -> Any:
     return part(settings.kind, model_part(settings.answers))
 
@@ -83,7 +116,11 @@ def predict(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> dict[str, Any]:
     """Return a prediction for every row, by row id: see `decode` of the kind."""
-    values = logits(model, tokens, settings.precision, device)
+    values: Sequence[Any]
+    if model.writer:
+        values = generated_texts(model, tokens, settings, device)
+    else:
+        values = logits(model, tokens, settings.precision, device)
     predictions: dict[str, Any] = _kind(settings).decode(values, tokens, rows, settings.labels)
     return predictions
 
@@ -100,5 +137,7 @@ def evaluate(
         total += float(kind.loss(values, batch)) * kind.counted(batch)
         count += kind.counted(batch)
 
-    values = logits(model, tokens, settings.precision, device, kind, add_loss)
+    values: Sequence[Any] = logits(model, tokens, settings.precision, device, kind, add_loss)
+    if model.writer:
+        values = generated_texts(model, tokens, settings, device)
     return kind.decode(values, tokens, rows, settings.labels), total / count

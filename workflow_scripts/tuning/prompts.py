@@ -15,7 +15,39 @@ from workflow_scripts.tuning.backbone.positions import position_ids
 from workflow_scripts.tuning.batches import Batch
 
 
-class Prompts(nn.Module):
+class AttentionInsert(nn.Module):
+    """What an encoder's self-attention modules read in a forward pass besides their own weights.
+
+    A subclass adds its parameters, and a static method `insert` as that of `Prompts`, which sets the attribute
+    `attribute` of each module.
+
+    Args:
+        encoder: the encoder; its self-attention modules are found by their `layer_idx`.
+        depth: how many of the last layers take part; None for all.
+        method: the method's name, for errors.
+
+    Raises UserError if `depth` exceeds the number of layers.
+    """
+
+    attribute = "beside"  # what `backbone.attention.attend` reads: "prompt" or "beside"
+
+    def __init__(self, encoder: Any, depth: int | None = None, method: str = "prompt_tuning") -> None:
+        super().__init__()
+        layers = attention_modules(encoder, method)
+        if depth is not None and depth > len(layers):
+            raise UserError(
+                f"methods.{method}.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
+            )
+        # A plain list, not a ModuleList: the modules belong to the encoder.
+        self.layers: list[Any] = layers[-(depth or 0) :]
+
+    def remove(self) -> None:
+        """Undo `insert` after the forward pass; autograd keeps what the backward pass needs."""
+        for module in self.layers:
+            setattr(module, self.attribute, None)
+
+
+class Prompts(AttentionInsert):
     """Prompts of one length in the layers of an encoder.
 
     As in the paper's code, they are initialised from N(0, std^2), pass through dropout separately for each text, and
@@ -27,7 +59,7 @@ class Prompts(nn.Module):
     differ in nothing else.
 
     Args:
-        encoder: the encoder; its self-attention modules are found by their `layer_idx`.
+        encoder: the encoder.
         length: prompt vectors per layer.
         std: standard deviation of the initial values.
         dropout: probability of dropping an element of a prompt in training.
@@ -36,19 +68,13 @@ class Prompts(nn.Module):
     Raises UserError if `depth` exceeds the number of layers.
     """
 
+    attribute = "prompt"
+
     def __init__(self, encoder: Any, length: int, std: float, dropout: float, depth: int | None = None) -> None:
-        super().__init__()
-        layers = attention_modules(encoder)
-        if depth is not None and depth > len(layers):
-            raise UserError(
-                f"methods.prompt_tuning.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
-            )
-        layers = layers[-(depth or 0) :]
+        super().__init__(encoder, depth)
         key_heads, head_size = key_shape(encoder)
-        self.vectors = nn.Parameter(torch.randn(len(layers), 2, key_heads, length, head_size) * std)
+        self.vectors = nn.Parameter(torch.randn(len(self.layers), 2, key_heads, length, head_size) * std)
         self.dropout = dropout
-        # A plain list, not a ModuleList: the modules belong to the encoder.
-        self.layers: list[Any] = layers
         setattr(encoder.config, PROMPT_LENGTH, length)
 
     def expanded(self, texts: int) -> torch.Tensor:
@@ -79,11 +105,6 @@ class Prompts(nn.Module):
         if not takes(encoder, "position_ids"):
             return inputs
         return inputs | {"position_ids": position_ids(encoder, inputs["attention_mask"], together.shape[4])}
-
-    def remove(self) -> None:
-        """Remove the prompts from the layers after the forward pass; autograd keeps what the backward pass needs."""
-        for module in self.layers:
-            module.prompt = None
 
 
 class Reparameterisation(nn.Module):

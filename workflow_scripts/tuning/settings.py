@@ -21,6 +21,7 @@ class TrainingSettings(StepSettings):
         prompt_length: 0 for methods without prompts.
         max_length: the most tokens of a feature.
         module: the file of a user's own method.
+        new_tokens: the most tokens of a generated answer; None where none is generated.
         peft: `peft_type` and the keys of PEFT's configuration class, of a method that PEFT implements.
     """
 
@@ -54,6 +55,7 @@ class TrainingSettings(StepSettings):
     gradient_checkpointing: bool
     attention: Literal["pretrained", "bidirectional"]
     answers: Literal["head", "words"]
+    new_tokens: int | None = None
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None

@@ -125,7 +125,10 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
         if words["task"] in shown:
             methods = listed([method_title(method) for method in words["methods"]])
             template = words["template"].replace("\n", " ⏎ ")
-            yield f"{methods}: on {report.tasks.title(words['task'])}, the answer is a word or a text in “{template}”."
+            answer = "the answer is a word or a text"
+            if most := words["new_tokens"]:
+                answer = f"the model generates the answer, at most {most} tokens,"
+            yield f"{methods}: on {report.tasks.title(words['task'])}, {answer} in “{template}”."
     if not table["complete"].all():
         yield "† Over fewer languages than another arm of the same task has: not comparable with it."
     for row in table[table["note"] != ""].to_dict("records") if "note" in table else []:

@@ -17,6 +17,8 @@ ODDITIES = {
     "empty_words": "Words for which the tokenizer has no subword, treated as unknown words and still scored",
     "cut_questions": "Questions that left no room for their context, truncated at the end",
     "empty_texts": "Rows with a text without any token, kept",
+    "cut_texts": "Rows that left no room for an answer in words, with the longest text truncated at the end",
+    "cut_answers": "Answers of more than new_tokens tokens, truncated",
     "absent_answers": "Questions without a gold answer in their context, kept in test sets and left out of training",
 }
 

@@ -107,7 +107,12 @@ def _no_comparison(report: Report, encoder: str, task: str, source: str, tested:
         else f"only {listed(sorted(map(method_words, methods), key=str.casefold))}"
         f" {'was' if len(methods) == 1 else 'were'} run"
     )
-    what = "prompt tuning cannot be compared with fine-tuning" if tested else "there is nothing to compare"
+    if tested:
+        what = "prompt tuning cannot be compared with fine-tuning"
+    elif len(methods) > 1 and "fine_tuning" not in methods:
+        what = "no method can be compared with fine-tuning"
+    else:
+        what = "there is nothing to compare"
     title = report.tasks.title(task)
     return Finding(
         title=f"{title}{report.names.where(encoder, source)}",

@@ -58,7 +58,7 @@ def section(report: Report) -> Section:
             )
         )
     if lost:
-        title = f"{len(lost)} of the search’s losing candidates also had problems"
+        title = f"{len(lost)} of the search’s losing candidates {'also ' if found else ''}had problems"
         parts.append(Folded(title, (Concerns(tuple(lost)),), kind=""))
     kind = "problems troubled" if found else "problems clear"
     return Section("problems", "Problems", tuple(parts), count=len(found), kind=kind)

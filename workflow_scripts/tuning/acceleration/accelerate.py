@@ -27,7 +27,9 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
     """
     encoder = model.encoder
-    if ids is not None and not settings.module:  # A user's method may read the embedding table itself.
+    # A user's method may read the embedding table itself, and a decoder reads any token that it has generated.
+    reads_others = settings.module or (model.writer and not model.output_layer.has_decoder)
+    if ids is not None and not reads_others:
         keep_rows(encoder, ids)
     replace_dropout(model)
     if settings.gradient_checkpointing:

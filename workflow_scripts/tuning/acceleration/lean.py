@@ -10,6 +10,7 @@ costs 1,100 modules and 1.3 s at the start of every job.
 import contextlib
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -19,6 +20,10 @@ import torch
 
 COMPILER = "torch._dynamo"
 OPERATOR = f"{COMPILER}._trace_wrapped_higher_order_op"
+
+# PEFT imports bitsandbytes if it is installed. On a CPU, that warns that an optional package for faster inference is
+# missing, which is not used here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:

@@ -15,7 +15,6 @@ matrices whose size is a multiple of 16,384.
 import functools
 import importlib
 import importlib.util
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -31,8 +30,6 @@ Quantisation = Literal["nf4", "int8"]
 BLOCK = 64  # weights that share a scale in NF4, the block size of QLoRA
 LARGEST = 127  # the largest 8-bit code; -128 is not used
 PACKAGE = "bitsandbytes"
-# Its import, which PEFT does as well, warns on a CPU that an optional package is missing, which is not used here.
-logging.getLogger(PACKAGE).setLevel(logging.ERROR)
 INSTALL = "pip install --constraint envs/constraints.txt --requirement envs/quantise.txt"
 
 

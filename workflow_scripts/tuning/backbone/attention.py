@@ -1,8 +1,8 @@
 """Self-attention with prompts, for every encoder that uses the attention interface of transformers 5.
 
 If an attention module has the attribute `prompt`, its vectors are prepended to the keys and values (paper, section 2:
-"the prompts are operated as past keys and values"). If it has the attribute `gated_prompt`, attention to that prompt
-alone is added (LLaMA-Adapter). Without them, the result is that of the plain encoder.
+"the prompts are operated as past keys and values"). If it has the attribute `beside`, what that computes from the
+queries is added to the result (LLaMA-Adapter, Prefix-Tuning+). Without them, the result is that of the plain encoder.
 """
 
 import math
@@ -63,7 +63,8 @@ def attend(
 
     Args:
         module: the encoder's attention module; its `prompt`, if set, is a pair of tensors (batch or 1, key heads,
-            length, head size). Its `gated_prompt` is a pair of such tensors and a gate, (batch, heads, 1, 1).
+            length, head size). Its `beside`, if set, is a function and tensors: `function(query, *tensors, scaling=...,
+            dropout=..., softcap=...)` returns what is added to the output, in the query's shape.
         query: (batch, heads, tokens, head size).
         key, value: (batch, key heads, tokens, head size); several heads may share a key head.
         attention_mask: from `additive_mask`; None if no token is masked.
@@ -113,33 +114,11 @@ def attend(
         result = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling
         )
-    gated = getattr(module, "gated_prompt", None)
-    if gated is not None:
-        prompt_key, prompt_value, gate = gated
-        beside = _beside(query, prompt_key, prompt_value, gate, scaling, dropout, softcap)
-        result = result + beside.to(result.dtype)
+    beside = getattr(module, "beside", None)
+    if beside is not None:
+        function, *tensors = beside
+        result = result + function(query, *tensors, scaling=scaling, dropout=dropout, softcap=softcap).to(result.dtype)
     return result.transpose(1, 2).expand(-1, tokens, -1, -1), None
-
-
-def _beside(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    gate: torch.Tensor,
-    scaling: float,
-    dropout: float,
-    softcap: float | None,
-) -> torch.Tensor:
-    """Attention to a gated prompt alone, (batch, heads, tokens, head size).
-
-    As `attend`; gate: (batch, heads, 1, 1), a factor on the result.
-    """
-    key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
-    scores = query @ key.to(query.dtype).transpose(2, 3) * scaling
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    weights = drop(torch.softmax(scores, -1, dtype=torch.float32), dropout)
-    return gate * (weights.to(value.dtype) @ value)
 
 
 def _capped(

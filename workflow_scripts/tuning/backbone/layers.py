@@ -25,10 +25,11 @@ def is_frozen(module: Any) -> bool:
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def attention_modules(model: Any) -> list[Any]:
+def attention_modules(model: Any, method: str = "prompt_tuning") -> list[Any]:
     """Return the self-attention modules in the order of the layers.
 
-    Raises UserError for an architecture whose layers do not all use the attention interface of transformers 5.
+    Raises UserError, which names the method, for an architecture whose layers do not all use the attention interface of
+    transformers 5.
     """
     named = attention_like(model)
     numbered = {module.layer_idx: module for module in named if getattr(module, "layer_idx", None) is not None}
@@ -39,7 +40,7 @@ def attention_modules(model: Any) -> list[Any]:
     if not (complete and all(map(uses_interface, found))):
         raise UserError(
             f"encoders of the type {model.config.model_type!r} cannot take prompts: not all layers use the"
-            " attention interface of transformers; use another encoder or leave prompt_tuning out"
+            f" attention interface of transformers; use another encoder or leave {method} out"
         )
     return found
 

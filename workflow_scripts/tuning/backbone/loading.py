@@ -105,7 +105,7 @@ def load_language_model(
             " checkpoint of the whole language model, or set it to head"
         )
     encoder = model.get_encoder() if kind == "encoder-decoder" else getattr(model, model.base_model_prefix)
-    output_layer = OutputLayer(model, encoder, has_decoder=kind == "encoder-decoder")
+    output_layer = OutputLayer(model, encoder, kind)
     return use_attention(encoder), output_layer
 
 

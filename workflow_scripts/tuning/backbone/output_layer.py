@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.encoders.architecture import Kind
 from workflow_scripts.tuning.batches import Batch
 
 
@@ -19,15 +20,20 @@ class OutputLayer(nn.Module):
     Args:
         model: the language model of the library.
         encoder: the part of it that `load_encoder` returns.
+        kind: what kind of model it is.
+
+    Attributes:
         has_decoder: whether the model is an encoder-decoder.
+        is_causal: whether it is a decoder, which predicts each token from earlier ones.
     """
 
-    def __init__(self, model: Any, encoder: nn.Module, has_decoder: bool) -> None:
+    def __init__(self, model: Any, encoder: nn.Module, kind: Kind) -> None:
         super().__init__()
         self.model = model
-        self.has_decoder = has_decoder
+        self.has_decoder = kind == "encoder-decoder"
+        self.is_causal = kind == "decoder"
         self._vocabulary = (model.get_output_embeddings(),)  # in a tuple, which registers no second name for it
-        self.start = _start_of(model) if has_decoder else None
+        self.start = _start_of(model) if self.has_decoder else None
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
                 if child is encoder:
@@ -53,6 +59,35 @@ class OutputLayer(nn.Module):
         logits = logits.float()
         chosen = _rows(logits, scored_at).gather(2, scored[..., None])[..., 0]
         return chosen - logits.logsumexp(2).gather(1, scored_at)
+
+    def scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the vocabulary for the token after the last state, (batch, vocabulary), float32.
+
+        states: of a decoder, (batch, tokens, width).
+        """
+        scores: torch.Tensor = self.model(inputs_embeds=states[:, -1:]).logits[:, -1].float()
+        return scores
+
+    def scores_of_decoder(
+        self, states: torch.Tensor, attention_mask: torch.Tensor, tokens: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        """Return the scores of the vocabulary for the token after the last one, (batch, vocabulary), float32.
+
+        Args:
+            states: the encoder's last hidden states, (batch, tokens, width).
+            attention_mask: of the encoder's tokens, (batch, tokens).
+            tokens: the new tokens that the decoder reads after those in the cache, (batch, new tokens).
+            cache: the library's cache of what the decoder has read.
+        """
+        options = {"encoder_outputs": _output(states), "attention_mask": attention_mask, "past_key_values": cache}
+        scores: torch.Tensor = self.model(decoder_input_ids=tokens, use_cache=True, **options).logits[:, -1].float()
+        return scores
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end a text, as the checkpoint says."""
+        found = self.model.generation_config.eos_token_id
+        return set() if found is None else set(found) if isinstance(found, list) else {found}
 
     def unfreeze(self, encoder: nn.Module) -> None:
         """Train all of it but the vectors of the vocabulary, and what it shares with the encoder."""

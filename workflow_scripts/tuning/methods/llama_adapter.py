@@ -2,7 +2,7 @@
 
 In each of these layers, the layer's own frozen projections make keys and values of the prompt. A separate softmax over
 the prompt, multiplied by the tanh of a gate, is added to the attention to the text. The gates start at 0, so that the
-model is the plain one at first.
+model is the plain one at first. As in the authors' code, the prompt takes no positions: the text has all of them.
 
 Settings: `prompt_length` and `prompt_depth` (how many of the last layers have prompts; null for all).
 """
@@ -15,10 +15,11 @@ from torch import nn
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.acceleration.bfloat16 import ALL_BFLOAT16
+from workflow_scripts.tuning.acceleration.dropout import drop
 from workflow_scripts.tuning.backbone.layers import attention_modules, key_shape
 from workflow_scripts.tuning.batches import Batch
 from workflow_scripts.tuning.methods import linear_probe
-from workflow_scripts.tuning.prompts import Prompts
+from workflow_scripts.tuning.prompts import AttentionInsert
 from workflow_scripts.tuning.settings import TrainingSettings
 
 head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
@@ -27,7 +28,7 @@ head, sentence_vector = linear_probe.head, linear_probe.sentence_vector
 PROJECTIONS = (("key", "value"), ("k_proj", "v_proj"), ("key_proj", "value_proj"), ("k_lin", "v_lin"), ("k", "v"))
 
 
-class GatedPrompts(Prompts):
+class GatedPrompts(AttentionInsert):
     """Prompts that a layer projects to keys and values, and a gate for each head of each layer.
 
     `vectors` is a parameter (layers, length, width), drawn from N(0, 1) as in the authors' code; `gates` is one
@@ -38,16 +39,12 @@ class GatedPrompts(Prompts):
         length: prompt vectors per layer.
         depth: how many of the last layers have prompts; None for all.
         method: the method's name, for errors.
+
+    Raises UserError if `depth` exceeds the number of layers.
     """
 
     def __init__(self, encoder: Any, length: int, depth: int | None, method: str) -> None:
-        nn.Module.__init__(self)
-        layers = attention_modules(encoder)
-        if depth is not None and depth > len(layers):
-            raise UserError(
-                f"methods.{method}.prompt_depth is {depth}, but the encoder has {len(layers)} layers: lower it"
-            )
-        self.layers = layers[-(depth or 0) :]
+        super().__init__(encoder, depth, method)
         heads = encoder.config.num_attention_heads
         self.vectors = nn.Parameter(torch.randn(len(self.layers), length, encoder.config.hidden_size))
         self.gates = nn.Parameter(torch.zeros(len(self.layers), heads))
@@ -73,21 +70,39 @@ class GatedPrompts(Prompts):
     def insert(prompts: Sequence[Any], inputs: Batch, encoder: Any) -> Batch:
         """Set each layer's prompts for the next forward pass; arguments as for `Prompts.insert`.
 
-        The inputs stay as they are: the prompt has no positions.
+        The inputs stay as they are.
         """
         texts = len(inputs["input_ids"]) // len(prompts)
         dtype = torch.bfloat16 if getattr(encoder, ALL_BFLOAT16, False) else prompts[0].vectors.dtype
         for number, module in enumerate(prompts[0].layers):
             parts = zip(*(one.projected(number, dtype) for one in prompts), strict=True)
-            module.gated_prompt = tuple(
-                torch.cat([part.expand(texts, -1, -1, -1) for part in of_models]) for of_models in parts
-            )
+            repeated = (torch.cat([part.expand(texts, -1, -1, -1) for part in of_models]) for of_models in parts)
+            module.beside = (gated_attention, *repeated)
         return inputs
 
-    def remove(self) -> None:
-        """Remove the prompts from the layers after the forward pass."""
-        for module in self.layers:
-            module.gated_prompt = None
+
+def gated_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    gate: torch.Tensor,
+    scaling: float,
+    dropout: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Return the attention to a prompt alone, multiplied by a gate, (batch, heads, tokens, head size).
+
+    Args:
+        query, scaling, dropout, softcap: as for `backbone.attention.attend`.
+        key, value: of the prompt, (batch, key heads, length, head size).
+        gate: (batch, heads, 1, 1).
+    """
+    key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
+    scores = query @ key.to(query.dtype).transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    weights = drop(torch.softmax(scores, -1, dtype=torch.float32), dropout)
+    return gate * (weights.to(value.dtype) @ value)
 
 
 def projections(module: nn.Module) -> tuple[str, str] | None:
@@ -100,7 +115,7 @@ def projections(module: nn.Module) -> tuple[str, str] | None:
 
 def check(encoder: Any, settings: TrainingSettings) -> None:
     """Raise UserError if a layer does not use the attention interface, or projects keys and values together."""
-    if not all(map(projections, attention_modules(encoder))):
+    if not all(map(projections, attention_modules(encoder, settings.method))):
         raise UserError(
             f"encoders of the type {encoder.config.model_type!r} have no separate projections to keys and values: use"
             " another encoder or leave llama_adapter out"
@@ -110,4 +125,3 @@ def check(encoder: Any, settings: TrainingSettings) -> None:
 def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None) -> None:
     """Add the prompts and gates."""
     model.prompts = GatedPrompts(model.encoder, settings.prompt_length, settings.prompt_depth, settings.method)
-    model.prompt_length = settings.prompt_length
