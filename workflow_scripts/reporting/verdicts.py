@@ -153,22 +153,24 @@ def headline(report: Report) -> list[str]:
     With several encoders also one for each pair of them, by the best method of each.
     """
     averages = report.differences[report.differences["scope"] == AVERAGE]
+    names = report.names
+    many = "comparisons" if names.several_encoders or names.several_sources else "tasks"
     sentences = [
-        _headline(method_title(method), method_words(baseline), rows.to_dict("records"), report.names)
+        _headline(method_title(method), method_words(baseline), rows.to_dict("records"), many)
         for (method, baseline), rows in averages.groupby(["method", "baseline"], sort=False)
     ]
     between = report.inputs.encoder_differences
     between = between[(between["scope"] == AVERAGE) & between["chosen"].astype(bool)]
+    many = "comparisons" if names.several_sources else "tasks"
     sentences += [
-        _headline(f"{encoder} with its best method", f"{other} with its best", rows.to_dict("records"), report.names)
+        _headline(f"{encoder} with its best method", f"{other} with its best", rows.to_dict("records"), many)
         for (encoder, other), rows in between.groupby(["encoder", "other_encoder"], sort=False)
     ]
     return sentences or ["There is no answer: no two methods were compared by a test."]
 
 
-def _headline(title: str, other: str, rows: list[dict], names: Names) -> str:
+def _headline(title: str, other: str, rows: list[dict], many: str) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
-    many = "comparisons" if names.several_encoders or names.several_sources else "tasks"
     if counts["open"] == total:
         where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
         return f"{title} and {other}: the difference cannot be told from chance on {where}{_possible(rows)}."
@@ -179,7 +181,11 @@ def _headline(title: str, other: str, rows: list[dict], names: Names) -> str:
         parts.append(f"worse on {counts['worse']}{_range(rows, 'worse')}")
     elif counts["worse"]:
         parts.append(f"worse than {other} on {_of(counts['worse'], total, many)}{_range(rows, 'worse')}")
-    rest = f" On the other {counts['open']}, the difference cannot be told from chance." if counts["open"] else ""
+    rest = (
+        f" On the other {counts['open'] if counts['open'] > 1 else 'one'}, the difference cannot be told from chance."
+        if counts["open"]
+        else ""
+    )
     return f"{title} transfers {' and '.join(parts)}.{rest}"
 
 

@@ -29,7 +29,7 @@ def section(report: Report) -> Section | None:
         "The same rows were scored in every encoder, so two encoders are compared as two methods are: the difference of"
         " their averages over the languages, with an interval over test examples and seeds."
     )
-    return Section("encoders", "Encoder against encoder", (lead(reading), between_encoders(report)), "Encoders")
+    return Section("encoders", "Encoders compared", (lead(reading), between_encoders(report)), "Encoders")
 
 
 def between_encoders(report: Report) -> Sheet:
@@ -60,15 +60,14 @@ def _table(report: Report, frame: pd.DataFrame) -> Table:
             Column("Task", "head", cell=first),
             text_column("Encoder and method", side("")),
             text_column("Minus", side("other_")),
-            number_column("Difference", "difference", signed_text),
+            number_column("Difference", "difference", signed_text, best="significant"),
             text_column("95 % interval", interval),
             text_column("p", lambda row: p_text(row["p_holm"])),
             text_column("Best of each", lambda row: "yes" if row["chosen"] else ""),
         ),
         by=["task", "source"],
-        row_kind=lambda row: "winner" if row["significant"] else "",
         identifier="encoders-table",
-        title="Encoder against encoder",
+        title="Pairs of encoders",
         caption=(
             "Difference of the averages over the languages, in percentage points. “Best of each”: the method of each"
             " encoder with the highest validation score. Intervals and p-values are corrected for the number of pairs"

@@ -146,7 +146,7 @@ def best_sources(report: Report) -> Sheet:
             number_column("Score", "value", spread="std"),
             text_column("Next source", lambda row: names.source(row["next"])),
             number_column("Its score", "next_value"),
-            number_column("Lead", "lead", signed_text),
+            number_column("Lead", "lead", signed_text, best="significant"),
             *([text_column("95 % interval", interval)] if tested else []),
         ),
         by=["task", "encoder", "method"],
