@@ -105,6 +105,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, int]:
     class Fused:
         @staticmethod
         def apply(query: Any, key: Any, value: Any, mask: Any, scaling: float, probability: float) -> Any:
+            key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
             attend = torch.nn.functional.scaled_dot_product_attention
             return attend(query, key, value, attn_mask=mask, dropout_p=probability, scale=scaling)
 
@@ -157,7 +158,7 @@ def held(key: str = "VmRSS") -> int:
 
 
 def forget_peak() -> None:
-    """Make the kernel count `VmHWM` anew."""
+    """Reset the kernel's record of peak memory, `VmHWM`."""
     fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
     try:
         os.write(fd, b"5")
