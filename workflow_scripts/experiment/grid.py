@@ -72,6 +72,7 @@ class Grid:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self._groups: dict[str, dict[str, list[str]]] = {}
+        self._answers: dict[tuple[str, str], str] = {}
 
     def arms(self) -> Iterator[Arm]:
         """Every arm, by encoder, task, source, method, prompt length."""
@@ -177,8 +178,9 @@ class Grid:
     def tokens(self) -> Iterator[tuple[str, str, str, Split, str]]:
         """Every (encoder, task, language, split, answers): the corpora, as the encoder's models read them."""
         for encoder in self.configuration.encoders:
+            of_task = {task: self.answers(encoder, task) for task in self.configuration.tasks}
             for task, language, split in self.corpora():
-                for answers in self.answers(encoder, task):
+                for answers in of_task[task]:
                     yield encoder, task, language, split, answers
 
     def answers(self, encoder: str, task: str) -> list[str]:
@@ -191,7 +193,10 @@ class Grid:
 
     def answers_of(self, task: str, method: str) -> str:
         """How the models of a method answer: "head" or "words"."""
-        return self.configuration.training_of(task, method).answers
+        # The rule functions of every prediction ask for each language, and merging the settings takes time.
+        if (task, method) not in self._answers:
+            self._answers[task, method] = self.configuration.training_of(task, method).answers
+        return self._answers[task, method]
 
     def repository(self, task: str, language: str, split: Split) -> str | None:
         """The hub repository of a corpus; None if it comes from another source."""

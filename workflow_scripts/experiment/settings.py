@@ -234,7 +234,8 @@ def of_gathering(configuration: Configuration) -> Settings:
     """`gather`: the parts that the models' names combine. A list of all names would not fit on a command line."""
     grid = Grid(configuration)
     arms = grid.analysed_arms()
-    having = {arm: [name for name in configuration.encoders if arm in grid.analysed_arms(name)] for arm in arms}
+    of_encoder = {name: grid.analysed_arms(name) for name in configuration.encoders}
+    having = {arm: [name for name in of_encoder if arm in of_encoder[name]] for arm in arms}
     return {
         "code": fingerprint("gather"),
         "task": Grid(configuration).analysed_task(),
