@@ -105,14 +105,9 @@ def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -
                 Arm(encoder, task, source, method, arms[encoder, task, source, method]),
                 Arm(encoder, task, other, method, arms[encoder, task, other, method]),
             )
-            scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
-            if scopes:
-                scopes = {scope: one for scope, one in scopes.items() if scope != GAP}
-                families[-1].append(Compared(*pair, metric, scopes))
-    priors = _priors([each for family in families for each in family])
-    for family in families:
-        for row in _rows(family, priors):
-            yield {column: row[column] for column in SOURCE_COLUMNS}
+            families[-1] += _without_gap(pair, metric, languages, scores, read)
+    for row in _rows_of_families(families):
+        yield {column: row[column] for column in SOURCE_COLUMNS}
 
 
 def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
@@ -123,7 +118,8 @@ def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) 
     task and source together: the intervals in one scope hold together with 95 % (Bonferroni), and p-values are
     corrected over pairs and languages. Columns: `ENCODER_COLUMNS`.
     """
-    arms, best = headline_arms(scores, runs), _best_methods(scores, runs)
+    arms = headline_arms(scores, runs)
+    best = _best_methods(arms, runs)
     families: list[list[Compared]] = []
     for task, source in dict.fromkeys((task, source) for _, task, source, _ in arms):
         of_task = scores[scores["task"] == task]
@@ -136,36 +132,43 @@ def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) 
             for methods in pairs:
                 keys = [(name, task, source, method) for name, method in zip((encoder, other), methods, strict=True)]
                 if all(key in arms for key in keys):
-                    one, two = (Arm(*key, arms[key]) for key in keys)
-                    scopes = _measured(one, two, metric, languages, _shared_seeds(scores, one, two), read)
-                    if scopes:
-                        scopes = {scope: measured for scope, measured in scopes.items() if scope != GAP}
-                        families[-1].append(Compared(one, two, metric, scopes))
+                    pair = Arm(*keys[0], arms[keys[0]]), Arm(*keys[1], arms[keys[1]])
+                    families[-1] += _without_gap(pair, metric, languages, scores, read)
+    for row in _rows_of_families(families):
+        task, source = row["task"], row["source"]
+        chosen = all(
+            best.get((row[f"{which}encoder"], task, source)) == row[f"{which}method"] for which in ("", "other_")
+        )
+        yield {column: chosen if column == "chosen" else row[column] for column in ENCODER_COLUMNS}
+
+
+def _without_gap(
+    pair: tuple[Arm, Arm], metric: str, languages: Sequence[str], scores: pd.DataFrame, read: Reader
+) -> list[Compared]:
+    """The comparison of two arms by language and on average; none where they share no language."""
+    scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
+    scopes = {scope: one for scope, one in scopes.items() if scope != GAP}
+    return [Compared(*pair, metric, scopes)] if scopes else []
+
+
+def _rows_of_families(families: Sequence[Sequence[Compared]]) -> Iterator[dict[str, Any]]:
+    """The rows of each family; all families share the priors."""
     priors = _priors([each for family in families for each in family])
     for family in families:
-        for row in _rows(family, priors):
-            task, source = row["task"], row["source"]
-            chosen = all(
-                best.get((row[f"{which}encoder"], task, source)) == row[f"{which}method"] for which in ("", "other_")
-            )
-            yield {column: chosen if column == "chosen" else row[column] for column in ENCODER_COLUMNS}
+        yield from _rows(family, priors)
 
 
-def _best_methods(scores: pd.DataFrame, runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+def _best_methods(arms: Mapping[tuple[str, str, str, str], int], runs: pd.DataFrame) -> dict[tuple[str, ...], str]:
     """The method with the highest mean validation score of the seeds, by (encoder, task, source); ties: the first."""
-    seeds, best = runs[runs["stage"] == "seed"], dict[tuple[str, str, str], tuple[float, str]]()
-    arms = headline_arms(scores, runs)
-    for method in methods_of(scores):
-        for (encoder, task, source, name), length in arms.items():
-            if name != method:
-                continue
-            here = seeds[seeds["prompt_length"] == length]
-            for column, value in (("encoder", encoder), ("task", task), ("source", source), ("method", name)):
-                here = here[here[column] == value]
-            mean = here["validation"].mean()
-            if mean > best.get((encoder, task, source), (-np.inf, ""))[0]:  # False for an unknown mean
-                best[encoder, task, source] = (mean, method)
-    return {key: method for key, (_, method) in best.items()}
+    keys = ["encoder", "task", "source", "method", "prompt_length"]
+    means = runs[runs["stage"] == "seed"].groupby(keys)["validation"].mean().dropna()
+    best: dict[tuple[str, ...], tuple[float, str]] = {}
+    for method in methods_of(runs):
+        for *place, name in arms:
+            key = (*place, name, arms[*place, name])  # type: ignore[index]
+            if name == method and key in means and means[key] > best.get(tuple(place), (-np.inf, ""))[0]:
+                best[tuple(place)] = (means[key], method)
+    return {place: method for place, (_, method) in best.items()}
 
 
 def _priors(compared: Sequence[Compared]) -> dict[str, Prior | None]:
