@@ -242,8 +242,7 @@ def answered_in_words(configuration: Configuration) -> list[dict[str, Any]]:
             if configuration.runs_on(task, name) and configuration.training_of(task, name).answers == "words"
         ]
         if methods and section.definition.words:
-            generates = getattr(section.definition.facts, "GENERATES", False)
-            new_tokens = section.definition.words.new_tokens if generates else None
+            new_tokens = section.definition.words.new_tokens if section.definition.generates else None
             template = section.definition.words.template
             found.append({"task": task, "methods": methods, "template": template, "new_tokens": new_tokens})
     return found

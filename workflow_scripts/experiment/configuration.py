@@ -228,8 +228,8 @@ class Configuration(Section):
             return
         sections = reversed(self._sections_of_training(task, method))
         where = next((where for where, changes in sections if "answers" in changes.model_fields_set), "training")
-        if method == "none":
-            where = "methods.none"
+        if not self.method(method).trains:
+            where = f"methods.{method}"
         if method == "linear_probe":
             raise ValueError(
                 f"{where}.answers: found 'words'; linear_probe trains nothing but a head: set"

@@ -82,8 +82,7 @@ def of_tokens(configuration: Configuration, task: str, split: str, answers: str 
             settings[key] = getattr(section, key)
     if answers == "words":
         assert definition.words is not None
-        generates = getattr(definition.facts, "GENERATES", False)
-        words = definition.words.model_dump(exclude=set() if generates else {"new_tokens"})
+        words = definition.words.model_dump(exclude=set() if definition.generates else {"new_tokens"})
         settings |= {"words": words, "reads": "auto"}
     return settings
 
@@ -107,7 +106,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         unread.add("decay")
     if answers == "words":
         unread.add("sentence_vector")
-    generates = answers == "words" and getattr(definition.facts, "GENERATES", False)
+    generates = answers == "words" and definition.generates
     training = {key: value for key, value in training.items() if key not in unread}
     section = configuration.methods[arm.method]
     module = section.module

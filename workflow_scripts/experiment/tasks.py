@@ -176,7 +176,7 @@ class TaskDefinition(Section):
             raise ValueError(f"words.template: {found}")
         # The default is allowed: a definition that is stored and read again has all keys.
         changed = words.new_tokens != WordsSection.model_fields["new_tokens"].default
-        if changed and not getattr(self.facts, "GENERATES", False):
+        if changed and not self.generates:
             raise ValueError(f"words.new_tokens: tasks of the kind {self.kind} choose an answer and generate none")
         if unknown := [label for label in words.answers if label not in self.labels]:
             raise ValueError(f"words.answers: found {unknown[0]!r}{nearest(unknown[0], self.labels)}")
@@ -188,6 +188,11 @@ class TaskDefinition(Section):
     def facts(self) -> Any:
         """The facts of its kind (`kinds.protocol.Facts`)."""
         return part(self.kind, "facts")
+
+    @property
+    def generates(self) -> bool:
+        """Whether its answers in words are generated, not chosen."""
+        return getattr(self.facts, "GENERATES", False)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
