@@ -96,6 +96,11 @@ def shots_tokens(wildcards):
     return [tokens_of(wildcards, shots[1], "train")] if shots else []
 
 
+def outside_arm(wildcards):
+    """The arm of predictions that were made elsewhere."""
+    return parse_arm(OUTSIDE, wildcards.task, wildcards.source, wildcards.arm)
+
+
 TRAINING_FILES = dict(
     encoder=PATHS.encoder("{encoder}"),
     train=tokens_in_source("train"),

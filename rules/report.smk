@@ -17,6 +17,8 @@ rule collect:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
         shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
+        outside=[file for _, _, file in GRID.outside_runs(PATHS, "scores.csv")],
+        imported=[record for _, _, record in GRID.imported(PATHS)],
         searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
         selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
@@ -48,7 +50,7 @@ rule compare:
     input:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
-        units=[file for _, _, file in GRID.seed_runs(PATHS, "units.parquet")],
+        units=[file for runs in (GRID.seed_runs, GRID.outside_runs) for _, _, file in runs(PATHS, "units.parquet")],
     output:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
@@ -78,6 +80,7 @@ rule exemplify:
             for arm in GRID.arms()
             for languages in GRID.language_groups(arm.task)
         ],
+        imported=[record for _, _, record in GRID.imported(PATHS)],
         rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
     output:
         f"{CONFIGURATION.results}/examples.json",

@@ -29,14 +29,14 @@ from workflow_scripts.core.files import read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
-from workflow_scripts.core.names import SNAKEMAKE, base_source, shots_of
+from workflow_scripts.core.names import OUTSIDE, SNAKEMAKE, base_source, predictions_file, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
-from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
+from workflow_scripts.experiment.jobs import outside_jobs, resource_jobs, tuning_jobs
 from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the three files; return the run files that they were built from."""
+    """Read everything and write the four files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -87,7 +87,8 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     runs = itertools.chain.from_iterable(
         of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
     )
-    return [Path(file) for _, _, file in runs]
+    outside = (*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths))
+    return [Path(file) for _, _, file in (*runs, *outside)]
 
 
 def refuse_other_settings(configuration: Configuration) -> int:
@@ -95,7 +96,7 @@ def refuse_other_settings(configuration: Configuration) -> int:
 
     Raises UserError if an output was computed with other settings or inputs than the configuration's.
     """
-    jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
+    jobs = [*resource_jobs(configuration), *tuning_jobs(configuration), *outside_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
     # Data that the user edited during the run is what the next run is for: these results are all of the rows before.
     refused = [difference for difference in differing if not difference.only_code and not difference.only_sources]
@@ -120,8 +121,9 @@ def arm_columns(arm: Arm) -> dict[str, Any]:
 
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """Yield one row per run, language and metric. Raises UserError if a file is incomplete."""
-    for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
+    """Yield one row per run, language and metric; those of `arms` last. Raises UserError if a file is incomplete."""
+    found = grid.seed_runs(paths, "scores.csv"), grid.outside_runs(paths, "scores.csv")
+    for arm, seed, scores in itertools.chain(*found):
         for row in scores_of(grid, arm, Path(scores)):
             yield {**arm_columns(arm), "seed": seed, **row}
 
@@ -140,7 +142,7 @@ def scores_of(grid: Grid, arm: Arm, file: Path) -> list[dict[str, str]]:
     """Return one model's scores. Raises UserError if the file is incomplete."""
     expected = [
         (language, metric.name)
-        for language in grid.tested(arm.task, arm.source)
+        for language in grid.tested_by(arm)
         for metric in grid.configuration.tasks[arm.task].definition.metrics
     ]
     with file.open(newline="", encoding="utf-8") as table:
@@ -157,13 +159,15 @@ def ends_with_newline(path: Path) -> bool:
 
 
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """Yield one row per training run: first the search's, then the seeds'."""
+    """Yield one row per training run: first the search's, then the seeds', then what is known of `arms`."""
     seed = grid.configuration.search.seed
     for arm, rate, record in grid.search_runs(paths, "run.json"):
         winner = read_json(Path(paths.selected(*arm.place)))["learning_rate"]
         yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=rate == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
+    for arm, seed, _ in grid.outside_runs(paths, ""):
+        yield outside_row(grid.configuration, arm, seed)
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
@@ -180,6 +184,19 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
         "epochs": record["settings"]["epochs"],
         "keep": record["settings"]["keep"],
         **{name: record[name] for name in copied},
+    }
+
+
+def outside_row(configuration: Configuration, arm: Arm, seed: int) -> dict[str, Any]:
+    """Return the row of predictions that were made elsewhere: their costs, as the configuration states them."""
+    return {
+        **arm_columns(arm),
+        "seed": seed,
+        "stage": OUTSIDE,
+        "selected": True,
+        "together": 1,
+        "metric": configuration.tasks[arm.task].definition.metrics[0].name,
+        **configuration.arms[arm.method].cost.model_dump(exclude_none=True),
     }
 
 
@@ -211,6 +228,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
             for encoder, task, file in grid.bounded(paths)
         ],
         "words": answered_in_words(configuration),
+        "outside": [record for run in grid.imported(paths) for record in imported(grid, *run)],
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -219,6 +237,13 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "git_commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def imported(grid: Grid, arm: Arm, seed: int, record: str) -> Iterable[dict[str, Any]]:
+    """Yield the origin of predictions that were made elsewhere, by language: the file, its checksum, the counts."""
+    for language in grid.tested_by(arm):
+        origin = read_origin(predictions_file(Path(record), language)) or {}
+        yield {"arm": arm.method, "task": arm.task, "seed": seed, "language": language, **origin}
 
 
 def benchmark_source(configuration: Configuration) -> str:
@@ -293,7 +318,7 @@ def git_commit() -> str | None:
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV; all must have the same keys. `columns`: those of a table that may have no rows."""
+    """Write rows as CSV with the columns of the first; others may lack some. `columns`: of a table without rows."""
     found = list(rows)
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(columns or found[0]), lineterminator="\n")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from workflow_scripts.core import places
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.languages import same_language
-from workflow_scripts.core.names import ANALYSIS, UNTUNED, source_languages
+from workflow_scripts.core.names import ANALYSIS, NO_SOURCE, UNTUNED, source_languages
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import (
     Boolean,
@@ -27,6 +27,7 @@ from workflow_scripts.core.section import (
     about,
 )
 from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
+from workflow_scripts.experiment.arms import ArmCost, ArmTask, OutsideArm
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, OTHER_RATES, PEFT_RATES, Method
 from workflow_scripts.experiment.sections import (
     Analysis,
@@ -117,6 +118,9 @@ class Configuration(Section):
     methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
     """The methods of the grid. `{}` runs a method with the values of `training`."""
 
+    arms: Annotated[dict[str, OutsideArm], about({"llama": {"predictions": "my/llama"}})] = {}
+    """Predictions that were made elsewhere, by names of your choice: each is scored and tested like a method."""
+
     training: Training = Training()
     """How models are tuned, for all methods and tasks that do not set a key themselves."""
 
@@ -158,6 +162,8 @@ class Configuration(Section):
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
         self._check_analysis()
+        for name in self.arms:
+            self._check_arm(name)
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -270,6 +276,24 @@ class Configuration(Section):
                 " each text, such as classification"
             )
 
+    def _check_arm(self, name: str) -> None:
+        """An arm of predictions made elsewhere has a name of its own, and tasks, languages and seeds of the grid."""
+        arm, where = self.arms[name], f"arms.{name}"
+        if not re.fullmatch(METHOD_NAME, name):
+            raise ValueError(
+                f"arms: {name!r} must consist of lowercase letters, digits and underscores, and begin with a letter"
+            )
+        if name in METHODS or name in self.methods or name == UNTUNED:
+            raise ValueError(f"arms: {name!r} is the name of a method; choose another name")
+        _refuse_unknown(arm.tasks, self.tasks, f"{where}.tasks")
+        for task, section in arm.tasks.items():
+            _refuse_unknown(section.languages or [], self.languages_of(task), f"{where}.tasks.{task}.languages")
+        if arm.seeds and not set(arm.seeds) & set(self.seeds):
+            raise ValueError(
+                f"{where}.seeds: found {arm.seeds}; none of them is among the grid's seeds, {self.seeds}, so nothing"
+                " could be compared"
+            )
+
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
         for name, what in places.RESULT_FOLDERS.items():
@@ -375,6 +399,25 @@ class Configuration(Section):
         known = self.source_of(task).train_languages or section.definition.train_in()
         named = section.train_on or self.train_on
         return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
+
+    def tasks_of_arm(self, name: str) -> list[str]:
+        """The tasks that an arm of predictions made elsewhere covers, in the grid's order."""
+        chosen = self.arms[name].tasks
+        return [task for task in self.tasks if not chosen or task in chosen]
+
+    def languages_of_arm(self, name: str, task: str) -> list[str]:
+        """The languages that it covers of a task, in the order of the test languages."""
+        section = self.arms[name].tasks.get(task)
+        chosen = None if section is None else section.languages
+        return [language for language in self.languages_of(task) if chosen is None or language in chosen]
+
+    def source_of_arm(self, name: str, task: str) -> str:
+        """What it was trained on, in the codes of the task's dataset where that has such a training set."""
+        trained_on = self.arms[name].trained_on
+        if trained_on is None:
+            return NO_SOURCE
+        known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+        return "+".join(same_language(code, known) or code for code in source_languages(trained_on))
 
     def shots_of_task(self, task: str) -> list[int]:
         """The numbers of rows of a target language that are added to training."""
@@ -624,6 +667,9 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "analysis": [Analysis],
     "training": [Training],
     "methods.*": [MethodSection],
+    "arms.*": [OutsideArm],
+    "arms.*.cost": [ArmCost],
+    "arms.*.tasks.*": [ArmTask],
     "tasks.*": [TaskSection],
     "tasks.*.limits": [RowLimits],
     "tasks.*.training": [Training],

@@ -17,6 +17,7 @@ def all_jobs(configuration: Configuration) -> Iterator[Job]:
     """Every job, each after the jobs that it depends on."""
     yield from resource_jobs(configuration)
     yield from tuning_jobs(configuration)
+    yield from outside_jobs(configuration)
     yield from analysis_jobs(configuration)
     yield from summary_jobs(configuration)
 
@@ -61,6 +62,15 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
                 predicted = paths.predictions(*place, seed, languages_name(group))
                 yield Job("predict", (predicted,), settings.of_prediction(configuration, arm.task, group, answers))
             yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
+
+
+def outside_jobs(configuration: Configuration) -> Iterator[Job]:
+    """The import and the scores of predictions that were made elsewhere."""
+    grid, paths = Grid(configuration), Paths.of(configuration)
+    for arm, seed, record in grid.imported(paths):
+        yield Job("import_predictions", (record,), settings.of_import(configuration, arm, seed))
+        scored = paths.scores(*arm.place, seed), paths.units(*arm.place, seed)
+        yield Job("score", scored, settings.of_outside_scores(configuration, arm))
 
 
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:

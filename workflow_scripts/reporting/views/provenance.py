@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from workflow_scripts.core.names import NO_SEED
 from workflow_scripts.reporting.parts import Code, Folded, Heading, Part, Record, Section
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.wording import readable_date
@@ -25,12 +26,21 @@ def section(report: Report) -> Section:
             for group in provenance["trained_on"]
         ]
         parts += [Heading("Trained on"), *map(Record, trained)]
+    if provenance.get("outside"):
+        parts += [Heading("Predictions made elsewhere"), Record(dict(map(_imported, provenance["outside"])))]
     for key, title, kind in (("machine", "Aggregated on", ""), ("versions", "Package versions", "columns")):
         if provenance.get(key):
             parts += [Heading(title), Record(provenance[key], kind)]
     merged = json.dumps(provenance.get("configuration"), indent=2, ensure_ascii=False, default=str)
     parts.append(Folded("The configuration as merged", (Code(merged),)))
     return Section("provenance", "Provenance", tuple(parts))
+
+
+def _imported(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Which predictions these are, and their file with its checksum."""
+    seed = f" / seed {record['seed']}" if record["seed"] != NO_SEED else ""
+    where = f"{record['arm']} / {record['task']} / {record['language']}{seed}"
+    return where, f"{record['file']}, {record['rows']:,} rows, SHA-256 {record['sha256']}"
 
 
 def _quantised(group: Mapping[str, Any]) -> str:
