@@ -30,6 +30,7 @@ rule collect:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
+        results=f"{CONFIGURATION.results}/results.parquet",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
         "logs/collect.log",
@@ -43,7 +44,7 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --provenance {output.provenance:q} --log {log:q}"
+        " --shots {output.shots:q} --results {output.results:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:

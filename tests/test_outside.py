@@ -453,6 +453,26 @@ def test_the_report_shows_the_arms_with_what_is_known_of_them(outside):
     assert "Half & half" in summary
 
 
+def test_the_tidy_table_has_every_score_once_with_the_settings_of_its_model(outside):
+    found = pd.read_parquet(outside.folder / "results/results.parquet")
+    scores = pd.read_csv(outside.folder / "results/scores.csv")
+    keys = ["encoder", "task", "source", "method", "prompt_length", "language", "metric"]
+    assert sorted(map(tuple, found[[*keys, "value"]].to_numpy())) == sorted(
+        map(tuple, scores[[*keys, "value"]].to_numpy())
+    )
+    assert set(found["unit"]) == {"percent"} and set(found["shots"]) == {0}
+    runs = pd.read_csv(outside.folder / "results/runs.csv").query("stage == 'seed'")
+    ours = found[~found["made_elsewhere"]].merge(runs, on=[*keys[:5], "seed"], suffixes=("", "_of_run"))
+    assert len(ours) == len(found) - 4
+    for column in ("learning_rate", "epochs", "validation", "seconds", "tuned_parameters"):
+        assert (ours[column] == ours[f"{column}_of_run"]).all()
+    assert set(found.query("task == 'mood'")["batch_size"].dropna()) == {8}
+    half = found[found["method"] == "half"].iloc[0]
+    assert (half["language_name"], half["task_title"]) == ("English", "Moods")
+    assert pd.isna(half["seed"]) and pd.isna(half["learning_rate"])
+    assert set(found[found["method"] == "copy"]["seconds"]) == {7}
+
+
 def test_arms_that_cover_all_languages_are_among_the_examples(outside):
     found = json.loads((outside.folder / "results/examples.json").read_text(encoding="utf-8"))
     moods = [example for example in found if example["task"] == "mood"]

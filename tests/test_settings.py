@@ -53,6 +53,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     (folder / "mine.py").write_text("")
     own["methods"] |= {"mine": {"module": "mine.py"}, "ia3": {"peft": {"peft_type": "IA3"}}}
     own["training"]["schedule"] = "exponential"
+    own["arms"] = {"llama": {"predictions": "llama", "tasks": {"mood": {}}}}
     hub = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {
         "encoders": {
             "here": {"source": "folder", "path": str(folder)},

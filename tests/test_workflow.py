@@ -45,7 +45,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 93
+    assert len(outputs) == len(set(outputs)) == 94
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 

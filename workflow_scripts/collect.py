@@ -2,6 +2,7 @@
 
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
+    both               ──> results.parquet  one row per score, with the settings of its model
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
 Settings: `configuration`, the complete configuration; the files are found by the grid's paths, in the working folder.
@@ -24,15 +25,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from workflow_scripts.core import languages
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
-from workflow_scripts.core.names import OUTSIDE, SNAKEMAKE, base_source, predictions_file, shots_of
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, SNAKEMAKE, base_source, predictions_file, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
+from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
@@ -70,12 +73,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
+    result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the four files; return the run files that they were built from."""
+    """Read everything and write the five files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -83,6 +87,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     write_table(arguments.scores, score_rows(grid, paths))
     write_table(arguments.runs, run_rows(grid, paths))
     write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
+    write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
     runs = itertools.chain.from_iterable(
         of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
@@ -136,6 +141,32 @@ def shot_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
         columns = {**arm_columns(arm), "source": base_source(arm.source), "shots": found[0]}
         for row in scores_of(grid, arm, Path(scores)):
             yield {**columns, "seed": seed, **row}
+
+
+def tidy_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield every score with the settings of its model: of zero-shot and few-shot models and of `arms`."""
+    runs = itertools.chain(grid.seed_runs(paths, "run.json"), grid.shot_runs(paths, "run.json"))
+    known = [(arm, seed, settings_of(read_json(Path(record)))) for arm, seed, record in runs]
+    known += [(arm, seed, outside_row(grid.configuration, arm, seed)) for arm, seed, _ in grid.outside_runs(paths, "")]
+    for arm, seed, settings in known:
+        definition = grid.configuration.tasks[arm.task].definition
+        shots = shots_of(arm.source)
+        for row in scores_of(grid, arm, Path(paths.scores(*arm.place, seed))):
+            yield {
+                **settings,
+                **arm_columns(arm),
+                "source": base_source(arm.source) if shots else arm.source,
+                "shots": shots[0] if shots else 0,
+                "task_title": definition.title,
+                "kind": definition.kind,
+                "seed": None if arm.encoder == OUTSIDE and seed == NO_SEED else seed,
+                "language": row["language"],
+                "language_name": languages.language(row["language"]).name or row["language"],
+                "metric": row["metric"],
+                "value": float(row["value"]),
+                "unit": UNIT,
+                "made_elsewhere": arm.encoder == OUTSIDE,
+            }
 
 
 def scores_of(grid: Grid, arm: Arm, file: Path) -> list[dict[str, str]]:

@@ -131,8 +131,6 @@ class OutsideArm(Section):
                 raise ValueError(f"{key}: found {pattern!r}; {wanted}")
             if self.format == "plain" and not pattern.removesuffix(".gz").endswith(SUFFIXES):
                 raise ValueError(f"{key}: found {pattern!r}; it must end in one of {', '.join(SUFFIXES)}")
-        if self.filter is not None and self.format != "lm_eval":
-            raise ValueError("filter: only `format: lm_eval` has filters; delete it")
         return self
 
     def _patterns(self) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from workflow_scripts.core import places
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.languages import same_language
-from workflow_scripts.core.names import ANALYSIS, NO_SOURCE, UNTUNED, source_languages
+from workflow_scripts.core.names import ANALYSIS, NO_SOURCE, OF_OTHER_GRIDS, UNTUNED, source_languages
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import (
     Boolean,
@@ -43,6 +43,7 @@ from workflow_scripts.experiment.sections import (
     MethodSection,
     MiniCorpora,
     PackageEncoder,
+    ReportSection,
     RowLimits,
     Search,
     Shots,
@@ -67,7 +68,7 @@ METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wi
 OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods` for a method of PEFT or the user's own
 DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
-RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
+RESULT_SUFFIXES = (".csv", ".html", ".json", ".parquet")  # of the files that the workflow writes beside these folders
 
 
 class Configuration(Section):
@@ -133,6 +134,9 @@ class Configuration(Section):
     analysis: Analysis = Analysis()
     """The analysis of sentence vectors."""
 
+    report: ReportSection = ReportSection()
+    """The report."""
+
     @model_validator(mode="before")
     @classmethod
     def _described_tasks(cls, values: Any) -> Any:
@@ -164,6 +168,7 @@ class Configuration(Section):
         self._check_analysis()
         for name in self.arms:
             self._check_arm(name)
+        self._check_report()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -285,6 +290,8 @@ class Configuration(Section):
             )
         if name in METHODS or name in self.methods or name == UNTUNED:
             raise ValueError(f"arms: {name!r} is the name of a method; choose another name")
+        if arm.filter is not None and arm.format != "lm_eval":
+            raise ValueError(f"{where}.filter: only `format: lm_eval` has filters; delete it")
         _refuse_unknown(arm.tasks, self.tasks, f"{where}.tasks")
         for task, section in arm.tasks.items():
             _refuse_unknown(section.languages or [], self.languages_of(task), f"{where}.tasks.{task}.languages")
@@ -293,6 +300,16 @@ class Configuration(Section):
                 f"{where}.seeds: found {arm.seeds}; none of them is among the grid's seeds, {self.seeds}, so nothing"
                 " could be compared"
             )
+
+    def _check_report(self) -> None:
+        """The other grids of the report are finished, and none is this one."""
+        for place in self.report.others:
+            where = f"report.with: found {place!r}"
+            if Path(place).absolute() == Path(self.results).absolute():
+                raise ValueError(f"{where}; this is the folder of these results; name those of other grids")
+            lacking = [name for name in OF_OTHER_GRIDS if not Path(place, name).is_file()]
+            if lacking:
+                raise ValueError(f"{where}; it has no {lacking[0]}: name the results of a grid that has run to its end")
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
@@ -665,6 +682,7 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "search": [Search],
     "evaluation": [Evaluation],
     "analysis": [Analysis],
+    "report": [ReportSection],
     "training": [Training],
     "methods.*": [MethodSection],
     "arms.*": [OutsideArm],
