@@ -25,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify export test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -50,6 +50,9 @@ explain: .venv/ready-to-run ## list the jobs that `make run` would run, each wit
 
 verify: .venv/ready-to-run ## check that the results are what the configuration asks for
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
+
+export: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
+	@$(IN_VENV) python -m workflow_scripts.console.every_eval_ever $(ARGS)
 
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)

@@ -10,6 +10,7 @@ localrules:
 
 TEMPLATES = Path(HERE, "report")
 TABLES = f"{CONFIGURATION.results}/tables"
+OTHER_GRIDS = [f"{folder}/{name}" for folder in CONFIGURATION.report.others for name in OF_OTHER_GRIDS]
 
 
 rule collect:
@@ -26,6 +27,7 @@ rule collect:
         tokens=[PATHS.tokens(*part) for part in GRID.tokens()],
         ceilings=[file for _, _, file in GRID.bounded(PATHS)],
         parallel=[PATHS.parallel(task) for task in GRID.parallel_tasks()],
+        others=OTHER_GRIDS,
     output:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
@@ -43,8 +45,8 @@ rule collect:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
-        "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --results {output.results:q} --provenance {output.provenance:q} --log {log:q}"
+        "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
+        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --results {output.results:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:

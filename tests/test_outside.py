@@ -2,14 +2,17 @@
 
 import csv
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 from snakemake_runs import Workplace, errors_of, jobs, jobs_of
 
 from workflow_scripts import import_predictions
+from workflow_scripts.console import every_eval_ever
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.names import NO_SEED, NO_SOURCE, OUTSIDE, predictions_file
 from workflow_scripts.corpora.schema import read_origin, read_predictions, read_rows, write_rows
@@ -488,6 +491,49 @@ def test_the_provenance_names_the_files_and_their_checksums(outside):
         ("half", "en", 8),
     ]
     assert record[3]["file"] == "elsewhere/half/mood-en.csv"
+
+
+# Exported records
+
+
+@pytest.fixture(scope="module")
+def exported(outside: Workplace, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The records of Every Eval Ever, exported twice: the second time changes nothing."""
+    results = tmp_path_factory.mktemp("exported")
+    for name in ("results.parquet", "provenance.json"):
+        (results / name).write_bytes((outside.folder / "results" / name).read_bytes())
+    words = ["--results", str(results), "--organisation", "Us"]
+    every_eval_ever.main(every_eval_ever.parser().parse_args(words))
+    files = {file.name: file.read_bytes() for file in (results / "every_eval_ever").iterdir()}
+    (results / "every_eval_ever" / f"{uuid.uuid4()}.json").write_text("{}")  # of an earlier export
+    every_eval_ever.main(every_eval_ever.parser().parse_args(words))
+    assert files == {file.name: file.read_bytes() for file in (results / "every_eval_ever").iterdir()}
+    return [json.loads(content) for content in files.values()]
+
+
+def test_the_exported_records_have_every_score_once(outside, exported):
+    scores = pd.read_csv(outside.folder / "results/scores.csv")
+    results = [result for record in exported for result in record["evaluation_results"]]
+    assert sorted(result["score_details"]["score"] for result in results) == sorted(scores["value"])
+    arms = scores[["task", "source", "method", "prompt_length"]].drop_duplicates()
+    assert len({record["evaluation_id"] for record in exported}) == len(exported) == len(arms)
+    elsewhere = [one for one in exported if one["model_info"]["additional_details"].get("made_elsewhere")]
+    assert {one["model_info"]["name"] for one in elsewhere} == {"copy", "Half & half"}
+    assert {one["source_metadata"]["evaluator_relationship"] for one in elsewhere} == {"other"}
+
+
+def test_the_exported_records_are_valid_by_the_schema_of_every_eval_ever(exported):
+    package = pytest.importorskip("every_eval_ever", reason="the package every-eval-ever is not installed")
+    file = Path(package.__file__).parent / "schemas" / "eval.schema.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert schema["version"] == every_eval_ever.SCHEMA_VERSION
+    for record in exported:
+        jsonschema.Draft7Validator(schema).validate(record)
+
+
+def test_a_folder_without_results_cannot_be_exported(tmp_path):
+    with pytest.raises(UserError, match=r"results.parquet is missing: run the workflow to its end"):
+        every_eval_ever.main(every_eval_ever.parser().parse_args(["--results", str(tmp_path)]))
 
 
 def test_an_edited_file_is_imported_again_and_a_wrong_one_ends_in_one_line(outside, tmp_path):

@@ -13,8 +13,10 @@ The step fails if a result was computed with other settings or inputs than the c
 import argparse
 import csv
 import datetime
+import hashlib
 import importlib.metadata
 import itertools
+import json
 import os
 import platform
 import subprocess
@@ -33,8 +35,9 @@ from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
 from workflow_scripts.core.names import NO_SEED, OUTSIDE, SNAKEMAKE, base_source, predictions_file, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
-from workflow_scripts.core.step import output_file, run, step_parser
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
+from workflow_scripts.evaluation.other_grids import RUNS, SCORES, SHOTS, check, joined, others
 from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
@@ -70,6 +73,9 @@ BENCHMARKS = {
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     result = step_parser(__doc__, WholeGridSettings)
+    result.add_argument(
+        "--others", type=input_file, nargs="*", default=[], help="files of other grids, which the report shows, too"
+    )
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
@@ -84,11 +90,18 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
     by_earlier_code = refuse_other_settings(configuration)
-    write_table(arguments.scores, score_rows(grid, paths))
-    write_table(arguments.runs, run_rows(grid, paths))
-    write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
+    grids = others(configuration.report.others)
+    scores, runs, shots = (list(rows(grid, paths)) for rows in (score_rows, run_rows, shot_rows))
+    record = provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code}
+    check(configuration.results, scores, record, grids)
+    for path, name, rows, columns in (
+        (arguments.scores, SCORES, scores, list(scores[0])),
+        (arguments.runs, RUNS, runs, list(runs[0])),
+        (arguments.shots, SHOTS, shots, SHOT_COLUMNS),
+    ):
+        write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
     write_tidy(arguments.results, tidy_rows(grid, paths))
-    write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
+    write_json(arguments.provenance, joined(record, grids))
     runs = itertools.chain.from_iterable(
         of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
     )
@@ -323,8 +336,8 @@ def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
 
 
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
-    """Return row count, checksum and origin (files, hashes, licences) of a corpus file."""
-    return {
+    """Return row count, checksum and origin (files, hashes, licences) of a corpus file, and of a test set's rows."""
+    record = {
         "task": task,
         "language": language,
         "split": split,
@@ -332,6 +345,17 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
         "sha256": sha256(path),
         "origin": read_origin(path),
     }
+    return record | ({"rows_sha256": rows_sha256(path)} if split == "test" else {})
+
+
+def rows_sha256(path: Path) -> str:
+    """Return the checksum of a corpus's rows alone, whatever file they come from."""
+    digest = hashlib.sha256()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def git_commit() -> str | None:

@@ -52,7 +52,12 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         configuration.seeds[0],
     )
     scores = read_scores(arguments.scores)
-    chosen = headline_arms(scores, read_runs(arguments.runs))
+    own = {*grid.arms(), *grid.outside_arms()}  # the tables may have arms of other grids, too
+    chosen = {
+        key: length
+        for key, length in headline_arms(scores, read_runs(arguments.runs)).items()
+        if Arm(*key, length) in own
+    }
     found: list[dict[str, Any]] = []
     records: list[Path] = []
     for encoder in configuration.encoders:

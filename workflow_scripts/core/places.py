@@ -17,6 +17,7 @@ RESULT_FOLDERS = {
     TABLES: "tables",
     PARALLEL: "checks of parallel test sets",
     OUTSIDE: "predictions that were made elsewhere",
+    "every_eval_ever": "exported records",
 }
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 

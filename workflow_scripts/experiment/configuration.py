@@ -705,7 +705,8 @@ def _keys_of(path: list[str], section: Any) -> list[str]:
         parts = name.split(".") if name else []
         if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
             chosen = [model for model in models if model is _SOURCES.get("".join(path[:1]), {}).get(str(source))]
-            return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
+            keys = {field.alias or name for model in chosen or models for name, field in model.model_fields.items()}
+            return sorted(keys - _foreign_keys(path))
     return []
 
 

@@ -284,7 +284,8 @@ class Report:
 
 def _titles(provenance: dict[str, Any]) -> dict[str, str]:
     """The titles that the configuration gives to methods and arms; none from a record of another form."""
-    configuration = provenance.get("configuration") or {}
-    sections = [configuration.get(key) for key in ("methods", "arms")]
+    others = [one.get("configuration") for one in provenance.get("other_grids") or []]
+    known = [one or {} for one in [*others, provenance.get("configuration")]]
+    sections = [configuration.get(key) for configuration in known for key in ("methods", "arms")]
     named = [item for section in sections if isinstance(section, dict) for item in section.items()]
     return {name: section["title"] for name, section in named if section.get("title")}

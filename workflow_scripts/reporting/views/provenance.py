@@ -16,6 +16,9 @@ def section(report: Report) -> Section:
     date = readable_date(provenance.get("date") or "")
     written = {"Written": date or "not recorded", "Git commit": provenance.get("git_commit") or "not recorded"}
     parts: list[Part] = [Record(written)]
+    if provenance.get("other_grids"):
+        others = {one["results"]: _other_grid(one) for one in provenance["other_grids"]}
+        parts += [Heading("Other grids in this report"), Record(others)]
     encoders = provenance.get("encoders") or {}
     if encoders:
         parts.append(Heading("Encoders"))
@@ -34,6 +37,12 @@ def section(report: Report) -> Section:
     merged = json.dumps(provenance.get("configuration"), indent=2, ensure_ascii=False, default=str)
     parts.append(Folded("The configuration as merged", (Code(merged),)))
     return Section("provenance", "Provenance", tuple(parts))
+
+
+def _other_grid(record: Mapping[str, Any]) -> str:
+    """When another grid's results were written, and by which commit."""
+    date = readable_date(record.get("date") or "") or "not recorded"
+    return f"written {date}, Git commit {record.get('git_commit') or 'not recorded'}"
 
 
 def _imported(record: Mapping[str, Any]) -> tuple[str, str]:
