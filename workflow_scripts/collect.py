@@ -168,7 +168,7 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
 
 def searched_text(values: Values) -> str:
     """What a candidate's values are besides its learning rate: `dropout 0.1, prompt_length 16`."""
-    return ", ".join(f"{key} {value}" for key, value in values.items() if key != "learning_rate")
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if key != "learning_rate")
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
