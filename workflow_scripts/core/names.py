@@ -52,6 +52,12 @@ def group_name(candidates: Sequence[Values]) -> str:
     return f"{len(candidates)}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:8]}"
 
 
+def group_title(name: str) -> str:
+    """A group of candidates in words, by its name: `0.001 and 0.0005`, `12 candidates (1a2b3c4d)`."""
+    match = re.fullmatch(r"(\d+)-([0-9a-f]{8})", name)
+    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(name.split("+"))
+
+
 def languages_name(languages: list[str]) -> str:
     """The path part of a group of languages that one job predicts in: `en+de`.
 
