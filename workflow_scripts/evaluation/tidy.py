@@ -31,7 +31,9 @@ SCHEMA = pa.schema(
         "unit": pa.string(),
         "made_elsewhere": pa.bool_(),
         "learning_rate": pa.float64(),
-        "epochs": pa.int32(),
+        "epochs": pa.float64(),
+        "epochs_taken": pa.float64(),
+        "stopped": pa.string(),
         "batch_size": pa.int32(),
         "max_length": pa.int32(),
         "keep": pa.string(),
@@ -49,10 +51,10 @@ SCHEMA = pa.schema(
     }
 )
 OF_RECORD = (
-    "learning_rate precision validation tuned_parameters encoder_parameters seconds peak_memory_mb stored_bytes device"
-    " problem"
+    "learning_rate epochs epochs_taken stopped precision validation tuned_parameters encoder_parameters seconds"
+    " peak_memory_mb stored_bytes device problem"
 ).split()
-OF_SETTINGS = "epochs batch_size max_length keep answers quantise".split()
+OF_SETTINGS = "batch_size max_length keep answers quantise".split()
 
 
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:

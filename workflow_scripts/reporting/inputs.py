@@ -59,6 +59,7 @@ COLUMNS = {
         "significant",
     ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
+    "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -103,6 +104,7 @@ class Inputs:
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
+        oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -117,6 +119,7 @@ class Inputs:
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
+    oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))
