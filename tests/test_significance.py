@@ -344,6 +344,30 @@ def test_whatever_the_share_of_the_seeds_in_the_variance_the_interval_holds_the_
     assert least <= held.mean() <= most
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("deviation", [0.0, 1.0, 3.0])
+def test_against_one_set_of_predictions_the_interval_holds_the_truth_with_the_prior_of_trained_methods(
+    seeds, deviation
+):
+    """The prior is that of four trained methods against the same baseline; `deviation` between seeds is in points."""
+    generator = np.random.default_rng([12, seeds, int(deviation)])
+    data_sets, units = 1000, 200
+
+    def method(trained: bool = True) -> np.ndarray:
+        of_units = generator.normal(0.5, 0.3, (data_sets, 1, units))
+        if not trained:
+            return np.repeat(of_units, seeds, axis=1)
+        of_seeds = generator.normal(0, deviation / 100, (data_sets, seeds, 1))
+        return of_units + of_seeds + generator.normal(0, 0.1, (data_sets, seeds, units))
+
+    baseline = scored(method())
+    trained = [spread(effect(scored(method()), baseline)) for _ in range(4)]
+    prior = fit_prior(np.stack([one.seeds for one in trained], axis=-1) * seeds, trained[0].seeds_freedom)
+    outside = effect(scored(method(trained=False)), baseline)
+    held = np.abs(outside.difference) <= half_width(moderated(spread(outside), prior), 0.05)
+    assert held.mean() >= 0.94
+
+
 @pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "separate"])
 def test_averages_and_gaps_hold_the_truth_and_holm_keeps_a_family_of_languages_from_chance(parallel):
     """Four languages, 5 seeds: units and seeds have effects that languages share, and others that they do not."""
