@@ -45,7 +45,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 94
+    assert len(outputs) == len(set(outputs)) == 95
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -126,7 +126,8 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid, tmp_path):
 def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
     found = {}
     questions = {"tasks.xquad": {"languages": ["en"], "max_length": 64, "stride": 16}}
-    for edit in ({}, {"corpora": {"source": "hub"}}, questions):
+    elsewhere = {"arms": {"llama": {"predictions": "llama"}}}
+    for edit in ({}, {"corpora": {"source": "hub"}}, questions, elsewhere):
         found |= dict(blocks(grid.run(edit, "--dry-run", "--forceall").stdout))
     rules = {
         rule

@@ -106,11 +106,10 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
     write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, joined(record, grids))
-    runs = itertools.chain.from_iterable(
-        of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
-    )
-    outside = (*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths))
-    return [Path(file) for _, _, file in (*runs, *outside)]
+    read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths)]
+    for name in ("scores.csv", "run.json"):
+        read += [*grid.seed_runs(paths, name), *grid.shot_runs(paths, name)]
+    return [Path(file) for _, _, file in read]
 
 
 def refuse_other_settings(configuration: Configuration) -> int:
