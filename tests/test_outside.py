@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
+from made_up_experiment import ENCODER, make_report, make_runs, make_scores
 from snakemake_runs import Workplace, errors_of, jobs, jobs_of
 
 from workflow_scripts import import_predictions
@@ -18,6 +19,9 @@ from workflow_scripts.core.names import NO_SEED, NO_SOURCE, OUTSIDE, predictions
 from workflow_scripts.corpora.schema import read_origin, read_predictions, read_rows, write_rows
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Grid
+from workflow_scripts.reporting.report import Report
+from workflow_scripts.reporting.views import families, findings, languages
+from workflow_scripts.reporting.views.families import DotCharts
 
 LABELS = ["good", "bad"]
 ROWS = {
@@ -491,6 +495,46 @@ def test_the_provenance_names_the_files_and_their_checksums(outside):
         ("half", "en", 8),
     ]
     assert record[3]["file"] == "elsewhere/half/mood-en.csv"
+
+
+# The report of a larger grid, with made-up numbers
+
+
+@pytest.fixture(scope="module")
+def made_up() -> Report:
+    """XNLI by fine-tuning and prompt tuning, and by an arm in all languages that has no training source."""
+    scores, runs = make_scores(tasks=("xnli",)), make_runs(tasks=("xnli",))
+    first = scores[(scores["method"] == "fine_tuning") & (scores["seed"] == 1)]
+    place = {"encoder": OUTSIDE, "source": NO_SOURCE, "method": "llama", "prompt_length": 0, "seed": NO_SEED}
+    arm = first.assign(**place, value=first["value"] + 20)
+    row = pd.DataFrame([{**place, "task": "xnli", "stage": OUTSIDE, "selected": True, "together": 1, "problem": ""}])
+    both = pd.concat([runs, row], ignore_index=True).astype({"left_search_after": float})
+    both[["searched", "stopped"]] = both[["searched", "stopped"]].fillna("")
+    return make_report(scores=pd.concat([scores, arm], ignore_index=True), runs=both)
+
+
+def test_an_arm_is_no_encoder_source_missing_score_or_failed_run(made_up):
+    assert made_up.encoders == [ENCODER]
+    assert (made_up.names.sources, made_up.names.several_encoders) == (("en",), False)
+    assert made_up.missing.empty and made_up.problems.empty
+    assert made_up.outside == ["llama"]
+    assert [finding.title for finding in findings.findings(made_up)] == ["XNLI"]
+
+
+def test_the_charts_by_family_show_an_arm_beside_the_methods_and_never_alone(made_up):
+    charts = [chart for part in families.section(made_up).parts if isinstance(part, DotCharts) for chart in part.charts]
+    in_percent = [chart for chart in charts if "percent" in chart.small]
+    assert len(in_percent) == len(charts) / 2 > 0
+    for chart in charts:
+        shown = {mark.title.split(": ")[1].rsplit(" ", 1)[0] for row in chart.rows for mark in row.marks}
+        assert shown == {"Fine-tuning", "Prompt tuning"} | ({"llama"} if chart in in_percent else set())
+
+
+def test_the_best_mean_of_a_language_is_that_of_a_method_of_the_grid(made_up):
+    (table,) = languages.sheet(made_up, "xnli").tables
+    rows = {body[0].cells[0].text: body[0].cells[1:] for body in table.bodies}
+    assert not any("best" in cell.marks for cell in rows["llama"])
+    assert any("best" in cell.marks for cell in rows["Prompt tuning, length 16"])
 
 
 # Exported records
