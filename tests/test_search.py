@@ -83,7 +83,6 @@ def test_a_search_that_is_repeated_with_the_same_winner_trains_no_seed_again(gri
     (record,) = (arm / "search").glob("[0-9]*.json")
     before = {file: file.stat().st_mtime_ns for file in (record, arm / "seed-42/run.json")}
     outcome = copy.run({"search.rungs": [0.24, 0.5]})  # ends at the same evaluations: after 6 and 12 of 24 steps
-        {"search.rungs": [0.26, 0.5]}
     )  # the same evaluations: 3 and 6 of 12 steps are after these shares
     assert outcome.returncode == 0, outcome.stdout
     assert [file.stat().st_mtime_ns > time for file, time in before.items()] == [True, False]
