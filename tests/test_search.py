@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from own_task import own_grid, write_own_task
-from snakemake_runs import Workplace, copy_checkout, jobs
+from snakemake_runs import Workplace, copy_checkout
 
 SEARCHED = "tiny/mood/en/prompt_tuning"
 
@@ -83,7 +83,6 @@ def test_a_search_that_is_repeated_with_the_same_winner_trains_no_seed_again(gri
     (record,) = (arm / "search").glob("[0-9]*.json")
     before = {file: file.stat().st_mtime_ns for file in (record, arm / "seed-42/run.json")}
     outcome = copy.run({"search.rungs": [0.24, 0.5]})  # ends at the same evaluations: after 6 and 12 of 24 steps
-    )  # the same evaluations: 3 and 6 of 12 steps are after these shares
     assert outcome.returncode == 0, outcome.stdout
     assert [file.stat().st_mtime_ns > time for file, time in before.items()] == [True, False]
 
@@ -91,4 +90,4 @@ def test_a_search_that_is_repeated_with_the_same_winner_trains_no_seed_again(gri
 def test_patience_is_a_key_of_the_search_and_of_the_seeds(grid):
     planned = grid.planned({"training.patience": 2})
     assert f"train {SEARCHED}/42" in " ".join(planned) and any(job.startswith("search") for job in planned)
-    assert jobs("fetch_corpus")[0] not in planned
+    assert not [job for job in planned if job.startswith("fetch_corpus")]
