@@ -53,6 +53,7 @@ rule compare:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
         encoders=f"{CONFIGURATION.results}/encoder_differences.csv",
+        ranks=f"{CONFIGURATION.results}/ranks.csv",
     log:
         "logs/compare.log",
     conda:
@@ -66,7 +67,7 @@ rule compare:
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
-        " --log {log:q}"
+        " --ranks {output.ranks:q} --log {log:q}"
 
 
 rule exemplify:
@@ -105,6 +106,7 @@ rule render:
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
         encoder_differences=rules.compare.output.encoders,
+        ranks=rules.compare.output.ranks,
         examples=rules.exemplify.output,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
@@ -143,7 +145,7 @@ rule render:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --shots {input.shots:q} --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
-        " --encoder-differences {input.encoder_differences:q} --alignment {input.alignment:q}"
+        " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
         " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -178,6 +178,39 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
     return pd.DataFrame(rows)[COLUMNS["differences"]]
 
 
+def make_ranks(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
+    """The mean ranks of `make_scores` in the target languages, with intervals of a made-up width."""
+    scores = make_scores(tasks, seeds, arms)
+    main = scores[
+        (scores["language"] != "en") & (scores["metric"] == [metric_names(task)[0] for task in scores["task"]])
+    ]
+    keys = ["method", "prompt_length"]
+    means = main.groupby([*keys, "task", "language"], sort=False)["value"].mean()
+    placed = means.groupby(["task", "language"]).rank(ascending=False)
+    mean = placed.groupby([*keys, "task"]).mean().groupby(keys).mean().sort_values()
+    rows = [
+        {
+            "encoder": ENCODER,
+            "source": "en",
+            "method": method,
+            "prompt_length": length,
+            "mean_rank": rank,
+            "low": max(1.0, rank - 0.7),
+            "high": min(float(len(arms)), rank + 0.7),
+            "first": 0.8 / 3**place,
+            "low_here": max(1.0, rank - 0.2),
+            "high_here": min(float(len(arms)), rank + 0.2),
+            "first_here": 0.95 / 9**place,
+            "arms": len(arms),
+            "tasks": len(tasks),
+            "languages": main["language"].nunique(),
+            "seeds": len(seeds),
+        }
+        for place, ((method, length), rank) in enumerate(mean.items())
+    ]
+    return pd.DataFrame(rows)[COLUMNS["ranks"]]
+
+
 def models(tasks=("xnli", "pawsx"), arms=ARMS[::2], seeds=(1, 2, 3)) -> list[dict]:
     """The models of the analysis: the untuned encoder, then each arm and seed of each training task."""
     untuned = {"encoder": ENCODER, "task": "", "source": "", "method": "untuned", "prompt_length": 0, "seed": 0}
@@ -300,6 +333,7 @@ def make_inputs(**changes) -> Inputs:
         "runs": make_runs(),
         "provenance": make_provenance(),
         "differences": make_differences(),
+        "ranks": make_ranks(),
         "alignment": make_alignment(),
         "projections": projections,
         "boundaries": boundaries,

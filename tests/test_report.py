@@ -550,6 +550,7 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "differences",
         "source_differences",
         "encoder_differences",
+        "ranks",
         "alignment",
         "projections",
         "boundaries",

@@ -1,7 +1,7 @@
 """Write the report, its tables and its answer as plain text.
 
 results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
-          source_differences.csv  encoder_differences.csv  alignment.csv  projections.csv  boundaries.csv
+          source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv  boundaries.csv
           samples.json  examples.json
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
@@ -34,6 +34,7 @@ FILES = {
     "differences": "each method minus the baseline, with intervals and tests",
     "source-differences": "one training source minus another, with intervals and tests",
     "encoder-differences": "one encoder minus another, with intervals and tests",
+    "ranks": "the mean rank of each arm, with intervals",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
@@ -72,6 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
             differences=read_differences(arguments.differences),
             source_differences=read_differences(arguments.source_differences),
             encoder_differences=read_differences(arguments.encoder_differences),
+            ranks=read_table(arguments.ranks),
             shots=read_table(arguments.shots),
             alignment=read_table(arguments.alignment),
             projections=read_table(arguments.projections),

@@ -91,7 +91,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
     yield Job("gather", gathered, settings.of_gathering(configuration))
     collected = files("scores.csv", "runs.csv", "shots.csv", "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
-    compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv")
+    compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
     yield Job("render", files("report.html", "summary.txt"), settings.of_page(configuration))

@@ -58,6 +58,23 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "ranks": [
+        "encoder",
+        "source",
+        "method",
+        "prompt_length",
+        "mean_rank",
+        "low",
+        "high",
+        "first",
+        "low_here",
+        "high_here",
+        "first_here",
+        "arms",
+        "tasks",
+        "languages",
+        "seeds",
+    ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
@@ -102,6 +119,7 @@ class Inputs:
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
+        ranks: the mean rank of each arm, the best first, by encoder and source (see `evaluation.ranks`).
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
@@ -116,6 +134,7 @@ class Inputs:
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
+    ranks: pd.DataFrame = field(default_factory=lambda: empty("ranks"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))

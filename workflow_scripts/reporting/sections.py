@@ -19,6 +19,7 @@ from workflow_scripts.reporting.views import (
     problems,
     provenance,
     published,
+    ranking,
     representations,
     search,
     shots,
@@ -27,6 +28,7 @@ from workflow_scripts.reporting.views import (
 
 VIEWS = (
     answer,
+    ranking,
     problems,
     findings,
     differences,
