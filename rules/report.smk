@@ -5,6 +5,7 @@ localrules:
     collect,
     compare,
     exemplify,
+    explain,
     render,
 
 
@@ -97,6 +98,31 @@ rule exemplify:
         " --examples {output:q} --log {log:q}"
 
 
+rule explain:
+    input:
+        scores=rules.collect.output.scores,
+        runs=rules.collect.output.runs,
+        encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
+        tokens=[PATHS.tokens(*part) for part in GRID.tokens() if part[3:] == ("test", "head")],
+        rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
+    output:
+        distances=f"{CONFIGURATION.results}/distances.csv",
+        explained=f"{CONFIGURATION.results}/explained.csv",
+    log:
+        "logs/explain.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_explanation(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        " --distances {output.distances:q} --explained {output.explained:q} --log {log:q}"
+
+
 rule render:
     input:
         scores=rules.collect.output.scores,
@@ -108,6 +134,8 @@ rule render:
         encoder_differences=rules.compare.output.encoders,
         ranks=rules.compare.output.ranks,
         examples=rules.exemplify.output,
+        distances=rules.explain.output.distances,
+        explained=rules.explain.output.explained,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
         boundaries=rules.gather.output.boundaries,
@@ -147,5 +175,5 @@ rule render:
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
-        " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
+        " --examples {input.examples:q} --distances {input.distances:q} --explained {input.explained:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

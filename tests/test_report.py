@@ -551,6 +551,8 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "source_differences",
         "encoder_differences",
         "ranks",
+        "distances",
+        "explained",
         "alignment",
         "projections",
         "boundaries",

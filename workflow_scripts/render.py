@@ -2,7 +2,7 @@
 
 results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
           source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv  boundaries.csv
-          samples.json  examples.json
+          samples.json  examples.json  distances.csv  explained.csv
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -40,6 +40,8 @@ FILES = {
     "boundaries": "the decision boundaries of figure 2",
     "samples": "which texts the analysis compares",
     "examples": "examples of predictions",
+    "distances": "the distance and the pieces of each target language",
+    "explained": "their correlation with the transfer gap",
     "published": "the paper's numbers",
 }
 
@@ -80,6 +82,8 @@ def main(arguments: argparse.Namespace) -> None:
             boundaries=read_table(arguments.boundaries),
             samples=read_json(arguments.samples),
             examples=read_examples(arguments.examples),
+            distances=read_table(arguments.distances),
+            explained=read_table(arguments.explained),
             published=read_published(arguments.published),
         )
     )

@@ -93,5 +93,6 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
     yield Job("collect", collected, settings.of_collection(configuration))
     compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))
+    yield Job("explain", files("distances.csv", "explained.csv"), settings.of_explanation(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
     yield Job("render", files("report.html", "summary.txt"), settings.of_page(configuration))

@@ -12,7 +12,7 @@ BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 SHOTS = "shots"
-RANKING = "ranking"
+RANKING, EXPLAINED = "ranking", "explained"
 ENCODERS = "encoder_by_encoder"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
@@ -28,6 +28,7 @@ def table_names(configuration: Configuration) -> list[str]:
         SEARCH,
         COST,
         AUDIT,
+        EXPLAINED,
     ]
     if Grid(configuration).analysed_languages():
         names += [BEFORE_AFTER, TRANSLATIONS]

@@ -75,6 +75,18 @@ COLUMNS = {
         "languages",
         "seeds",
     ],
+    "distances": [
+        "encoder",
+        "task",
+        "source",
+        "language",
+        "syntactic",
+        "genetic",
+        "other_script",
+        "premium",
+        "unknown",
+    ],
+    "explained": [*MODEL, "baseline", "measure", "correlation", "low", "high", "languages"],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
@@ -120,6 +132,9 @@ class Inputs:
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
         ranks: the mean rank of each arm, the best first, by encoder and source (see `evaluation.ranks`).
+        distances: measures of each target language (see `evaluation.explained`).
+        explained: the rank correlation of these measures with the transfer gap, and with its difference from that of
+            the baseline.
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
@@ -135,6 +150,8 @@ class Inputs:
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
     ranks: pd.DataFrame = field(default_factory=lambda: empty("ranks"))
+    distances: pd.DataFrame = field(default_factory=lambda: empty("distances"))
+    explained: pd.DataFrame = field(default_factory=lambda: empty("explained"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
