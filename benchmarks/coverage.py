@@ -61,6 +61,7 @@ SHAPES = ("accuracy", "alike", "words", "chunks", "clusters")
 PARTS = ("comparisons", "grids", "ranks")
 SEEDS, UNITS, DEVIATIONS = (2, 3, 5), (100, 300, 1000), (0.0, 0.5, 3.0)
 DATA_SETS = 1000
+FEWER = 5  # as many data sets for ranks, each of which takes a bootstrap
 COMPARISONS, VARIANCES = (1, 3, 5, 10), ("equal", "tenfold", "hundredfold", "one apart")
 GRID_SHAPE, GRID_UNITS, GRID_DEVIATION = "accuracy", (100, 1000), 2.0
 
@@ -109,7 +110,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, default=ROOT / "results/coverage.json", help="the file to write")
-    result.add_argument("--data-sets", type=int, default=DATA_SETS, help="of each condition and grid; default: 1000")
+    result.add_argument(
+        "--data-sets",
+        type=int,
+        default=DATA_SETS,
+        help="of each condition and grid, and a fifth of them for ranks; default: 1000",
+    )
     result.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     result.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES, help="default: all")
     result.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 2 3 5")
@@ -192,7 +198,7 @@ def _run_ranks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         " {half_width_here:16.2f}"
     )
     return [
-        _printed(line, asdict(grid) | measured_ranks(grid, arguments.data_sets, number))
+        _printed(line, asdict(grid) | measured_ranks(grid, arguments.data_sets // FEWER, number))
         for number, grid in enumerate(RANKED_GRIDS)
     ]
 
