@@ -29,6 +29,7 @@ rule collect:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
+        oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
         "logs/collect.log",
@@ -42,7 +43,7 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --provenance {output.provenance:q} --log {log:q}"
+        " --shots {output.shots:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
@@ -128,6 +129,7 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         shots=rules.collect.output.shots,
+        oracle=rules.collect.output.oracle,
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
@@ -171,7 +173,7 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --shots {input.shots:q} --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --shots {input.shots:q} --oracle {input.oracle:q} --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"

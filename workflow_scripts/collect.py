@@ -2,6 +2,7 @@
 
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
+    */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
 Settings: `configuration`, the complete configuration; the files are found by the grid's paths, in the working folder.
@@ -29,7 +30,7 @@ from workflow_scripts.core.files import read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
-from workflow_scripts.core.names import SNAKEMAKE, base_source, shots_of
+from workflow_scripts.core.names import SNAKEMAKE, Values, base_source, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
@@ -41,6 +42,7 @@ from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 SHOT_COLUMNS = "encoder task source method prompt_length shots seed language metric value".split()
+ORACLE_COLUMNS = "encoder task source method prompt_length seed language metric kept best best_epoch".split()
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
 NAMES = {
@@ -70,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
+    result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
@@ -83,6 +86,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     write_table(arguments.scores, score_rows(grid, paths))
     write_table(arguments.runs, run_rows(grid, paths))
     write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
+    write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
     write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
     runs = itertools.chain.from_iterable(
         of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
@@ -159,25 +163,45 @@ def ends_with_newline(path: Path) -> bool:
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """Yield one row per training run: first the search's, then the seeds'."""
     seed = grid.configuration.search.seed
-    for arm, rate, record in grid.search_runs(paths, "run.json"):
-        winner = read_json(Path(paths.selected(*arm.place)))["learning_rate"]
-        yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=rate == winner)
+    for arm, values, record in grid.search_runs(paths, "run.json"):
+        winner = read_json(Path(paths.selected(*arm.place)))
+        yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=values == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
+
+
+def oracle_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield one row per model and language of `oracle`: the main metric on this language's validation set.
+
+    `kept` is that of the model, `best` that of the best evaluation in this language. None without `oracle`.
+    """
+    for arm, seed, file in grid.seed_runs(paths, "run.json"):
+        record = read_json(Path(file))
+        for language, kept in record["oracle"].items():
+            scores = {one["epoch"]: one["oracle"][language] for one in record["evaluations"]}
+            if scores:  # none if the training diverged before the first evaluation
+                best = max(scores, key=scores.__getitem__)
+                columns = {**arm_columns(arm), "seed": seed, "language": language, "metric": record["metric"]}
+                yield {**columns, "kept": kept, "best": scores[best], "best_epoch": best}
+
+
+def searched_text(values: Values) -> str:
+    """What a candidate's values are besides its learning rate: `dropout 0.1, prompt_length 16`."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if key != "learning_rate")
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
     """Return the row of one training run."""
     copied = (
-        "learning_rate best_epoch together metric validation majority tuned_parameters encoder_parameters seconds"
-        " examples_per_second peak_memory_mb stored_bytes problem"
+        "learning_rate epochs epochs_taken kept_epoch stopped left_search_after together metric validation majority"
+        " tuned_parameters encoder_parameters seconds examples_per_second peak_memory_mb stored_bytes problem"
     ).split()
     return {
         **arm_columns(arm),
         "seed": seed,
         "stage": stage,
         "selected": selected,
-        "epochs": record["settings"]["epochs"],
+        "searched": searched_text(record["candidate"]),
         "keep": record["settings"]["keep"],
         **{name: record[name] for name in copied},
     }

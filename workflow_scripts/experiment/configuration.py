@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from workflow_scripts.core import places
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.languages import same_language
-from workflow_scripts.core.names import ANALYSIS, UNTUNED, source_languages
+from workflow_scripts.core.names import ANALYSIS, UNTUNED, shots_of, source_languages
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import (
     Boolean,
@@ -121,7 +121,12 @@ class Configuration(Section):
     """How models are tuned, for all methods and tasks that do not set a key themselves."""
 
     search: Search = Search()
-    """The learning-rate search."""
+    """The search on the validation set."""
+
+    oracle: Annotated[Boolean, about(True)] = False
+    """Whether every evaluation also scores the weights on the validation sets of the test languages, where these have
+    one. The report then says what a perfect choice of the weights would have gained in each language. It changes no
+    choice, no table of scores and no test. A training takes longer by its evaluations."""
 
     evaluation: Evaluation = Evaluation()
     """How models are tested."""
@@ -158,6 +163,7 @@ class Configuration(Section):
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
         self._check_analysis()
+        self._check_search()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -269,6 +275,17 @@ class Configuration(Section):
                 f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
                 " each text, such as classification"
             )
+
+    def _check_search(self) -> None:
+        """Each searched key is read by at least one arm."""
+        arms = [(task, method) for task in self.tasks for method in self.methods if self.runs_on(task, method)]
+        for key in self.search.over:
+            name = {"learning_rates": "learning_rate", "prompt_lengths": "prompt_length"}.get(key, key)
+            if not any(name in self.searched(task, method) for task, method in arms):
+                raise ValueError(
+                    f"search.over.{key}: no method of the grid searches this key: none has it, or a more specific"
+                    " section sets it; delete one of them"
+                )
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
@@ -386,6 +403,15 @@ class Configuration(Section):
         known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
         own = source_languages(source)
         return [language for language in self.languages_of(task) if language in known and language not in own]
+
+    def oracle_languages(self, task: str, source: str) -> list[str]:
+        """The languages on whose validation sets a training's evaluations are scored, too; see `oracle`.
+
+        None if the task's validation set is its test set.
+        """
+        if not self.oracle or self.tasks[task].validation == "test" or shots_of(source):
+            return []
+        return self.targets(task, source)
 
     def split_read(self, task: str, split: Split) -> Split:
         """The split whose rows are read for a split: with `validation: test` the test set for the validation set."""
@@ -507,11 +533,36 @@ class Configuration(Section):
                 merged["learning_rates"] = list(rates)
         return Training(**merged)
 
+    def searched(self, task: str, method: str) -> dict[str, list[Any]]:
+        """What the search of a method on a task varies: settings of `train`, each with its values, the rate first.
+
+        A key that a more specific section than `training` sets is not searched.
+        """
+        rates = self.training_of(task, method).learning_rates
+        assert isinstance(rates, list)  # `training_of` replaces the words
+        found: dict[str, list[Any]] = {"learning_rate": rates}
+        sections = self._sections_of_training(task, method)[1:]
+        fixed = {key for _, changes in sections for key in changes.model_fields_set}
+        fixed |= METHOD_KEYS - set(self.method(method).keys) | foreign_keys(self.tasks[task].definition.kind)
+        for key, values in self.search.over.items():
+            if key != "learning_rates" and key not in fixed and self.method(method).trains:
+                found["prompt_length" if key == "prompt_lengths" else key] = values
+        return found
+
+    def prompt_lengths_of(self, task: str, method: str) -> list[int]:
+        """The prompt lengths of a method's arms; 0 for a method without prompts, or if the search chooses it."""
+        if not self.method(method).has_prompts or "prompt_length" in self.searched(task, method):
+            return [0]
+        return self.training_of(task, method).prompt_lengths
+
     def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
         """The sections that a training's settings are merged from, each with its path; later ones win, key by key."""
         section = self.tasks[task]
+        training = self.training
+        if "learning_rates" in self.search.over:  # as if `training` set it
+            training = training.model_copy(update={"learning_rates": self.search.over["learning_rates"]})
         found = [
-            ("training", self.training),
+            ("training", training),
             (f"methods.{method}", self.methods[method]),
             (f"tasks.{task}.training", section.training),
         ]

@@ -47,8 +47,8 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("bound", (ceilings,), settings.of_bounds(configuration, task))
     for arm in grid.arms():
         if grid.is_searched(arm):
-            of_search = settings.of_training(configuration, arm, configuration.search.seed, "search")
-            yield Job("search", tuple(grid.searches(arm, paths)), of_search)
+            for passes, record in zip(grid.search_groups(arm), grid.searches(arm, paths), strict=True):
+                yield Job("search", (record,), settings.of_search(configuration, arm, passes))
         yield Job("select", (paths.selected(*arm.place),), settings.of_selection(configuration, arm))
     for arm in itertools.chain(grid.arms(), grid.shot_arms()):
         place = arm.place
@@ -89,7 +89,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    collected = files("scores.csv", "runs.csv", "shots.csv", "provenance.json")
+    collected = files("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
     compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))

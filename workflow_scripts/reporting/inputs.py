@@ -88,6 +88,7 @@ COLUMNS = {
     ],
     "explained": [*MODEL, "baseline", "measure", "correlation", "low", "high", "languages"],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
+    "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -136,6 +137,7 @@ class Inputs:
         explained: the rank correlation of these measures with the transfer gap, and with its difference from that of
             the baseline.
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
+        oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -153,6 +155,7 @@ class Inputs:
     distances: pd.DataFrame = field(default_factory=lambda: empty("distances"))
     explained: pd.DataFrame = field(default_factory=lambda: empty("explained"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
+    oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))

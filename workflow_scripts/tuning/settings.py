@@ -1,8 +1,10 @@
 """The settings of a training."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.names import Values
+from workflow_scripts.core.settings import Settings, StepSettings
 from workflow_scripts.kinds.settings import ScoringSettings
 
 
@@ -21,6 +23,7 @@ class TrainingSettings(StepSettings):
         prompt_length: 0 for methods without prompts.
         max_length: the most tokens of a feature.
         module: the file of a user's own method.
+        oracle: the languages on whose validation sets every evaluation is scored, too.
         new_tokens: the most tokens of a generated answer; None where none is generated.
         peft: `peft_type` and the keys of PEFT's configuration class, of a method that PEFT implements.
     """
@@ -48,7 +51,11 @@ class TrainingSettings(StepSettings):
     weight_decay: float
     gradient_clipping: float
     dropout: float
-    keep: Literal["best_metric", "best_loss", "last"]
+    max_steps: int | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    keep: Literal["best_metric", "best_loss", "last", "average", "average_best"]
+    averaged: int = 1
     precision: Literal["auto", "bfloat16", "float32"]
     quantise: Literal["nf4", "int8"] | None
     compile: bool
@@ -56,6 +63,7 @@ class TrainingSettings(StepSettings):
     attention: Literal["pretrained", "bidirectional"]
     answers: Literal["head", "words"]
     new_tokens: int | None = None
+    oracle: Sequence[str] = ()
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None
@@ -70,3 +78,32 @@ class TrainingSettings(StepSettings):
     def scoring(self, language: str) -> ScoringSettings:
         """What the task's metrics depend on, for rows in a language."""
         return ScoringSettings(language=language, labels=self.labels, normalisation=self.normalisation)
+
+
+class Halving(Settings):
+    """How candidates leave a search early.
+
+    Attributes:
+        factor: after each rung, of n candidates ceil(n / factor) stay.
+        rungs: shares of the steps, ascending.
+    """
+
+    factor: int
+    rungs: list[float]
+
+
+class SearchSettings(TrainingSettings):
+    """The settings of `search`.
+
+    Attributes:
+        passes: the candidates, in the groups that share a frozen encoder's forward and backward passes.
+        halving: how candidates leave the search early; None trains all to the end.
+    """
+
+    passes: list[list[Values]]
+    halving: Halving | None = None
+
+    def training(self) -> TrainingSettings:
+        """The settings of a candidate's training, without what the candidates vary."""
+        own = {name: getattr(self, name) for name in self.model_fields_set - {"passes", "halving"}}
+        return TrainingSettings(**own)
