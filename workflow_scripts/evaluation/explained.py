@@ -81,7 +81,7 @@ def gaps(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     for task in tasks_of(scores):
         of_task = scores[scores["task"] == task]
         main = of_task[of_task["metric"] == of_task["metric"].iloc[0]].dropna(subset="value")
-        means = main.groupby([*keys, "prompt_length", "language"], sort=False)["value"].mean()
+        means = main.groupby([*keys, "prompt_length", "language"])["value"].mean()
         for key, length in arms.items():
             if key[1] != task or (*key, length) not in means.index:
                 continue

@@ -22,8 +22,9 @@ seeds' variances are moderated, as in `significance.py`.
 
 With one task, nothing is known about other tasks: *elsewhere* then means other languages, test rows and seeds.
 
-A bootstrap that resamples tasks, languages, units and seeds covers too little with few tasks, and counts noise twice:
-`benchmarks/coverage.py` compares it (`--parts ranks`).
+A bootstrap that resamples tasks, languages, units and seeds counts noise twice, in the scores and in the resampling,
+and sees too little of the variance between few tasks: where tasks differ much, its 95 % intervals cover in 83 % with
+two tasks and in 92 % with five; where they do not, in up to 100 % (`make coverage ARGS="--parts ranks"`).
 """
 
 from collections.abc import Sequence
