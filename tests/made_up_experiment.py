@@ -69,7 +69,7 @@ def make_run(task: str, method: str, length: int, seed: int, rate: float, stage:
         "kept_epoch": 21 if prompts else 2,
         "keep": "best_metric",
         "stopped": "",
-        "left_search_after": None,
+        "left_search_after": float("nan"),
         "together": 3 if stage == "search" and prompts else 1,
         "metric": metric_names(task)[0],
         "validation": HEIGHT[task] + length / 8 + seed / 10 - (0 if selected else 4),

@@ -133,7 +133,7 @@ def _searched(row: dict[str, Any]) -> str:
 
 def _remark(row: dict[str, Any]) -> str:
     remarks = []
-    if row["left_search_after"] > 0:
+    if pd.notna(row["left_search_after"]):
         remarks.append(f"left the search after {row['left_search_after']:.0%} of the steps")
     if row["stopped"]:
         remarks.append(f"stopped after epoch {row['epochs_taken']:.3g}: {row['stopped']}")
