@@ -64,7 +64,7 @@ def test_a_code_of_any_form_has_the_distance_of_its_language():
 
 def test_nearly_all_languages_of_flores_have_distances():
     known = [[distance(kind, "en", code) is not None for code in MANY] for kind in (SYNTACTIC, GENETIC)]
-    assert np.mean(known[0]) > 0.85
+    assert np.mean(known[0]) > 0.8
     assert np.mean(known[1]) > 0.95
 
 
@@ -248,7 +248,7 @@ def test_the_sentences_say_where_a_method_loses_less_and_where_languages_are_too
     )
     alone = section(report_of(make_scores(["pawsx"]), make_runs(["pawsx"])))
     (sentences,) = (part.items for part in alone.parts if part.template == "bullets")
-    assert "no task has enough languages for a correlation with the distance: 6 target languages" in sentences[0]
+    assert sentences[0].endswith("no task has the 8 languages that a correlation with the distance needs.")
 
 
 def test_without_a_gap_there_is_no_section_and_hostile_names_stay_text():

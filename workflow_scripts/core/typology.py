@@ -16,7 +16,7 @@ from workflow_scripts.core.languages import is_known
 
 SYNTACTIC, GENETIC = "syntactic", "genetic"
 TABLES = {SYNTACTIC: ("features.npz", "S_"), GENETIC: ("family_features.npz", "")}  # a file, and how its features begin
-FEWEST_FEATURES = 5  # known of both languages; a branch of the family tree is always known
+FEWEST_FEATURES = 20  # known of both languages; of the family tree all branches are
 
 
 def distance(kind: str, code: str, other: str) -> float | None:

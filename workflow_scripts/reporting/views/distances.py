@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.core.names import source_languages
+from workflow_scripts.evaluation.explained import FEWEST_LANGUAGES
 from workflow_scripts.experiment.table_names import EXPLAINED
 from workflow_scripts.reporting.charts import Mark, Plot, linear_axis, point, ticks_across, ticks_up
 from workflow_scripts.reporting.parts import Bullets, Folded, Part, Plots, Section, lead
@@ -20,7 +21,7 @@ from workflow_scripts.reporting.table import (
     text_column,
 )
 from workflow_scripts.reporting.views.costs import legend
-from workflow_scripts.reporting.wording import NOTHING, listed, method_title, method_words, plural, score_text
+from workflow_scripts.reporting.wording import NOTHING, listed, method_title, method_words, score_text
 
 TITLES = {
     "syntactic": "syntactic distance",
@@ -48,7 +49,8 @@ def section(report: Report) -> Section | None:
         " with the amount of pretraining data and with the quality of translations: a correlation proves no cause."
     )
     sentences = tuple(_sentences(report))
-    key = legend([method for method in report.methods if method in set(found["method"])])
+    drawn = {method for gaps in _every_gap(report) for method in _drawn(gaps)}
+    key = legend([method for method in report.methods if method in drawn])
     parts: list[Part] = [lead(reading)]
     parts += [Bullets(sentences)] if sentences else []
     parts += [Plots(shown, key)] if (shown := tuple(plots(report, SHOWN))) else []
@@ -69,8 +71,13 @@ def _sentences(report: Report) -> Iterator[str]:
         where = report.names.where(encoder, source, ", ")
         pair = f"{method_title(method)} against {method_words(baseline)}{where}"
         if known.empty:
-            most = plural(int(rows["languages"].max()), "target language")
-            yield f"{pair}: no task has enough languages for a correlation with the distance: {most}, 8 are needed."
+            most = int(rows["languages"].max())
+            why = (
+                f"no task has the {FEWEST_LANGUAGES} languages that a correlation with the distance needs"
+                if most < FEWEST_LANGUAGES
+                else "the difference of their gaps is the same in all languages"
+            )
+            yield f"{pair}: {why}."
             continue
         tasks = {
             "loses less in distant languages": known[known["high"] < 0],
@@ -78,7 +85,7 @@ def _sentences(report: Report) -> Iterator[str]:
             "no trend with the distance can be told from chance": known[(known["low"] <= 0) & (known["high"] >= 0)],
         }
         parts = [f"{what} on {_tasks(report, of)}" for what, of in tasks.items() if len(of)]
-        few = rows[rows["low"].isna()]
+        few = rows[rows["low"].isna() & (rows["languages"] < FEWEST_LANGUAGES)]
         left_out = f" Too few languages for a correlation: {_tasks(report, few, False)}." if len(few) else ""
         yield f"{pair}: {'; '.join(parts)}.{left_out}"
 
@@ -128,11 +135,20 @@ def _gaps(report: Report, encoder: str, task: str, source: str) -> dict[str, pd.
     return {method: values for method, values in found.items() if len(values)}
 
 
+def _every_gap(report: Report) -> Iterator[dict[str, pd.Series]]:
+    places = report.inputs.distances[["encoder", "task", "source"]].drop_duplicates()
+    return (_gaps(report, *place) for place in places.itertuples(index=False))
+
+
+def _drawn(gaps: dict[str, pd.Series]) -> dict[str, pd.Series]:
+    """The methods that a chart shows: all, or of very many points the first two."""
+    return dict(list(gaps.items())[:2]) if sum(map(len, gaps.values())) > MOST_MARKS else gaps
+
+
 def _plot(report: Report, title: str, measure: str, known: pd.DataFrame, gaps: dict[str, pd.Series]) -> Plot:
-    shown = dict(list(gaps.items())[:2]) if sum(map(len, gaps.values())) > MOST_MARKS else gaps
     points = [
         (method, str(code), float(known[measure][code]), float(gap))
-        for method, values in shown.items()
+        for method, values in _drawn(gaps).items()
         for code, gap in values.items()
         if code in known.index
     ]
