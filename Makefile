@@ -76,7 +76,7 @@ compare-trainer: .venv/ready-to-develop ## compare scores and time of fine-tunin
 rehearsal: .venv/ready-to-develop ## run three steps of each method and task with an encoder of XLM-R-large's size
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)
 
-coverage: .venv/ready-to-develop ## check intervals and tests on simulated data: three minutes on an idle machine
+coverage: .venv/ready-to-develop ## check intervals, tests and ranks on simulated data: a quarter of an hour on an idle machine
 	@$(IN_VENV) python -m benchmarks.coverage $(ARGS)
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the rules (needs Graphviz)

@@ -5,6 +5,7 @@ localrules:
     collect,
     compare,
     exemplify,
+    explain,
     render,
 
 
@@ -54,6 +55,7 @@ rule compare:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
         encoders=f"{CONFIGURATION.results}/encoder_differences.csv",
+        ranks=f"{CONFIGURATION.results}/ranks.csv",
     log:
         "logs/compare.log",
     conda:
@@ -67,7 +69,7 @@ rule compare:
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
-        " --log {log:q}"
+        " --ranks {output.ranks:q} --log {log:q}"
 
 
 rule exemplify:
@@ -97,6 +99,31 @@ rule exemplify:
         " --examples {output:q} --log {log:q}"
 
 
+rule explain:
+    input:
+        scores=rules.collect.output.scores,
+        runs=rules.collect.output.runs,
+        encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
+        tokens=[PATHS.tokens(*part) for part in GRID.tokens() if part[3:] == ("test", "head")],
+        rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
+    output:
+        distances=f"{CONFIGURATION.results}/distances.csv",
+        explained=f"{CONFIGURATION.results}/explained.csv",
+    log:
+        "logs/explain.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_explanation(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        " --distances {output.distances:q} --explained {output.explained:q} --log {log:q}"
+
+
 rule render:
     input:
         scores=rules.collect.output.scores,
@@ -107,7 +134,10 @@ rule render:
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
         encoder_differences=rules.compare.output.encoders,
+        ranks=rules.compare.output.ranks,
         examples=rules.exemplify.output,
+        distances=rules.explain.output.distances,
+        explained=rules.explain.output.explained,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
         boundaries=rules.gather.output.boundaries,
@@ -145,7 +175,7 @@ rule render:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --shots {input.shots:q} --oracle {input.oracle:q} --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
-        " --encoder-differences {input.encoder_differences:q} --alignment {input.alignment:q}"
+        " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
-        " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
+        " --examples {input.examples:q} --distances {input.distances:q} --explained {input.explained:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

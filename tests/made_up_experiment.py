@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from paper_tasks import TASKS, metric_names
 
+from workflow_scripts.evaluation.explained import DISTANCE_COLUMNS, distances, explained, gaps
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
@@ -182,6 +183,48 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
     return pd.DataFrame(rows)[COLUMNS["differences"]]
 
 
+def make_ranks(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
+    """The mean ranks of `make_scores` in the target languages, with intervals of a made-up width."""
+    scores = make_scores(tasks, seeds, arms)
+    main = scores[
+        (scores["language"] != "en") & (scores["metric"] == [metric_names(task)[0] for task in scores["task"]])
+    ]
+    keys = ["method", "prompt_length"]
+    means = main.groupby([*keys, "task", "language"], sort=False)["value"].mean()
+    placed = means.groupby(["task", "language"]).rank(ascending=False)
+    mean = placed.groupby([*keys, "task"]).mean().groupby(keys).mean().sort_values()
+    rows = [
+        {
+            "encoder": ENCODER,
+            "source": "en",
+            "method": method,
+            "prompt_length": length,
+            "mean_rank": rank,
+            "low": max(1.0, rank - 0.7),
+            "high": min(float(len(arms)), rank + 0.7),
+            "first": 0.8 / 3**place,
+            "low_here": max(1.0, rank - 0.2),
+            "high_here": min(float(len(arms)), rank + 0.2),
+            "first_here": 0.95 / 9**place,
+            "arms": len(arms),
+            "tasks": len(tasks),
+            "languages": main["language"].nunique(),
+            "seeds": len(seeds),
+        }
+        for place, ((method, length), rank) in enumerate(mean.items())
+    ]
+    return pd.DataFrame(rows)[COLUMNS["ranks"]]
+
+
+def make_distances(scores=None, runs=None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The real distances of the languages with made-up pieces, and their correlations with the gaps of the scores."""
+    scores, runs = make_scores() if scores is None else scores, make_runs() if runs is None else runs
+    measures = pd.DataFrame(distances(scores, {}, {}), columns=DISTANCE_COLUMNS)
+    made = [1.1 + (sum(map(ord, code)) % 30) / 20 for code in measures["language"]]
+    measures = measures.assign(premium=made, unknown=[0.01 * (code == "zh") for code in measures["language"]])
+    return measures, pd.DataFrame(explained(gaps(scores, runs), measures), columns=COLUMNS["explained"])
+
+
 def models(tasks=("xnli", "pawsx"), arms=ARMS[::2], seeds=(1, 2, 3)) -> list[dict]:
     """The models of the analysis: the untuned encoder, then each arm and seed of each training task."""
     untuned = {"encoder": ENCODER, "task": "", "source": "", "method": "untuned", "prompt_length": 0, "seed": 0}
@@ -299,11 +342,15 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
 def make_inputs(**changes) -> Inputs:
     """All inputs of the page; `changes` replace some of them."""
     projections, boundaries = make_projections()
+    measures, correlations = make_distances()
     whole = {
         "scores": make_scores(),
         "runs": make_runs(),
         "provenance": make_provenance(),
         "differences": make_differences(),
+        "ranks": make_ranks(),
+        "distances": measures,
+        "explained": correlations,
         "alignment": make_alignment(),
         "projections": projections,
         "boundaries": boundaries,

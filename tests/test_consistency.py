@@ -23,7 +23,7 @@ from workflow_scripts.experiment.consistency import Difference, changes, differe
 from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.experiment.jobs import all_jobs
 
-SUMS = ("collect", "compare", "exemplify", "render", "all")
+SUMS = ("collect", "compare", "exemplify", "explain", "render", "all")
 TRAIN = "results/tiny/udpos/en/prompt_tuning-2/seed-13/run.json"
 
 

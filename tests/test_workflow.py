@@ -174,7 +174,7 @@ def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
     assert outcome.returncode == 0, outcome.stdout
     assert {row["seed"] for row in table(scores)} == {"13"}
     assert (copy.folder / "results/tiny/udpos/en/prompt_tuning-2/seed-42/weights.safetensors").exists()
-    assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "render", "all")
+    assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "explain", "render", "all")
     assert copy.run().returncode == 0
     assert scores.read_bytes() == before
 

@@ -1,8 +1,8 @@
 """Write the report, its tables and its answer as plain text.
 
 results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
-          source_differences.csv  encoder_differences.csv  alignment.csv  projections.csv  boundaries.csv
-          samples.json  examples.json
+          source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv  boundaries.csv
+          samples.json  examples.json  distances.csv  explained.csv
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -35,11 +35,14 @@ FILES = {
     "differences": "each method minus the baseline, with intervals and tests",
     "source-differences": "one training source minus another, with intervals and tests",
     "encoder-differences": "one encoder minus another, with intervals and tests",
+    "ranks": "the mean rank of each arm, with intervals",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
     "samples": "which texts the analysis compares",
     "examples": "examples of predictions",
+    "distances": "the distance and the pieces of each target language",
+    "explained": "their correlation with the transfer gap",
     "published": "the paper's numbers",
 }
 
@@ -73,6 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
             differences=read_differences(arguments.differences),
             source_differences=read_differences(arguments.source_differences),
             encoder_differences=read_differences(arguments.encoder_differences),
+            ranks=read_table(arguments.ranks),
             shots=read_table(arguments.shots),
             oracle=read_table(arguments.oracle),
             alignment=read_table(arguments.alignment),
@@ -80,6 +84,8 @@ def main(arguments: argparse.Namespace) -> None:
             boundaries=read_table(arguments.boundaries),
             samples=read_json(arguments.samples),
             examples=read_examples(arguments.examples),
+            distances=read_table(arguments.distances),
+            explained=read_table(arguments.explained),
             published=read_published(arguments.published),
         )
     )

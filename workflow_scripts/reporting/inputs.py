@@ -58,6 +58,35 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "ranks": [
+        "encoder",
+        "source",
+        "method",
+        "prompt_length",
+        "mean_rank",
+        "low",
+        "high",
+        "first",
+        "low_here",
+        "high_here",
+        "first_here",
+        "arms",
+        "tasks",
+        "languages",
+        "seeds",
+    ],
+    "distances": [
+        "encoder",
+        "task",
+        "source",
+        "language",
+        "syntactic",
+        "genetic",
+        "other_script",
+        "premium",
+        "unknown",
+    ],
+    "explained": [*MODEL, "baseline", "measure", "correlation", "low", "high", "languages"],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
@@ -103,6 +132,10 @@ class Inputs:
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
+        ranks: the mean rank of each arm, the best first, by encoder and source (see `evaluation.ranks`).
+        distances: measures of each target language (see `evaluation.explained`).
+        explained: the rank correlation of these measures with the transfer gap, and with its difference from that of
+            the baseline.
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
         oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
@@ -118,6 +151,9 @@ class Inputs:
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
+    ranks: pd.DataFrame = field(default_factory=lambda: empty("ranks"))
+    distances: pd.DataFrame = field(default_factory=lambda: empty("distances"))
+    explained: pd.DataFrame = field(default_factory=lambda: empty("explained"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))

@@ -11,6 +11,7 @@ from workflow_scripts.reporting.views import (
     corpora,
     costs,
     differences,
+    distances,
     encoders,
     examples,
     families,
@@ -20,6 +21,7 @@ from workflow_scripts.reporting.views import (
     problems,
     provenance,
     published,
+    ranking,
     representations,
     search,
     shots,
@@ -28,6 +30,7 @@ from workflow_scripts.reporting.views import (
 
 VIEWS = (
     answer,
+    ranking,
     problems,
     findings,
     differences,
@@ -37,6 +40,7 @@ VIEWS = (
     shots,
     languages,
     families,
+    distances,
     costs,
     representations,
     examples,
