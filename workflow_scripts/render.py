@@ -1,6 +1,6 @@
 """Write the report, its tables and its answer as plain text.
 
-results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
+results/  scores.csv  runs.csv  shots.csv  curves.parquet  provenance.json  differences.csv
           source_differences.csv  encoder_differences.csv  alignment.csv  projections.csv  boundaries.csv
           samples.json  examples.json
 report/   published.csv  template.html.j2 ...
@@ -17,7 +17,7 @@ from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting.files import write_tables
-from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
+from workflow_scripts.reporting.inputs import Inputs, read_curves, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
@@ -30,6 +30,7 @@ FILES = {
     "scores": "the table of scores",
     "runs": "the table of training runs",
     "shots": "the scores of models that were tuned with a few rows of a target language",
+    "curves": "the training curves",
     "provenance": "benchmark, configuration, versions, checksums",
     "differences": "each method minus the baseline, with intervals and tests",
     "source-differences": "one training source minus another, with intervals and tests",
@@ -73,6 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
             source_differences=read_differences(arguments.source_differences),
             encoder_differences=read_differences(arguments.encoder_differences),
             shots=read_table(arguments.shots),
+            curves=read_curves(arguments.curves),
             alignment=read_table(arguments.alignment),
             projections=read_table(arguments.projections),
             boundaries=read_table(arguments.boundaries),

@@ -59,6 +59,7 @@ COLUMNS = {
         "significant",
     ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
+    "curves": [*MODEL, "seed", "stage", "learning_rate", "step", "epoch", "quantity", "value", "kept"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -103,6 +104,7 @@ class Inputs:
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
+        curves: points of the training curves (see `evaluation.curves`), by run: of the search or of a seed (`stage`).
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -117,6 +119,7 @@ class Inputs:
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
+    curves: pd.DataFrame = field(default_factory=lambda: empty("curves"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))
@@ -156,6 +159,14 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table: {error}") from error
     # An untuned encoder has no task, and a row may have no note.
     return table.fillna({column: "" for column in TEXT if column in table})
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Read the training curves. Raises UserError."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
 
 
 def read_differences(path: Path) -> pd.DataFrame:
