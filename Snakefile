@@ -121,7 +121,7 @@ wildcard_constraints:
     model=r"untuned|[A-Za-z0-9_]+/[A-Za-z0-9_+-]+/[a-z0-9_]+(-\d+)?/seed-\d+",
     split="train|validation|test",
     seed=r"\d+",
-    group=r"[0-9.e+-]+",
+    group=r"[0-9a-f.e+-]+",
 
 
 include: "rules/common.smk"

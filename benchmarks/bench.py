@@ -41,7 +41,7 @@ from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.experiment.environment import TUNABLES, tunables
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.tuning.device import device_name, find_device, find_precision
-from workflow_scripts.tuning.settings import TrainingSettings
+from workflow_scripts.tuning.settings import SearchSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 # By method: the learning rate (for encoders those of PAWS-X: XTREME's and the paper's) and the method's own settings.
@@ -54,7 +54,7 @@ LABELS = ["0", "1"]
 # 12 % padding with 960 rows; with this many they have 1.5 %.
 ROWS = 4 * 50 * 32
 FEWER = 5  # the search, prediction and our training of decoders use this many times fewer rows
-SIX = "0.05+0.01+0.005+0.001+0.0005+0.0001"  # the paper's, appendix A.1
+SIX = [5e-2, 1e-2, 5e-3, 1e-3, 5e-4, 1e-4]  # the paper's, appendix A.1
 SETTINGS: dict[str, Any] = {
     "encoder": "benchmark",
     "task": "pawsx",
@@ -246,9 +246,11 @@ def longer_rows(count: int) -> list[dict[str, str]]:
     return rows
 
 
-def training_arguments(folder: Path, settings: dict[str, Any], train: str) -> list[Any]:
+def training_arguments(
+    folder: Path, settings: dict[str, Any], train: str, step: type[StepSettings] = TrainingSettings
+) -> list[Any]:
     """Return the arguments that the steps `train` and `search` share; `train` is the split to train on."""
-    words = ["--settings", settings_text(settings, TrainingSettings), "--encoder", folder / "encoder/encoder.json"]
+    words = ["--settings", settings_text(settings, step), "--encoder", folder / "encoder/encoder.json"]
     words += ["--train", folder / train / "tokens.json", "--validation", folder / "validation/tokens.json"]
     return [*words, "--validation-rows", folder / "validation.parquet"]
 
@@ -262,14 +264,15 @@ def ours(folder: Path, settings: dict[str, Any], learning_rate: float, split: st
     run_module("workflow_scripts.train", *words, threads=settings["threads"])
     record = json.loads((run / "run.json").read_text())
     return {name: record[name] for name in ("examples_per_second", "peak_memory_mb")} | {
-        "loss": record["epochs"][-1]["training_loss"]
+        "loss": record["evaluations"][-1]["training_loss"]
     }
 
 
 def search_together(folder: Path, settings: dict[str, Any], single: dict[str, Any]) -> dict[str, Any]:
     """Search the paper's six learning rates together: examples per second of all candidates, and memory."""
     record = folder / "search/six.json"
-    words = [*training_arguments(folder, settings, "few"), "--learning-rates", SIX, "--record", record]
+    passes = [[{"learning_rate": rate} for rate in SIX]]
+    words = [*training_arguments(folder, settings | {"passes": passes}, "few", SearchSettings), "--record", record]
     run_module("workflow_scripts.search", *words, threads=settings["threads"])
     run = json.loads(next(record.parent.glob("six/lr-*/run.json")).read_text())
     found = {name: run[name] for name in ("together", "examples_per_second", "peak_memory_mb")}

@@ -226,7 +226,7 @@ def train_ours(folder: Path, run: Path, task: str, plan: dict[str, Any], seed: i
     outcome = json.loads((run / "run.json").read_text())
     return {
         "seconds": outcome["seconds"],
-        "loss": outcome["epochs"][-1]["training_loss"],
+        "loss": outcome["evaluations"][-1]["training_loss"],
         "scores": scores(data, plan, record.with_suffix("")),
     }
 

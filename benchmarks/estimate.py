@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from benchmarks.simulation import Step, parameters, simulate
-from workflow_scripts.console.costs import Costs
+from workflow_scripts.console.costs import Costs, epochs_and_evaluations
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.experiment.configuration import (
     BundledEncoder,
@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         default=WORDS,
         help="different tokens in the texts of a job, which keeps no other word embeddings; default: %(default)s",
     )
+    result.add_argument(
+        "--stopped",
+        type=float,
+        default=1.0,
+        help="the share of its steps that a training with `patience` takes; default: %(default)s, no early stopping",
+    )
     return result
 
 
@@ -107,7 +113,7 @@ def main() -> None:
     speed = arguments.reached * GPUS[arguments.gpu] * 1e12
     found: dict[tuple[str, str, str], list[Cost]] = {}
     for arm in itertools.chain(grid.arms(), grid.shot_arms()):
-        cost = cost_of(configuration, grid, costs, arm, arguments.words)
+        cost = cost_of(configuration, grid, costs, arm, arguments.words, arguments.stopped)
         found.setdefault((arm.encoder, arm.task, arm.name), []).append(cost)
     _print_table(found, speed)
     _print_assumptions(configuration, costs, [cost for some in found.values() for cost in some], arguments)
@@ -150,27 +156,30 @@ def _print_assumptions(
         print(f"Guessed, because the task's file does not say: the sizes of {', '.join(sorted(costs.guessed))}")
 
 
-def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, words: int) -> Cost:
+def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, words: int, stopped: float = 1.0) -> Cost:
     """Return what an arm costs. Raises UserError if nothing says how large its encoder is."""
     training, choices = configuration.training_of(arm.task, arm.method), choices_of(configuration, arm.task)
     at_once = min(training.micro_batch_size or training.batch_size * choices, training.batch_size * choices)
-    together = max(map(len, grid.search_groups(arm)), default=1)
+    together = max((len(one) for passes in grid.search_groups(arm) for one in passes), default=1)
     settings = TrainingSettings.read(of_training(configuration, arm, configuration.seeds[0]), f"tasks.{arm.task}")
+    longest = max(configuration.searched(arm.task, arm.method).get("prompt_length", [arm.prompt_length]))
+    settings = settings.changed(prompt_length=longest)
     trains = configuration.method(arm.method).trains
     if settings.answers == "words":  # costs about as much as a head: the output layer reads few positions
         probe = {} if trains else {"method": "linear_probe"}
         settings = settings.changed(answers="head", sentence_vector=training.sentence_vector, **probe)
     step = step_of(as_config(configuration, arm.encoder), settings, at_once, together, words)
     rows, validation = costs.training_rows(arm), costs.training_rows(arm, "validation")
-    models, epochs = trainings(grid, arm), training.epochs if trains else 0
+    models = stopped * trainings(grid, arm) if training.patience else trainings(grid, arm)
+    epochs, evaluations = epochs_and_evaluations(training, rows) if trains else (0, 0)
     steps = math.ceil(rows.count / training.batch_size)
     # Of the last batch of an epoch, which is smaller, a part is counted that is not there.
     trained = models * epochs * steps * training.batch_size * rows.length
-    read = models * epochs * validation.tokens
+    read = models * evaluations * validation.tokens
     tested = [costs.rows(arm.task, language, "test") for language in grid.tested(arm.task, arm.source)]
 
     def length(mean: float) -> float:
-        return mean / choices + arm.prompt_length
+        return mean / choices + longest
 
     evaluation = read * step.of_token(step.forward, length(validation.length))
     evaluation += len(configuration.seeds) * sum(
@@ -181,7 +190,7 @@ def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, wo
         training=trained * step.of_token(step.whole, length(rows.length)),
         evaluation=evaluation,
         memory=step.peak,
-        stored=models * step.stored if trains and arm.method not in grid.dropped_methods() else 0,
+        stored=models_of(grid, arm) * step.stored if trains and arm.method not in grid.dropped_methods() else 0,
         step=step,
     )
 
@@ -252,13 +261,20 @@ def encoder_bytes(configuration: Configuration, encoder: str) -> float:
     return size * (parameters(config) + separate * config.vocab_size * config.hidden_size)
 
 
-def trainings(grid: Grid, arm: Arm) -> int:
+def trainings(grid: Grid, arm: Arm) -> float:
+    """Return how many whole trainings an arm is worth: one per seed, and those of the search besides the winner's."""
+    search = sum(map(grid.trainings_of_search, grid.search_groups(arm)))
+    return len(grid.configuration.seeds) + search - _search_seed_is_used(grid, arm)
+
+
+def models_of(grid: Grid, arm: Arm) -> int:
     """Return the number of models that an arm tunes: one per seed, and the candidates that lost the search."""
-    return len(grid.configuration.seeds) + len(grid.learning_rates(arm)) - 1 + (not _search_seed_is_used(grid, arm))
+    searched = len(grid.candidates(arm)) if grid.is_searched(arm) else 0
+    return len(grid.configuration.seeds) + searched - _search_seed_is_used(grid, arm)
 
 
 def _search_seed_is_used(grid: Grid, arm: Arm) -> bool:
-    return not grid.is_searched(arm) or grid.configuration.search.seed in grid.configuration.seeds
+    return grid.is_searched(arm) and grid.configuration.search.seed in grid.configuration.seeds
 
 
 if __name__ == "__main__":

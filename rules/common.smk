@@ -6,22 +6,28 @@ SEARCH_SEED = CONFIGURATION.search.seed
 FETCHED_FIRST, CHECKED_FIRST = 1, 2
 
 
-def training_settings(wildcards, seed, step="train"):
-    """The settings of a run, without the learning rate: that is in the path or in selected.json."""
+def training_settings(wildcards, seed):
+    """The settings of a run, without the learning rate and what else is searched: that is in selected.json."""
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
-    return settings.as_text(settings.of_training(CONFIGURATION, arm, int(seed), step))
+    return settings.as_text(settings.of_training(CONFIGURATION, arm, int(seed)))
+
+
+def search_settings(wildcards):
+    """The settings of a job of the search, with its candidates."""
+    arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
+    return settings.as_text(settings.of_search(CONFIGURATION, arm, GRID.search_group(arm, wildcards.group)))
 
 
 def searches(wildcards):
-    """The records of an arm's search; none when there is only one learning rate."""
+    """The records of an arm's search; none when there is only one candidate."""
     return GRID.searches(parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm), PATHS)
 
 
 def winner(wildcards):
-    """The record of the learning rate that won the search, once it is selected.
+    """The record of the candidate that won the search, once it is selected.
 
     `select` is a checkpoint: after it Snakemake evaluates the jobs that depend on it again, and if the winner is the
-    same as before they need not run. If `select` were a plain rule, every added learning rate would rerun all seeds.
+    same as before they need not run. If `select` were a plain rule, every added candidate would rerun all seeds.
     Every job that comes after `select` has this input, because Snakemake evaluates only those again.
     """
     return winner_of(wildcards.encoder, wildcards.task, base_source(wildcards.source), wildcards.arm)
@@ -37,10 +43,12 @@ def winning_search(wildcards):
         return []
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
     try:
-        learning_rate = read_json(Path(winner(wildcards)))["learning_rate"]
+        values = read_json(Path(winner(wildcards)))
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    return [file for group, file in zip(GRID.search_groups(arm), searches(wildcards)) if learning_rate in group]
+    return [
+        file for passes, file in zip(GRID.search_groups(arm), searches(wildcards)) if any(values in one for one in passes)
+    ]
 
 
 def pinned_repository(wildcards):

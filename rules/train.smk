@@ -1,5 +1,5 @@
-# Training. First the search: one run for each learning rate, with the search's seed. Then the winner on the
-# validation set is selected. Then there is one run for each seed; the search's own run of the winner is reused.
+# Training. First the search: one run for each candidate, with the search's seed. Then the winner on the validation set
+# is selected. Then there is one run for each seed; the search's own run of the winner is reused.
 # `exec`: so that SIGTERM reaches Python and not a shell.
 
 
@@ -23,9 +23,9 @@ rule search:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
-        cfg=lambda wildcards: training_settings(wildcards, SEARCH_SEED, step="search"),
+        cfg=search_settings,
     shell:
-        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --learning-rates {wildcards.group} --record {output:q}"
+        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}"
         f"{TRAINING_OPTIONS}"
 
 

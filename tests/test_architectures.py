@@ -202,8 +202,8 @@ def test_a_model_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_path,
     before = {key: value.clone() for key, value in whole.tuned_tensors().items()}
     expected = tune(whole, tokens, made)
     assert not expected.problem
-    moved = [key for key, value in expected.tensors.items() if not torch.equal(value, before[key])]
-    assert set(moved) == {key for key in expected.tensors if not key.endswith(".touched")}
+    moved = [key for key, value in expected.weights().items() if not torch.equal(value, before[key])]
+    assert set(moved) == {key for key in expected.weights() if not key.endswith(".touched")}
 
     def train_on(model: Any, stop_after: int) -> loop.TrainingResult:
         steps, collate = [], gradients.collate
@@ -222,9 +222,9 @@ def test_a_model_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_path,
     with pytest.raises(Interrupted, match="saved after step 3 of 10"):
         train_on(built(folders[name], made, tokens), stop_after=3)
     resumed = train_on(built(folders[name], made, tokens), stop_after=0).outcomes[0]
-    assert equal(resumed.tensors, expected.tensors)
+    assert equal(resumed.weights(), expected.weights())
 
-    again = restore(folders[name], made, expected.tensors)
+    again = restore(folders[name], made, expected.weights())
     for one, other in zip(
         logits(whole, others, made.precision, CPU), logits(again, others, made.precision, CPU), strict=True
     ):

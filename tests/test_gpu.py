@@ -75,9 +75,9 @@ def trained(
 
 def assert_same_weights(found: TrainingResult, expected: TrainingResult, tolerance: float) -> None:
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
-        assert here.tensors.keys() == there.tensors.keys()
-        for name, tensor in there.tensors.items():
-            torch.testing.assert_close(here.tensors[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
+        assert here.weights().keys() == there.weights().keys()
+        for name, tensor in there.weights().items():
+            torch.testing.assert_close(here.weights()[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
 
 
 def unrecorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def assert_trained_as_on_a_cpu(folder: Path, settings: TrainingSettings, place: 
     tokens, outcomes = random_tokens("tagging", 80), []
     for device in (CPU, GPU):
         outcomes.append(trained(folder, settings, tokens, place, device, rates=[1e-3]).outcomes[0])
-    for here, there in zip(outcomes[0].epochs, outcomes[1].epochs, strict=True):
+    for here, there in zip(outcomes[0].evaluations, outcomes[1].evaluations, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
 
@@ -197,7 +197,7 @@ def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monke
     whole = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3])
     assert resumed.state.step == whole.state.step == 15
     # Not bit for bit: a GPU's order of summation is not deterministic.
-    for here, there in zip(resumed.outcomes[0].epochs, whole.outcomes[0].epochs, strict=True):
+    for here, there in zip(resumed.outcomes[0].evaluations, whole.outcomes[0].evaluations, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-4)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
 
@@ -245,7 +245,7 @@ def test_recorded_steps_equal_eager_steps(models, tmp_path, monkeypatch, name, k
     assert made[0].records and 2 <= len(made[0].recordings) <= 3
     unrecorded(monkeypatch)
     plain = trained(models[name], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
-    for here, there in zip(recorded.epochs, plain.epochs, strict=True):
+    for here, there in zip(recorded.evaluations, plain.evaluations, strict=True):
         assert here.training_loss == pytest.approx(there.training_loss, rel=1e-3)
         assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-2)
 
@@ -305,7 +305,7 @@ def test_a_compiled_encoder_is_trained_to_the_same_losses(encoders, tmp_path, me
     for compiled in (False, True):
         settings = tiny_settings(kind="tagging", method=method, compile=compiled, epochs=1)
         outcome = trained(encoders["xlm-roberta"], settings, tokens, tmp_path, GPU, [1e-3]).outcomes[0]
-        losses.append(outcome.epochs[0].training_loss)
+        losses.append(outcome.evaluations[0].training_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 

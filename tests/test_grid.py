@@ -12,7 +12,7 @@ import yaml
 from snakemake_runs import ROOT, edited, jobs, plan
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.names import UNTUNED, group_name, learning_rate_name, parse_group
+from workflow_scripts.core.names import UNTUNED, candidate_name, group_name, learning_rate_name
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load, load_file
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
@@ -115,9 +115,18 @@ def test_different_learning_rates_have_different_names():
     assert learning_rate_name(1e-3) != learning_rate_name(1e-3 + 1e-18)
 
 
-@pytest.mark.parametrize("rates", [[1e-3], [5e-2, 1e-2, 1e-5], [3.0]])
-def test_the_name_of_a_group_gives_its_learning_rates_back(rates):
-    assert parse_group(group_name(rates)) == rates
+def test_the_name_of_a_group_is_its_learning_rates_or_a_checksum_of_its_candidates():
+    rates = [{"learning_rate": rate} for rate in (5e-2, 1e-2, 1e-5)]
+    assert group_name(rates) == "0.05+0.01+1e-05"
+    others = [rate | {"dropout": dropout} for rate in rates for dropout in (0.0, 0.1)]
+    assert re.fullmatch("6-[0-9a-f]{8}", group_name(others))
+    assert group_name(others) != group_name([values | {"dropout": 0.2} for values in others])
+
+
+def test_the_name_of_a_candidate_has_all_its_values():
+    assert candidate_name({"learning_rate": 1e-3}) == "lr-0.001"
+    values = {"learning_rate": 1e-3, "prompt_length": 16, "prompt_depth": None}
+    assert candidate_name(values) == "lr-0.001+prompt_length-16+prompt_depth-none"
 
 
 def test_candidates_are_trained_together_where_the_encoder_is_frozen():
@@ -131,7 +140,53 @@ def test_candidates_are_trained_together_where_the_encoder_is_frozen():
     values["tasks"] = {"xnli": {"languages": ["en"]}}
     grid = Grid(load(values))
     groups = {arm.method: grid.search_groups(arm) for arm in grid.arms() if arm.encoder == "small"}
-    assert groups == {"fine_tuning": [[0.1], [0.01], [0.001]], "prompt_tuning": [[0.1, 0.01], [0.001]]}
+    first, second, third = ({"learning_rate": rate} for rate in (0.1, 0.01, 0.001))
+    assert groups == {
+        "fine_tuning": [[[first]], [[second]], [[third]]],
+        "prompt_tuning": [[[first, second]], [[third]]],
+    }
+    grid = Grid(load({**values, "search": {"together": 2, "halving": 2}}))
+    groups = {arm.method: grid.search_groups(arm) for arm in grid.arms() if arm.encoder == "small"}
+    assert groups == {
+        "fine_tuning": [[[first], [second], [third]]],
+        "prompt_tuning": [[[first, second], [third]]],
+    }
+
+
+SEARCHED = {
+    **VALUES,
+    "tasks": {"xnli": {"languages": ["en"]}},
+    "search": {"together": 2, "over": {"learning_rates": [0.1, 0.01], "dropout": [0, 0.1], "prompt_lengths": [4, 8]}},
+    "methods": {
+        "fine_tuning": {"learning_rates": [1e-5], "dropout": 0.2},
+        "lora": {},
+        "prompt_tuning": {},
+        "none": {},
+    },
+}
+
+
+def test_a_search_tries_every_combination_of_the_keys_that_a_method_has_and_no_other_section_sets():
+    grid = Grid(load(SEARCHED))
+    passes = {arm.name: grid.search_groups(arm) for arm in grid.arms() if arm.encoder == "small"}
+    assert passes["fine_tuning"] == passes["none"] == []
+    rates = (0.1, 0.01)
+    assert passes["lora"] == [[[{"learning_rate": rate, "dropout": dropout}]] for dropout in (0, 0.1) for rate in rates]
+    assert passes["prompt_tuning"] == [
+        [[{"learning_rate": rate, "dropout": dropout, "prompt_length": length} for rate in rates]]
+        for dropout in (0, 0.1)
+        for length in (4, 8)
+    ]
+
+
+def test_halving_costs_a_part_of_a_whole_search():
+    rates = [0.05, 0.01, 0.005, 0.001, 0.0005, 0.0001]
+    search = {"together": 6, "halving": 3, "rungs": [0.2, 0.5]}
+    grid = Grid(load({**SEARCHED, "search": search, "methods": {"prompt_tuning": {"learning_rates": rates}}}))
+    (passes,) = grid.search_groups(next(grid.arms()))
+    # 6 candidates for a fifth of the steps, 2 for 0.3 of them, 1 for half.
+    assert grid.trainings_of_search(passes) == pytest.approx(6 * 0.2 + 2 * 0.3 + 0.5)
+    assert Grid(load({**SEARCHED, "search": search | {"halving": None}})).trainings_of_search(passes) == 6
 
 
 # Corpora
@@ -209,7 +264,7 @@ def every_path(paths: Paths) -> list[str]:
         paths.corpus(task, "{language}", "{split}"),
         paths.tokens(encoder, task, "{language}", "{split}"),
         paths.search(encoder, task, source, arm, "{group}"),
-        paths.candidate(encoder, task, source, arm, "{group}", 1e-3, "weights.safetensors"),
+        paths.candidate(encoder, task, source, arm, "{group}", {"learning_rate": 1e-3}, "weights.safetensors"),
         paths.selected(encoder, task, source, arm),
         paths.run(encoder, task, source, arm, "{seed}", "weights.safetensors"),
         paths.predictions(encoder, task, source, arm, "{seed}", "{languages}"),

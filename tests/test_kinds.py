@@ -783,7 +783,7 @@ def test_training_lowers_the_loss_and_the_model_scores_above_the_baseline(bert, 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "key", every=60)
         result = train(models, tokens, settings, [rate], validate, checkpoint, CPU)
-    epochs = result.outcomes[0].epochs
+    epochs = result.outcomes[0].evaluations
     assert not result.outcomes[0].problem
     assert epochs[-1].training_loss < share * epochs[0].training_loss
     assert epochs[-1].validation_loss < share * epochs[0].validation_loss

@@ -149,9 +149,9 @@ def test_bitfit_changes_only_biases_and_head(encoders, precision):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     outcome = tune(model, tokens, made)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == set(outcome.tensors)
+    assert moved == set(outcome.weights())
     assert all(name.endswith(".bias") or name.startswith("head.") for name in moved)
-    assert {value.dtype for value in outcome.tensors.values()} == {torch.float32}
+    assert {value.dtype for value in outcome.weights().values()} == {torch.float32}
     matrix = model.encoder.encoder.layer[0].attention.self.query
     assert matrix.weight.dtype == getattr(torch, precision) and matrix.bias.dtype == torch.float32
 
@@ -190,7 +190,7 @@ def test_an_encoder_whose_first_states_are_word_vectors_is_tuned_in_either_preci
         untuned = torch.cat([torch.from_numpy(feature) for feature in logits(model, tokens, made.precision, CPU)])
         outcome = tune(model, tokens, made)
         assert not outcome.problem
-        assert any(not torch.equal(value, before[key]) for key, value in outcome.tensors.items())
+        assert any(not torch.equal(value, before[key]) for key, value in outcome.weights().items())
         return untuned
 
     exact, rough = values("float32"), values("bfloat16")
@@ -422,7 +422,7 @@ def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_with
     tokens = random_tokens("tagging", 40)
     model = built(encoders["bert"], made, tokens)
     outcome = tune(model, tokens, made)
-    assert {name: tuple(value.shape) for name, value in outcome.tensors.items() if "prompts" in name} == {
+    assert {name: tuple(value.shape) for name, value in outcome.weights().items() if "prompts" in name} == {
         "prompts.vectors": (3, 2, 4, 4, 8)
     }
     write_run(tmp_path, outcome, {})
@@ -468,7 +468,7 @@ def test_training_learns_what_can_be_learnt_and_changes_everything_that_is_store
     outcome = tune(model, tokens, made, learning_rate=3e-2)
     assert evaluate(model, tokens, rows, made, CPU)[1] < 0.9 * loss
     assert not outcome.problem
-    assert [name for name, value in outcome.tensors.items() if torch.equal(value, before[name])] == []
+    assert [name for name, value in outcome.weights().items() if torch.equal(value, before[name])] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -477,9 +477,9 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, varia
     tokens = random_tokens("classification", 40)
     first, second = (tuned(encoders["bert"], made, tokens) for _ in range(2))
     other = tuned(encoders["bert"], made.changed(seed=8), tokens)
-    assert equal(first.tensors, second.tensors)
+    assert equal(first.weights(), second.weights())
     assert first.lines == second.lines
-    assert not any(torch.equal(value, first.tensors[name]) for name, value in other.tensors.items())
+    assert not any(torch.equal(value, first.weights()[name]) for name, value in other.weights().items())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -503,8 +503,8 @@ def test_a_stopped_training_resumes_to_the_same_bytes(encoders, tmp_path, monkey
     with pytest.raises(Interrupted, match="saved after step 8 of 15"):
         trained(tmp_path)
     found, expected = trained(tmp_path).outcomes[0], trained(tmp_path / "another").outcomes[0]
-    assert equal(found.tensors, expected.tensors)
-    assert (found.lines, found.epochs) == (expected.lines, expected.epochs)
+    assert equal(found.weights(), expected.weights())
+    assert (found.lines, found.evaluations) == (expected.lines, expected.evaluations)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -516,7 +516,7 @@ def test_a_stored_run_gives_identical_logits(encoders, variant, kind, precision)
     model = built(encoders["xlm-roberta"], made, tokens)
     outcome = tune(model, tokens, made)
     seed_everything(99)  # initial values must not matter
-    again = restore(encoders["xlm-roberta"], made, outcome.tensors)
+    again = restore(encoders["xlm-roberta"], made, outcome.weights())
     for one, other in zip(
         logits(model, others, made.precision, CPU), logits(again, others, made.precision, CPU), strict=True
     ):
@@ -533,8 +533,8 @@ def test_candidates_trained_together_equal_each_trained_separately(encoders, var
     for rate, outcome in zip(rates, together.outcomes, strict=True):
         (model,) = build_together(encoders["bert"], made, None, 1)
         alone = tune(model, tokens, made, rate)
-        for name, value in alone.tensors.items():
-            torch.testing.assert_close(outcome.tensors[name], value, rtol=1e-4, atol=1e-4)
+        for name, value in alone.weights().items():
+            torch.testing.assert_close(outcome.weights()[name], value, rtol=1e-4, atol=1e-4)
 
 
 # In the grid

@@ -110,19 +110,19 @@ def test_a_type_trains_stops_resumes_to_the_same_bytes_and_is_restored(models, t
         with pytest.raises(Interrupted, match="saved after step 3 of 4"):
             trained(folder, made, tokens, tmp_path / "stopped")
     _, resumed = trained(folder, made, tokens, tmp_path / "stopped")
-    assert equal(resumed.tensors, expected.tensors)
+    assert equal(resumed.weights(), expected.weights())
 
     seed_everything(99)  # initial values must not matter
-    again = restore(folder, made, expected.tensors)
+    again = restore(folder, made, expected.weights())
     predicted = [logits(one, others, made.precision, CPU) for one in (tuned, again)]
     assert all(map(np.array_equal, *predicted))
 
     seed_everything(made.seed)
     start = build(folder, made, None).tuned_tensors()
-    assert [name for name, value in expected.tensors.items() if torch.equal(value, start[name])] == []
+    assert [name for name, value in expected.weights().items() if torch.equal(value, start[name])] == []
     # Without the frozen weights: the encoder has 20 times as many.
     whole = sum(value.numel() for value in AutoModel.from_pretrained(folder).parameters())
-    assert sum(value.numel() for value in expected.tensors.values()) < whole / 2
+    assert sum(value.numel() for value in expected.weights().values()) < whole / 2
 
 
 @pytest.mark.parametrize("peft_type", REFUSED)
@@ -295,11 +295,11 @@ def test_adalora_allocates_ranks_as_peft_does(models, tmp_path):
         torch.nn.utils.clip_grad_norm_(whole, 1.0)
         optimizer.step()
         oracle.base_model.update_and_allocate(step)
-    values = {name: one for name, one in outcome.tensors.items() if ".lora_E." in name}
+    values = {name: one for name, one in outcome.weights().items() if ".lora_E." in name}
     kept = sum(int((one != 0).sum()) for one in values.values())
     assert kept == 1 * len(values) < 4 * len(values)
     theirs = dict(oracle.named_parameters())
-    for name, one in outcome.tensors.items():
+    for name, one in outcome.weights().items():
         if name.startswith("encoder."):
             torch.testing.assert_close(
                 one, theirs[f"base_model.model.{name.removeprefix('encoder.')}"].data, atol=2e-4, rtol=1e-3

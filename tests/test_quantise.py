@@ -98,9 +98,9 @@ def test_a_quantised_model_is_tuned_stored_and_restored(folders, method, precisi
     outcome = tune(model, tokens, made)
     assert not outcome.problem
     # Only what was tuned is stored.
-    assert outcome.tensors.keys() == model.tuned_tensors().keys()
-    assert not any("codes" in name or "scales" in name for name in outcome.tensors)
-    again = restore(folders["bert"], made, outcome.tensors).eval()
+    assert outcome.weights().keys() == model.tuned_tensors().keys()
+    assert not any("codes" in name or "scales" in name for name in outcome.weights())
+    again = restore(folders["bert"], made, outcome.weights()).eval()
     batch = batch_of("tagging", "bert")
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         assert torch.equal(model.eval()(batch), again(batch))

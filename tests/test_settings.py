@@ -22,7 +22,7 @@ from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.jobs import all_jobs
 from workflow_scripts.kinds import KINDS
-from workflow_scripts.tuning.settings import TrainingSettings
+from workflow_scripts.tuning.settings import SearchSettings, TrainingSettings
 
 PACKAGE = ROOT / "workflow_scripts"
 OF_EACH_KIND = {
@@ -52,7 +52,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     own["methods"]["fine_tuning"]["learning_rates"] = [1e-4, 1e-3]
     (folder / "mine.py").write_text("")
     own["methods"] |= {"mine": {"module": "mine.py"}, "ia3": {"peft": {"peft_type": "IA3"}}}
-    own["training"]["schedule"] = "exponential"
+    own["training"] |= {"schedule": "exponential", "keep": "average"}
+    own["search"] = {"halving": 2, "over": {"dropout": [0, 0.1]}}
     hub = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {
         "encoders": {
             "here": {"source": "folder", "path": str(folder)},
@@ -62,6 +63,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
         "corpora": {"source": "hub"},
         "methods": {method: {} for method in METHODS},
         "tasks": OF_EACH_KIND,
+        "search": {"over": {"dropout": [0, 0.1]}},
     }
     mini = yaml.safe_load((ROOT / "configs/mini.yaml").read_text(encoding="utf-8"))
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +90,9 @@ def test_the_jobs_cover_every_step_kind_method_and_optional_key(jobs):
     keys: dict[type[StepSettings], set[str]] = {}
     for step, settings in jobs:
         keys.setdefault(class_of(step), set()).update(settings)
+    del keys[SearchSettings]  # no search adds rows of a target language; the others are those of `train`
     assert {each: {*each.model_fields} for each in keys} == keys
+    assert {"passes", "halving"} <= {key for step, settings in jobs if step == "search" for key in settings}
 
 
 def test_every_job_has_exactly_the_settings_that_its_step_reads(jobs):
@@ -112,8 +116,8 @@ def test_missing_keys_are_refused_in_one_line(jobs):
 
 
 def test_values_of_another_type_are_refused_in_one_line():
-    text = json.dumps({"learning_rates": ["high"]})
-    with pytest.raises(UserError, match=r"^--settings: learning_rates\.0: found 'high'; input should be a valid num"):
+    text = json.dumps({"candidates": ["high"]})
+    with pytest.raises(UserError, match=r"^--settings: candidates\.0: found 'high'; input should be a valid dict"):
         class_of("select").parsed(text)
 
 
@@ -146,7 +150,7 @@ def test_an_optional_key_is_missing_where_it_is_needed():
     [
         (["--settings", "{"], "--settings: '{' is not JSON: Expecting property name"),
         (["--settings", "[]"], "--settings: input should be a valid dictionary"),
-        (["--settings", "{}"], "--settings: learning_rates is missing"),
+        (["--settings", "{}"], "--settings: candidates is missing"),
     ],
 )
 def test_a_step_with_wrong_settings_ends_in_one_line(words, problem, tmp_path):

@@ -24,7 +24,7 @@ from tiny import settings as tiny_settings
 from workflow_scripts import predict, select, tokenise, train
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, write_json
-from workflow_scripts.core.names import predictions_file
+from workflow_scripts.core.names import candidate_folder, candidate_name, predictions_file
 from workflow_scripts.corpora.schema import read_predictions, write_rows
 from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.evaluation.contributions import read_units
@@ -87,18 +87,20 @@ def test_a_command_line_without_files_is_refused(step, tmp_path):
 # Selection
 
 
-def searched(folder: Path, *candidates: tuple[float, float], **diverged: bool) -> Path:
+def searched(folder: Path, *candidates: tuple[float, float], **changes: Any) -> Path:
     """The record of candidates that were trained together: learning rate and validation of each."""
     path = folder / ("+".join(str(rate) for rate, _ in candidates) + ".json")
-    values = {"metric": "accuracy", "diverged": False, "problem": ""} | diverged
-    write_json(path, [{"learning_rate": rate, "validation": value} | values for rate, value in candidates])
+    values = {"metric": "accuracy", "diverged": False, "left_search_after": None, "problem": ""} | changes
+    write_json(
+        path, [{"candidate": {"learning_rate": rate}, "validation": value} | values for rate, value in candidates]
+    )
     return path
 
 
 def selected(folder: Path, rates: list[float], searches: list[Path]) -> dict[str, Any]:
     """Run `select` and return what it writes."""
     path = folder / "selected.json"
-    settings = json.dumps({"learning_rates": rates})
+    settings = json.dumps({"candidates": [{"learning_rate": rate} for rate in rates]})
     by_hand(select, "--settings", settings, "--selected", path, "--searches", *searches)
     return json.loads(path.read_text())
 
@@ -119,6 +121,11 @@ def test_a_candidate_that_diverged_is_selected_only_where_all_did(tmp_path):
     assert selected(tmp_path, [0.1, 0.001], [good, lost]) == {"learning_rate": 0.001}
     both = searched(tmp_path, (0.001, 50.0), (0.1, 60.0), diverged=True)
     assert selected(tmp_path, [0.1, 0.001], [both]) == {"learning_rate": 0.1}
+
+
+def test_a_candidate_that_left_the_search_early_is_not_selected(tmp_path):
+    left, stayed = searched(tmp_path, (0.1, 90.0), left_search_after=0.2), searched(tmp_path, (0.001, 50.0))
+    assert selected(tmp_path, [0.1, 0.001], [left, stayed]) == {"learning_rate": 0.001}
 
 
 def test_a_single_candidate_is_selected_untried(tmp_path):
@@ -142,11 +149,11 @@ def test_a_damaged_run_is_refused_by_its_file(tmp_path):
 
 def test_select_works_on_the_command_line(tmp_path):
     runs = [searched(tmp_path, (rate, value)) for rate, value in ((0.1, 50.0), (0.01, 60.0))]
-    settings = json.dumps({"learning_rates": [0.1, 0.01]})
+    settings = json.dumps({"candidates": [{"learning_rate": 0.1}, {"learning_rate": 0.01}]})
     path, log = tmp_path / "deep" / "selected.json", tmp_path / "log"
     well(run("select", "--settings", settings, "--searches", *runs, "--selected", path, "--log", log))
     assert json.loads(path.read_text()) == {"learning_rate": 0.01}
-    assert "0.01: accuracy 60.00" in log.read_text()
+    assert "lr-0.01: accuracy 60.00" in log.read_text()
     ended = run("select", "--settings", settings, "--searches", runs[0], "--selected", path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
@@ -201,6 +208,14 @@ def training(folder: Path, name: str, learning_rate: float, **changes: Any) -> l
     return [*on_english(folder, name, **changes), "--run", folder / name / "run.json", "--selected", selected]
 
 
+def searching(folder: Path, name: str, record: Path, passes: list[list[dict[str, Any]]], **changes: Any) -> list[Any]:
+    """The command line of a search."""
+    words = [*on_english(folder, name, **changes), "--record", record]
+    at = words.index("--settings") + 1
+    words[at] = json.dumps(json.loads(words[at]) | {"passes": passes})
+    return words
+
+
 def predicting(folder: Path, languages: str, name: str = "searched") -> list[Any]:
     files = ["--encoder", folder / "encoder" / MANIFEST, "--run", folder / name / "run.json"]
     files += ["--tokens", *(tokens_file(folder, language, "test") for language in languages.split("+"))]
@@ -242,10 +257,10 @@ def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     assert record["settings"] == training_settings().as_json()
     assert record["learning_rate"] == 0.01
     assert record["metric"] == "accuracy"
-    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
-    for epoch in record["epochs"]:
-        assert set(epoch) == {"epoch", "metrics", "validation_loss", "training_loss", "gradient_norm"}
-    best = record["epochs"][record["best_epoch"] - 1]
+    assert [evaluation["epoch"] for evaluation in record["evaluations"]] == [1, 2]
+    for epoch in record["evaluations"]:
+        assert set(epoch) == {"step", "epoch", "metrics", "validation_loss", "training_loss", "gradient_norm"}
+    (best,) = [evaluation for evaluation in record["evaluations"] if evaluation["step"] in record["kept"]]
     assert record["validation"] == best["metrics"]["accuracy"]
     assert 0 < record["majority"] < 100
     tensors = load_file(workplace / "searched" / "weights.safetensors")
@@ -273,8 +288,8 @@ def test_the_log_of_a_run_has_a_loss_and_a_learning_rate_by_step(workplace):
 def search_record(workplace) -> Path:
     """The record of two candidates that were trained together."""
     record = workplace / "arm" / "search" / "0.01+0.0001.json"
-    words = ["--learning-rates", "0.01+0.0001", "--record", record]
-    well(run("search", *on_english(workplace, "search"), *words))
+    passes = [[{"learning_rate": 0.01}, {"learning_rate": 0.0001}]]
+    well(run("search", *searching(workplace, "search", record, passes)))
     return record
 
 
@@ -283,9 +298,10 @@ def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_re
     files = [".0.01+0.0001.json.made.json", "0.01+0.0001", "0.01+0.0001.json"]
     assert sorted(path.name for path in folder.iterdir()) == files
     records = json.loads(search_record.read_text())
-    assert [record["learning_rate"] for record in records] == [0.01, 0.0001]
+    assert [record["candidate"]["learning_rate"] for record in records] == [0.01, 0.0001]
     for record in records:
-        run = json.loads((folder / search_record.stem / f"lr-{record['learning_rate']}" / "run.json").read_text())
+        name = candidate_name(record["candidate"])
+        run = json.loads((folder / search_record.stem / name / "run.json").read_text())
         assert record == {name: run[name] for name in record}
         assert run["together"] == 2
         assert run["settings"] == training_settings().as_json()
@@ -293,14 +309,87 @@ def test_a_search_writes_a_run_for_each_candidate_and_a_record_of_them(search_re
 
 def test_a_search_of_one_candidate_is_the_training_of_that_learning_rate(workplace):
     record = workplace / "alone" / "0.01.json"
-    words = ["--learning-rates", "0.01", "--record", record]
-    by_hand(import_module("workflow_scripts.search"), *on_english(workplace, "alone"), *words)
+    passes = [[{"learning_rate": 0.01}]]
+    by_hand(import_module("workflow_scripts.search"), *searching(workplace, "alone", record, passes))
     found, expected = (
         load_file(path / "weights.safetensors") for path in (record.parent / "0.01/lr-0.01", workplace / "searched")
     )
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)  # other threads, other sums
+
+
+HALVED = {"epochs": 4, "evaluate_every": 5, "dropout": 0.1, "method": "prompt_tuning", "prompt_length": 4}
+RATES = (0.03, 0.01, 0.003, 0.0001)
+
+
+def halved(folder: Path, record: Path, passes: list[list[dict[str, Any]]], **changes: Any) -> list[Any]:
+    """The command line of a search of 40 steps that halves its candidates at steps 10 and 20."""
+    words = searching(folder, record.stem, record, passes, **HALVED | changes)
+    at = words.index("--settings") + 1
+    words[at] = json.dumps(json.loads(words[at]) | {"halving": {"factor": 2, "rungs": [0.2, 0.5]}})
+    return words
+
+
+@pytest.mark.parametrize("size", [1, 2, 4], ids=["alone", "in pairs", "together"])
+def test_with_halving_the_worst_candidates_leave_after_each_rung(workplace, size):
+    record = workplace / "halved" / f"{size}.json"
+    passes = [[{"learning_rate": rate} for rate in RATES[at : at + size]] for at in range(0, 4, size)]
+    by_hand(import_module("workflow_scripts.search"), *halved(workplace, record, passes))
+    runs = [read_json(candidate_folder(record, {"learning_rate": rate}) / "run.json") for rate in RATES]
+    assert sorted(run["steps_taken"] for run in runs) == [10, 10, 20, 40]
+    assert sorted((run["left_search_after"] or 1) for run in runs) == [0.25, 0.25, 0.5, 1]
+
+    def best(run: dict[str, Any], step: int) -> float:
+        return max(one["metrics"]["accuracy"] for one in run["evaluations"] if one["step"] <= step)
+
+    for rung, taken in ((10, 10), (20, 20)):
+        stayed = [best(run, rung) for run in runs if run["steps_taken"] > taken]
+        left = [best(run, rung) for run in runs if run["steps_taken"] == taken]
+        assert min(stayed) >= max(left)
+    assert not list(record.parent.glob("**/.checkpoint-*"))
+
+
+def test_the_winner_of_a_halved_search_is_the_model_that_is_trained_without_a_search(workplace):
+    record = workplace / "halved" / "exact.json"
+    by_hand(
+        import_module("workflow_scripts.search"), *halved(workplace, record, [[{"learning_rate": r}] for r in RATES])
+    )
+    (winner,) = [values for values in read_json(record) if values["left_search_after"] is None]
+    rate = winner["candidate"]["learning_rate"]
+    by_hand(train, *training(workplace, "exact", rate, **HALVED))
+    weights = "weights.safetensors"
+    found = candidate_folder(record, {"learning_rate": rate}) / weights
+    assert found.read_bytes() == (workplace / "exact" / weights).read_bytes()
+
+
+def test_a_search_over_other_keys_writes_each_candidates_settings(workplace):
+    record = workplace / "over" / "both.json"
+    values = [{"learning_rate": 0.01, "prompt_length": length, "dropout": 0.0} for length in (2, 6)]
+    by_hand(
+        import_module("workflow_scripts.search"),
+        *searching(workplace, "both", record, [[one] for one in values], **HALVED),
+    )
+    for one in values:
+        run = read_json(candidate_folder(record, one) / "run.json")
+        assert run["candidate"] == one and run["settings"]["prompt_length"] == one["prompt_length"]
+        shapes = {tensor.shape for tensor in load_file(candidate_folder(record, one) / "weights.safetensors").values()}
+        assert any(one["prompt_length"] in shape for shape in shapes)
+
+
+def test_averaged_weights_are_validated_themselves(workplace):
+    by_hand(train, *training(workplace, "averaged", 0.01, keep="average", averaged=2, epochs=3))
+    record = read_json(workplace / "averaged" / "run.json")
+    assert record["kept"] == [one["step"] for one in record["evaluations"][-2:]]
+    assert load_file(workplace / "averaged" / "weights.safetensors")
+    assert 0 <= record["validation"] <= 100
+
+
+def test_a_training_that_stops_early_says_so(workplace):
+    by_hand(train, *training(workplace, "impatient", 1e-9, patience=1, epochs=8))
+    record = read_json(workplace / "impatient" / "run.json")
+    assert record["stopped"] == "no gain in 1 evaluation"
+    assert record["steps_taken"] < record["steps"] == 80
 
 
 def test_the_winner_of_a_search_is_linked_and_not_trained_again(workplace, search_record):
@@ -351,7 +440,7 @@ def test_a_training_that_diverges_reports_it_and_the_grid_continues(workplace):
     well(ended)
     assert "Traceback" not in ended.stderr
     record = json.loads((workplace / "diverged" / "run.json").read_text())
-    assert record["diverged"] and (record["best_epoch"], record["epochs"]) == (0, [])
+    assert record["diverged"] and (record["kept"], record["evaluations"]) == ([], [])
     assert "nan in epoch 1" in record["problem"]
     assert record["validation"] == record["validation"]  # a number
     assert all(tensor.isfinite().all() for tensor in load_file(workplace / "diverged" / "weights.safetensors").values())

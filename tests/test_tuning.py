@@ -54,7 +54,15 @@ from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import Samples, prediction_batches, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, seed_everything
-from workflow_scripts.tuning.loop import Epoch, Outcome, TrainingResult, best_epoch, learning_rate_factor, train
+from workflow_scripts.tuning.loop import (
+    Evaluation,
+    Outcome,
+    Schedule,
+    TrainingResult,
+    kept_evaluations,
+    learning_rate_factor,
+    train,
+)
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits, predict
 from workflow_scripts.tuning.prompts import Prompts
@@ -124,7 +132,7 @@ def test_fine_tuning_changes_every_tensor_that_it_unfreezes(encoders, name, prec
     before = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
     outcome = tune(model, tokens, settings, learning_rate=1e-2)
     assert not outcome.problem
-    still = [name for name, tensor in outcome.tensors.items() if torch.equal(tensor, before[name])]
+    still = [name for name, tensor in outcome.weights().items() if torch.equal(tensor, before[name])]
     assert [name for name in still if not name.endswith(".touched")] == []
 
 
@@ -175,7 +183,7 @@ def test_a_job_that_keeps_the_rows_of_its_texts_trains_to_the_same_bits(encoders
     found = []
     for ids in (None, ids_in(tokens)):
         (model,) = build_together(encoders["xlm-roberta"], settings, ids_in(tokens), 1, ids)
-        found.append(tune(model, tokens, settings).tensors)
+        found.append(tune(model, tokens, settings).weights())
     assert equal(*found)
 
 
@@ -343,20 +351,28 @@ def test_training_follows_the_schedule(encoders, schedule):
     ]
 
 
-def epoch(number: int, metric: float, loss: float) -> Epoch:
-    return Epoch(number, {"f1": metric, "accuracy": 100.0 - metric}, loss, training_loss=0.0, gradient_norm=1.0)
+def evaluation(step: int, metric: float, loss: float = 1.0) -> Evaluation:
+    metrics = {"f1": metric, "accuracy": 100.0 - metric}
+    return Evaluation(step, step / 10, metrics, loss, training_loss=0.0, gradient_norm=1.0)
 
 
-def test_the_epoch_with_the_best_main_metric_the_lowest_loss_or_the_last_is_kept():
-    epochs = [epoch(1, 50, 0.4), epoch(2, 70, 0.6), epoch(3, 60, 0.5)]
-    assert best_epoch(epochs, "best_metric") == 2
-    assert best_epoch(epochs, "best_loss") == 1
-    assert best_epoch(epochs, "last") == 3
+def kept_steps(evaluations: list[Evaluation], keep: str, averaged: int = 2) -> list[int]:
+    return [one.step for one in kept_evaluations(evaluations, keep, averaged)]
 
 
-def test_of_equal_epochs_the_earlier_is_kept():
-    epochs = [epoch(1, 50, 0.6), epoch(2, 70, 0.4), epoch(3, 70, 0.4)]
-    assert best_epoch(epochs, "best_metric") == best_epoch(epochs, "best_loss") == 2
+def test_the_evaluations_with_the_best_main_metric_the_lowest_loss_or_the_last_are_kept():
+    evaluations = [evaluation(1, 50, 0.4), evaluation(2, 70, 0.6), evaluation(3, 40, 0.5), evaluation(4, 60, 0.5)]
+    assert kept_steps(evaluations, "best_metric") == [2]
+    assert kept_steps(evaluations, "best_loss") == [1]
+    assert kept_steps(evaluations, "last") == [4]
+    assert kept_steps(evaluations, "average") == [3, 4]
+    assert kept_steps(evaluations, "average_best") == [2, 4]
+    assert kept_steps(evaluations, "average", averaged=9) == [1, 2, 3, 4]
+
+
+def test_of_equal_evaluations_the_earlier_is_kept():
+    evaluations = [evaluation(1, 50, 0.6), evaluation(2, 70, 0.4), evaluation(3, 70, 0.4)]
+    assert kept_steps(evaluations, "best_metric") == kept_steps(evaluations, "best_loss") == [2]
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("best_metric", 2), ("best_loss", 1), ("last", 3)])
@@ -372,8 +388,82 @@ def test_the_kept_weights_are_those_of_the_kept_epoch(encoders, method, keep, ke
         return {"accuracy": (10.0, 30.0, 20.0)[len(seen) - 1]}, (0.1, 0.3, 0.2)[len(seen) - 1]
 
     outcome = tune(model, tokens, settings, validate=validate)
-    assert outcome.best_epoch == kept
-    assert [equal(outcome.tensors, tensors) for tensors in seen] == [number == kept for number in (1, 2, 3)]
+    assert [one.epoch for one in outcome.kept] == [kept]
+    assert [equal(outcome.weights(), tensors) for tensors in seen] == [number == kept for number in (1, 2, 3)]
+
+
+def validated_as(*metrics: float):
+    """A validation with these metrics, one after the other."""
+    left = list(metrics)
+    return lambda model: ({"accuracy": left.pop(0)}, 1.0)
+
+
+def test_a_training_is_evaluated_after_so_many_steps_and_at_its_end(encoders):
+    settings = tiny_settings(batch_size=4, epochs=2, max_steps=7, evaluate_every=3)
+    outcome = tuned(encoders["bert"], settings, random_tokens("classification", 18))  # 5 steps an epoch
+    assert [(one.step, one.epoch) for one in outcome.evaluations] == [(3, 0.6), (6, 1.2), (7, 1.4)]
+
+
+def test_the_number_of_steps_ends_the_schedule_too():
+    settings = tiny_settings(batch_size=4, epochs=2, max_steps=7, warmup=0.0)
+    schedule = Schedule(settings, samples=18)
+    assert (schedule.steps_an_epoch, schedule.steps) == (5, 7)
+    assert [schedule.learning_rate_factor(step) for step in (0, 6)] == [1.0, pytest.approx(1 / 7)]
+    assert Schedule(settings.changed(max_steps=70), samples=18).steps == 10
+
+
+@pytest.mark.parametrize(("share", "step"), [(0.01, 2), (0.2, 2), (0.23, 4), (0.5, 6), (0.9, 9), (1.0, 9)])
+def test_a_share_of_the_steps_ends_at_the_next_evaluation(share, step):
+    settings = tiny_settings(batch_size=4, epochs=3, evaluate_every=2)
+    assert Schedule(settings, samples=12).evaluation_at(share) == step  # 9 steps
+
+
+@pytest.mark.parametrize(
+    ("metrics", "taken"),
+    [((50, 60, 60, 55), 4), ((50, 50, 50), 3), ((10, 20, 30, 40, 50, 60), 6), ((60, 50, 70, 70, 69), 5)],
+)
+def test_a_training_stops_after_so_many_evaluations_without_a_gain(encoders, metrics, taken):
+    settings = tiny_settings(epochs=6, patience=2)
+    outcome = tuned(encoders["bert"], settings, random_tokens("classification", 8), validate=validated_as(*metrics))
+    assert len(outcome.evaluations) == taken
+    assert (outcome.stopped == "no gain in 2 evaluations") == (taken < 6)
+
+
+def test_a_model_that_stops_early_leaves_the_others_as_they_are(encoders):
+    settings = tiny_settings(epochs=4, patience=1, evaluate_every=None)
+    tokens = random_tokens("classification", 12)
+    values = {0: iter((50, 40)), 1: iter((10, 20, 30, 40))}
+    models = build_together(encoders["bert"], settings, None, 2)
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        return {"accuracy": next(values[models.index(model)])}, 1.0
+
+    first, second = train_together(models, tokens, settings, [1e-2, 1e-3], validate).outcomes
+    assert (len(first.evaluations), len(second.evaluations)) == (2, 4)
+    alone = tune(
+        build_together(encoders["bert"], settings, None, 1)[0], tokens, settings, 1e-3, validated_as(1, 2, 3, 4)
+    )
+    for name, tensor in second.weights().items():
+        torch.testing.assert_close(tensor, alone.weights()[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("average", (3, 4)), ("average_best", (1, 3))])
+@pytest.mark.parametrize("method", METHODS)
+def test_averaged_weights_are_the_mean_of_those_of_the_kept_evaluations(encoders, method, keep, kept):
+    settings = tiny_settings(method=method, keep=keep, averaged=2, epochs=4)
+    tokens = random_tokens("classification", 16)
+    seen: list[dict[str, torch.Tensor]] = []
+    values = iter((40, 10, 30, 20))
+
+    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+        seen.append({name: tensor.clone() for name, tensor in model.tuned_tensors().items()})
+        return {"accuracy": next(values)}, 1.0
+
+    outcome = tuned(encoders["bert"], settings, tokens, validate=validate)
+    assert tuple(one.step // 2 for one in outcome.kept) == kept
+    for name, tensor in outcome.weights().items():
+        expected = torch.stack([seen[number - 1][name].double() for number in kept]).mean(0)
+        torch.testing.assert_close(tensor.double(), expected, rtol=1e-6, atol=1e-7)
 
 
 # Batches
@@ -529,7 +619,7 @@ def test_a_stored_run_gives_identical_logits_when_restored(encoders, tmp_path, k
     tokens, others = random_tokens(kind, 40), random_tokens(kind, 30, seed=5)
     model = built(encoders["xlm-roberta"], settings, tokens)
     outcome = tune(model, tokens, settings)
-    save_file(outcome.tensors, tmp_path / "weights.safetensors")
+    save_file(outcome.weights(), tmp_path / "weights.safetensors")
     seed_everything(99)  # initial values must not matter
     again = restore(encoders["xlm-roberta"], settings, load_file(tmp_path / "weights.safetensors"))
     for one, other in zip(
@@ -540,13 +630,13 @@ def test_a_stored_run_gives_identical_logits_when_restored(encoders, tmp_path, k
 
 def test_weights_of_prompt_tuning_are_prompts_and_head_alone(encoders):
     outcome = tuned(encoders["bert"], tiny_settings(), random_tokens("classification", 16))
-    assert sum(tensor.numel() for tensor in outcome.tensors.values()) == 3 * 2 * 4 * 32 + (32 + 1) * 3
+    assert sum(tensor.numel() for tensor in outcome.weights().values()) == 3 * 2 * 4 * 32 + (32 + 1) * 3
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
     settings = tiny_settings(method=method)
-    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).tensors
+    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).weights()
     names = [name for name in tensors if not name.endswith(".touched")]
     other = "prompt_tuning" if method == "fine_tuning" else "fine_tuning"
     cases = {
@@ -565,7 +655,7 @@ def test_weights_that_are_not_of_the_run_are_refused(encoders, method):
 
 def test_weights_of_an_encoder_with_a_larger_vocabulary_are_refused(encoders):
     settings = tiny_settings(method="fine_tuning")
-    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).tensors
+    tensors = tuned(encoders["bert"], settings, random_tokens("classification", 16)).weights()
     (name,) = [name for name in tensors if name.endswith(".touched")]
     foreign = tensors | {name: tensors[name] + VOCABULARY}
     with pytest.raises(UserError):
@@ -600,11 +690,11 @@ def test_two_trainings_with_the_same_settings_give_the_same_bits(encoders, kind,
     tokens = random_tokens(kind, 50)
 
     first, second, third = (tuned(encoders["bert"], settings.changed(seed=seed), tokens) for seed in (7, 7, 8))
-    assert equal(first.tensors, second.tensors)
+    assert equal(first.weights(), second.weights())
     assert first.lines == second.lines
-    assert first.epochs == second.epochs
-    for name, tensor in third.tensors.items():
-        assert name.endswith(".touched") or not torch.equal(tensor, first.tensors[name])
+    assert first.evaluations == second.evaluations
+    for name, tensor in third.weights().items():
+        assert name.endswith(".touched") or not torch.equal(tensor, first.weights()[name])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -621,7 +711,7 @@ def test_training_learns_what_can_be_learnt(encoders, kind, method):
     assert after < 0.9 * before
     assert trained.state.examples == 8 * len(rows)
     assert not outcome.problem
-    assert [found.training_loss for found in outcome.epochs][-1] < outcome.epochs[0].training_loss
+    assert [found.training_loss for found in outcome.evaluations][-1] < outcome.evaluations[0].training_loss
 
 
 # Training that diverges
@@ -633,7 +723,7 @@ def test_a_nan_loss_is_a_problem_and_its_weights_are_not_kept(encoders, method, 
     settings = tiny_settings(kind="tagging", method=method, keep=keep, epochs=3, schedule="constant")
     outcome = tuned(encoders["bert"], settings, random_tokens("tagging", 40), learning_rate=1e30)
     assert "nan" in outcome.problem
-    assert outcome.tensors == {}
+    assert outcome.weights() == {}
 
 
 @pytest.mark.parametrize("keep", ["best_metric", "best_loss", "last"])
@@ -649,7 +739,7 @@ def test_an_epoch_that_ends_in_nan_is_not_kept(encoders, keep):
 
     outcome = tuned(encoders["bert"], settings, tokens, learning_rate=1e38, validate=validate)
     assert outcome.problem
-    assert all(tensor.isfinite().all() for tensor in outcome.tensors.values())
+    assert all(tensor.isfinite().all() for tensor in outcome.weights().values())
 
 
 def test_weights_from_before_the_loss_became_nan_are_kept_with_the_problem(encoders, monkeypatch):
@@ -661,8 +751,8 @@ def test_weights_from_before_the_loss_became_nan_are_kept_with_the_problem(encod
     monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * losses.pop(0))
     outcome = tuned(encoders["bert"], settings.changed(schedule="constant"), tokens)
     assert "nan in epoch 2" in outcome.problem
-    assert outcome.best_epoch == len(outcome.epochs) == 1
-    assert equal(outcome.tensors, good.tensors)
+    assert len(outcome.kept) == len(outcome.evaluations) == 1
+    assert equal(outcome.weights(), good.weights())
     assert len(losses) == 3  # no third epoch
 
 
@@ -674,8 +764,8 @@ def test_a_gradient_that_explodes_is_a_problem_and_training_continues(encoders, 
     monkeypatch.setattr(tagging, "loss", lambda *arguments: loss(*arguments) * factors.pop(0))
     outcome = tuned(encoders["bert"], settings, tokens, learning_rate=1e-6)
     assert "exploded in epoch 2" in outcome.problem
-    assert len(outcome.epochs) == 2 and not outcome.diverged
-    assert outcome.epochs[1].gradient_norm > 1000 * outcome.epochs[0].gradient_norm
+    assert len(outcome.evaluations) == 2 and not outcome.diverged
+    assert outcome.evaluations[1].gradient_norm > 1000 * outcome.evaluations[0].gradient_norm
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training(encoders, monkeypatch):
@@ -708,10 +798,10 @@ def assert_same_weights(some: Outcome, others: Outcome, kind: str) -> None:
     choice changes no loss, so that its gradient consists of rounding errors, which Adam scales up like any other.
     """
     compared = kind in ("question_answering", "multiple_choice")
-    assert some.tensors.keys() == others.tensors.keys()
-    for name in some.tensors:
+    assert some.weights().keys() == others.weights().keys()
+    for name in some.weights():
         if not (compared and name in ("head.1.bias", "head.4.bias")):
-            torch.testing.assert_close(some.tensors[name], others.tensors[name], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(some.weights()[name], others.weights()[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -730,11 +820,11 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, name, ki
         (model,) = build_together(encoders[name], settings, None, 1)
         alone = tune(model, tokens, settings, rate, validate)
         assert_same_weights(found, alone, kind)
-        for here, there in zip(found.epochs, alone.epochs, strict=True):
+        for here, there in zip(found.evaluations, alone.evaluations, strict=True):
             assert here.validation_loss == pytest.approx(there.validation_loss, abs=1e-4)
             assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
         assert [line["learning_rate"] for line in found.lines] == [line["learning_rate"] for line in alone.lines]
-    first, *others = (outcome.tensors["prompts.vectors"] for outcome in together.outcomes)
+    first, *others = (outcome.weights()["prompts.vectors"] for outcome in together.outcomes)
     assert not any(torch.allclose(first, other, atol=1e-3) for other in others)
 
 
@@ -753,8 +843,8 @@ def test_a_candidate_that_diverges_does_not_change_the_others(encoders):
     assert lost.diverged and not found.diverged
     (model,) = build_together(encoders["bert"], settings, None, 1)
     alone = tune(model, tokens, settings, 1e-2)
-    for tensor in alone.tensors:
-        torch.testing.assert_close(found.tensors[tensor], alone.tensors[tensor], rtol=1e-4, atol=1e-4)
+    for tensor in alone.weights():
+        torch.testing.assert_close(found.weights()[tensor], alone.weights()[tensor], rtol=1e-4, atol=1e-4)
 
 
 def test_each_text_has_its_own_dropout_of_the_prompts(encoders):
@@ -783,7 +873,7 @@ def test_batches_in_parts_give_the_weights_of_whole_batches(encoders, kind, coun
 
     for whole, parts in zip(after(None), after(3), strict=True):
         assert_same_weights(parts, whole, kind)
-        for here, there in zip(whole.epochs, parts.epochs, strict=True):
+        for here, there in zip(whole.evaluations, parts.evaluations, strict=True):
             assert here.training_loss == pytest.approx(there.training_loss, abs=1e-5)
             assert here.gradient_norm == pytest.approx(there.gradient_norm, rel=1e-3)
 
@@ -837,7 +927,7 @@ def test_features_without_a_label_do_not_spoil_the_loss(encoders, method, batch_
     settings = tiny_settings(kind="tagging", method=method, batch_size=batch_size, epochs=1)
     models = build_together(encoders["bert"], settings, None, 1)
     (outcome,) = train_together(models, in_memory(columns), settings, [1e-3]).outcomes
-    assert not outcome.diverged and math.isfinite(outcome.epochs[0].training_loss)
+    assert not outcome.diverged and math.isfinite(outcome.evaluations[0].training_loss)
 
 
 def test_a_batch_is_processed_in_parts_by_length_where_that_saves_time(encoders, monkeypatch):
@@ -867,8 +957,9 @@ def test_batches_on_a_cpu_have_few_lengths_and_little_padding():
 
 @pytest.mark.parametrize("rates", [[1e-2], [1e-2, 1e-3]], ids=["one model", "two together"])
 @pytest.mark.parametrize("moment", ["between two steps", "during validation"])
-def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monkeypatch, rates, moment):
-    settings = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16")
+@pytest.mark.parametrize("changes", [{}, {"evaluate_every": 2, "keep": "average", "averaged": 3}], ids=["", "average"])
+def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monkeypatch, rates, moment, changes):
+    settings = tiny_settings(kind="tagging", epochs=3, dropout=0.1, precision="bfloat16", **changes)
     tokens = random_tokens("tagging", 40)
     loss, calls = tagging.loss, {"loss": 0, "validate": 0}
     asked = {"between two steps": ("loss", 8), "during validation": ("validate", 2 * len(rates))}[moment]
@@ -899,8 +990,8 @@ def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monke
     expected = trained()
     assert found.state.step == expected.state.step == 15
     for here, there in zip(found.outcomes, expected.outcomes, strict=True):
-        assert equal(here.tensors, there.tensors)
-        assert (here.lines, here.epochs) == (there.lines, there.epochs)
+        assert equal(here.weights(), there.weights())
+        assert (here.lines, here.evaluations) == (there.lines, there.evaluations)
 
 
 def stopped_and_resumed(
@@ -938,7 +1029,7 @@ def test_a_parameter_that_never_has_a_gradient_does_not_prevent_resuming(encoder
     settings = tiny_settings(kind="tagging", method="lora", lora_targets=["query", "dense"], epochs=2, batch_size=8)
     trained = stopped_and_resumed(encoders["bert"], settings, tmp_path, monkeypatch, tried=[])
     assert trained.state.step == 10
-    assert any("pooler" in name for name in trained.outcomes[0].tensors)
+    assert any("pooler" in name for name in trained.outcomes[0].weights())
 
 
 # The compiler

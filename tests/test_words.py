@@ -176,10 +176,10 @@ def test_a_model_is_tuned_to_answer_stored_and_restored(folders, name, method):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     _, first_loss = evaluate(model, tokens, ROWS, settings, CPU)
     outcome = tune(model, tokens, settings, learning_rate=0.003 if method == "fine_tuning" else 0.03)
-    assert not outcome.problem and outcome.tensors
+    assert not outcome.problem and outcome.weights()
     _, loss = evaluate(model, tokens, ROWS, settings, CPU)
     assert loss < 0.5 * first_loss
-    again = restore(folders[name], settings, outcome.tensors)
+    again = restore(folders[name], settings, outcome.weights())
     pairs = zip(*(logits(one, tokens, "float32", CPU) for one in (again, model)), strict=True)
     assert all(np.array_equal(one, other) for one, other in pairs)
     after = model.state_dict()

@@ -31,7 +31,7 @@ from workflow_scripts.core.files import read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
-from workflow_scripts.core.names import SNAKEMAKE, base_source, shots_of
+from workflow_scripts.core.names import SNAKEMAKE, Values, base_source, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
@@ -171,25 +171,30 @@ def ends_with_newline(path: Path) -> bool:
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """Yield one row per training run: first the search's, then the seeds'."""
     seed = grid.configuration.search.seed
-    for arm, rate, record in grid.search_runs(paths, "run.json"):
-        winner = read_json(Path(paths.selected(*arm.place)))["learning_rate"]
-        yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=rate == winner)
+    for arm, values, record in grid.search_runs(paths, "run.json"):
+        winner = read_json(Path(paths.selected(*arm.place)))
+        yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=values == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
+
+
+def searched_text(values: Values) -> str:
+    """What a candidate's values are besides its learning rate: `dropout 0.1, prompt_length 16`."""
+    return ", ".join(f"{key} {value}" for key, value in values.items() if key != "learning_rate")
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:
     """Return the row of one training run."""
     copied = (
-        "learning_rate best_epoch together metric validation majority tuned_parameters encoder_parameters seconds"
-        " examples_per_second peak_memory_mb stored_bytes problem"
+        "learning_rate epochs epochs_taken kept_epoch stopped left_search_after together metric validation majority"
+        " tuned_parameters encoder_parameters seconds examples_per_second peak_memory_mb stored_bytes problem"
     ).split()
     return {
         **arm_columns(arm),
         "seed": seed,
         "stage": stage,
         "selected": selected,
-        "epochs": record["settings"]["epochs"],
+        "searched": searched_text(record["candidate"]),
         "keep": record["settings"]["keep"],
         **{name: record[name] for name in copied},
     }

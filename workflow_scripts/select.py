@@ -1,9 +1,10 @@
-"""Choose the learning rate with the best score on the validation set.
+"""Choose the candidate with the best score on the validation set.
 
-    search/*.json ──> selected.json   {"learning_rate": ...}
+    search/*.json ──> selected.json   {"learning_rate": ..., and what else was searched}
 
 The record contains only the winner, so that nothing reruns if the search is extended and the winner stays the same.
-Between equal candidates the smaller learning rate wins. A candidate that diverged wins only if all did.
+Between equal candidates the smaller learning rate wins, and then the earlier candidate. One that left the search early
+does not win. A candidate that diverged wins only if all did.
 Settings: `SelectSettings`.
 """
 
@@ -12,6 +13,7 @@ import logging
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, write_json
+from workflow_scripts.core.names import Values, candidate_name
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 
@@ -19,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class SelectSettings(StepSettings):
-    """The learning rates to choose from."""
+    """The candidates to choose from."""
 
-    learning_rates: list[float]
+    candidates: list[Values]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,20 +40,29 @@ def main(arguments: argparse.Namespace) -> None:
     Raises UserError if the records are not those of the candidates.
     """
     settings: SelectSettings = arguments.settings
-    candidates = sorted(settings.learning_rates)
+    candidates = {candidate_name(values): values for values in settings.candidates}
     if len(candidates) == 1:
-        write_json(arguments.selected, {"learning_rate": candidates[0]})
+        write_json(arguments.selected, *candidates.values())
         return
-    records = {record["learning_rate"]: record for search in arguments.searches for record in read_json(search)}
-    if sorted(records) != candidates:
+    records = {
+        candidate_name(record["candidate"]): record for search in arguments.searches for record in read_json(search)
+    }
+    if records.keys() != candidates.keys():
         raise UserError(
-            f"{arguments.selected}: the candidates are {candidates}, but there are runs of {sorted(records)}: delete"
-            " the search's folder and run the workflow again"
+            f"{arguments.selected}: the candidates are {', '.join(candidates)}, but there are runs of"
+            f" {', '.join(records)}: delete the search's folder and run the workflow again"
         )
-    for rate in candidates:
-        logger.info("%g: %s %.2f", rate, records[rate]["metric"], records[rate]["validation"])
-    winner = max(candidates, key=lambda rate: (not records[rate]["diverged"], records[rate]["validation"], -rate))
-    write_json(arguments.selected, {"learning_rate": winner})
+    for name in candidates:
+        left = records[name]["left_search_after"]
+        remark = f", left after {left:.0%} of the steps" if left else ""
+        logger.info("%s: %s %.2f%s", name, records[name]["metric"], records[name]["validation"], remark)
+
+    def merit(name: str) -> tuple[bool, bool, float, float]:
+        record = records[name]
+        finished = record["left_search_after"] is None
+        return finished, not record["diverged"], record["validation"], -candidates[name]["learning_rate"]
+
+    write_json(arguments.selected, candidates[max(candidates, key=merit)])
 
 
 if __name__ == "__main__":

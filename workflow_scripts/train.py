@@ -1,12 +1,13 @@
-"""Tune one model on the training set and validate it after every epoch.
+"""Tune one model on the training set and evaluate it on the validation set.
 
     encoder + tokens         ──> weights.safetensors   the tuned weights only
-                                 run.json              settings, validation by epoch, cost, versions
+                                 run.json              settings, evaluations, cost, versions
                                  log.jsonl             loss, learning rate and gradient norm by step
 
-The learning rate is the search's winner (`--selected`). If the search already trained it with this run's seed
-(`--searches`), its files are hard-linked instead of training again. An interrupted training resumes from the checkpoint
-in the run's folder. SIGTERM and Ctrl-C save a checkpoint and end the step with status 75.
+The learning rate, and what else was searched, are those of the search's winner (`--selected`). If the search already
+trained it with this run's seed (`--searches`), its files are hard-linked instead of training again. An interrupted
+training resumes from the checkpoint in the run's folder. SIGTERM and Ctrl-C save a checkpoint and end the step with
+status 75.
 
 The environment variable CROSSPROMPT_DROPPED lists the methods with `keep_weights: false`: the search's weights are then
 deleted once its winner is linked.
@@ -53,10 +54,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Train, validate and write the run; or link the search's run if it is the same."""
     settings: TrainingSettings = arguments.settings
-    learning_rate, folder = read_json(arguments.selected)["learning_rate"], arguments.run.parent
+    values, folder = read_json(arguments.selected), arguments.run.parent
     for search in arguments.searches:
-        if learning_rate in [found["learning_rate"] for found in read_json(search)]:
-            winner = candidate_folder(search, learning_rate)
+        if values in [found["candidate"] for found in read_json(search)]:
+            winner = candidate_folder(search, values)
             if not (winner / WEIGHTS).is_file():
                 break  # The weights were deleted after an earlier run: train again.
             check(winner, search)
@@ -64,9 +65,9 @@ def main(arguments: argparse.Namespace) -> None:
             if settings.method in os.environ.get(DROPPED, "").split():
                 drop_candidates(search.parent)
             return
-    from workflow_scripts.tuning.runs import tune
+    from workflow_scripts.tuning.runs import Run, tune
 
-    tune(arguments, {learning_rate: folder}, checkpoints=folder)
+    tune(arguments, settings, [[Run(values, folder)]], checkpoints=folder)
 
 
 def check(origin: Path, record: Path) -> None:

@@ -23,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow_scripts.core.names import UNTUNED, parse_group, parse_model, shots_of, source_languages
+from workflow_scripts.core.names import UNTUNED, parse_model, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import BundledEncoder, Configuration, FolderEncoder
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
+from workflow_scripts.experiment.sections import Training
 
 ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
 
@@ -143,6 +144,13 @@ class Work:
         return start + self.operations / speed.operations + self.beside / speed.python
 
 
+def epochs_and_evaluations(training: Training, rows: Rows) -> tuple[float, int]:
+    """How many epochs a training takes without early stopping, and how often it is evaluated."""
+    steps_an_epoch = math.ceil(rows.count / training.batch_size)
+    steps = min(steps_an_epoch * training.epochs, training.max_steps or math.inf)
+    return steps / steps_an_epoch, math.ceil(steps / (training.evaluate_every or steps_an_epoch))
+
+
 class Costs:
     """The work of every job of a configuration.
 
@@ -177,18 +185,19 @@ class Costs:
             languages = self.grid.group(arm.task, wildcards["languages"])
             return self._forward(size, [self.rows(arm.task, language, "test") for language in languages], arm, start)
         if rule == "search":
-            return self._training(size, arm, len(parse_group(wildcards["group"])), start)
+            passes = self.grid.search_group(arm, wildcards["group"])
+            return self._training(size, arm, self.grid.trainings_of_search(passes), start)
         if self._was_searched(arm, wildcards["seed"]):
             return Work(STARTS["default"])  # the winner of the search is linked
         return self._training(size, arm, 1, start)
 
     def trainings(self, rule: str, wildcards: Mapping[str, str]) -> int:
-        """The models that a job trains: a search one for each learning rate; a seed that was searched none."""
-        if rule == "search":
-            return len(parse_group(wildcards["group"]))
-        if rule not in ("train", "train_and_drop"):
+        """The models that a job trains: a search one for each candidate; a seed that was searched none."""
+        if rule not in ("search", "train", "train_and_drop"):
             return 0
         arm = parse_arm(*(wildcards[name] for name in ("encoder", "task", "source", "arm")))
+        if rule == "search":
+            return sum(map(len, self.grid.search_group(arm, wildcards["group"])))
         return 0 if self._was_searched(arm, wildcards["seed"]) else 1
 
     def size(self, encoder: str) -> Size | None:
@@ -262,24 +271,25 @@ class Costs:
     def _was_searched(self, arm: Arm, seed: str) -> bool:
         return self.grid.is_searched(arm) and int(seed) == self.configuration.search.seed
 
-    def _forward(self, size: Size, corpora: Sequence[Rows], arm: Arm | None, start: float, times: int = 1) -> Work:
+    def _forward(self, size: Size, corpora: Sequence[Rows], arm: Arm | None, start: float, times: float = 1) -> Work:
         prompts = arm.prompt_length if arm else 0
         operations = sum(size.forward(rows.tokens, rows.length + prompts) for rows in corpora)
         tokens = sum(rows.tokens for rows in corpora)
         return Work(start, times * operations, times * tokens * TOKEN_SECONDS * FORWARD_SHARE)
 
-    def _training(self, size: Size, arm: Arm, models: int, start: float) -> Work:
-        """Training and the validation after every epoch."""
+    def _training(self, size: Size, arm: Arm, models: float, start: float) -> Work:
+        """Training and the evaluations on the validation set; early stopping may make it shorter."""
         training = self.configuration.training_of(arm.task, arm.method)
         rows, validation = self.training_rows(arm), self.training_rows(arm, "validation")
         # Of the user's own methods nothing is known: they count as fine-tuning.
         own = self.configuration.methods[arm.method].module is not None
         tunes_all = own or self.configuration.method(arm.method).stores_encoder
         passes = 3 if tunes_all else 2
-        tokens = models * training.epochs * rows.tokens
-        steps = models * training.epochs * math.ceil(rows.count / training.batch_size)
+        epochs, evaluations = epochs_and_evaluations(training, rows)
+        tokens = models * epochs * rows.tokens
+        steps = math.ceil(models * epochs * rows.count / training.batch_size)
         step = STEP_SECONDS + (size.body() * WEIGHT_SECONDS if tunes_all else 0)
-        checked = self._forward(size, [validation], arm, 0, models * training.epochs)
+        checked = self._forward(size, [validation], arm, 0, models * evaluations)
         return Work(
             start,
             operations=passes * size.forward(tokens, rows.length + arm.prompt_length) + checked.operations,

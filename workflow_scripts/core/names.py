@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-LONGEST_NAME = 120  # characters of a group of languages in a path
+LONGEST_NAME = 120  # characters of a group of languages or candidates in a path
 
 # The environment variable with the methods whose weights are deleted after their predictions. It is not among a job's
 # settings: whether weights are kept changes no result, so it must not rerun anything.
@@ -15,27 +17,40 @@ SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 RESOURCES, RESULTS = "CROSSPROMPT_RESOURCES", "CROSSPROMPT_RESULTS"
 
 
+# What sets a candidate of a search apart: `learning_rate`, and the keys of `search.over`. Its order is the order of the
+# keys in `selected.json` and in paths.
+Values = dict[str, Any]
+
+
 def learning_rate_name(learning_rate: float) -> str:
     """The path part of a learning rate: 0.0001 and 1e-4 are both `0.0001`, 3e-5 is `3e-05`."""
     return repr(float(learning_rate))
 
 
-def candidate_folder(record: Path, learning_rate: float) -> Path:
+def candidate_name(values: Values) -> str:
+    """The path part of a candidate: `lr-0.001`, `lr-0.001+dropout-0.1`."""
+    others = [f"{key}-{str(value).lower()}" for key, value in values.items() if key != "learning_rate"]
+    return "+".join([f"lr-{learning_rate_name(values['learning_rate'])}", *others])
+
+
+def candidate_folder(record: Path, values: Values) -> Path:
     """The folder of a candidate's run, `search/0.001+0.0005/lr-0.001`, from its group's `search/0.001+0.0005.json`.
 
-    The group is part of the path: the same learning rate may have been in another group, with other settings.
+    The group is part of the path: the same candidate may have been in another group, with other settings.
     """
-    return record.parent / record.stem / f"lr-{learning_rate_name(learning_rate)}"
+    return record.parent / record.stem / candidate_name(values)
 
 
-def group_name(learning_rates: list[float]) -> str:
-    """The path part of a group of candidates that one job trains: `0.001+0.0005`."""
-    return "+".join(map(learning_rate_name, learning_rates))
+def group_name(candidates: Sequence[Values]) -> str:
+    """The path part of a group of candidates that one job trains: `0.001+0.0005`.
 
-
-def parse_group(name: str) -> list[float]:
-    """The inverse of `group_name`."""
-    return [float(part) for part in name.split("+")]
+    A group whose candidates differ in other keys, too, is named by its size and a checksum.
+    """
+    names = [candidate_name(values) for values in candidates]
+    rates = "+".join(name.removeprefix("lr-") for name in names)
+    if all(values.keys() == {"learning_rate"} for values in candidates) and len(rates) <= LONGEST_NAME:
+        return rates
+    return f"{len(candidates)}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:8]}"
 
 
 def languages_name(languages: list[str]) -> str:

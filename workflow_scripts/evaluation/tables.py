@@ -7,6 +7,8 @@ import pandas as pd
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 
+EMPTY = ["searched", "stopped", "problem"]  # columns of runs.csv whose empty fields are texts
+
 
 def read_scores(path: Path) -> pd.DataFrame:
     """Read and check the long score table. Raises UserError."""
@@ -17,10 +19,10 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 def read_runs(path: Path) -> pd.DataFrame:
     """Read and check the table of training runs; no problem is the empty text. Raises UserError."""
-    runs = _read_csv(path, text=["encoder", "task", "source", "method", "stage", "metric", "problem"])
+    runs = _read_csv(path, text=["encoder", "task", "source", "method", "stage", "metric", *EMPTY])
     check_runs(runs)
     selected = runs["selected"].astype(str).str.lower() == "true"
-    return runs.assign(problem=runs["problem"].fillna(""), selected=selected)
+    return runs.assign(selected=selected, **{column: runs[column].fillna("") for column in EMPTY})
 
 
 def _read_csv(path: Path, text: list[str]) -> pd.DataFrame:

@@ -158,6 +158,7 @@ class Configuration(Section):
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
         self._check_analysis()
+        self._check_search()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
             _refuse_foreign(changes, METHOD_KEYS - set(self.method(method).keys), where, f"{method} does")
@@ -269,6 +270,17 @@ class Configuration(Section):
                 f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
                 " each text, such as classification"
             )
+
+    def _check_search(self) -> None:
+        """Each searched key is read by at least one arm."""
+        arms = [(task, method) for task in self.tasks for method in self.methods if self.runs_on(task, method)]
+        for key in self.search.over:
+            name = {"learning_rates": "learning_rate", "prompt_lengths": "prompt_length"}.get(key, key)
+            if not any(name in self.searched(task, method) for task, method in arms):
+                raise ValueError(
+                    f"search.over.{key}: no method of the grid searches this key: none has it, or a more specific"
+                    " section sets it; delete one of them"
+                )
 
     def _check_encoder_names(self) -> None:
         """No encoder's folder has the name of something else in the results folder."""
@@ -507,11 +519,36 @@ class Configuration(Section):
                 merged["learning_rates"] = list(rates)
         return Training(**merged)
 
+    def searched(self, task: str, method: str) -> dict[str, list[Any]]:
+        """What the search of a method on a task varies: settings of `train`, each with its values, the rate first.
+
+        A key that a more specific section than `training` sets is not searched.
+        """
+        rates = self.training_of(task, method).learning_rates
+        assert isinstance(rates, list)  # `training_of` replaces the words
+        found: dict[str, list[Any]] = {"learning_rate": rates}
+        sections = self._sections_of_training(task, method)[1:]
+        fixed = {key for _, changes in sections for key in changes.model_fields_set}
+        fixed |= METHOD_KEYS - set(self.method(method).keys) | foreign_keys(self.tasks[task].definition.kind)
+        for key, values in self.search.over.items():
+            if key != "learning_rates" and key not in fixed and self.method(method).trains:
+                found["prompt_length" if key == "prompt_lengths" else key] = values
+        return found
+
+    def prompt_lengths_of(self, task: str, method: str) -> list[int]:
+        """The prompt lengths of a method's arms; 0 for a method without prompts, or if the search chooses it."""
+        if not self.method(method).has_prompts or "prompt_length" in self.searched(task, method):
+            return [0]
+        return self.training_of(task, method).prompt_lengths
+
     def _sections_of_training(self, task: str, method: str) -> list[tuple[str, Training]]:
         """The sections that a training's settings are merged from, each with its path; later ones win, key by key."""
         section = self.tasks[task]
+        training = self.training
+        if "learning_rates" in self.search.over:  # as if `training` set it
+            training = training.model_copy(update={"learning_rates": self.search.over["learning_rates"]})
         found = [
-            ("training", self.training),
+            ("training", training),
             (f"methods.{method}", self.methods[method]),
             (f"tasks.{task}.training", section.training),
         ]

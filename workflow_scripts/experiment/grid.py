@@ -4,12 +4,15 @@ An arm is a method with its prompt length, on a task and its training languages 
 source and arm, such as `xnli`, `en` and `prompt_tuning-16`, are parts of the path of all its files.
 """
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workflow_scripts.core.names import (
     UNTUNED,
+    Values,
     analysis_file,
     arm_name,
     candidate_folder,
@@ -27,7 +30,10 @@ from workflow_scripts.experiment.configuration import Configuration
 
 @dataclass(frozen=True)
 class Arm:
-    """A method on a task, tuned on one source, with an encoder; `prompt_length` is 0 for a method without prompts."""
+    """A method on a task, tuned on one source, with an encoder.
+
+    `prompt_length` is 0 for a method without prompts, and where the search chooses the length.
+    """
 
     encoder: str
     task: str
@@ -66,6 +72,11 @@ class Model:
         return model_name(self.arm.task, self.arm.source, self.arm.name, self.seed) if self.arm else UNTUNED
 
 
+def listed(passes: list[list[Values]]) -> list[Values]:
+    """The candidates of some passes, in one list."""
+    return list(itertools.chain(*passes))
+
+
 class Grid:
     """All arms, models and corpora of a configuration."""
 
@@ -83,8 +94,7 @@ class Grid:
                     for method in configuration.methods:
                         if not (configuration.runs_on(task, method) and configuration.runs_with(encoder, method)):
                             continue
-                        lengths = configuration.training_of(task, method).prompt_lengths
-                        for length in lengths if configuration.method(method).has_prompts else [0]:
+                        for length in configuration.prompt_lengths_of(task, method):
                             yield Arm(encoder, task, source, method, length)
 
     def shot_arms(self) -> Iterator[Arm]:
@@ -142,23 +152,49 @@ class Grid:
         """The kind of a task."""
         return self.configuration.tasks[task].definition.kind
 
-    def learning_rates(self, arm: Arm) -> list[float]:
-        """The candidate learning rates of an arm."""
-        rates = self.configuration.training_of(arm.task, arm.method).learning_rates
-        assert isinstance(rates, list)  # `training_of` replaces the words
-        return rates
+    def candidates(self, arm: Arm) -> list[Values]:
+        """The candidates of an arm's search: every combination of the values that it varies; one without a search."""
+        return [values for together in self._passes(arm) for values in together]
 
     def is_searched(self, arm: Arm) -> bool:
-        """Whether there is a learning-rate search: whether there are several candidates."""
-        return len(self.learning_rates(arm)) > 1
+        """Whether there is a search: whether there are several candidates."""
+        return len(self.candidates(arm)) > 1
 
-    def search_groups(self, arm: Arm) -> list[list[float]]:
-        """The candidates of an arm's search, in the groups that one job trains; none if there is no search."""
+    def _passes(self, arm: Arm) -> list[list[Values]]:
+        """The candidates, those in one list share a pass: they differ in the learning rate alone."""
+        varied = self.configuration.searched(arm.task, arm.method)
+        rates, others = varied["learning_rate"], {key: varied[key] for key in varied if key != "learning_rate"}
+        size = self.configuration.search.together if self.configuration.method(arm.method).freezes else 1
+        return [
+            [{"learning_rate": rate, **dict(zip(others, combined, strict=True))} for rate in rates[at : at + size]]
+            for combined in itertools.product(*others.values())
+            for at in range(0, len(rates), size)
+        ]
+
+    def search_groups(self, arm: Arm) -> list[list[list[Values]]]:
+        """The candidates of an arm's search: for each job its passes; none if there is no search.
+
+        With halving one job trains all candidates, because it compares them after each rung.
+        """
         if not self.is_searched(arm):
             return []
-        rates = self.learning_rates(arm)
-        size = self.configuration.search.together if self.configuration.method(arm.method).freezes else 1
-        return [rates[start : start + size] for start in range(0, len(rates), size)]
+        passes = self._passes(arm)
+        return [passes] if self.configuration.search.halving else [[together] for together in passes]
+
+    def search_group(self, arm: Arm, name: str) -> list[list[Values]]:
+        """The passes of one job, by the name of its group in paths."""
+        return {group_name(listed(passes)): passes for passes in self.search_groups(arm)}[name]
+
+    def trainings_of_search(self, passes: list[list[Values]]) -> float:
+        """How many whole trainings a job's candidates are worth: with halving, a part of those that leave."""
+        search, left = self.configuration.search, sum(map(len, passes))
+        if not search.halving:
+            return left
+        done = whole = 0.0
+        for rung in search.rungs:
+            whole += left * (rung - done)
+            left, done = math.ceil(left / search.halving), rung
+        return whole + left * (1 - done)
 
     def corpora(self) -> Iterator[tuple[str, str, Split]]:
         """Every (task, language, split): train and validation in each training language, test in each language."""
@@ -210,17 +246,17 @@ class Grid:
                 if section.definition.facts.BOUNDED and "head" in self.answers(encoder, task):
                     yield encoder, task, paths.ceilings(encoder, task)
 
-    def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, float, str]]:
-        """Every candidate of every search: its arm, its learning rate and a file of its run."""
+    def search_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, Values, str]]:
+        """Every candidate of every search: its arm, its values and a file of its run."""
         for arm in self.arms():
-            if self.is_searched(arm):
-                for group in self.search_groups(arm):
-                    for rate in group:
-                        yield arm, rate, paths.candidate(*arm.place, group_name(group), rate, file)
+            for passes in self.search_groups(arm):
+                candidates = listed(passes)
+                for values in candidates:
+                    yield arm, values, paths.candidate(*arm.place, group_name(candidates), values, file)
 
     def searches(self, arm: Arm, paths: "Paths") -> list[str]:
         """The record of every group of an arm's candidates."""
-        return [paths.search(*arm.place, group_name(group)) for group in self.search_groups(arm)]
+        return [paths.search(*arm.place, group_name(listed(passes))) for passes in self.search_groups(arm)]
 
     def seed_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every tuned model: its arm, its seed and a file of its run."""
@@ -320,14 +356,12 @@ class Paths:
         """The record of a group of candidates, written last."""
         return f"{self.arm(encoder, task, source, arm)}/search/{group}.json"
 
-    def candidate(
-        self, encoder: str, task: str, source: str, arm: str, group: str, learning_rate: float, file: str
-    ) -> str:
+    def candidate(self, encoder: str, task: str, source: str, arm: str, group: str, values: Values, file: str) -> str:
         """A file of one candidate of the search; see `names.candidate_folder`."""
-        return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), learning_rate) / file)
+        return str(candidate_folder(Path(self.search(encoder, task, source, arm, group)), values) / file)
 
     def selected(self, encoder: str, task: str, source: str, arm: str) -> str:
-        """The winning learning rate."""
+        """The winner of the search."""
         return f"{self.arm(encoder, task, source, arm)}/selected.json"
 
     def run(self, encoder: str, task: str, source: str, arm: str, seed: int | str, file: str) -> str:

@@ -47,8 +47,8 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
         yield Job("bound", (ceilings,), settings.of_bounds(configuration, task))
     for arm in grid.arms():
         if grid.is_searched(arm):
-            of_search = settings.of_training(configuration, arm, configuration.search.seed, "search")
-            yield Job("search", tuple(grid.searches(arm, paths)), of_search)
+            for passes, record in zip(grid.search_groups(arm), grid.searches(arm, paths), strict=True):
+                yield Job("search", (record,), settings.of_search(configuration, arm, passes))
         yield Job("select", (paths.selected(*arm.place),), settings.of_selection(configuration, arm))
     for arm in itertools.chain(grid.arms(), grid.shot_arms()):
         place = arm.place

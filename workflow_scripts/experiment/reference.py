@@ -546,6 +546,8 @@ def _type(schema: Json) -> str:
             return _bounded(name, schema)
         case {"pattern": pattern}:
             return f"text that matches `{pattern}`"
+    if not schema:
+        return "any value"
     raise ValueError(schema)
 
 
@@ -553,6 +555,8 @@ def _plural(items: Json) -> str:
     """What a list is of: `integers`, `strings and integers`."""
     if "anyOf" in items:
         return " and ".join(_plural(item) for item in items["anyOf"])
+    if not items:
+        return "values"
     return f"{items['type']}s" if "type" in items else _type(items)
 
 

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from workflow_scripts.core.problems import nearest
 from workflow_scripts.core.section import (
     NUMERIC,
     Boolean,
@@ -258,7 +259,19 @@ class Training(Section):
     `docs/methods.md`."""
 
     epochs: Annotated[Count, about(5, unit="passes over the training set")] = 3
-    """How long a model trains."""
+    """How long a model trains at most."""
+
+    max_steps: Annotated[OptionalCount, about(1000, unit="optimizer steps")] = None
+    """The most steps of a training, where `epochs` are more. The schedule of the learning rate ends there, too."""
+
+    evaluate_every: Annotated[OptionalCount, about(50, unit="optimizer steps")] = None
+    """Steps between two evaluations on the validation set; there is another one at the end. `null` evaluates after each
+    epoch. More evaluations take more time, but `keep`, `patience` and `search.halving` have more to choose from."""
+
+    patience: Annotated[OptionalCount, about(3, unit="evaluations")] = None
+    """Early stopping: after so many evaluations in a row without a gain the training stops. A gain is a better metric,
+    or a lower loss with `keep: best_loss`. The schedule of the learning rate is that of the full training. `null` never
+    stops early."""
 
     batch_size: Annotated[Count, about(16, unit="features")] = 32
     """Training examples of one optimizer step. For question answering, the windows of a long context are separate
@@ -288,9 +301,16 @@ class Training(Section):
     dropout: Annotated[Fraction, about(0.2, unit="probability")] = 0.1
     """Dropout in the encoder, the prompts and the head."""
 
-    keep: Annotated[Literal["best_metric", "best_loss", "last"], about("last")] = "best_metric"
-    """The epoch whose weights are kept: the one with the best metric or the lowest loss on the validation set,
-    or the last one."""
+    keep: Annotated[Literal["best_metric", "best_loss", "last", "average", "average_best"], about("average")] = (
+        "best_metric"
+    )
+    """The evaluation whose weights are kept: the one with the best metric or the lowest loss on the validation set, or
+    the last one. `average` keeps the mean of the weights after the last `averaged` evaluations, `average_best` after
+    those with the best metric: this makes results steadier between seeds (Schmidt et al. 2023)."""
+
+    averaged: Annotated[Count, about(5, unit="evaluations")] = 3
+    """How many evaluations' weights are averaged. The host keeps a copy of each until the end. Only `keep: average` and
+    `keep: average_best` use it."""
 
     precision: Annotated[Literal["auto", "bfloat16", "float32"], about("float32")] = "auto"
     """The number format of matrix products. `auto` takes the faster one on the device of the job."""
@@ -438,16 +458,76 @@ class TaskSection(Section):
 
 # Search, evaluation, analysis
 
+# The keys of `training` whose values are lists already, and those that change what is trained. The others change where
+# and how it is computed, or what is kept of it.
+LISTED = {"learning_rates", "prompt_lengths"}
+NOT_SEARCHABLE = {
+    *("micro_batch_size", "precision", "quantise", "compile", "gradient_checkpointing", "answers", "lora_targets"),
+    *("keep", "averaged", "patience", "evaluate_every"),
+}
+SEARCHABLE = sorted(Training.model_fields.keys() - NOT_SEARCHABLE)
+
 
 class Search(Section):
-    """The learning-rate search on the validation set. It runs where `learning_rates` has several values."""
+    """The search on the validation set. It runs where there are several candidates: learning rates, or values of the
+    keys in `over`.
+    """
 
     seed: Annotated[Seed, about(1)] = 13
     """The random seed of every candidate. If it is also among `seeds`, the winner is kept as the model of that seed."""
 
     together: Annotated[Count, about(6, unit="candidates")] = 1
-    """How many candidates one job trains. Methods that freeze the encoder share its weights and its forward pass
-    among them: less memory, and larger matrix products. Other methods ignore this key."""
+    """How many candidates share a forward and a backward pass. Methods that freeze the encoder share its weights and
+    its forward pass among them: less memory, and larger matrix products. Other methods ignore this key."""
+
+    over: Annotated[
+        dict[str, Annotated[list[Any], *Distinct]],
+        Field(json_schema_extra={"propertyNames": {"enum": SEARCHABLE}}),
+        about({"prompt_lengths": [16, 32], "dropout": [0.0, 0.1]}),
+    ] = {}
+    """Keys of `training`, each with the values to try: every combination is a candidate. A method tries those keys that
+    it has. A value in `methods`, `tasks.TASK.training` or `tasks.TASK.methods` is not searched. Prompt lengths that are
+    searched are not arms of their own."""
+
+    halving: Annotated[Annotated[int, Field(ge=2), NUMERIC] | None, about(3)] = None
+    """Successive halving: after each rung, this fraction of the candidates stays (3: a third, rounded up), and the
+    others, worse on the validation set, leave the search. `null` trains all candidates to the end."""
+
+    rungs: Annotated[
+        list[Annotated[float, Field(gt=0, lt=1), NUMERIC]],
+        *Distinct,
+        about([0.1, 0.3], unit="fractions of all steps"),
+    ] = [0.2, 0.5]
+    """After which parts of the training candidates leave: at the first evaluation from there on. Only `halving` uses
+    it."""
+
+    @field_validator("over")
+    @classmethod
+    def _searchable(cls, over: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The values as `training` reads them. Raises ValueError for keys and values that cannot be searched."""
+        checked = {}
+        for key, values in over.items():
+            if key not in SEARCHABLE:
+                raise ValueError(f"{key}: it cannot be searched{nearest(key, SEARCHABLE)}")
+            try:
+                if key in LISTED:
+                    found = getattr(Training.model_validate({key: values}), key)
+                else:
+                    found = [getattr(Training.model_validate({key: value}), key) for value in values]
+            except ValidationError as error:
+                problem = error.errors()[0]
+                message = problem["msg"][0].lower() + problem["msg"][1:]
+                raise ValueError(f"{key}: found {problem['input']!r}; {message}") from None
+            checked[key] = found
+        return checked
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: list[float]) -> list[float]:
+        """The rungs themselves. Raises ValueError if they are not ascending."""
+        if rungs != sorted(rungs):
+            raise ValueError("they must be ascending")
+        return rungs
 
 
 class Evaluation(Section):

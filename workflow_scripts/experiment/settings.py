@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
-from workflow_scripts.core.names import UNTUNED, shots_of, source_languages
+from workflow_scripts.core.names import UNTUNED, Values, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.corpora.formats import format_of, module_of
 from workflow_scripts.experiment.catalogue import METHOD_KEYS
@@ -87,12 +87,19 @@ def of_tokens(configuration: Configuration, task: str, split: str, answers: str 
     return settings
 
 
-def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "train") -> Settings:
-    """`train`, or `search`: the merged settings of one training, without its learning rate.
+def of_search(configuration: Configuration, arm: Arm, passes: list[list[Values]]) -> Settings:
+    """`search`: the merged settings of its trainings, and what the candidates vary."""
+    search = configuration.search
+    halving = {"halving": {"factor": search.halving, "rungs": search.rungs}} if search.halving else {}
+    return of_training(configuration, arm, search.seed, "search") | {"passes": passes} | halving
 
-    A search gets its learning rates on the command line and a seed run reads it from `selected.json`, so seed runs
-    depend on the winner alone. Keys that only other methods or other kinds of task read are left out: an edit of such
-    a key reruns nothing here.
+
+def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "train") -> Settings:
+    """`train`: the merged settings of one training, without its learning rate.
+
+    A seed run reads the learning rate, and what else was searched, from `selected.json`, so seed runs depend on the
+    winner alone. Keys that only other methods or other kinds of task read are left out: an edit of such a key reruns
+    nothing here.
 
     An edit of a metric computes new scores and trains nothing, although metrics select epochs and learning rates: the
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
@@ -102,8 +109,13 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     kind, answers = definition.kind, training["answers"]
     unread = METHOD_KEYS - set(configuration.method(arm.method).keys)
     unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths"}
-    if training["schedule"] != "exponential":
+    varied = configuration.searched(arm.task, arm.method)
+    # What the search varies is replaced by the winner's value.
+    training |= {key: values[0] for key, values in varied.items() if key in training}
+    if "exponential" not in varied.get("schedule", [training["schedule"]]):
         unread.add("decay")
+    if not training["keep"].startswith("average"):
+        unread.add("averaged")
     if answers == "words":
         unread.add("sentence_vector")
     generates = answers == "words" and definition.generates
@@ -139,7 +151,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
 
 def of_selection(configuration: Configuration, arm: Arm) -> Settings:
     """`select`: the candidates."""
-    return {"code": fingerprint("select"), "learning_rates": Grid(configuration).learning_rates(arm)}
+    return {"code": fingerprint("select"), "candidates": Grid(configuration).candidates(arm)}
 
 
 def _scoring(configuration: Configuration, task: str) -> Settings:

@@ -30,7 +30,9 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     table = search.assign(
         arm=arm_names(search),
         last_epoch_best=(
-            (search["keep"] != "last") & (search["epochs"] > 1) & (search["best_epoch"] == search["epochs"])
+            search["keep"].isin(["best_metric", "best_loss"])
+            & (search["epochs"] > 1)
+            & (search["kept_epoch"] == search["epochs"])
         ),
         at_the_edge=search["selected"].astype(bool) & several & extreme,
     )
@@ -42,13 +44,17 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
         "prompt_length",
         "arm",
         "learning_rate",
+        "searched",
         "seed",
         "metric",
         "validation",
         "majority",
         "selected",
-        "best_epoch",
+        "kept_epoch",
+        "epochs_taken",
         "epochs",
+        "stopped",
+        "left_search_after",
         "last_epoch_best",
         "at_the_edge",
         "problem",
@@ -74,6 +80,8 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
         runs=("seed", "size"),
         tuned_parameters=("tuned_parameters", "mean"),
         encoder_parameters=("encoder_parameters", "mean"),
+        epochs=("epochs", "mean"),
+        epochs_taken=("epochs_taken", "mean"),
         seconds=("seconds", "mean"),
         stored_bytes=("stored_bytes", "mean"),
     )
@@ -99,6 +107,8 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
         "tuned_parameters",
         "tuned_percent",
         "encoder_parameters",
+        "epochs",
+        "epochs_taken",
         "seconds",
         "search_seconds",
         "together",

@@ -68,6 +68,15 @@ class Checkpoint:
             self.put_aside(error)
             return None
 
+    def peek(self) -> dict[str, Any] | None:
+        """Return the saved state without the tensors, or None if there is no usable checkpoint; changes no file."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                return json.loads(metadata["state"]) if metadata.get("key") == self.key else None
+        except (SafetensorError, OSError, ValueError, KeyError):
+            return None
+
     def put_aside(self, reason: object) -> None:
         """Rename the file and log the reason; training then starts over."""
         aside = self.path.with_suffix(UNUSABLE_SUFFIX)

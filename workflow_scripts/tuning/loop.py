@@ -1,9 +1,10 @@
-"""The training loop: trains one model, or several on one frozen encoder, and validates after every epoch."""
+"""The training loop: trains one model, or several on one frozen encoder, and evaluates them on the validation set."""
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 
 from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.core.settings import given
+from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.tokens import Tokens
 from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
 from workflow_scripts.tuning.backbone.layers import is_frozen
-from workflow_scripts.tuning.batches import training_batches
+from workflow_scripts.tuning.batches import Samples, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint, StopSignal
 from workflow_scripts.tuning.gradients import Gradients
 from workflow_scripts.tuning.memory import MicroBatches
@@ -33,22 +35,29 @@ Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
 
 
 @dataclass
-class Epoch:
-    """An epoch's training and its validation on the validation set.
+class Evaluation:
+    """An evaluation on the validation set, and the training since the one before.
 
     Attributes:
-        epoch: counted from 1.
+        step: optimizer steps taken.
+        epoch: passes over the training set, such as 2.5.
         metrics: the task's metrics in percent, the main one first.
         validation_loss: mean over all targets.
         training_loss: mean over the steps.
         gradient_norm: the largest norm of all steps, before clipping.
     """
 
-    epoch: int
+    step: int
+    epoch: float
     metrics: dict[str, float]
     validation_loss: float
     training_loss: float
     gradient_norm: float
+
+    @property
+    def main_metric(self) -> float:
+        """The value of the main metric."""
+        return next(iter(self.metrics.values()))
 
 
 @dataclass
@@ -56,31 +65,56 @@ class Outcome:
     """The result of training one model, so far or at the end.
 
     Attributes:
-        epochs: one entry per epoch.
-        best_epoch: the epoch whose weights are kept, counted from 1; 0 before the end of the first.
-        tensors: the kept weights; empty if no epoch was completed.
+        evaluations: one entry per evaluation.
+        snapshots: the weights after the evaluations that `keep` keeps, by step, on the host.
         lines: the lines of `log.jsonl`.
-        losses, norms: one scalar per step of the current epoch: loss, and gradient norm before clipping.
+        losses, norms: one scalar per step since the last evaluation: loss, and gradient norm before clipping.
         first_norm: the median gradient norm of the first `LOG_EVERY` steps.
-        diverged: whether training stopped early because a loss or gradient norm was not finite.
+        seconds: its share of the time spent in training steps, excluding evaluations.
+        diverged: whether training stopped because a loss or gradient norm was not finite.
+        stopped: why training stopped before its last step, other than by divergence; empty if it did not.
         problem: why the run should not be trusted; empty if there is no reason.
     """
 
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    snapshots: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     losses: list[torch.Tensor] = field(default_factory=list)
     norms: list[torch.Tensor] = field(default_factory=list)
     first_norm: float | None = None
+    seconds: float = 0.0
     diverged: bool = False
+    stopped: str = ""
     problem: str = ""
 
-    JSON_FIELDS = ("best_epoch", "lines", "first_norm", "diverged", "problem")  # stored in a checkpoint as JSON
+    # stored in a checkpoint as JSON
+    JSON_FIELDS = ("lines", "first_norm", "seconds", "diverged", "stopped", "problem")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is to be trained further."""
+        return not (self.diverged or self.stopped)
+
+    @property
+    def kept(self) -> list[Evaluation]:
+        """The evaluations whose weights are kept, in their order; empty before the first."""
+        return [one for one in self.evaluations if one.step in self.snapshots]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The kept weights, averaged if they are those of several evaluations; empty before the first."""
+        return average(list(self.snapshots.values()))
 
     def mark_diverged(self, problem: str) -> None:
-        """Stop training this model; the weights of its best epoch stay."""
+        """Stop training this model; the kept weights stay."""
         self.diverged, self.problem = True, problem
+        self._forget_steps()
+
+    def stop(self, reason: str) -> None:
+        """Stop training this model before its last step; the kept weights stay."""
+        self.stopped = reason
+        self._forget_steps()
+
+    def _forget_steps(self) -> None:
         self.losses.clear()
         self.norms.clear()
 
@@ -108,15 +142,15 @@ class TrainingState:
 
     Attributes:
         step: steps taken.
-        seconds: time spent in training steps, excluding validation.
-        examples: samples seen by each model; see `batches`.
+        examples: samples seen by all models together; see `batches`.
         micro_batch_size: the most samples per micro-batch in the last step; None before the first.
+        tuned_parameters: of one model; None before the first step.
     """
 
     step: int = 0
-    seconds: float = 0.0
     examples: int = 0
     micro_batch_size: int | None = None
+    tuned_parameters: int | None = None
 
 
 @dataclass
@@ -125,6 +159,57 @@ class TrainingResult:
 
     outcomes: list[Outcome]
     state: TrainingState
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a training, and after which of them it is evaluated.
+
+    Attributes:
+        settings: the merged settings of the run.
+        samples: of the training set.
+    """
+
+    settings: TrainingSettings
+    samples: int
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Optimizer steps of one pass over the training set."""
+        return math.ceil(self.samples / self.settings.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        steps, most = self.steps_an_epoch * self.settings.epochs, self.settings.max_steps
+        return steps if most is None else min(steps, most)
+
+    @property
+    def every(self) -> int:
+        """Steps between two evaluations."""
+        return self.settings.evaluate_every or self.steps_an_epoch
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation follows after `step` steps."""
+        return step > 0 and (step % self.every == 0 or step == self.steps)
+
+    def evaluation_at(self, share: float) -> int:
+        """The step of the first evaluation after a share of all steps."""
+        # Rounded: 0.3 of 10 steps are 3, and not 4 because 0.1 has no exact float.
+        return min(math.ceil(round(share * self.steps, 6) / self.every) * self.every, self.steps)
+
+    def epoch_of(self, step: int) -> float:
+        """The passes over the training set after `step` steps."""
+        return round(step / self.steps_an_epoch, 4)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """The factor on the learning rate at a step, counted from 0; see `learning_rate_factor`."""
+        return learning_rate_factor(self.settings, step, self.steps, self.steps_an_epoch)
+
+
+def schedule_of(settings: TrainingSettings, tokens: Tokens) -> Schedule:
+    """Return the schedule of a training on some features."""
+    return Schedule(settings, len(Samples(tokens, part(settings.kind, model_part(settings.answers)).TOGETHER)))
 
 
 def learning_rate_factor(settings: TrainingSettings, step: int, steps: int, steps_an_epoch: int) -> float:
@@ -147,13 +232,14 @@ def learning_rate_factor(settings: TrainingSettings, step: int, steps: int, step
 
 
 def train(
-    models: Sequence[TunedModel],
+    models: Sequence[TunedModel | None],
     tokens: Tokens,
     settings: TrainingSettings,
     learning_rates: Sequence[float],
     validate: Validation,
     checkpoint: Checkpoint,
     device: torch.device,
+    until: float = 1.0,
 ) -> TrainingResult:
     """Train one model, or several that share the forward and backward passes through one frozen encoder.
 
@@ -162,40 +248,49 @@ def train(
     checkpoint, training resumes from it; on a CPU the result is bit-identical to that of an uninterrupted training.
 
     Args:
-        models: from `build_together`, on the device.
+        models: from `build_together`, on the device; None for each one that is not trained further.
         tokens: the training features.
         settings: the merged settings of the run.
         learning_rates: one per model, the peak of its schedule.
         validate: returns the metrics (percent, the main one first) and the loss on the validation set.
         checkpoint: saved at the end of each epoch and every few minutes.
         device: where the models are.
+        until: the share of the steps after which to return, at the next evaluation; the checkpoint then holds all that
+            a later call needs to go on. The schedule of the learning rate is that of the whole training.
 
     Raises Interrupted after SIGTERM or Ctrl-C, once the checkpoint is saved.
     """
-    candidates = [
-        Candidate(model, rate, build_optimizer(model, rate, settings, device), Outcome())
-        for model, rate in zip(models, learning_rates, strict=True)
-    ]
-    gradients = Gradients(tokens, settings, device, frozen=is_frozen(models[0].encoder))
-    steps_an_epoch = math.ceil(len(gradients.samples) / settings.batch_size)
-    steps = steps_an_epoch * settings.epochs
-    state = resume(checkpoint, candidates, device)
+    schedule = schedule_of(settings, tokens)
+    steps, end = schedule.steps, schedule.evaluation_at(until)
+    outcomes = [Outcome() for _ in models]
+    candidates = {
+        number: Candidate(model, rate, build_optimizer(model, rate, settings, device), outcomes[number])
+        for number, (model, rate) in enumerate(zip(models, learning_rates, strict=True))
+        if model is not None
+    }
+    state = resume(checkpoint, outcomes, candidates, device)
+    if not candidates:
+        return TrainingResult(outcomes, state)
+    first = next(iter(candidates.values())).model
+    state.tuned_parameters = sum(parameter.numel() for parameter in first.tuned_parameters().values())
+    gradients = Gradients(tokens, settings, device, frozen=is_frozen(first.encoder))
     progress = Progress(steps, settings.epochs, done=state.step)
     micro_batches = MicroBatches(state.micro_batch_size or settings.micro_batch_size or settings.batch_size)
+    clock = Clock()
 
     def running() -> list[Candidate]:
-        return [candidate for candidate in candidates if not candidate.outcome.diverged]
+        return [candidate for candidate in candidates.values() if candidate.outcome.is_running]
 
     def take_step(chosen: np.ndarray, epoch: int) -> None:
-        """Take one optimizer step with each candidate that has not diverged."""
-        factor = learning_rate_factor(settings, state.step, steps, steps_an_epoch)
+        """Take one optimizer step with each candidate that is running."""
+        factor = schedule.learning_rate_factor(state.step)
         active = running()
         sharing, optimizers = [one.model for one in active], [one.optimizer for one in active]
         losses = micro_batches.run(lambda parts: gradients.compute(sharing, optimizers, parts), chosen)
         state.micro_batch_size = micro_batches.size
         state.step += 1
-        state.examples += len(chosen)
-        shown = state.step % LOG_EVERY == 0 or state.step % steps_an_epoch == 0
+        state.examples += len(chosen) * len(active)
+        shown = state.step % LOG_EVERY == 0 or state.step % schedule.steps_an_epoch == 0 or due()
         for candidate, loss in zip(active, losses, strict=True):
             groups = candidate.optimizer.param_groups
             for group in groups:
@@ -213,35 +308,64 @@ def train(
             progress.step(state.step, epoch, recent, len(chosen))
         else:
             progress.count(state.step, epoch)
+        share = clock.passed() / len(active)
+        for candidate in active:
+            candidate.outcome.seconds += share
+
+    def due() -> bool:
+        return schedule.is_evaluated(state.step)
+
+    def evaluate() -> None:
+        """Evaluate each candidate that is running and was not evaluated after this step before an interruption."""
+        for candidate in running():
+            evaluations = candidate.outcome.evaluations
+            if not evaluations or evaluations[-1].step < state.step:
+                finish_evaluation(candidate, state.step, schedule, validate)
+                if not candidate.outcome.diverged:
+                    progress.evaluation(candidate.learning_rate, evaluations[-1])
 
     with StopSignal() as stop:
-        while (left := running()) and (epochs_done := len(left[0].outcome.epochs)) < settings.epochs:
-            epoch = epochs_done + 1
-            index = state.step - epochs_done * steps_an_epoch
-            batches = training_batches(gradients.samples.lengths, settings.batch_size, settings.seed, epochs_done)
-            for model in models:
-                model.train()
-            begun = time.perf_counter()
+        saved = True  # whether the checkpoint holds the current step: it does after resuming
+        while True:
+            if due():
+                message = f"saved after step {state.step} of {steps}"
+                with stop.interruptible(message) if saved else contextlib.nullcontext():
+                    evaluate()
+            if not running() or state.step >= end:
+                break
+            done, index = divmod(state.step, schedule.steps_an_epoch)
+            batches = training_batches(gradients.samples.lengths, settings.batch_size, settings.seed, done)
+            for candidate in running():
+                candidate.model.train()
+            clock.passed()
             for chosen in batches[index:]:
-                take_step(chosen, epoch)
-                if not running():
+                take_step(chosen, done + 1)
+                if not running() or due():
                     break
                 if stop.received or checkpoint.is_due():
-                    state.seconds += time.perf_counter() - begun
-                    begun = time.perf_counter()
-                    save(checkpoint, candidates, state, device)
+                    save(checkpoint, outcomes, candidates, state, device)
+                    clock.passed()
                     if stop.received:
                         raise Interrupted(f"saved after step {state.step} of {steps}")
-            state.seconds += time.perf_counter() - begun
-            save(checkpoint, candidates, state, device)
-            with stop.interruptible(f"saved after step {state.step} of {steps}"):
-                for candidate in running():
-                    finish_epoch(candidate, epoch, settings.keep, validate)
-                    if not candidate.outcome.diverged:
-                        last = candidate.outcome.epochs[-1]
-                        progress.epoch(epoch, candidate.learning_rate, last.metrics, last.validation_loss)
+            ends_epoch = state.step % schedule.steps_an_epoch == 0
+            if saved := ends_epoch or state.step >= end or stop.received or checkpoint.is_due():
+                save(checkpoint, outcomes, candidates, state, device)
+        if end < steps:
+            save(checkpoint, outcomes, candidates, state, device)  # with the evaluation
     progress.close()
-    return TrainingResult([candidate.outcome for candidate in candidates], state)
+    return TrainingResult(outcomes, state)
+
+
+class Clock:
+    """Measures the seconds between two calls."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def passed(self) -> float:
+        """Seconds since the last call."""
+        before, self.last = self.last, time.perf_counter()
+        return self.last - before
 
 
 def build_optimizer(
@@ -282,38 +406,66 @@ def log_step(candidate: Candidate, step: int, factor: float, epoch: int) -> floa
     return loss
 
 
-def finish_epoch(candidate: Candidate, epoch: int, keep: str, validate: Validation) -> None:
-    """Validate, and keep the weights if they are the best so far; mark as diverged if the loss is not finite."""
-    outcome, model = candidate.outcome, candidate.model
+def finish_evaluation(candidate: Candidate, step: int, schedule: Schedule, validate: Validation) -> None:
+    """Evaluate, keep the weights if `keep` says so, and stop the training after `patience` evaluations without gain.
+
+    The candidate is marked as diverged if the loss is not finite.
+    """
+    outcome, model, settings = candidate.outcome, candidate.model, schedule.settings
     training_loss = torch.stack(outcome.losses).mean().item()
     gradient_norm = torch.stack(outcome.norms).max().item()
     metrics, validation_loss = validate(model)
+    epoch = schedule.epoch_of(step)
     if not math.isfinite(validation_loss):
-        outcome.mark_diverged(f"the validation loss became {validation_loss} in epoch {epoch}")
+        outcome.mark_diverged(f"the validation loss became {validation_loss} in epoch {math.ceil(epoch)}")
         return
     first = outcome.first_norm
     if first and gradient_norm > EXPLODING * first and not outcome.problem:
         outcome.problem = (
-            f"the gradient exploded in epoch {epoch}: its norm rose from {first:.2g} to {gradient_norm:.2g}"
+            f"the gradient exploded in epoch {math.ceil(epoch)}: its norm rose from {first:.2g} to {gradient_norm:.2g}"
         )
     outcome.losses.clear()
     outcome.norms.clear()
-    outcome.epochs.append(Epoch(epoch, metrics, validation_loss, training_loss, gradient_norm))
-    if best_epoch(outcome.epochs, keep) == epoch:
-        outcome.best_epoch = epoch
-        outcome.tensors = {name: tensor.cpu().clone() for name, tensor in model.tuned_tensors().items()}
+    outcome.evaluations.append(Evaluation(step, epoch, metrics, validation_loss, training_loss, gradient_norm))
+    keep_weights(outcome, model, settings)
+    if settings.patience is not None and step < schedule.steps:
+        since = evaluations_since_gain(outcome.evaluations, settings.keep)
+        if since >= settings.patience:
+            outcome.stop(f"no gain in {since} evaluation{'s' if since > 1 else ''}")
 
 
-def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], state: TrainingState, device: torch.device) -> None:
+def keep_weights(outcome: Outcome, model: TunedModel, settings: TrainingSettings) -> None:
+    """Copy the weights after the last evaluation to the host if `keep` keeps them; drop those that it keeps no more.
+
+    An average is computed at the end, so it takes no memory of the device.
+    """
+    steps = {one.step for one in kept_evaluations(outcome.evaluations, settings.keep, settings.averaged)}
+    outcome.snapshots = {step: tensors for step, tensors in outcome.snapshots.items() if step in steps}
+    last = outcome.evaluations[-1].step
+    if last in steps:
+        outcome.snapshots[last] = {name: tensor.cpu().clone() for name, tensor in model.tuned_tensors().items()}
+
+
+def save(
+    checkpoint: Checkpoint,
+    outcomes: Sequence[Outcome],
+    candidates: Mapping[int, Candidate],
+    state: TrainingState,
+    device: torch.device,
+) -> None:
     """Save everything that the rest of the training depends on."""
     tensors = {"random": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random_cuda"] = torch.cuda.get_rng_state(device)
     states = []
-    for number, candidate in enumerate(candidates):
-        outcome = candidate.outcome
-        parts = {f"kept/{name}": tensor for name, tensor in outcome.tensors.items()}
-        if not outcome.diverged:
+    for number, outcome in enumerate(outcomes):
+        parts = {
+            f"kept/{step}/{name}": tensor
+            for step, tensors_of_step in outcome.snapshots.items()
+            for name, tensor in tensors_of_step.items()
+        }
+        if outcome.is_running and number in candidates:
+            candidate = candidates[number]
             for name, parameter in candidate.model.tuned_parameters().items():
                 parts[f"tuned/{name}"] = parameter.detach()
                 for part, tensor in candidate.optimizer.state[parameter].items():
@@ -324,12 +476,14 @@ def save(checkpoint: Checkpoint, candidates: Sequence[Candidate], state: Trainin
             parts |= {"losses": torch.stack(outcome.losses), "norms": torch.stack(outcome.norms)}
         tensors |= {f"{number}/{name}": tensor.contiguous() for name, tensor in parts.items()}
         plain = {name: getattr(outcome, name) for name in Outcome.JSON_FIELDS}
-        states.append(plain | {"epochs": [asdict(epoch) for epoch in outcome.epochs]})
+        states.append(plain | {"evaluations": [asdict(one) for one in outcome.evaluations]})
     checkpoint.save(tensors, {"candidates": states, "state": asdict(state), "dropout": dropout_state()})
 
 
-def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torch.device) -> TrainingState:
-    """Restore models, optimizers and random number generators from the checkpoint and return the progress.
+def resume(
+    checkpoint: Checkpoint, outcomes: Sequence[Outcome], candidates: Mapping[int, Candidate], device: torch.device
+) -> TrainingState:
+    """Restore outcomes, models, optimizers and random number generators from the checkpoint; return the progress.
 
     Without a checkpoint nothing changes. Raises UserError if the checkpoint does not fit the models.
     """
@@ -338,12 +492,12 @@ def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torc
         return TrainingState()
     tensors, content = loaded
     try:
-        for number, (candidate, saved) in enumerate(zip(candidates, content["candidates"], strict=True)):
+        for number, (outcome, saved) in enumerate(zip(outcomes, content["candidates"], strict=True)):
             prefix = f"{number}/"
             parts = {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
-            candidate.outcome = restore_outcome(saved, parts, device)
-            if not candidate.outcome.diverged:
-                restore_candidate(candidate, parts, device)
+            restore_outcome(outcome, saved, parts, device)
+            if outcome.is_running and number in candidates:
+                restore_candidate(candidates[number], parts, device)
         state = TrainingState(**content["state"])
         torch.set_rng_state(tensors["random"])
         if device.type == "cuda" and "random_cuda" in tensors:  # absent if the training began on a CPU
@@ -356,15 +510,20 @@ def resume(checkpoint: Checkpoint, candidates: Sequence[Candidate], device: torc
     return state
 
 
-def restore_outcome(saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device) -> Outcome:
-    """Rebuild an outcome from what `save` stored of it."""
-    outcome = Outcome(**{name: saved[name] for name in Outcome.JSON_FIELDS})
-    outcome.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
-    outcome.tensors = {name.removeprefix("kept/"): part for name, part in parts.items() if name.startswith("kept/")}
+def restore_outcome(
+    outcome: Outcome, saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device
+) -> None:
+    """Fill an outcome with what `save` stored of it."""
+    for name in Outcome.JSON_FIELDS:
+        setattr(outcome, name, saved[name])
+    outcome.evaluations = [Evaluation(**one) for one in saved["evaluations"]]
+    for name, tensor in parts.items():
+        if name.startswith("kept/"):
+            _, step, own_name = name.split("/", 2)
+            outcome.snapshots.setdefault(int(step), {})[own_name] = tensor
     if "losses" in parts:
         outcome.losses = list(parts["losses"].to(device).unbind())
         outcome.norms = list(parts["norms"].to(device).unbind())
-    return outcome
 
 
 @torch.no_grad()
@@ -384,15 +543,51 @@ def restore_candidate(candidate: Candidate, parts: dict[str, torch.Tensor], devi
         candidate.model.allocation.load(state, device)
 
 
-def best_epoch(epochs: Iterable[Epoch], keep: str) -> int:
-    """Return the number of the epoch to keep.
+def kept_evaluations(evaluations: Sequence[Evaluation], keep: str, averaged: int) -> list[Evaluation]:
+    """The evaluations whose weights are kept, in their order.
 
-    `keep`: "best_metric" (the highest main metric), "best_loss" (the lowest validation loss) or "last". The earlier of
-    two equal epochs wins.
+    `keep`: "best_metric" (the highest main metric), "best_loss" (the lowest validation loss), "last", "average" (the
+    last `averaged` ones) or "average_best" (the `averaged` ones with the highest main metric). The earlier of two equal
+    evaluations wins.
     """
-    epochs = list(epochs)
-    if keep == "best_metric":
-        return max(epochs, key=lambda epoch: (next(iter(epoch.metrics.values())), -epoch.epoch)).epoch
-    if keep == "best_loss":
-        return min(epochs, key=lambda epoch: (epoch.validation_loss, epoch.epoch)).epoch
-    return epochs[-1].epoch
+    match keep:
+        case "last":
+            return list(evaluations[-1:])
+        case "average":
+            return list(evaluations[-averaged:])
+        case _:
+            best = sorted(evaluations, key=lambda one: _merit(one, keep), reverse=True)  # stable: the earlier first
+            return sorted(best[: averaged if keep == "average_best" else 1], key=lambda one: one.step)
+
+
+def evaluations_since_gain(evaluations: Sequence[Evaluation], keep: str) -> int:
+    """How many evaluations there were since the best: by the loss for `keep: best_loss`, else by the main metric."""
+    best = max(range(len(evaluations)), key=lambda at: (_merit(evaluations[at], keep), -at))
+    return len(evaluations) - 1 - best
+
+
+def _merit(evaluation: Evaluation, keep: str) -> float:
+    return -evaluation.validation_loss if keep == "best_loss" else evaluation.main_metric
+
+
+def standing(outcome: Outcome, settings: TrainingSettings, step: int) -> tuple[bool, float]:
+    """What ranks a candidate after `step` steps: whether it has a result, and the main metric of the weights kept then.
+
+    For averaged weights it is the mean of their metrics.
+    """
+    kept = kept_evaluations([one for one in outcome.evaluations if one.step <= step], settings.keep, settings.averaged)
+    if not kept or (outcome.diverged and outcome.evaluations[-1].step < step):
+        return False, 0.0
+    return True, sum(one.main_metric for one in kept) / len(kept)
+
+
+def average(snapshots: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of the weights of several evaluations; of tensors of integers, such as ids, those of the last."""
+    if len(snapshots) <= 1:
+        return dict(snapshots[0]) if snapshots else {}
+    return {
+        name: torch.stack([one[name].double() for one in snapshots]).mean(0).to(last.dtype)
+        if last.is_floating_point()
+        else last
+        for name, last in snapshots[-1].items()
+    }

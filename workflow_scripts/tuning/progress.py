@@ -5,7 +5,7 @@ The status file of `logs/train/x.log` is `logs/train/x.status.json`. It holds on
     step, steps     steps taken, and those of the whole training
     epoch, epochs   the current epoch, counted from 1, and their number
     losses          training loss of each model that is trained, a mean over the last steps; empty at the start
-    seconds_left    estimated from the speed so far, without the validation after an epoch
+    seconds_left    estimated from the speed so far, without evaluations
 
 It exists while the training runs. One that was killed leaves its last one behind.
 """
@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,11 @@ class Progress:
             f"  {speed:.0f} examples/s  {left // 60:.0f}:{left % 60:02.0f} left"
         )
 
-    def epoch(self, epoch: int, learning_rate: float, metrics: dict[str, float], loss: float) -> None:
-        """Report the validation after an epoch."""
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-        line = "epoch %d/%d  learning rate %g  validation: %s  loss %.4f"
-        logger.info(line, epoch, self.epochs, learning_rate, shown, loss)
+    def evaluation(self, learning_rate: float, evaluation: Any) -> None:
+        """Report an evaluation on the validation set (`loop.Evaluation`)."""
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in evaluation.metrics.items())
+        line = "epoch %g/%d  learning rate %g  validation: %s  loss %.4f"
+        logger.info(line, evaluation.epoch, self.epochs, learning_rate, shown, evaluation.validation_loss)
 
     def close(self) -> None:
         """Remove the status file."""

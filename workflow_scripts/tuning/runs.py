@@ -1,14 +1,16 @@
-"""Training runs, from input files to a run's folder: one run, or several that share a frozen encoder.
+"""Training runs, from input files to a run's folder: one run, or the candidates of a search.
 
-A run's folder holds `weights.safetensors` (the tuned weights only), `run.json` (settings, validation by epoch, cost,
-versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
+A run's folder holds `weights.safetensors` (the tuned weights only), `run.json` (settings, evaluations on the validation
+set, cost, versions) and `log.jsonl` (loss, learning rate and gradient norm by step).
 """
 
 import argparse
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from safetensors.torch import save_file
 
 from workflow_scripts.core.files import write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
-from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.names import Values, candidate_name, source_languages
 from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
@@ -31,95 +33,289 @@ from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
-from workflow_scripts.tuning.loop import Outcome, TrainingResult, TrainingState, train
-from workflow_scripts.tuning.model import TunedModel, build_together
+from workflow_scripts.tuning.loop import Outcome, Schedule, TrainingResult, TrainingState, schedule_of, standing, train
+from workflow_scripts.tuning.model import TunedModel, build_together, restore
 from workflow_scripts.tuning.predict import evaluate
-from workflow_scripts.tuning.settings import TrainingSettings
+from workflow_scripts.tuning.settings import Halving, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 
-def tune(arguments: argparse.Namespace, runs: Mapping[float, Path], checkpoints: Path) -> dict[Path, dict[str, Any]]:
-    """Train one model per learning rate, all together, and write a folder for each run.
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        values: the learning rate, and what else a search varies; see `core.names.Values`.
+        folder: where its files go.
+    """
+
+    values: Values
+    folder: Path
+
+
+def tune(
+    arguments: argparse.Namespace,
+    settings: TrainingSettings,
+    passes: Sequence[Sequence[Run]],
+    checkpoints: Path,
+    halving: Halving | None = None,
+) -> list[dict[str, Any]]:
+    """Train runs and write their folders.
 
     Args:
         arguments: the command line of a training step (`train` or `search`).
-        runs: the folder of each run, by learning rate.
-        checkpoints: the folder for the checkpoint.
+        settings: the merged settings, without what the runs vary.
+        passes: the runs; those in one list share the forward and backward passes through one frozen encoder, and differ
+            in the learning rate alone.
+        checkpoints: the folder for the checkpoints.
+        halving: how candidates leave the search early; None trains all to the end.
 
-    Returns the content of each `run.json`, by folder. Raises UserError for bad input files, Interrupted after SIGTERM
-    or Ctrl-C.
+    Returns the content of each `run.json`, in the order of the runs. Raises UserError for bad input files, Interrupted
+    after SIGTERM or Ctrl-C.
     """
-    device = find_device()
-    configured: TrainingSettings = arguments.settings
-    settings = configured.changed(precision=find_precision(configured.precision, device))
-    tokens = joined(read_all(arguments.train), balanced=settings.union == "balanced")
-    for file in getattr(arguments, "shots", []):
-        target = read_tokens(file)
-        tokens = joined([tokens, target.chosen(drawn_features(target, given(settings.shots, "shots"), settings.seed))])
-    validation_tokens = joined(read_all(arguments.validation))
-    languages = source_languages(settings.source)
-    validation = [read_rows(file, settings.kind) for file in arguments.validation_rows]
-    validation_rows = joined_rows(dict(zip(languages, validation, strict=True)))
-    scoring = settings.scoring(languages[0])
-    encoder = read_encoder(arguments.encoder)
-    touched, ids = ids_in(tokens), ids_in(tokens, validation_tokens)
-    models = build_together(arguments.encoder.parent, settings, touched, len(runs), ids)
-    for model in models:
-        model.to(device)
-    if not is_frozen(models[0].encoder):  # A frozen encoder gets small micro-batches: no gain there, and more memory.
-        keep_freed_memory()
-
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
-        predictions, loss = evaluate(model, validation_tokens, validation_rows, settings, device)
-        return score(settings.kind, validation_rows, predictions, scoring), loss
-
+    material = Material.read(arguments, settings)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    metrics_code = fingerprint(METRICS, kind_module(settings.kind, "metrics"))
-    # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
-    key = checkpoint_key(
-        configured.as_json(), metrics_code, list(runs), encoder["files"], tokens.record, validation_tokens.record
-    )
-    checkpoint = Checkpoint(checkpoints, key, every=arguments.checkpoint_every)
-    untrained = not models[0].tuned_parameters()  # the method `none`
+    trainings = [Pass(material, settings, runs, checkpoints, arguments.checkpoint_every) for runs in passes]
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
-        if untrained:
-            trained = TrainingResult([Outcome() for _ in models], TrainingState())
-        else:
-            trained = train(models, tokens, settings, list(runs), validate, checkpoint, device)
-    majority = baseline(settings.kind, validation_rows, scoring)
-    records = {}
-    for (rate, run), model, outcome in zip(runs.items(), models, trained.outcomes, strict=True):
-        if not outcome.tensors:
-            # Diverged in the first epoch: store the initial weights, so that the rest of the grid can run.
-            (start,) = models if untrained else build_together(arguments.encoder.parent, settings, touched, 1, ids)
-            outcome.tensors = {name: tensor.clone() for name, tensor in start.tuned_tensors().items()}
-            metrics, _ = validate(start.to(device))
-        else:
-            metrics = outcome.epochs[outcome.best_epoch - 1].metrics
+        if halving is not None:
+            halve(trainings, halving)
+        for training in trainings:
+            training.train()
+    records = [record for training in trainings for record in training.write()]
+    trainings[0].checkpoint.remove()  # those of all passes: they are in one folder
+    return records
+
+
+def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
+    """Train all candidates up to each rung in turn; after it the worst on the validation set leave.
+
+    Successive halving (Jamieson and Talwalkar 2016) with the schedule of the full training: of n candidates ceil(n /
+    factor) stay. A rung is the first evaluation after its share of the steps. The ranking depends on what the
+    checkpoints hold alone, so a search that was interrupted repeats it.
+    """
+    for share in halving.rungs:
+        for training in trainings:
+            training.train(until=share)
+        candidates = [(training, number) for training in trainings for number in training.in_the_search()]
+        kept = math.ceil(len(candidates) / halving.factor)
+        ranked = sorted(candidates, key=lambda one: one[0].standing(one[1], share), reverse=True)  # stable
+        for training, number in ranked[kept:]:
+            training.leave(number, share)
+    if not any(training.left for training in trainings):
+        logger.warning(
+            "no candidate left the search early: the only evaluation after search.rungs is the last; set"
+            " training.evaluate_every to evaluate more often"
+        )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the trainings of a job have in common.
+
+    Attributes:
+        folder: the encoder's folder.
+        encoder: its record.
+        tokens: the training features.
+        validation_tokens, validation_rows: the validation set.
+        touched: the vocabulary ids in the training data, (ids,).
+        ids: those in all texts, (ids,).
+        device: where models are trained.
+    """
+
+    folder: Path
+    encoder: dict[str, Any]
+    tokens: Tokens
+    validation_tokens: Tokens
+    validation_rows: Any
+    touched: torch.Tensor
+    ids: torch.Tensor
+    device: torch.device
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace, settings: TrainingSettings) -> "Material":
+        """Read the input files of a training step. Raises UserError for bad ones."""
+        device = find_device()
+        tokens = joined(read_all(arguments.train), balanced=settings.union == "balanced")
+        for file in getattr(arguments, "shots", []):
+            target = read_tokens(file)
+            drawn = drawn_features(target, given(settings.shots, "shots"), settings.seed)
+            tokens = joined([tokens, target.chosen(drawn)])
+        validation_tokens = joined(read_all(arguments.validation))
+        validation = [read_rows(file, settings.kind) for file in arguments.validation_rows]
+        return cls(
+            folder=arguments.encoder.parent,
+            encoder=read_encoder(arguments.encoder),
+            tokens=tokens,
+            validation_tokens=validation_tokens,
+            validation_rows=joined_rows(dict(zip(source_languages(settings.source), validation, strict=True))),
+            touched=ids_in(tokens),
+            ids=ids_in(tokens, validation_tokens),
+            device=device,
+        )
+
+
+@dataclass
+class Pass:
+    """Runs that share the forward and backward passes through one frozen encoder, or a single run.
+
+    Attributes:
+        material: the inputs.
+        configured: the merged settings of the step.
+        runs: the runs.
+        checkpoints: the folder for its checkpoint.
+        checkpoint_every: seconds between two checkpoints within an epoch.
+        left: the share of the steps after which a run left the search, by its number.
+    """
+
+    material: Material
+    configured: TrainingSettings
+    runs: Sequence[Run]
+    checkpoints: Path
+    checkpoint_every: float
+    left: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = dict(self.runs[0].values)
+        values.pop("learning_rate")
+        self.configured = self.configured.changed(**values)
+        precision = find_precision(self.configured.precision, self.material.device)
+        self.settings = self.configured.changed(precision=precision)
+        self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
+        self.rates = [run.values["learning_rate"] for run in self.runs]
+        self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
+        # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
+        key = checkpoint_key(
+            self.configured.as_json(),
+            self.metrics_code,
+            self.rates,
+            self.material.encoder["files"],
+            self.material.tokens.record,
+            self.material.validation_tokens.record,
+        )
+        self.checkpoint = Checkpoint(self.checkpoints, key, every=self.checkpoint_every)
+        self.schedule = schedule_of(self.settings, self.material.tokens)
+        self.result: TrainingResult | None = None
+
+    @property
+    def trained(self) -> TrainingResult:
+        """The result of the last call of `train`."""
+        assert self.result is not None
+        return self.result
+
+    def in_the_search(self) -> list[int]:
+        """The numbers of the runs that have not left the search."""
+        return [number for number in range(len(self.runs)) if number not in self.left]
+
+    def standing(self, number: int, share: float) -> tuple[bool, float]:
+        """What ranks a run after a share of the steps; see `loop.standing`."""
+        step = self.schedule.evaluation_at(share)
+        return standing(self.trained.outcomes[number], self.settings, step)
+
+    def leave(self, number: int, share: float) -> None:
+        """Let a run leave the search after a share of the steps, unless that is the end of its training."""
+        step, steps = self.schedule.evaluation_at(share), self.schedule.steps
+        if step < steps:
+            self.left[number] = round(step / steps, 4)
+            name = candidate_name(self.runs[number].values)
+            logger.info("%s leaves the search after step %d of %d", name, step, steps)
+
+    def train(self, until: float = 1.0) -> None:
+        """Train the runs that have not left the search up to a share of the steps; resumes from the checkpoint.
+
+        The models are built for this call alone: those that left take no memory.
+        """
+        finished = self._finished(self.schedule.evaluation_at(until))
+        needed = [number for number in self.in_the_search() if number not in finished]
+        models: list[TunedModel | None] = [None] * len(self.runs)
+        if needed:
+            built = build_together(
+                self.material.folder, self.settings, self.material.touched, len(needed), self.material.ids
+            )
+            for number, model in zip(needed, built, strict=True):
+                models[number] = model.to(self.material.device)
+            if not is_frozen(built[0].encoder):  # A frozen one gets small micro-batches: no gain, and more memory.
+                keep_freed_memory()
+            if not built[0].tuned_parameters():  # the method `none`
+                self.result = TrainingResult([Outcome()], TrainingState(tuned_parameters=0))
+                return
+        self.result = train(
+            models,
+            self.material.tokens,
+            self.settings,
+            self.rates,
+            self.validate,
+            self.checkpoint,
+            self.material.device,
+            until,
+        )
+
+    def _finished(self, step: int) -> set[int]:
+        """The runs that are trained and evaluated up to a step, or are not trained further: by the checkpoint."""
+        saved = self.checkpoint.peek()
+        if saved is None:
+            return set()
+        return {
+            number
+            for number, outcome in enumerate(saved["candidates"])
+            if outcome["diverged"]
+            or outcome["stopped"]
+            or (outcome["evaluations"] and outcome["evaluations"][-1]["step"] >= step)
+        }
+
+    def validate(self, model: TunedModel) -> tuple[dict[str, float], float]:
+        """The metrics (percent, the main one first) and the loss on the validation set."""
+        rows = self.material.validation_rows
+        predictions, loss = evaluate(model, self.material.validation_tokens, rows, self.settings, self.material.device)
+        return score(self.settings.kind, rows, predictions, self.scoring), loss
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write the folder of each run; return the content of each `run.json`."""
+        return [self._write_run(number) for number in range(len(self.runs))]
+
+    def _write_run(self, number: int) -> dict[str, Any]:
+        run, outcome, state = self.runs[number], self.trained.outcomes[number], self.trained.state
+        weights, metrics = self._kept(outcome)
         metric, value = next(iter(metrics.items()))
-        records[run] = {
-            "settings": configured.as_json(),
-            "precision": settings.precision,
-            "learning_rate": rate,
+        majority = baseline(self.settings.kind, self.material.validation_rows, self.scoring)
+        record = {
+            "settings": self.configured.as_json(),
+            "precision": self.settings.precision,
+            "learning_rate": run.values["learning_rate"],
+            "candidate": run.values,
             "metric": metric,
             "validation": value,
             "majority": majority,
-            "metrics_code": metrics_code,
-            **training_fields(outcome, trained, metric, value, majority),
-            "tuned_parameters": sum(parameter.numel() for parameter in model.tuned_parameters().values()),
-            "encoder_parameters": encoder["parameters"],
-            "peak_memory_mb": memory_peak(device),
-            "device": device_name(device),
+            "metrics_code": self.metrics_code,
+            **training_fields(outcome, self.trained, self.schedule, metric, value, majority),
+            "left_search_after": self.left.get(number),
+            "tuned_parameters": state.tuned_parameters,
+            "encoder_parameters": self.material.encoder["parameters"],
+            "peak_memory_mb": memory_peak(self.material.device),
+            "device": device_name(self.material.device),
             "threads": torch.get_num_threads(),
             "versions": {package: version(package) for package in ("torch", "transformers", "numpy")},
         }
-        if records[run]["problem"]:
-            logger.warning("%s: %s", run, records[run]["problem"])
-        write_run(run, outcome, records[run])
-    checkpoint.remove()
-    return records
+        if record["problem"]:
+            logger.warning("%s: %s", run.folder, record["problem"])
+        write_run(run.folder, outcome, weights, record)
+        return record
+
+    def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """The weights to store, and their metrics: of averaged weights they are computed now."""
+        weights, kept = outcome.weights(), outcome.kept
+        if len(kept) == 1:
+            return weights, kept[0].metrics
+        material = self.material
+        if kept:
+            model = restore(material.folder, self.settings, weights, material.ids)
+        else:
+            # Not trained, or diverged before the first evaluation: the initial weights, so that the grid can run on.
+            (model,) = build_together(material.folder, self.settings, material.touched, 1, material.ids)
+            weights = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
+        metrics, _ = self.validate(model.to(material.device))
+        return weights, metrics
 
 
 def read_all(files: Sequence[Path]) -> list[Tokens]:
@@ -134,7 +330,7 @@ def drawn_features(tokens: Tokens, rows: int, seed: int) -> list[int]:
 
 
 def training_fields(
-    outcome: Outcome, trained: TrainingResult, metric: str, value: float, majority: float
+    outcome: Outcome, trained: TrainingResult, schedule: Schedule, metric: str, value: float, majority: float
 ) -> dict[str, Any]:
     """Return the fields of `run.json` that describe the training.
 
@@ -144,23 +340,30 @@ def training_fields(
     if value <= majority:
         low = f"validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
         problem = "; ".join(filter(None, [problem, low]))
-    state = trained.state
+    seconds = sum(one.seconds for one in trained.outcomes)
+    last = outcome.evaluations[-1] if outcome.evaluations else None
     return {
-        "epochs": [vars(epoch) for epoch in outcome.epochs],
-        "best_epoch": outcome.best_epoch,
+        "evaluations": [vars(evaluation) for evaluation in outcome.evaluations],
+        "epochs": schedule.epoch_of(schedule.steps),
+        "steps": schedule.steps,
+        "steps_taken": last.step if last else 0,
+        "epochs_taken": last.epoch if last else 0.0,
+        "kept": [evaluation.step for evaluation in outcome.kept],
+        "kept_epoch": outcome.kept[-1].epoch if outcome.kept else 0.0,
+        "stopped": outcome.stopped,
         "diverged": outcome.diverged,
         "problem": problem,
         "together": together,
-        "seconds": round(state.seconds / together, 2),
-        "examples_per_second": round(together * state.examples / state.seconds, 2) if state.seconds else None,
+        "seconds": round(outcome.seconds, 2),
+        "examples_per_second": round(trained.state.examples / seconds, 2) if seconds else None,
     }
 
 
-def write_run(run: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+def write_run(run: Path, outcome: Outcome, weights: Mapping[str, torch.Tensor], record: dict[str, Any]) -> None:
     """Write the three files of a run, `run.json` last; adds `stored_bytes` to the record."""
     with written(run / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in outcome.lines), encoding="utf-8")
     with written(run / "weights.safetensors") as temporary:
-        save_file(outcome.tensors, temporary)
+        save_file(dict(weights), temporary)
     record["stored_bytes"] = (run / "weights.safetensors").stat().st_size
     write_json(run / "run.json", record)

@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from workflow_scripts.core.settings import StepSettings
+from workflow_scripts.core.names import Values
+from workflow_scripts.core.settings import Settings, StepSettings
 from workflow_scripts.kinds.settings import ScoringSettings
 
 
@@ -48,7 +49,11 @@ class TrainingSettings(StepSettings):
     weight_decay: float
     gradient_clipping: float
     dropout: float
-    keep: Literal["best_metric", "best_loss", "last"]
+    max_steps: int | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    keep: Literal["best_metric", "best_loss", "last", "average", "average_best"]
+    averaged: int = 1
     precision: Literal["auto", "bfloat16", "float32"]
     quantise: Literal["nf4", "int8"] | None
     compile: bool
@@ -70,3 +75,32 @@ class TrainingSettings(StepSettings):
     def scoring(self, language: str) -> ScoringSettings:
         """What the task's metrics depend on, for rows in a language."""
         return ScoringSettings(language=language, labels=self.labels, normalisation=self.normalisation)
+
+
+class Halving(Settings):
+    """How candidates leave a search early.
+
+    Attributes:
+        factor: after each rung, of n candidates ceil(n / factor) stay.
+        rungs: shares of the steps, ascending.
+    """
+
+    factor: int
+    rungs: list[float]
+
+
+class SearchSettings(TrainingSettings):
+    """The settings of `search`.
+
+    Attributes:
+        passes: the candidates, in the groups that share a frozen encoder's forward and backward passes.
+        halving: how candidates leave the search early; None trains all to the end.
+    """
+
+    passes: list[list[Values]]
+    halving: Halving | None = None
+
+    def training(self) -> TrainingSettings:
+        """The settings of a candidate's training, without what the candidates vary."""
+        own = {name: getattr(self, name) for name in self.model_fields_set - {"passes", "halving"}}
+        return TrainingSettings(**own)

@@ -19,7 +19,16 @@ from workflow_scripts.reporting.charts import (
 )
 from workflow_scripts.reporting.parts import Part, Plots, Section, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.table import Cell, Column, Sheet, arm_cell, method_class, number_column, plain_table
+from workflow_scripts.reporting.table import (
+    Cell,
+    Column,
+    Sheet,
+    arm_cell,
+    method_class,
+    number_column,
+    plain_table,
+    text_column,
+)
 from workflow_scripts.reporting.wording import (
     NOTHING,
     bytes_text,
@@ -147,6 +156,7 @@ def cost_table(report: Report) -> Sheet:
             Column("Task", "head", second="Method", cell=arm),
             number_column("Tuned parameters", "tuned_parameters", count_text),
             number_column("Of the encoder", "tuned_percent", _share),
+            *([text_column("Epochs", _epochs)] if (table["epochs_taken"] < table["epochs"]).any() else []),
             number_column("Training", "seconds", duration_text),
             number_column("Search", "search_seconds", duration_text),
             number_column("Examples/s", "examples_per_second", _rate),
@@ -163,6 +173,11 @@ def cost_table(report: Report) -> Sheet:
         kind="stacked",
     )
     return Sheet(table_names.COST, table, (shown,))
+
+
+def _epochs(row: dict[str, Any]) -> str:
+    """Of arms whose trainings stopped early: the mean over them."""
+    return f"{row['epochs_taken']:.3g} of {row['epochs']:.3g}"
 
 
 def _share(percent: float) -> str:

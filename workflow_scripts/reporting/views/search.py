@@ -99,6 +99,7 @@ def search_sheet(report: Report) -> Sheet:
         (
             Column("Task", "head", second="Method", cell=arm),
             number_column("Learning rate", "learning_rate", rate_text),
+            *([text_column("Also", _searched)] if (report.search["searched"] != "").any() else []),
             number_column("Validation", "validation", best="selected"),
             number_column("Majority", "majority"),
             Column("Best epoch", cell=_epochs),
@@ -108,10 +109,11 @@ def search_sheet(report: Report) -> Sheet:
         by=["task", *MODEL],
         row_kind=lambda row: "winner" if row["selected"] else "",
         identifier="learning-rates",
-        title="Learning rate",
+        title="Candidates",
         paper=PAPER,
         caption=(
-            f"Score of every candidate on {report.names.validation}, one seed each. Majority is what always answering"
+            f"Score of every candidate on {report.names.validation}, one seed each: of one that left the search early,"
+            " its score when it left. Majority is what always answering"
             " the most frequent class scores there."
         ),
         kind="stacked",
@@ -120,16 +122,24 @@ def search_sheet(report: Report) -> Sheet:
 
 
 def _epochs(row: dict[str, Any]) -> Cell:
-    if pd.isna(row["best_epoch"]):
+    if pd.isna(row["kept_epoch"]):
         return Cell(NOTHING)
-    return Cell(f"{row['best_epoch']:.0f} of {row['epochs']:.0f}", sort=float(row["best_epoch"]))
+    return Cell(f"{row['kept_epoch']:.3g} of {row['epochs']:.3g}", sort=float(row["kept_epoch"]))
+
+
+def _searched(row: dict[str, Any]) -> str:
+    return str(row["searched"]).replace("_", " ")
 
 
 def _remark(row: dict[str, Any]) -> str:
     remarks = []
+    if row["left_search_after"] > 0:
+        remarks.append(f"left the search after {row['left_search_after']:.0%} of the steps")
+    if row["stopped"]:
+        remarks.append(f"stopped after epoch {row['epochs_taken']:.3g}: {row['stopped']}")
     if row["problem"]:
         remarks.append(str(row["problem"]))
-    elif pd.notna(row["majority"]) and row["validation"] <= row["majority"]:
+    elif pd.isna(row["left_search_after"]) and pd.notna(row["majority"]) and row["validation"] <= row["majority"]:
         remarks.append("not above the majority class")
     if row["last_epoch_best"]:
         remarks.append("the best epoch is the last")
@@ -163,8 +173,13 @@ def rate_plots(report: Report) -> list[Plot]:
     for task in report.tasks.of(search):
         of_task = search[search["task"] == task]
         lines = [
-            (report.names.arm(method, length, encoder, source), method, "", rows[["learning_rate", "validation"]])
-            for (encoder, source, method, length), rows in of_task.groupby(MODEL, sort=False)
+            (
+                ", ".join(filter(None, [report.names.arm(method, length, encoder, source), searched])),
+                method,
+                "",
+                rows[["learning_rate", "validation"]],
+            )
+            for (encoder, source, method, length, searched), rows in of_task.groupby([*MODEL, "searched"], sort=False)
         ]
         if any(len(rows) > 1 for *_, rows in lines):
             metric = report.tasks.metric_title(task, of_task["metric"].iloc[0])
