@@ -224,7 +224,7 @@ function values() {
       if (at !== null && (!best || Math.abs(at - y) < Math.abs(best.at - y))) best = { curve, at };
     }
     if (!best) return null;
-    const [name] = best.curve.dataset.value.split(": ");
+    const [name] = best.curve.dataset.value.split(": from ");
     const step = Math.round(onAxis(canvas.dataset.across, x / 1000));
     const value = onAxis(canvas.dataset.up, 1 - best.at / 1000);
     best.text = `${name}: ${Number(value.toPrecision(3))} at step ${step.toLocaleString("en")}`;

@@ -71,7 +71,7 @@ def make_run(task: str, method: str, length: int, seed: int, rate: float, stage:
         "kept_epoch": 21 if prompts else 2,
         "keep": "best_metric",
         "stopped": "",
-        "left_search_after": None,
+        "left_search_after": float("nan"),
         "together": 3 if stage == "search" and prompts else 1,
         "metric": metric_names(task)[0],
         "validation": HEIGHT[task] + length / 8 + seed / 10 - (0 if selected else 4),
@@ -119,14 +119,15 @@ def make_record(run: dict[str, Any], seed: int) -> dict[str, Any]:
     epochs = run["epochs"]
     return {
         "learning_rate": run["learning_rate"],
-        "best_epoch": run["best_epoch"],
+        "kept": [STEPS_AN_EPOCH * run["kept_epoch"]],
+        "epochs": float(epochs),
         "steps": STEPS_AN_EPOCH * epochs,
         "evaluations": [
             {
                 "step": STEPS_AN_EPOCH * epoch,
                 "epoch": float(epoch),
-                "metrics": {run["metric"]: run["validation"] - 9 * abs(epoch - run["best_epoch"]) / epochs},
-                "validation_loss": 0.5 + 0.02 * seed + abs(epoch - run["best_epoch"]) / epochs,
+                "metrics": {run["metric"]: run["validation"] - 9 * abs(epoch - run["kept_epoch"]) / epochs},
+                "validation_loss": 0.5 + 0.02 * seed + abs(epoch - run["kept_epoch"]) / epochs,
                 "training_loss": 0.4,
                 "gradient_norm": 60.0,
             }

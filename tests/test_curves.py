@@ -37,7 +37,7 @@ def test_a_log_is_read_as_it_was_written(tmp_path):
 def test_the_log_of_a_method_that_trains_nothing_is_empty(tmp_path):
     (tmp_path / "log.jsonl").touch()
     log = read_log(tmp_path / "log.jsonl")
-    assert list(curve_rows(log, {"evaluations": [], "best_epoch": 0, "steps": 0, "settings": {"epochs": 3}})) == []
+    assert list(curve_rows(log, {"evaluations": [], "kept": [], "steps": 480, "epochs": 3.0})) == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_steps_are_counted_in_epochs_and_the_kept_evaluation_is_marked():
 
 
 def test_a_training_that_diverged_before_its_first_evaluation_has_epochs_as_well():
-    record = {"evaluations": [], "best_epoch": 0, "steps": 4800, "settings": {"epochs": 2}}
+    record = {"evaluations": [], "kept": [], "steps": 4800, "epochs": 2.0}
     frame = pd.DataFrame(curve_rows(make_log(1200, 1e-3, 1), record))
     assert frame["epoch"].max() == 0.5
 
@@ -185,6 +185,22 @@ def test_the_kept_evaluation_of_each_seed_is_marked_at_its_value(report):
         f"seed {seed}, kept: 68.{seed} at step 5,040, epoch 21" for seed in (1, 2, 3)
     ]
     assert {mark.x for mark in validation.marks} == {70.0}, "step 5,040 of 7,200"
+
+
+def test_a_run_that_ended_early_says_why(report):
+    runs = report.runs.astype({"epochs_taken": float})
+    stopped = (runs["stage"] == "seed") & (runs["seed"] == 2)
+    runs.loc[stopped, ["stopped", "epochs_taken"]] = ["no gain in 3 evaluations", 1.5]
+    runs.loc[(runs["stage"] == "search") & (runs["learning_rate"] == 1e-2), "left_search_after"] = 1 / 3
+    found = charts(make_report(runs=runs, curves=report.inputs.curves))
+    titles = [curve.title.split(", ")[0] for curve in found["XNLI", "Prompt tuning, length 16"][1].curves]
+    assert titles == [
+        "candidate 1e-2 (left the search after 33% of the steps)",
+        "candidate 1e-3",
+        "seed 1",
+        "seed 2 (stopped after epoch 1.5: no gain in 3 evaluations)",
+        "seed 3",
+    ]
 
 
 def test_only_few_charts_are_open_without_a_click(report):

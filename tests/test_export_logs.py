@@ -17,7 +17,7 @@ from workflow_scripts.core.errors import UserError
 
 SEED = "e5/xnli/en/lora/seed-13"
 CANDIDATE = "e5/xnli/en/lora/search/0.01+0.001/lr-0.01"
-RUN = {"epochs": 3, "best_epoch": 2, "learning_rate": 1e-3, "metric": "accuracy", "validation": 70.0}
+RUN = {"epochs": 3, "kept_epoch": 2, "learning_rate": 1e-3, "metric": "accuracy", "validation": 70.0}
 LOGGED = {"loss": "train/loss", "learning_rate": "train/learning_rate", "gradient_norm": "train/grad_norm"}
 
 

@@ -47,6 +47,7 @@ SHOT_COLUMNS = "encoder task source method prompt_length shots seed language met
 CURVES = pa.schema(
     {name: pa.string() for name in ("encoder", "task", "source", "method")}
     | {"prompt_length": pa.int32(), "seed": pa.int64(), "stage": pa.string(), "learning_rate": pa.float64()}
+    | {"searched": pa.string()}
     | {"step": pa.int64(), "epoch": pa.float64(), "quantity": pa.string(), "value": pa.float64(), "kept": pa.bool_()}
 )
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
@@ -212,7 +213,13 @@ def training_curves(grid: Grid, paths: Paths) -> Iterator[pa.Table]:
 def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
     """Return the points of the training curves of one run."""
     record = read_json(file)
-    columns = {**arm_columns(arm), "seed": seed, "stage": stage, "learning_rate": record["learning_rate"]}
+    columns = {
+        **arm_columns(arm),
+        "seed": seed,
+        "stage": stage,
+        "learning_rate": record["learning_rate"],
+        "searched": searched_text(record["candidate"]),
+    }
     points = curve_rows(read_log(file.with_name("log.jsonl"), made_by=file), record)
     return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES)
 

@@ -73,7 +73,8 @@ def curve_rows(log: Log, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the points of all curves of a run, curve by curve: `step`, `epoch`, `quantity`, `value`, `kept`.
 
     `epoch` is the number of passes over the training set, `kept` whether the run's weights are those of this
-    evaluation. Quantities are those of `LOGGED`, `VALIDATION_LOSS` and, for each metric, `METRIC`.
+    evaluation, or an average with them. Quantities are those of `LOGGED`, `VALIDATION_LOSS` and, for each metric,
+    `METRIC`.
 
     Args:
         log: from `read_log`.
@@ -87,7 +88,7 @@ def curve_rows(log: Log, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for column, quantity in LOGGED.items():
         for step, value in zip(few["step"].tolist(), few[column].tolist(), strict=True):
             yield point(step, step / steps_an_epoch, quantity, value)
-    kept = [evaluation["epoch"] == record["best_epoch"] for evaluation in evaluations]
+    kept = [evaluation["step"] in record["kept"] for evaluation in evaluations]
     quantities = {VALIDATION_LOSS: [evaluation["validation_loss"] for evaluation in evaluations]}
     for name in evaluations[0]["metrics"] if evaluations else ():
         quantities[METRIC.format(name)] = [evaluation["metrics"][name] for evaluation in evaluations]
@@ -102,8 +103,5 @@ def point(step: int, epoch: float, quantity: str, value: float, kept: bool = Fal
 
 
 def steps_per_epoch(record: Mapping[str, Any]) -> float:
-    """Return the optimizer steps of one pass over the training set."""
-    if record["evaluations"]:
-        last = record["evaluations"][-1]
-        return float(last["step"] / last["epoch"])
-    return float(record["steps"] / record["settings"]["epochs"])  # it diverged before the first evaluation
+    """Return the optimizer steps of one pass over the training set, from a `run.json`."""
+    return float(record["steps"] / record["epochs"])

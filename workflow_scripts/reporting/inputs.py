@@ -12,6 +12,7 @@ from workflow_scripts.core.files import read_json
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 
 MODEL = ["encoder", "task", "source", "method", "prompt_length"]
+RUN = ["seed", "stage", "learning_rate", "searched"]
 COLUMNS = {
     "differences": [
         *MODEL,
@@ -59,7 +60,7 @@ COLUMNS = {
         "significant",
     ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
-    "curves": [*MODEL, "seed", "stage", "learning_rate", "step", "epoch", "quantity", "value", "kept"],
+    "curves": [*MODEL, *RUN, "step", "epoch", "quantity", "value", "kept"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],

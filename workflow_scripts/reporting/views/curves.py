@@ -20,15 +20,16 @@ from workflow_scripts.reporting.charts import (
     ticks_across,
     ticks_up,
 )
+from workflow_scripts.reporting.inputs import MODEL, RUN
 from workflow_scripts.reporting.parts import Folded, Heading, Part, Plots, Section, lead
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import method_class
+from workflow_scripts.reporting.views.search import early_end
 from workflow_scripts.reporting.wording import listed, rate_text, score_text
 
 HEIGHT = 110  # pixels of a chart
 MOST_OPEN = 3  # arms whose charts need no click
 ARM = ["task", "encoder", "source", "method", "prompt_length"]
-RUN = ["stage", "learning_rate", "seed"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,26 @@ def section(report: Report) -> Section | None:
         " point of the training loss is a mean, a point of the gradient’s norm (before clipping) a maximum."
     )
     if (frame["stage"] == "search").any():
-        reading += " Grey: the candidates of the learning-rate search that were not chosen."
+        reading += " Grey: the candidates of the search that were not chosen."
     parts: list[Part] = [lead(reading)]
+    # By the text of the rate: numbers read from CSV may differ in the last digit.
+    frame = frame.assign(learning_rate=frame["learning_rate"].map(rate_text)).merge(_names(report), on=[*MODEL, *RUN])
     for (task, encoder, source), of_task in frame.groupby(ARM[:3], sort=False):
         title = f"{report.tasks.title(task)}{report.names.where(encoder, source)}"
         shown = tuple(_arms(report, task, of_task))
         parts.append(Folded(title, shown, opened=len(arms) <= MOST_OPEN))
     return Section("curves", "Training curves", tuple(parts), "Training curves")
+
+
+def _names(report: Report) -> pd.DataFrame:
+    """What a run is called, with the reason if it ended early: `seed 13`, `candidate 1e-2 (left the search ...)`."""
+    names = []
+    for run in report.runs.to_dict("records"):
+        candidate = " ".join(filter(None, [f"candidate {rate_text(run['learning_rate'])}", run["searched"]]))
+        who, end = f"seed {run['seed']}" if run["stage"] == "seed" else candidate, early_end(run)
+        names.append(f"{who} ({end})" if end else who)
+    runs = report.runs.assign(learning_rate=report.runs["learning_rate"].map(rate_text))
+    return runs[[*MODEL, *RUN]].assign(who=names, chosen=runs["selected"].astype(bool))
 
 
 def _arms(report: Report, task: str, frame: pd.DataFrame) -> Iterator[Part]:
@@ -102,21 +116,20 @@ def _scale(chart: Chart, frame: pd.DataFrame) -> Scale:
 def _plot(chart: Chart, frame: pd.DataFrame, css: str, up: Scale) -> Plot:
     """All runs of an arm in one chart."""
     drawn = frame[np.isfinite(frame["value"]) & ((frame["value"] > 0) | (not chart.logarithmic))]
-    chosen = set(frame[frame["stage"] == "seed"]["learning_rate"])
     across = _steps_axis(frame["step"].max())
     candidates: list[Curve] = []
     seeds: list[Curve] = []
     marks: list[Mark] = []
-    for (quantity, stage, rate, seed), rows in drawn.groupby(["quantity", *RUN], sort=False):
+    for (quantity, stage, who, chosen), rows in drawn.groupby(["quantity", "stage", "who", "chosen"], sort=False):
         steps, values, style = rows["step"].to_numpy(), rows["value"].to_numpy(), chart.quantities[quantity]
         what = f"{quantity.replace('_', ' ')}: from {chart.text(values[0])} to {chart.text(values[-1])}"
         places = (across[0], steps), (up[0], values)
         if stage == "seed":
             kind = f"{css} {style}".strip()
-            seeds.append(curve_of(*places, f"seed {seed}, {what}", kind))
+            seeds.append(curve_of(*places, f"{who}, {what}", kind))
             marks += _kept(chart, rows, (across[0], up[0]), kind)
-        elif chart.searched and rate not in chosen:
-            candidates.append(curve_of(*places, f"candidate {rate_text(rate)}, {what}", f"hue-none {style}".strip()))
+        elif chart.searched and not chosen:
+            candidates.append(curve_of(*places, f"{who}, {what}", f"hue-none {style}".strip()))
     lines = (*candidates, *_merged(seeds))
     titles = [*(line.title for line in lines), *(mark.title for mark in marks)]
     return Plot(
@@ -144,7 +157,7 @@ def _kept(chart: Chart, rows: pd.DataFrame, axes: tuple[Axis, Axis], css: str) -
     """A mark for each evaluation whose weights were kept."""
     for row in rows[rows["kept"].to_numpy()].to_dict("records"):
         where = f"step {row['step']:,}, epoch {row['epoch']:.3g}"
-        title = f"seed {row['seed']}, kept: {chart.text(row['value'])} at {where}"
+        title = f"{row['who']}, kept: {chart.text(row['value'])} at {where}"
         yield point((axes[0], row["step"]), (axes[1], row["value"]), title, css, HEIGHT)
 
 
