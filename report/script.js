@@ -214,7 +214,7 @@ function values() {
 
   // The curve that is nearest above or below the pointer, with its value there, computed from the chart's axes.
   function nearestCurve(canvas, event) {
-    const box = canvas.getBoundingClientRect();
+    const box = canvas.parentElement.getBoundingClientRect(); // its own would be that of its curves
     const x = (1000 * (event.clientX - box.left)) / box.width;
     const y = (1000 * (event.clientY - box.top)) / box.height;
     let best = null;

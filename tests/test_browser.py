@@ -262,17 +262,17 @@ def test_the_pointer_shows_the_value_of_the_nearest_curve_at_its_step(opened, br
     from selenium.webdriver import ActionChains
 
     opened("document.querySelector('#curves details').open = true")
-    runs = make_runs(["xnli"], seeds=PAPER_SEEDS, arms=[("fine_tuning", 0)])
+    runs = make_runs(["xnli"], seeds=PAPER_SEEDS, arms=[("prompt_tuning", 8)])
     frame = make_curves(runs).query("stage == 'seed' and quantity == 'validation_accuracy'")
-    chart = browser.find_elements("css selector", "#curves .chart")[1]
+    chart = browser.find_elements("css selector", "#curves .chart")[5]
     ActionChains(browser).move_to_element(chart).perform()
     tip = browser.find_element("css selector", ".tip")
     name, text = tip.text.split(": ")
     assert name.endswith(", validation accuracy")
     value, step = (float(part.replace(",", "")) for part in text.split(" at step "))
-    assert step == pytest.approx(240, abs=2), "the middle of two epochs of 240 steps"
+    assert step == pytest.approx(3600, abs=50), "the middle of 30 epochs of 240 steps, to a pixel"
     of_seed = frame[frame["seed"] == int(name.removeprefix("seed ").partition(",")[0])].set_index("step")["value"]
-    assert value == pytest.approx(of_seed[240], abs=0.1)
+    assert value == pytest.approx(of_seed[3600], abs=0.2)
     title = browser.find_element("css selector", "#curves h2")
     ActionChains(browser).move_to_element(title).perform()
     assert not tip.is_displayed()

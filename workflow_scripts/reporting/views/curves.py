@@ -127,6 +127,8 @@ def _plot(chart: Chart, frame: pd.DataFrame, css: str, up: Scale) -> Plot:
         if stage == "seed":
             kind = f"{css} {style}".strip()
             seeds.append(curve_of(*places, f"{who}, {what}", kind))
+            if len(rows) == 1:  # no line
+                marks.append(point((across[0], steps[0]), (up[0], values[0]), seeds[-1].title, kind, HEIGHT))
             marks += _kept(chart, rows, (across[0], up[0]), kind)
         elif chart.searched and not chosen:
             candidates.append(curve_of(*places, f"{who}, {what}", f"hue-none {style}".strip()))
