@@ -104,6 +104,11 @@ def shots_tokens(wildcards):
     return [tokens_of(wildcards, shots[1], "train")] if shots else []
 
 
+def oracle_languages(wildcards):
+    """The languages on whose validation sets every evaluation is scored, too; usually none."""
+    return CONFIGURATION.oracle_languages(wildcards.task, wildcards.source)
+
+
 TRAINING_FILES = dict(
     encoder=PATHS.encoder("{encoder}"),
     train=tokens_in_source("train"),
@@ -111,9 +116,15 @@ TRAINING_FILES = dict(
     rows=lambda wildcards: [
         PATHS.corpus(wildcards.task, language, "validation") for language in source_languages(wildcards.source)
     ],
+    oracle=lambda wildcards: [
+        tokens_of(wildcards, language, "validation") for language in oracle_languages(wildcards)
+    ],
+    oracle_rows=lambda wildcards: [
+        PATHS.corpus(wildcards.task, language, "validation") for language in oracle_languages(wildcards)
+    ],
 )
 
 TRAINING_OPTIONS = (
     " --settings {params.cfg:q} --encoder {input.encoder:q} --train {input.train:q} --validation {input.validation:q}"
-    " --validation-rows {input.rows:q} --log {log:q}"
+    " --validation-rows {input.rows:q} --oracle {input.oracle:q} --oracle-rows {input.oracle_rows:q} --log {log:q}"
 )

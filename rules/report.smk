@@ -30,6 +30,7 @@ rule collect:
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
         curves=f"{CONFIGURATION.results}/curves.parquet",
+        oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
         "logs/collect.log",
@@ -43,7 +44,8 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --curves {output.curves:q} --provenance {output.provenance:q} --log {log:q}"
+        " --shots {output.shots:q} --curves {output.curves:q} --oracle {output.oracle:q}"
+        " --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
@@ -104,6 +106,7 @@ rule render:
         runs=rules.collect.output.runs,
         shots=rules.collect.output.shots,
         curves=rules.collect.output.curves,
+        oracle=rules.collect.output.oracle,
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
@@ -144,7 +147,8 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --shots {input.shots:q} --curves {input.curves:q} --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --shots {input.shots:q} --curves {input.curves:q} --oracle {input.oracle:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"

@@ -126,7 +126,15 @@ def test_the_name_of_a_group_is_its_learning_rates_or_a_checksum_of_its_candidat
 def test_the_name_of_a_candidate_has_all_its_values():
     assert candidate_name({"learning_rate": 1e-3}) == "lr-0.001"
     values = {"learning_rate": 1e-3, "prompt_length": 16, "prompt_depth": None}
-    assert candidate_name(values) == "lr-0.001+prompt_length-16+prompt_depth-none"
+    assert candidate_name(values) == "lr-0.001+prompt_depth-none+prompt_length-16"
+    assert candidate_name(dict(sorted(values.items()))) == candidate_name(values)
+
+
+def test_the_candidates_of_a_search_do_not_depend_on_the_order_of_its_keys():
+    over = SEARCHED["search"]["over"]
+    other = {**SEARCHED, "search": {"together": 2, "over": dict(sorted(over.items(), reverse=True))}}
+    arms = list(Grid(load(SEARCHED)).arms())
+    assert [Grid(load(other)).candidates(arm) for arm in arms] == [Grid(load(SEARCHED)).candidates(arm) for arm in arms]
 
 
 def test_candidates_are_trained_together_where_the_encoder_is_frozen():

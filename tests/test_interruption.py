@@ -1,5 +1,6 @@
 """A training that is stopped at any moment goes on, and ends as if nothing had happened."""
 
+import json
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from fork_server import SERVERS
 from safetensors.torch import save_file
-from test_steps import ROOT, training, training_settings, workplace  # noqa: F401  (workplace is a fixture)
+from test_steps import ROOT, searching, training, training_settings, workplace  # noqa: F401  (workplace is a fixture)
 
 KILLS = 20
 OUTPUTS = ("weights.safetensors", "log.jsonl")
@@ -98,6 +99,46 @@ def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undis
     finish(words)
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
     assert not checkpoints(place / run)
+
+
+def search_command(place: Path, run: str) -> list[str]:
+    """A search of some seconds with halving, in two passes, that saves its state all the time."""
+    rates = (0.03, 0.01, 0.003, 0.0001)
+    passes = [[{"learning_rate": rate} for rate in pair] for pair in (rates[:2], rates[2:])]
+    changes = {"epochs": 12, "evaluate_every": 8, "keep": "average", "averaged": 2, "patience": 9, "dropout": 0.1}
+    words = [str(word) for word in searching(place, run, place / run / "record.json", passes, **changes)]
+    at = words.index("--settings") + 1
+    words[at] = json.dumps(json.loads(words[at]) | {"halving": {"factor": 2, "rungs": [0.2, 0.5]}})
+    return [SERVERS.command("python"), "-m", "workflow_scripts.search", *words, "--checkpoint-every", "0.2"]
+
+
+def search_outputs(place: Path, run: str) -> dict[str, bytes]:
+    files = [file for name in OUTPUTS for file in (place / run).rglob(name)]
+    found = {str(file.relative_to(place / run)): file.read_bytes() for file in files}
+    return found | {"record.json": (place / run / "record.json").read_bytes()}
+
+
+@pytest.mark.slow
+def test_a_search_with_halving_that_is_killed_at_random_moments_ends_with_the_same_bytes(workplace):  # noqa: F811
+    begun = time.monotonic()
+    finish(search_command(workplace, "halved-undisturbed"))
+    seconds, chance, killed = time.monotonic() - begun, random.Random(11), 0
+    expected = search_outputs(workplace, "halved-undisturbed")
+    assert len(expected) == 2 * 4 + 1
+    run = "halved-killed"
+    words = search_command(workplace, run)
+    while killed < KILLS:
+        process = start(words)
+        time.sleep(chance.uniform(0.1, 0.9) * seconds)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+        if process.returncode == 0:
+            assert search_outputs(workplace, run) == expected
+            shutil.rmtree(workplace / run)
+    finish(words)
+    assert search_outputs(workplace, run) == expected
+    assert not list((workplace / run).rglob(".checkpoint-*.safetensors"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -385,6 +385,19 @@ def test_averaged_weights_are_validated_themselves(workplace):
     assert 0 <= record["validation"] <= 100
 
 
+def test_the_oracle_scores_every_evaluation_in_other_languages_and_changes_no_choice(workplace):
+    words = training(workplace, "oracle", 0.01, oracle=["de"], epochs=3)
+    words += ["--oracle", tokens_file(workplace, "de", "test"), "--oracle-rows", rows_file(workplace, "de", "test")]
+    by_hand(train, *words)
+    by_hand(train, *training(workplace, "no-oracle", 0.01, epochs=3))
+    with_it, without = (read_json(workplace / name / "run.json") for name in ("oracle", "no-oracle"))
+    assert [set(one["oracle"]) for one in with_it["evaluations"]] == [{"de"}] * 3
+    (kept,) = [one for one in with_it["evaluations"] if one["step"] in with_it["kept"]]
+    assert with_it["oracle"] == kept["oracle"] and without["oracle"] == {}
+    weights = "weights.safetensors"
+    assert (workplace / "oracle" / weights).read_bytes() == (workplace / "no-oracle" / weights).read_bytes()
+
+
 def test_a_training_that_stops_early_says_so(workplace):
     by_hand(train, *training(workplace, "impatient", 1e-9, patience=1, epochs=8))
     record = read_json(workplace / "impatient" / "run.json")

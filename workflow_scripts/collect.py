@@ -3,6 +3,7 @@
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
     */log.jsonl        ──> curves.parquet   the training curves of these runs, thinned
+    */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
 Settings: `configuration`, the complete configuration; the files are found by the grid's paths, in the working folder.
@@ -50,6 +51,7 @@ CURVES = pa.schema(
     | {"searched": pa.string()}
     | {"step": pa.int64(), "epoch": pa.float64(), "quantity": pa.string(), "value": pa.float64(), "kept": pa.bool_()}
 )
+ORACLE_COLUMNS = "encoder task source method prompt_length seed language metric kept best best_epoch".split()
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
 NAMES = {
@@ -80,12 +82,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
     result.add_argument("--curves", type=output_file, required=True, help="the table of training curves to write")
+    result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the five files; return the run files that they were built from."""
+    """Read everything and write the six files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -95,6 +98,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
     with written(arguments.curves) as temporary:
         pq.write_table(pa.concat_tables(training_curves(grid, paths)), temporary, compression="zstd")
+    write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
     write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
     runs = itertools.chain.from_iterable(
         of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
@@ -179,9 +183,24 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
 
 
+def oracle_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield one row per model and language of `oracle`: the main metric on this language's validation set.
+
+    `kept` is that of the model, `best` that of the best evaluation in this language. None without `oracle`.
+    """
+    for arm, seed, file in grid.seed_runs(paths, "run.json"):
+        record = read_json(Path(file))
+        for language, kept in record["oracle"].items():
+            scores = {one["epoch"]: one["oracle"][language] for one in record["evaluations"]}
+            if scores:  # none if the training diverged before the first evaluation
+                best = max(scores, key=scores.__getitem__)
+                columns = {**arm_columns(arm), "seed": seed, "language": language, "metric": record["metric"]}
+                yield {**columns, "kept": kept, "best": scores[best], "best_epoch": best}
+
+
 def searched_text(values: Values) -> str:
     """What a candidate's values are besides its learning rate: `dropout 0.1, prompt_length 16`."""
-    return ", ".join(f"{key} {value}" for key, value in values.items() if key != "learning_rate")
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if key != "learning_rate")
 
 
 def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: bool) -> dict[str, Any]:

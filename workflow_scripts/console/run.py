@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.core.names import parse_model
+from workflow_scripts.core.names import group_title, parse_model
 from workflow_scripts.tuning.progress import status_of
 
 OVERDUE = 1.0  # seconds left of a job that takes longer than was estimated
@@ -292,7 +292,7 @@ def title(key: Key, leave_out: Collection[str] = ()) -> str:
         elif name == "source":
             value = f"on {value}"
         elif name == "group":
-            value = f"at {' and '.join(value.split('+'))}"
+            value = f"at {group_title(value)}"
         elif name == "languages":
             languages = value.split("+")
             value = f"in {value}" if len(languages) <= 3 else f"in {len(languages)} languages"

@@ -17,8 +17,7 @@ SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 RESOURCES, RESULTS = "CROSSPROMPT_RESOURCES", "CROSSPROMPT_RESULTS"
 
 
-# What sets a candidate of a search apart: `learning_rate`, and the keys of `search.over`. Its order is the order of the
-# keys in `selected.json` and in paths.
+# What sets a candidate of a search apart: `learning_rate`, and the keys of `search.over`.
 Values = dict[str, Any]
 
 
@@ -28,8 +27,8 @@ def learning_rate_name(learning_rate: float) -> str:
 
 
 def candidate_name(values: Values) -> str:
-    """The path part of a candidate: `lr-0.001`, `lr-0.001+dropout-0.1`."""
-    others = [f"{key}-{str(value).lower()}" for key, value in values.items() if key != "learning_rate"]
+    """The path part of a candidate: `lr-0.001`, `lr-0.001+dropout-0.1`, whatever the order of its keys."""
+    others = [f"{key}-{str(value).lower()}" for key, value in sorted(values.items()) if key != "learning_rate"]
     return "+".join([f"lr-{learning_rate_name(values['learning_rate'])}", *others])
 
 
@@ -51,6 +50,12 @@ def group_name(candidates: Sequence[Values]) -> str:
     if all(values.keys() == {"learning_rate"} for values in candidates) and len(rates) <= LONGEST_NAME:
         return rates
     return f"{len(candidates)}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:8]}"
+
+
+def group_title(name: str) -> str:
+    """A group of candidates in words, by its name: `0.001 and 0.0005`, `12 candidates (1a2b3c4d)`."""
+    match = re.fullmatch(r"(\d+)-([0-9a-f]{8})", name)
+    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(name.split("+"))
 
 
 def languages_name(languages: list[str]) -> str:

@@ -14,5 +14,10 @@ def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         ("--validation-rows", "the validation sets, parquet, in the same order"),
     ):
         parser.add_argument(name, type=input_file, nargs="+", required=True, help=what)
+    for name, what in (
+        ("--oracle", "tokens.json of the validation sets in the languages of `oracle`"),
+        ("--oracle-rows", "these validation sets, parquet, in the same order"),
+    ):
+        parser.add_argument(name, type=input_file, nargs="*", default=[], help=what)
     parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
     return parser

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from workflow_scripts.core import places
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.languages import same_language
-from workflow_scripts.core.names import ANALYSIS, UNTUNED, source_languages
+from workflow_scripts.core.names import ANALYSIS, UNTUNED, shots_of, source_languages
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import (
     Boolean,
@@ -121,7 +121,12 @@ class Configuration(Section):
     """How models are tuned, for all methods and tasks that do not set a key themselves."""
 
     search: Search = Search()
-    """The learning-rate search."""
+    """The search on the validation set."""
+
+    oracle: Annotated[Boolean, about(True)] = False
+    """Whether every evaluation also scores the weights on the validation sets of the test languages, where these have
+    one. The report then says what a perfect choice of the weights would have gained in each language. It changes no
+    choice, no table of scores and no test. A training takes longer by its evaluations."""
 
     evaluation: Evaluation = Evaluation()
     """How models are tested."""
@@ -398,6 +403,15 @@ class Configuration(Section):
         known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
         own = source_languages(source)
         return [language for language in self.languages_of(task) if language in known and language not in own]
+
+    def oracle_languages(self, task: str, source: str) -> list[str]:
+        """The languages on whose validation sets a training's evaluations are scored, too; see `oracle`.
+
+        None if the task's validation set is its test set.
+        """
+        if not self.oracle or self.tasks[task].validation == "test" or shots_of(source):
+            return []
+        return self.targets(task, source)
 
     def split_read(self, task: str, split: Split) -> Split:
         """The split whose rows are read for a split: with `validation: test` the test set for the validation set."""

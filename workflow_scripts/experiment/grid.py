@@ -197,12 +197,18 @@ class Grid:
         return whole + left * (1 - done)
 
     def corpora(self) -> Iterator[tuple[str, str, Split]]:
-        """Every (task, language, split): train and validation in each training language, test in each language."""
+        """Every (task, language, split): train and validation in each training language, test in each language.
+
+        With `oracle` also the validation sets of other test languages.
+        """
         for task in self.configuration.tasks:
             sources = self.configuration.training_sources(task)
             trained = {code for source in sources for code in source_languages(source)}
             for language in sorted(trained):
                 yield task, language, "train"
+                yield task, language, "validation"
+            scored = {code for source in sources for code in self.configuration.oracle_languages(task, source)}
+            for language in sorted(scored - trained):
                 yield task, language, "validation"
             if any(self.configuration.shots_of_task(task)):
                 targets = {code for source in sources for code in self.configuration.targets(task, source)}

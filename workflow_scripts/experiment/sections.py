@@ -506,7 +506,8 @@ class Search(Section):
     def _searchable(cls, over: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """The values as `training` reads them. Raises ValueError for keys and values that cannot be searched."""
         checked = {}
-        for key, values in over.items():
+        # Sorted: settings reach some steps as JSON with sorted keys, and the order of the candidates follows the keys.
+        for key, values in sorted(over.items()):
             if key not in SEARCHABLE:
                 raise ValueError(f"{key}: it cannot be searched{nearest(key, SEARCHABLE)}")
             try:

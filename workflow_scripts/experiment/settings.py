@@ -119,6 +119,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     if answers == "words":
         unread.add("sentence_vector")
     generates = answers == "words" and definition.generates
+    oracle = configuration.oracle_languages(arm.task, arm.source)
     training = {key: value for key, value in training.items() if key not in unread}
     section = configuration.methods[arm.method]
     module = section.module
@@ -145,6 +146,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
         "seed": seed,
         "max_length": configuration.tasks[arm.task].max_length,
         **({"new_tokens": definition.words.new_tokens} if generates and definition.words else {}),
+        **({"oracle": oracle} if oracle else {}),
         **training,
     }
 

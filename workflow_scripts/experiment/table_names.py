@@ -12,6 +12,7 @@ BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 SHOTS = "shots"
+ORACLE = "oracle"
 ENCODERS = "encoder_by_encoder"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
@@ -37,6 +38,9 @@ def table_names(configuration: Configuration) -> list[str]:
         names.append(ENCODERS)
     if any(any(configuration.shots_of_task(task)) for task in configuration.tasks):
         names.append(SHOTS)
+    tasks = configuration.tasks
+    if any(configuration.oracle_languages(task, one) for task in tasks for one in configuration.training_sources(task)):
+        names.append(ORACLE)
     encoders = configuration.encoders.values()
     papers = any(isinstance(encoder, HubEncoder) and encoder.repository in REPOSITORIES for encoder in encoders)
     if papers and configuration.corpora.source != "mini":

@@ -61,6 +61,7 @@ COLUMNS = {
     ],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
     "curves": [*MODEL, *RUN, "step", "epoch", "quantity", "value", "kept"],
+    "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
     "boundaries": [*MODEL, "seed", "language", "x_weight", "y_weight", "intercept"],
@@ -106,6 +107,7 @@ class Inputs:
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
         curves: points of the training curves (see `evaluation.curves`), by run: of the search or of a seed (`stage`).
+        oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
         samples: which texts the representations are of.
@@ -121,6 +123,7 @@ class Inputs:
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
     curves: pd.DataFrame = field(default_factory=lambda: empty("curves"))
+    oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
     boundaries: pd.DataFrame = field(default_factory=lambda: empty("boundaries"))

@@ -32,6 +32,12 @@ LOG_EVERY = 10  # steps between two log lines: copying the loss from the device 
 EXPLODING = 1000.0  # a gradient norm above this multiple of the first steps' median is reported as a problem
 
 Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
+Oracle = Callable[[TunedModel], dict[str, float]]
+
+
+def no_oracle(model: TunedModel) -> dict[str, float]:
+    """Score no other languages."""
+    return {}
 
 
 @dataclass
@@ -45,6 +51,8 @@ class Evaluation:
         validation_loss: mean over all targets.
         training_loss: mean over the steps.
         gradient_norm: the largest norm of all steps, before clipping.
+        oracle: the main metric on the validation sets of other languages, with the setting `oracle`. Nothing is chosen
+            by it.
     """
 
     step: int
@@ -53,6 +61,7 @@ class Evaluation:
     validation_loss: float
     training_loss: float
     gradient_norm: float
+    oracle: dict[str, float] = field(default_factory=dict)
 
     @property
     def main_metric(self) -> float:
@@ -240,6 +249,7 @@ def train(
     checkpoint: Checkpoint,
     device: torch.device,
     until: float = 1.0,
+    oracle: Oracle = no_oracle,
 ) -> TrainingResult:
     """Train one model, or several that share the forward and backward passes through one frozen encoder.
 
@@ -257,6 +267,7 @@ def train(
         device: where the models are.
         until: the share of the steps after which to return, at the next evaluation; the checkpoint then holds all that
             a later call needs to go on. The schedule of the learning rate is that of the whole training.
+        oracle: returns the main metric on the validation sets of other languages, at every evaluation.
 
     Raises Interrupted after SIGTERM or Ctrl-C, once the checkpoint is saved.
     """
@@ -320,7 +331,7 @@ def train(
         for candidate in running():
             evaluations = candidate.outcome.evaluations
             if not evaluations or evaluations[-1].step < state.step:
-                finish_evaluation(candidate, state.step, schedule, validate)
+                finish_evaluation(candidate, state.step, schedule, validate, oracle)
                 if not candidate.outcome.diverged:
                     progress.evaluation(candidate.learning_rate, evaluations[-1])
 
@@ -406,7 +417,9 @@ def log_step(candidate: Candidate, step: int, factor: float, epoch: int) -> floa
     return loss
 
 
-def finish_evaluation(candidate: Candidate, step: int, schedule: Schedule, validate: Validation) -> None:
+def finish_evaluation(
+    candidate: Candidate, step: int, schedule: Schedule, validate: Validation, oracle: Oracle
+) -> None:
     """Evaluate, keep the weights if `keep` says so, and stop the training after `patience` evaluations without gain.
 
     The candidate is marked as diverged if the loss is not finite.
@@ -426,7 +439,9 @@ def finish_evaluation(candidate: Candidate, step: int, schedule: Schedule, valid
         )
     outcome.losses.clear()
     outcome.norms.clear()
-    outcome.evaluations.append(Evaluation(step, epoch, metrics, validation_loss, training_loss, gradient_norm))
+    outcome.evaluations.append(
+        Evaluation(step, epoch, metrics, validation_loss, training_loss, gradient_norm, oracle(model))
+    )
     keep_weights(outcome, model, settings)
     if settings.patience is not None and step < schedule.steps:
         since = evaluations_since_gain(outcome.evaluations, settings.keep)

@@ -119,6 +119,7 @@ class Material:
         encoder: its record.
         tokens: the training features.
         validation_tokens, validation_rows: the validation set.
+        others: tokens and rows of the validation sets that `oracle` adds, by language.
         touched: the vocabulary ids in the training data, (ids,).
         ids: those in all texts, (ids,).
         device: where models are trained.
@@ -129,6 +130,7 @@ class Material:
     tokens: Tokens
     validation_tokens: Tokens
     validation_rows: Any
+    others: dict[str, tuple[Tokens, Any]]
     touched: torch.Tensor
     ids: torch.Tensor
     device: torch.device
@@ -144,14 +146,21 @@ class Material:
             tokens = joined([tokens, target.chosen(drawn)])
         validation_tokens = joined(read_all(arguments.validation))
         validation = [read_rows(file, settings.kind) for file in arguments.validation_rows]
+        others = {
+            language: (read_tokens(tokens_file), read_rows(rows_file, settings.kind))
+            for language, tokens_file, rows_file in zip(
+                settings.oracle, arguments.oracle, arguments.oracle_rows, strict=True
+            )
+        }
         return cls(
             folder=arguments.encoder.parent,
             encoder=read_encoder(arguments.encoder),
             tokens=tokens,
             validation_tokens=validation_tokens,
             validation_rows=joined_rows(dict(zip(source_languages(settings.source), validation, strict=True))),
+            others=others,
             touched=ids_in(tokens),
-            ids=ids_in(tokens, validation_tokens),
+            ids=ids_in(tokens, validation_tokens, *(one for one, _ in others.values())),
             device=device,
         )
 
@@ -249,6 +258,7 @@ class Pass:
             self.checkpoint,
             self.material.device,
             until,
+            self.oracle,
         )
 
     def _finished(self, step: int) -> set[int]:
@@ -270,15 +280,28 @@ class Pass:
         predictions, loss = evaluate(model, self.material.validation_tokens, rows, self.settings, self.material.device)
         return score(self.settings.kind, rows, predictions, self.scoring), loss
 
+    def oracle(self, model: TunedModel) -> dict[str, float]:
+        """The main metric on the validation set of each language of `oracle`."""
+        found = {}
+        for language, (tokens, rows) in self.material.others.items():
+            predictions, _ = evaluate(model, tokens, rows, self.settings, self.material.device)
+            metrics = score(self.settings.kind, rows, predictions, self.settings.scoring(language))
+            found[language] = next(iter(metrics.values()))
+        return found
+
     def write(self) -> list[dict[str, Any]]:
         """Write the folder of each run; return the content of each `run.json`."""
         return [self._write_run(number) for number in range(len(self.runs))]
 
     def _write_run(self, number: int) -> dict[str, Any]:
         run, outcome, state = self.runs[number], self.trained.outcomes[number], self.trained.state
-        weights, metrics = self._kept(outcome)
+        weights, metrics, oracle = self._kept(outcome)
         metric, value = next(iter(metrics.items()))
         majority = baseline(self.settings.kind, self.material.validation_rows, self.scoring)
+        problem = outcome.problem
+        if value <= majority and number not in self.left:
+            low = f"validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
+            problem = "; ".join(filter(None, [problem, low]))
         record = {
             "settings": self.configured.as_json(),
             "precision": self.settings.precision,
@@ -288,7 +311,9 @@ class Pass:
             "validation": value,
             "majority": majority,
             "metrics_code": self.metrics_code,
-            **training_fields(outcome, self.trained, self.schedule, metric, value, majority),
+            **training_fields(outcome, self.trained, self.schedule),
+            "problem": problem,
+            "oracle": oracle,
             "left_search_after": self.left.get(number),
             "tuned_parameters": state.tuned_parameters,
             "encoder_parameters": self.material.encoder["parameters"],
@@ -302,11 +327,11 @@ class Pass:
         write_run(run.folder, outcome, weights, record)
         return record
 
-    def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The weights to store, and their metrics: of averaged weights they are computed now."""
+    def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], dict[str, float], dict[str, float]]:
+        """The weights to store, their metrics, and those of the oracle: of averaged weights they are computed now."""
         weights, kept = outcome.weights(), outcome.kept
         if len(kept) == 1:
-            return weights, kept[0].metrics
+            return weights, kept[0].metrics, kept[0].oracle
         material = self.material
         if kept:
             model = restore(material.folder, self.settings, weights, material.ids)
@@ -315,7 +340,7 @@ class Pass:
             (model,) = build_together(material.folder, self.settings, material.touched, 1, material.ids)
             weights = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
         metrics, _ = self.validate(model.to(material.device))
-        return weights, metrics
+        return weights, metrics, self.oracle(model)
 
 
 def read_all(files: Sequence[Path]) -> list[Tokens]:
@@ -329,17 +354,11 @@ def drawn_features(tokens: Tokens, rows: int, seed: int) -> list[int]:
     return np.flatnonzero(np.isin(tokens.plain("row"), drawn)).tolist()
 
 
-def training_fields(
-    outcome: Outcome, trained: TrainingResult, schedule: Schedule, metric: str, value: float, majority: float
-) -> dict[str, Any]:
+def training_fields(outcome: Outcome, trained: TrainingResult, schedule: Schedule) -> dict[str, Any]:
     """Return the fields of `run.json` that describe the training.
 
     `seconds` is the run's share of the time; `examples_per_second` counts the examples of all runs trained together.
     """
-    problem, together = outcome.problem, len(trained.outcomes)
-    if value <= majority:
-        low = f"validation {metric} {value:.1f} is not above the majority class ({majority:.1f})"
-        problem = "; ".join(filter(None, [problem, low]))
     seconds = sum(one.seconds for one in trained.outcomes)
     last = outcome.evaluations[-1] if outcome.evaluations else None
     return {
@@ -352,8 +371,7 @@ def training_fields(
         "kept_epoch": outcome.kept[-1].epoch if outcome.kept else 0.0,
         "stopped": outcome.stopped,
         "diverged": outcome.diverged,
-        "problem": problem,
-        "together": together,
+        "together": len(trained.outcomes),
         "seconds": round(outcome.seconds, 2),
         "examples_per_second": round(trained.state.examples / seconds, 2) if seconds else None,
     }

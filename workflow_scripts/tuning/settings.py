@@ -1,5 +1,6 @@
 """The settings of a training."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from workflow_scripts.core.names import Values
@@ -22,6 +23,7 @@ class TrainingSettings(StepSettings):
         prompt_length: 0 for methods without prompts.
         max_length: the most tokens of a feature.
         module: the file of a user's own method.
+        oracle: the languages on whose validation sets every evaluation is scored, too.
         new_tokens: the most tokens of a generated answer; None where none is generated.
         peft: `peft_type` and the keys of PEFT's configuration class, of a method that PEFT implements.
     """
@@ -61,6 +63,7 @@ class TrainingSettings(StepSettings):
     attention: Literal["pretrained", "bidirectional"]
     answers: Literal["head", "words"]
     new_tokens: int | None = None
+    oracle: Sequence[str] = ()
     sentence_vector: Literal["pooler", "first_token", "mean"] | None = None
     prompt_std: float | None = None
     prompt_depth: int | None = None
