@@ -36,7 +36,7 @@ from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
 from workflow_scripts.reporting.files import write_tables
-from workflow_scripts.reporting.inputs import Inputs
+from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.latex import table_latex
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.report import Report
@@ -508,6 +508,42 @@ def test_the_search_marks_a_winner_at_the_edge_and_a_best_epoch_that_is_the_last
     assert not search.query("method == 'prompt_tuning'")["at_the_edge"].any()
 
 
+def test_the_search_says_which_candidates_left_early_and_which_stopped(tmp_path):
+    runs = make_runs().astype({"epochs_taken": float})
+    lost = (runs["stage"] == "search") & ~runs["selected"]
+    runs.loc[lost, ["left_search_after", "epochs_taken"]] = 0.2, 1
+    runs.loc[~lost, ["stopped", "epochs_taken"]] = "no gain in 3 evaluations", 1.5
+    runs["searched"] = "dropout 0.1"
+    page = Page(rendered(runs=runs)).text
+    assert "left the search after 20% of the steps" in page
+    assert "stopped after epoch 1.5: no gain in 3 evaluations" in page
+    assert "dropout 0.1" in page
+    assert "1.5 of 30" in page, "the cost says how long models were trained"
+
+
+def make_oracle() -> pd.DataFrame:
+    arms = [(method, length, seed) for method, length in ARMS for seed in (1, 2)]
+    rows = [
+        [ENCODER, "xnli", "en", method, length, seed, language, "accuracy", 60.0, 60.0 + 2 * seed, 1.5]
+        for method, length, seed in arms
+        for language in ("de", "zh")
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS["oracle"])
+
+
+def test_the_oracle_has_a_section_of_its_own_and_changes_no_other_table(tmp_path):
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    report = bare_report()
+    write_tables(sections(report), without)
+    report = Report.of(replace(report.inputs, oracle=make_oracle()))
+    write_tables(sections(report), with_it)
+    assert "What a perfect choice of the weights would gain" in Page(render(report.inputs, TEMPLATES)).text
+    table = pd.read_csv(with_it / "oracle.csv")
+    assert set(table["gain"]) == {3.0} and set(table["seeds"]) == {2}
+    for file in without.glob("*.csv"):
+        assert file.read_bytes() == (with_it / file.name).read_bytes(), file.name
+
+
 def test_the_cost_gives_the_tuned_share_in_percent(tmp_path):
     write(tmp_path)
     cost = pd.read_csv(tmp_path / "cost.csv").set_index(["task", "arm"])
@@ -547,6 +583,7 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "scores",
         "runs",
         "shots",
+        "oracle",
         "differences",
         "source_differences",
         "encoder_differences",

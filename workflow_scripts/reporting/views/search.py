@@ -134,7 +134,7 @@ def _searched(row: dict[str, Any]) -> str:
 def early_end(row: dict[str, Any]) -> str:
     """Why a run did not take all its steps; empty if it did."""
     remarks = []
-    if row["left_search_after"] > 0:
+    if pd.notna(row["left_search_after"]):
         remarks.append(f"left the search after {row['left_search_after']:.0%} of the steps")
     if row["stopped"]:
         remarks.append(f"stopped after epoch {row['epochs_taken']:.3g}: {row['stopped']}")
