@@ -110,7 +110,7 @@ clean: ## remove results and logs; keep .venv and resources
 	@$(COMPILE) >/dev/null 2>&1 || true  # some packages hold templates that are no Python
 	@touch $@
 
-.venv/ready-to-develop: envs/development.txt envs/docs.txt envs/quantise.txt .venv/ready-to-run
+.venv/ready-to-develop: envs/development.txt envs/docs.txt envs/quantise.txt .venv/ready-to-export .venv/ready-to-run
 	@$(INSTALL) --requirement envs/development.txt --requirement envs/docs.txt --requirement envs/quantise.txt
 	@$(COMPILE) >/dev/null 2>&1 || true
 	@touch $@

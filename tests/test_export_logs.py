@@ -1,6 +1,7 @@
 """The logs for TensorBoard, trackio and Weights & Biases: what their own readers find is what was logged."""
 
 import csv
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -62,11 +63,10 @@ def wanted(results: Path, name: str) -> dict[str, dict[int, float]]:
 
 @needs("tensorboard")
 def test_tensorboard_reads_every_value_of_every_run(results, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
     assert export(results, "tensorboard", tmp_path / "logs") == 2
     for name in (SEED, CANDIDATE):
-        events = EventAccumulator(str(tmp_path / "logs" / name), size_guidance={"scalars": 0}).Reload()
+        events = reader.EventAccumulator(str(tmp_path / "logs" / name), size_guidance={"scalars": 0}).Reload()
         found = {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
         # TensorBoard stores single precision.
         single = {
@@ -125,8 +125,7 @@ def logged_records(data: bytes) -> Iterator[bytes]:
 
 @needs("wandb")
 def test_weights_and_biases_has_an_offline_run_for_each_with_its_values_and_settings(results, tmp_path):
-    from wandb.proto import wandb_internal_pb2
-
+    messages = importlib.import_module("wandb.proto.wandb_internal_pb2")
     command = [sys.executable, "-m", "workflow_scripts.console.export_logs", results, "--to", "wandb"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -135,7 +134,7 @@ def test_weights_and_biases_has_an_offline_run_for_each_with_its_values_and_sett
     for file in (results / "logs/wandb/wandb").glob("offline-run-*/*.wandb"):
         found: dict[str, dict[int, float]] = {}
         for data in logged_records(file.read_bytes()[7:]):
-            record = wandb_internal_pb2.Record()
+            record = messages.Record()
             record.ParseFromString(data)
             if record.HasField("run"):
                 name, group = record.run.display_name, record.run.run_group
