@@ -239,7 +239,9 @@ def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
         "learning_rate": record["learning_rate"],
         "searched": searched_text(record["candidate"]),
     }
-    points = curve_rows(read_log(file.with_name("log.jsonl"), made_by=file), record)
+    group = file.parent.parent
+    made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
+    points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
     return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES)
 
 
