@@ -17,6 +17,7 @@ rule collect:
     input:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
+        logs=[file for _, _, file in GRID.seed_runs(PATHS, "log.jsonl")],
         shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
         searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
         selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
@@ -29,6 +30,7 @@ rule collect:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
+        curves=f"{CONFIGURATION.results}/curves.parquet",
         oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
@@ -43,7 +45,8 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
+        " --shots {output.shots:q} --curves {output.curves:q} --oracle {output.oracle:q}"
+        " --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
@@ -129,6 +132,7 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         shots=rules.collect.output.shots,
+        curves=rules.collect.output.curves,
         oracle=rules.collect.output.oracle,
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
@@ -173,7 +177,8 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --shots {input.shots:q} --oracle {input.oracle:q} --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --shots {input.shots:q} --curves {input.curves:q} --oracle {input.oracle:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"

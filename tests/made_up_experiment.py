@@ -3,10 +3,13 @@
 import math
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from paper_tasks import TASKS, metric_names
 
+from workflow_scripts.evaluation.curves import curve_rows
 from workflow_scripts.evaluation.explained import DISTANCE_COLUMNS, distances, explained, gaps
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
@@ -93,6 +96,57 @@ def make_runs(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2, 
             rows += [make_run(task, method, length, 1, rate, "search", rate == rates[1]) for rate in rates]
             rows += [make_run(task, method, length, seed, rates[1], "seed", True) for seed in seeds]
     return pd.DataFrame(rows)
+
+
+STEPS_AN_EPOCH = 240
+
+
+def make_log(steps: int, rate: float, seed: int) -> dict[str, np.ndarray]:
+    """The log of a training: a noisy loss that falls, a linear schedule, a gradient norm with one peak."""
+    noise = np.random.default_rng(seed)
+    step = np.arange(10, steps + 1, 10)
+    norm = np.exp(noise.normal(0, 0.3, len(step)))
+    norm[len(step) // 2] = 60.0
+    return {
+        "step": step,
+        "loss": 0.3 + np.exp(-3 * step / steps) * noise.uniform(0.8, 1.1, len(step)),
+        "learning_rate": rate * (steps - step + 1) / steps,
+        "gradient_norm": norm,
+    }
+
+
+def make_record(run: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The fields of a `run.json` that curves are made from: an evaluation after each epoch."""
+    epochs = run["epochs"]
+    return {
+        "learning_rate": run["learning_rate"],
+        "kept": [STEPS_AN_EPOCH * run["kept_epoch"]],
+        "epochs": float(epochs),
+        "steps": STEPS_AN_EPOCH * epochs,
+        "evaluations": [
+            {
+                "step": STEPS_AN_EPOCH * epoch,
+                "epoch": float(epoch),
+                "metrics": {run["metric"]: run["validation"] - 9 * abs(epoch - run["kept_epoch"]) / epochs},
+                "validation_loss": 0.5 + 0.02 * seed + abs(epoch - run["kept_epoch"]) / epochs,
+                "training_loss": 0.4,
+                "gradient_norm": 60.0,
+            }
+            for epoch in range(1, epochs + 1)
+        ],
+    }
+
+
+def make_curves(runs: pd.DataFrame) -> pd.DataFrame:
+    """The training curves of a table of runs."""
+    keys = COLUMNS["curves"][: COLUMNS["curves"].index("step")]
+    return pd.DataFrame(
+        {**{key: run[key] for key in keys}, **row}
+        for number, run in enumerate(runs.to_dict("records"))
+        for row in curve_rows(
+            make_log(STEPS_AN_EPOCH * run["epochs"], run["learning_rate"], number), make_record(run, run["seed"])
+        )
+    )[COLUMNS["curves"]]
 
 
 def make_provenance(**benchmark) -> dict:

@@ -89,7 +89,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    collected = files("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "provenance.json")
+    collected = files("scores.csv", "runs.csv", "shots.csv", "curves.parquet", "oracle.csv", "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
     compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))
