@@ -25,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify export test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify export export-logs test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -54,6 +54,9 @@ verify: .venv/ready-to-run ## check that the results are what the configuration 
 export: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
 	@$(IN_VENV) python -m workflow_scripts.console.every_eval_ever $(ARGS)
 
+export-logs: .venv/ready-to-export ## write the logs of all trainings for TensorBoard and trackio, or ARGS="RESULTS --to wandb"
+	@$(IN_VENV) python -m workflow_scripts.console.export_logs $(ARGS)
+
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)
 
@@ -79,7 +82,7 @@ compare-trainer: .venv/ready-to-develop ## compare scores and time of fine-tunin
 rehearsal: .venv/ready-to-develop ## run three steps of each method and task with an encoder of XLM-R-large's size
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.rehearsal $(ARGS)
 
-coverage: .venv/ready-to-develop ## check intervals and tests on simulated data: three minutes on an idle machine
+coverage: .venv/ready-to-develop ## check intervals, tests and ranks on simulated data: a quarter of an hour on an idle machine
 	@$(IN_VENV) python -m benchmarks.coverage $(ARGS)
 
 graph: .venv/ready-to-run ## draw report/rulegraph.svg from the rules (needs Graphviz)
@@ -110,9 +113,13 @@ clean: ## remove results and logs; keep .venv and resources
 	@$(COMPILE) >/dev/null 2>&1 || true  # some packages hold templates that are no Python
 	@touch $@
 
-.venv/ready-to-develop: envs/development.txt envs/docs.txt envs/quantise.txt .venv/ready-to-run
+.venv/ready-to-develop: envs/development.txt envs/docs.txt envs/quantise.txt .venv/ready-to-export .venv/ready-to-run
 	@$(INSTALL) --requirement envs/development.txt --requirement envs/docs.txt --requirement envs/quantise.txt
 	@$(COMPILE) >/dev/null 2>&1 || true
+	@touch $@
+
+.venv/ready-to-export: envs/export.txt .venv/ready-to-run
+	@$(INSTALL) --requirement envs/export.txt
 	@touch $@
 
 # If creating the environment fails, .DELETE_ON_ERROR removes pyvenv.cfg, so that the next call starts over.

@@ -22,6 +22,8 @@ The second part checks grids of several comparisons whose seeds' variances are a
 over a factor of 10 or 100, or equal but for one that is 10 times the others. `coverage` and `significant` are averages
 over the comparisons of a grid, `worst` and `most` those of the comparison that fares worst. `plain` is the interval
 without borrowed strength.
+
+The third part, `ranks`, checks mean ranks: see `benchmarks/rank_coverage.py`.
 """
 
 import argparse
@@ -36,6 +38,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from benchmarks.rank_coverage import GRIDS as RANKED_GRIDS
+from benchmarks.rank_coverage import measured_ranks
 from workflow_scripts.evaluation.significance import (
     CONFIDENCE,
     FEWEST_COMPARISONS,
@@ -54,9 +58,10 @@ from workflow_scripts.evaluation.significance import (
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = ("accuracy", "alike", "words", "chunks", "clusters")
-PARTS = ("comparisons", "grids")
+PARTS = ("comparisons", "grids", "ranks")
 SEEDS, UNITS, DEVIATIONS = (2, 3, 5), (100, 300, 1000), (0.0, 0.5, 3.0)
 DATA_SETS = 1000
+FEWER = 5  # as many data sets for ranks, each of which takes a bootstrap
 COMPARISONS, VARIANCES = (1, 3, 5, 10), ("equal", "tenfold", "hundredfold", "one apart")
 GRID_SHAPE, GRID_UNITS, GRID_DEVIATION = "accuracy", (100, 1000), 2.0
 
@@ -105,8 +110,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, default=ROOT / "results/coverage.json", help="the file to write")
-    result.add_argument("--data-sets", type=int, default=DATA_SETS, help="of each condition and grid; default: 1000")
-    result.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: both")
+    result.add_argument(
+        "--data-sets",
+        type=int,
+        default=DATA_SETS,
+        help="of each condition and grid, and a fifth of them for ranks; default: 1000",
+    )
+    result.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     result.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES, help="default: all")
     result.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 2 3 5")
     return result
@@ -120,6 +130,8 @@ def main(arguments: argparse.Namespace) -> None:
         report["conditions"] = _run_conditions(arguments)
     if "grids" in arguments.parts:
         report["grids"] = _run_grids(arguments)
+    if "ranks" in arguments.parts:
+        report["ranks"] = _run_ranks(arguments)
     report["seconds"] = round(time.perf_counter() - start)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -171,6 +183,23 @@ def _run_grids(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [
         _printed(line, asdict(grid) | measured_grid(grid, arguments.data_sets, number))
         for number, grid in enumerate(grids)
+    ]
+
+
+def _run_ranks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    print(
+        "tasks arms seeds apart between  coverage  worst  half width  bootstrap  half width"
+        "  coverage here  worst here  half width here",
+        flush=True,
+    )
+    line = (
+        "{tasks:5} {arms:4} {seeds:5} {apart:5} {between:7} {coverage:9.1f} {worst:6.1f} {half_width:11.2f}"
+        " {bootstrap:10.1f} {bootstrap_half_width:11.2f} {coverage_here:14.1f} {worst_here:11.1f}"
+        " {half_width_here:16.2f}"
+    )
+    return [
+        _printed(line, asdict(grid) | measured_ranks(grid, arguments.data_sets // FEWER, number))
+        for number, grid in enumerate(RANKED_GRIDS)
     ]
 
 

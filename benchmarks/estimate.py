@@ -45,6 +45,7 @@ from workflow_scripts.experiment.settings import of_training
 from workflow_scripts.tuning.settings import TrainingSettings
 
 SHAPES = Path(__file__).with_name("shapes.yaml")
+XLM_R_LARGE = "FacebookAI/xlm-roberta-large"
 E5_SMALL = {
     **{"model_type": "bert", "dtype": "float32", "vocab_size": 250037, "hidden_size": 384, "num_hidden_layers": 12},
     **{"num_attention_heads": 12, "intermediate_size": 1536, "max_position_embeddings": 512, "type_vocab_size": 2},
@@ -219,6 +220,11 @@ def of_config(values: dict[str, Any]) -> Callable[[], Any]:
 
     keys = {key: value for key, value in values.items() if key not in ("model_type", "auto_map")}
     return lambda: AutoConfig.for_model(values["model_type"], **keys)
+
+
+def published_shape(repository: str) -> Callable[[], Any]:
+    """Return a function that makes the configuration of a repository in `shapes.yaml`."""
+    return of_config(yaml.safe_load(SHAPES.read_text(encoding="utf-8"))[repository])
 
 
 def as_config(configuration: Configuration, encoder: str) -> dict[str, Any]:

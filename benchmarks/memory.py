@@ -84,7 +84,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, int]:
     import torch
     from transformers import AutoConfig
 
-    from benchmarks.simulation import simulate
+    from benchmarks.simulation import FusedAttention, simulate
     from workflow_scripts.tuning import model as tuned_model
     from workflow_scripts.tuning.acceleration import packed
     from workflow_scripts.tuning.backbone import attention
@@ -102,13 +102,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, int]:
     seed_everything(1)
     torch.mm(torch.ones(64, 64, dtype=torch.bfloat16), torch.ones(64, 64, dtype=torch.bfloat16))
 
-    class Fused:
-        @staticmethod
-        def apply(query: Any, key: Any, value: Any, mask: Any, scaling: float, probability: float) -> Any:
-            key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
-            attend = torch.nn.functional.scaled_dot_product_attention
-            return attend(query, key, value, attn_mask=mask, dropout_p=probability, scale=scaling)
-
     def step(length: int) -> None:
         batch = {name: torch.ones(texts, length, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
         with lower_precision(cpu, settings.precision):
@@ -122,7 +115,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, int]:
 
     before = held()
     forget_peak()
-    with mock.patch.object(packed, "available", lambda: False), mock.patch.object(attention, "PlainAttention", Fused):
+    with (
+        mock.patch.object(packed, "available", lambda: False),
+        mock.patch.object(attention, "PlainAttention", FusedAttention),
+    ):
         (model,) = tuned_model.build_together(arguments.folder, settings, None, 1)
         model.train()
         loading, weights = held("VmHWM"), held()

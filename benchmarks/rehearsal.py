@@ -65,19 +65,12 @@ def main() -> None:
 def make_encoder(folder: Path) -> None:
     """Write an encoder with random weights and XLM-R-large's shape."""
     import torch
-    from transformers import AutoModel, XLMRobertaConfig
+    from transformers import AutoModel
+
+    from benchmarks.estimate import XLM_R_LARGE, published_shape
 
     torch.manual_seed(0)
-    shape = XLMRobertaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-    )
-    AutoModel.from_config(shape).save_pretrained(folder)
+    AutoModel.from_config(published_shape(XLM_R_LARGE)()).save_pretrained(folder)
 
 
 def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -157,6 +157,16 @@ def apply(module: nn.Module, convert: Callable[[Any], Any], recurse: bool = True
     return module
 
 
+class FusedAttention:
+    """Attention without dropout that keeps no matrix of weights, to measure on a CPU what a GPU keeps."""
+
+    @staticmethod
+    def apply(query: Any, key: Any, value: Any, mask: Any, scaling: float, probability: float) -> Any:
+        """Return what `attention.PlainAttention` returns."""
+        key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+
+
 @contextlib.contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Within the block, models are built and computed with fake tensors by the operations of a GPU."""

@@ -164,9 +164,14 @@ function values() {
   let shown = null;
 
   document.addEventListener("pointerover", (event) => {
-    const mark = event.target.closest?.(".chart .mark");
+    const mark = event.target.closest?.(".chart .mark:not(polyline)");
     if (mark) show(mark);
     else if (shown) hide();
+  });
+  document.addEventListener("pointermove", (event) => {
+    const canvas = event.target.closest?.(".chart")?.querySelector(".canvas");
+    const found = canvas && !event.target.matches("circle") && nearestCurve(canvas, event);
+    if (found) show(found.curve, found);
   });
   document.addEventListener("keydown", (event) => {
     const chart = event.target.closest?.(".chart");
@@ -182,24 +187,66 @@ function values() {
   });
   document.addEventListener("focusout", hide);
 
-  function show(mark) {
-    if (mark === shown) return;
+  // `at`: the place and the text of one point of a curve.
+  function show(mark, at) {
+    if (mark === shown && !at) return;
     hide();
-    const title = mark.querySelector("title");
-    if (title) {
-      mark.dataset.value = title.textContent;
-      title.remove();
-    }
+    keepTitle(mark);
     shown = mark;
     mark.classList.add("shown");
-    tip.textContent = mark.dataset.value;
+    tip.textContent = at ? at.text : mark.dataset.value;
     tip.hidden = false;
-    const near = (mark.querySelector("circle") ?? mark).getBoundingClientRect();
+    const near = at ? at.place : (mark.querySelector("circle") ?? mark).getBoundingClientRect();
     const width = document.documentElement.clientWidth;
     const left = near.left + near.width / 2 - tip.offsetWidth / 2;
     const above = near.top - tip.offsetHeight - 8;
     tip.style.left = `${Math.max(8, Math.min(left, width - tip.offsetWidth - 8)) + scrollX}px`;
     tip.style.top = `${(above < 4 ? near.bottom + 8 : above) + scrollY}px`;
+  }
+
+  // Browsers would show a title as well.
+  function keepTitle(mark) {
+    const title = mark.querySelector("title");
+    if (!title) return;
+    mark.dataset.value = title.textContent;
+    title.remove();
+  }
+
+  // The curve that is nearest above or below the pointer, with its value there, computed from the chart's axes.
+  function nearestCurve(canvas, event) {
+    const box = canvas.parentElement.getBoundingClientRect(); // its own would be that of its curves
+    const x = (1000 * (event.clientX - box.left)) / box.width;
+    const y = (1000 * (event.clientY - box.top)) / box.height;
+    let best = null;
+    for (const curve of canvas.querySelectorAll("polyline")) {
+      keepTitle(curve);
+      const at = heightAt(curve, x);
+      if (at !== null && (!best || Math.abs(at - y) < Math.abs(best.at - y))) best = { curve, at };
+    }
+    if (!best) return null;
+    const [name] = best.curve.dataset.value.split(": from ");
+    const step = Math.round(onAxis(canvas.dataset.across, x / 1000));
+    const value = onAxis(canvas.dataset.up, 1 - best.at / 1000);
+    best.text = `${name}: ${Number(value.toPrecision(3))} at step ${step.toLocaleString("en")}`;
+    best.place = new DOMRect(event.clientX, box.top + (best.at * box.height) / 1000 - 4, 0, 8);
+    return best;
+  }
+
+  // The height of a curve at a place; null where it has none.
+  function heightAt(curve, x) {
+    curve.places ??= curve.getAttribute("points").split(" ").map((point) => point.split(",").map(Number));
+    const after = curve.places.findIndex(([at]) => at >= x);
+    if (after < 0) return null;
+    if (!after) return curve.places[0][0] - x < 5 ? curve.places[0][1] : null;
+    const [[left, first], [right, last]] = curve.places.slice(after - 1, after + 1);
+    return first + ((last - first) * (x - left)) / (right - left || 1);
+  }
+
+  // The value at a share of an axis, "LOW HIGH" or "LOW HIGH log".
+  function onAxis(axis, share) {
+    const [low, high, logarithmic] = axis.split(" ");
+    if (logarithmic) return low * (high / low) ** share;
+    return Number(low) + (high - low) * share;
   }
 
   function hide() {

@@ -5,6 +5,7 @@ localrules:
     collect,
     compare,
     exemplify,
+    explain,
     render,
 
 
@@ -17,6 +18,7 @@ rule collect:
     input:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
+        logs=[file for _, _, file in GRID.seed_runs(PATHS, "log.jsonl")],
         shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
         outside=[file for _, _, file in GRID.outside_runs(PATHS, "scores.csv")],
         imported=[record for _, _, record in GRID.imported(PATHS)],
@@ -33,6 +35,7 @@ rule collect:
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
         results=f"{CONFIGURATION.results}/results.parquet",
+        curves=f"{CONFIGURATION.results}/curves.parquet",
         oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
@@ -48,7 +51,7 @@ rule collect:
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
         " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --results {output.results:q}"
-        " --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
+        " --curves {output.curves:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
@@ -60,6 +63,7 @@ rule compare:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
         encoders=f"{CONFIGURATION.results}/encoder_differences.csv",
+        ranks=f"{CONFIGURATION.results}/ranks.csv",
     log:
         "logs/compare.log",
     conda:
@@ -73,7 +77,7 @@ rule compare:
     shell:
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
-        " --log {log:q}"
+        " --ranks {output.ranks:q} --log {log:q}"
 
 
 rule exemplify:
@@ -104,17 +108,46 @@ rule exemplify:
         " --examples {output:q} --log {log:q}"
 
 
+rule explain:
+    input:
+        scores=rules.collect.output.scores,
+        runs=rules.collect.output.runs,
+        encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
+        tokens=[PATHS.tokens(*part) for part in GRID.tokens() if part[3:] == ("test", "head")],
+        rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
+    output:
+        distances=f"{CONFIGURATION.results}/distances.csv",
+        explained=f"{CONFIGURATION.results}/explained.csv",
+    log:
+        "logs/explain.log",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_explanation(CONFIGURATION)),
+    shell:
+        "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        " --distances {output.distances:q} --explained {output.explained:q} --log {log:q}"
+
+
 rule render:
     input:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         shots=rules.collect.output.shots,
+        curves=rules.collect.output.curves,
         oracle=rules.collect.output.oracle,
         provenance=rules.collect.output.provenance,
         differences=rules.compare.output.differences,
         source_differences=rules.compare.output.sources,
         encoder_differences=rules.compare.output.encoders,
+        ranks=rules.compare.output.ranks,
         examples=rules.exemplify.output,
+        distances=rules.explain.output.distances,
+        explained=rules.explain.output.explained,
         alignment=rules.gather.output.alignment,
         projections=rules.gather.output.projections,
         boundaries=rules.gather.output.boundaries,
@@ -150,9 +183,10 @@ rule render:
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --shots {input.shots:q} --oracle {input.oracle:q} --provenance {input.provenance:q} --differences {input.differences:q}"
+        " --shots {input.shots:q} --curves {input.curves:q} --oracle {input.oracle:q}"
+        " --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
-        " --encoder-differences {input.encoder_differences:q} --alignment {input.alignment:q}"
+        " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
-        " --examples {input.examples:q} --published {input.published:q} --templates {params.templates:q}"
+        " --examples {input.examples:q} --distances {input.distances:q} --explained {input.explained:q} --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -3,10 +3,14 @@
 import math
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from paper_tasks import TASKS, metric_names
 
+from workflow_scripts.evaluation.curves import curve_rows
+from workflow_scripts.evaluation.explained import DISTANCE_COLUMNS, distances, explained, gaps
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
@@ -92,6 +96,57 @@ def make_runs(tasks=("xnli", "pawsx", "udpos", "xquad", "tydiqa"), seeds=(1, 2, 
             rows += [make_run(task, method, length, 1, rate, "search", rate == rates[1]) for rate in rates]
             rows += [make_run(task, method, length, seed, rates[1], "seed", True) for seed in seeds]
     return pd.DataFrame(rows)
+
+
+STEPS_AN_EPOCH = 240
+
+
+def make_log(steps: int, rate: float, seed: int) -> dict[str, np.ndarray]:
+    """The log of a training: a noisy loss that falls, a linear schedule, a gradient norm with one peak."""
+    noise = np.random.default_rng(seed)
+    step = np.arange(10, steps + 1, 10)
+    norm = np.exp(noise.normal(0, 0.3, len(step)))
+    norm[len(step) // 2] = 60.0
+    return {
+        "step": step,
+        "loss": 0.3 + np.exp(-3 * step / steps) * noise.uniform(0.8, 1.1, len(step)),
+        "learning_rate": rate * (steps - step + 1) / steps,
+        "gradient_norm": norm,
+    }
+
+
+def make_record(run: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The fields of a `run.json` that curves are made from: an evaluation after each epoch."""
+    epochs = run["epochs"]
+    return {
+        "learning_rate": run["learning_rate"],
+        "kept": [STEPS_AN_EPOCH * run["kept_epoch"]],
+        "epochs": float(epochs),
+        "steps": STEPS_AN_EPOCH * epochs,
+        "evaluations": [
+            {
+                "step": STEPS_AN_EPOCH * epoch,
+                "epoch": float(epoch),
+                "metrics": {run["metric"]: run["validation"] - 9 * abs(epoch - run["kept_epoch"]) / epochs},
+                "validation_loss": 0.5 + 0.02 * seed + abs(epoch - run["kept_epoch"]) / epochs,
+                "training_loss": 0.4,
+                "gradient_norm": 60.0,
+            }
+            for epoch in range(1, epochs + 1)
+        ],
+    }
+
+
+def make_curves(runs: pd.DataFrame) -> pd.DataFrame:
+    """The training curves of a table of runs."""
+    keys = COLUMNS["curves"][: COLUMNS["curves"].index("step")]
+    return pd.DataFrame(
+        {**{key: run[key] for key in keys}, **row}
+        for number, run in enumerate(runs.to_dict("records"))
+        for row in curve_rows(
+            make_log(STEPS_AN_EPOCH * run["epochs"], run["learning_rate"], number), make_record(run, run["seed"])
+        )
+    )[COLUMNS["curves"]]
 
 
 def make_provenance(**benchmark) -> dict:
@@ -180,6 +235,48 @@ def make_differences(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataF
                 }
             )
     return pd.DataFrame(rows)[COLUMNS["differences"]]
+
+
+def make_ranks(tasks=tuple(TASKS), seeds=(1, 2, 3), arms=ARMS) -> pd.DataFrame:
+    """The mean ranks of `make_scores` in the target languages, with intervals of a made-up width."""
+    scores = make_scores(tasks, seeds, arms)
+    main = scores[
+        (scores["language"] != "en") & (scores["metric"] == [metric_names(task)[0] for task in scores["task"]])
+    ]
+    keys = ["method", "prompt_length"]
+    means = main.groupby([*keys, "task", "language"], sort=False)["value"].mean()
+    placed = means.groupby(["task", "language"]).rank(ascending=False)
+    mean = placed.groupby([*keys, "task"]).mean().groupby(keys).mean().sort_values()
+    rows = [
+        {
+            "encoder": ENCODER,
+            "source": "en",
+            "method": method,
+            "prompt_length": length,
+            "mean_rank": rank,
+            "low": max(1.0, rank - 0.7),
+            "high": min(float(len(arms)), rank + 0.7),
+            "first": 0.8 / 3**place,
+            "low_here": max(1.0, rank - 0.2),
+            "high_here": min(float(len(arms)), rank + 0.2),
+            "first_here": 0.95 / 9**place,
+            "arms": len(arms),
+            "tasks": len(tasks),
+            "languages": main["language"].nunique(),
+            "seeds": len(seeds),
+        }
+        for place, ((method, length), rank) in enumerate(mean.items())
+    ]
+    return pd.DataFrame(rows)[COLUMNS["ranks"]]
+
+
+def make_distances(scores=None, runs=None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The real distances of the languages with made-up pieces, and their correlations with the gaps of the scores."""
+    scores, runs = make_scores() if scores is None else scores, make_runs() if runs is None else runs
+    measures = pd.DataFrame(distances(scores, {}, {}), columns=DISTANCE_COLUMNS)
+    made = [1.1 + (sum(map(ord, code)) % 30) / 20 for code in measures["language"]]
+    measures = measures.assign(premium=made, unknown=[0.01 * (code == "zh") for code in measures["language"]])
+    return measures, pd.DataFrame(explained(gaps(scores, runs), measures), columns=COLUMNS["explained"])
 
 
 def models(tasks=("xnli", "pawsx"), arms=ARMS[::2], seeds=(1, 2, 3)) -> list[dict]:
@@ -299,11 +396,15 @@ def make_examples(tasks=tuple(TASKS), each=2) -> list[dict]:
 def make_inputs(**changes) -> Inputs:
     """All inputs of the page; `changes` replace some of them."""
     projections, boundaries = make_projections()
+    measures, correlations = make_distances()
     whole = {
         "scores": make_scores(),
         "runs": make_runs(),
         "provenance": make_provenance(),
         "differences": make_differences(),
+        "ranks": make_ranks(),
+        "distances": measures,
+        "explained": correlations,
         "alignment": make_alignment(),
         "projections": projections,
         "boundaries": boundaries,

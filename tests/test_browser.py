@@ -14,6 +14,7 @@ from made_up_experiment import (
     ENCODER,
     TEMPLATES,
     make_alignment,
+    make_curves,
     make_differences,
     make_examples,
     make_inputs,
@@ -58,9 +59,11 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def paper_grid(tmp_path_factory) -> Path:
     """The page of a grid of the paper's size: all languages of five tasks, five seeds, three arms."""
+    runs = make_runs(seeds=PAPER_SEEDS)
     inputs = make_inputs(
         scores=make_scores(seeds=PAPER_SEEDS),
-        runs=make_runs(seeds=PAPER_SEEDS),
+        runs=runs,
+        curves=make_curves(runs),
         differences=make_differences(seeds=PAPER_SEEDS),
         examples=make_examples(each=5),
     )
@@ -188,7 +191,7 @@ def test_every_chart_is_drawn_and_every_point_lies_in_its_chart(opened):
         " const inside = [...chart.querySelectorAll('circle')].every((mark) => {"
         "  const at = mark.getBoundingClientRect(), x = at.left + at.width / 2, y = at.top + at.height / 2;"
         "  return x >= box.left - 1 && x <= box.right + 1 && y >= box.top - 1 && y <= box.bottom + 1; });"
-        " return [box.width, box.height, chart.querySelectorAll('circle, line').length, inside]; })"
+        " return [box.width, box.height, chart.querySelectorAll('circle, line, polyline').length, inside]; })"
     )
     assert len(charts) > 60
     assert all(width > 50 and height > 10 and marks and inside for width, height, marks, inside in charts)
@@ -251,6 +254,27 @@ def test_the_pointer_and_the_arrow_keys_show_a_points_value(opened, browser):
     chart.send_keys(Keys.ARROW_DOWN)
     assert tip.text.startswith("PAWS-X: ")
     chart.send_keys(Keys.ESCAPE)
+    assert not tip.is_displayed()
+
+
+def test_the_pointer_shows_the_value_of_the_nearest_curve_at_its_step(opened, browser):
+    """Against the data: the values of the seeds at that step, to the thickness of a line."""
+    from selenium.webdriver import ActionChains
+
+    opened("document.querySelector('#curves details').open = true")
+    runs = make_runs(["xnli"], seeds=PAPER_SEEDS, arms=[("prompt_tuning", 8)])
+    frame = make_curves(runs).query("stage == 'seed' and quantity == 'validation_accuracy'")
+    chart = browser.find_elements("css selector", "#curves .chart")[5]
+    ActionChains(browser).move_to_element(chart).perform()
+    tip = browser.find_element("css selector", ".tip")
+    name, text = tip.text.split(": ")
+    assert name.endswith(", validation accuracy")
+    value, step = (float(part.replace(",", "")) for part in text.split(" at step "))
+    assert step == pytest.approx(3600, abs=50), "the middle of 30 epochs of 240 steps, to a pixel"
+    of_seed = frame[frame["seed"] == int(name.removeprefix("seed ").partition(",")[0])].set_index("step")["value"]
+    assert value == pytest.approx(of_seed[3600], abs=0.2)
+    title = browser.find_element("css selector", "#curves h2")
+    ActionChains(browser).move_to_element(title).perform()
     assert not tip.is_displayed()
 
 

@@ -23,7 +23,7 @@ from workflow_scripts.experiment.consistency import Difference, changes, differe
 from workflow_scripts.experiment.grid import Grid
 from workflow_scripts.experiment.jobs import all_jobs
 
-SUMS = ("collect", "compare", "exemplify", "render", "all")
+SUMS = ("collect", "compare", "exemplify", "explain", "render", "all")
 TRAIN = "results/tiny/udpos/en/prompt_tuning-2/seed-13/run.json"
 
 
@@ -164,10 +164,11 @@ def test_changed_settings_are_named_by_their_keys():
 def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
     """What `collect` reads, called by hand."""
     asked = json.dumps({"configuration": configuration})
-    files = [folder / name for name in ("scores.csv", "runs.csv", "provenance.json", "shots.csv", "oracle.csv")]
-    words = ["--settings", asked, "--scores", files[0], "--runs", files[1], "--provenance", files[2]]
-    words += ["--shots", files[3], "--oracle", files[4]]
-    return collect.main(collect.parser().parse_args(list(map(str, words))))
+    names = ("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "curves.parquet", "provenance.json")
+    words = ["--settings", asked]
+    for name in names:
+        words += [f"--{name.partition('.')[0]}", str(folder / name)]
+    return collect.main(collect.parser().parse_args(words))
 
 
 def test_no_table_is_made_of_results_of_other_settings(grid, tmp_path):

@@ -16,7 +16,7 @@ from workflow_scripts.core.lineage import record_of
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import load
 
-SUMS = ("collect", "compare", "exemplify", "render", "all")
+SUMS = ("collect", "compare", "exemplify", "explain", "render", "all")
 
 # PAWS-X has English and another language, so its models' vectors are analysed; UD-POS has no pairs of sentences.
 ALL_VECTORS = (

@@ -10,7 +10,7 @@ from snakemake_runs import ROOT
 from tiny import CONFIGURATIONS, SIZES
 from tiny import settings as tiny_settings
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, XLMRobertaConfig, XLMRobertaModel
+from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, XLMRobertaModel
 
 from benchmarks import estimate, simulation
 from benchmarks.simulation import Meter, as_on_a_gpu, parameters, simulate, simulate_whole
@@ -20,20 +20,8 @@ from workflow_scripts.experiment.grid import Arm, Grid
 from workflow_scripts.tuning import model as tuned_model
 
 SHAPES = yaml.safe_load(estimate.SHAPES.read_text(encoding="utf-8"))
-LARGE = XLMRobertaConfig(
-    vocab_size=250_002,
-    hidden_size=1024,
-    num_hidden_layers=24,
-    num_attention_heads=16,
-    intermediate_size=4096,
-    max_position_embeddings=514,
-    type_vocab_size=1,
-)
+large = estimate.published_shape(estimate.XLM_R_LARGE)
 LLAMA = {**SIZES, "num_key_value_heads": 2, "num_hidden_layers": 8}
-
-
-def large() -> XLMRobertaConfig:
-    return XLMRobertaConfig(**LARGE.to_dict())
 
 
 def llama() -> LlamaConfig:
@@ -75,7 +63,7 @@ def test_the_bytes_of_a_fake_step_are_those_of_a_real_one(tmp_path, method, reco
     AutoModel.from_config(llama()).save_pretrained(tmp_path)
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(simulation.attention, "PlainAttention", FusedOnCpu)
+        patch.setattr(simulation.attention, "PlainAttention", simulation.FusedAttention)
         for name in ("replace_normalisations", "replace_activations"):  # not on a GPU
             patch.setattr(simulation.accelerate, name, lambda model: None)
         (model,) = tuned_model.build_together(tmp_path, settings, None, 1)
@@ -96,13 +84,6 @@ def test_the_bytes_of_a_fake_step_are_those_of_a_real_one(tmp_path, method, reco
     # Fused attention on a CPU keeps float32 sums of another shape than that on a GPU.
     assert fake.peak == pytest.approx(weights + state + meter.peak, rel=0.01)
     assert fake.stored == sum(one.nbytes for one in model.tuned_tensors().values())
-
-
-class FusedOnCpu:
-    @staticmethod
-    def apply(query, key, value, mask, scaling, probability):
-        key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for part in (key, value))
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm
 
 STEPS = sorted(file.stem for file in (ROOT / "workflow_scripts").glob("*.py") if file.stem != "__init__")
-SUMS = ["collect", "compare", "exemplify", "render"]
+SUMS = ["collect", "compare", "exemplify", "explain", "render"]
 FINGERPRINT = ROOT / "workflow_scripts/core/fingerprint.py"
 
 Fingerprint = Callable[..., str]

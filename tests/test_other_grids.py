@@ -186,7 +186,14 @@ def test_nothing_runs_again_until_the_other_grid_changes(both, tmp_path):
     file = place.folder / "results/scores.csv"
     lines = file.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join([*lines[:-1], lines[-1].rsplit(",", 1)[0] + ",1.5"]) + "\n", encoding="utf-8")
-    assert [job.split()[0] for job in place.planned()] == ["all", "collect", "compare", "exemplify", "render"]
+    assert [job.split()[0] for job in place.planned()] == [
+        "all",
+        "collect",
+        "compare",
+        "exemplify",
+        "explain",
+        "render",
+    ]
 
 
 def test_a_grid_with_an_arm_of_the_other_is_refused_in_one_line(both, tmp_path):

@@ -399,7 +399,7 @@ def outside(own_task_grid: Workplace, tmp_path_factory: pytest.TempPathFactory) 
         "import_predictions mood/none/half/0/en",
         "score_outside mood/en/copy/0",
         "score_outside mood/none/half/0",
-        *("collect", "compare", "exemplify", "render", "all"),
+        *("collect", "compare", "exemplify", "explain", "render", "all"),
     )
     return place
 
@@ -589,7 +589,7 @@ def test_an_edited_file_is_imported_again_and_a_wrong_one_ends_in_one_line(outsi
     assert place.planned() == jobs(
         "import_predictions mood/none/half/0/en",
         "score_outside mood/none/half/0",
-        *("collect", "compare", "exemplify", "render", "all"),
+        *("collect", "compare", "exemplify", "explain", "render", "all"),
     )
     file.write_text(content.replace("test-3,", "test-33,"), encoding="utf-8")
     outcome = place.run()

@@ -21,11 +21,11 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    XLMRobertaConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.models.modernbert import modeling_modernbert
 
+from benchmarks.estimate import XLM_R_LARGE, published_shape
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.positions import AFTER_PADDING, starts_after_padding
 from workflow_scripts.kinds import part
@@ -354,17 +354,8 @@ def test_prompts_of_two_seeds_differ_and_of_one_seed_are_equal(encoders):
 @pytest.mark.parametrize("length", [16, 32])
 def test_of_xlm_r_large_the_prompts_are_a_tenth_to_three_tenths_of_a_percent(length):
     """The share of tuned parameters that the paper reports (0.1 % to 0.3 %); on the meta device nothing is computed."""
-    large = XLMRobertaConfig(
-        vocab_size=250_002,
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-    )
     with torch.device("meta"):
-        encoder = AutoModel.from_config(large)
+        encoder = AutoModel.from_config(published_shape(XLM_R_LARGE)())
         tuned = Prompts(encoder, length, std=0.02, dropout=0.1).vectors.numel()
     everything = sum(parameter.numel() for parameter in encoder.parameters())
     assert everything == pytest.approx(560e6, rel=0.002)

@@ -587,6 +587,9 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "differences",
         "source_differences",
         "encoder_differences",
+        "ranks",
+        "distances",
+        "explained",
         "alignment",
         "projections",
         "boundaries",
@@ -596,7 +599,8 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
     for name in ("provenance", "samples", "examples"):
         (folder / f"{name}.json").write_text(json.dumps(getattr(inputs, name)), encoding="utf-8")
         arguments.append(f"--{name}={folder / f'{name}.json'}")
-    return arguments
+    inputs.curves.to_parquet(folder / "curves.parquet")
+    return [*arguments, f"--curves={folder / 'curves.parquet'}"]
 
 
 def test_the_step_writes_page_and_tables_without_torch(tmp_path):

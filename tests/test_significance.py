@@ -22,6 +22,7 @@ from workflow_scripts.evaluation.differences import (
     kind_of,
     source_differences,
 )
+from workflow_scripts.evaluation.ranks import COLUMNS as RANK_COLUMNS
 from workflow_scripts.evaluation.significance import (
     Effect,
     Estimate,
@@ -776,11 +777,14 @@ def test_the_step_writes_the_table_that_the_functions_give(tmp_path, monkeypatch
     runs.to_csv("runs.csv", index=False)
     settings = as_text(of_comparison(load(configuration)))
     words = ["--settings", settings, "--scores", "scores.csv", "--runs", "runs.csv", "--differences", "differences.csv"]
-    words += ["--sources", "sources.csv", "--encoders", "encoders.csv"]
+    words += ["--sources", "sources.csv", "--encoders", "encoders.csv", "--ranks", "ranks.csv"]
     compare.main(compare.parser().parse_args(words))
     written = pd.read_csv("differences.csv")
     assert list(written) == COLUMNS
     assert list(pd.read_csv("sources.csv")) == SOURCE_COLUMNS
     assert list(pd.read_csv("encoders.csv")) == ENCODER_COLUMNS
+    ranked = pd.read_csv("ranks.csv")
+    assert list(ranked) == RANK_COLUMNS
+    assert list(ranked["method"]) == ["prompt_tuning", "fine_tuning"]
     shown = written.astype(object).where(written.notna(), None).to_dict("records")
     assert [pytest.approx(row) for row in shown] == results.table()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from paper_tasks import TASKS
@@ -80,6 +81,28 @@ def test_the_table_of_runs_has_every_training_and_one_winner_a_search(grid):
     winners = [row["learning_rate"] for row in rows if row["stage"] == "search" and row["selected"] == "True"]
     assert len(winners) == 1
     assert {row["learning_rate"] for row in rows if row["task"] == "pawsx" and row["stage"] == "seed"} == set(winners)
+
+
+def test_the_table_of_curves_has_every_line_of_every_log_and_every_evaluation(grid):
+    curves = pd.read_parquet(grid.folder / "results/curves.parquet")
+    runs = table(grid.folder / "results/runs.csv")
+    assert len(curves.groupby(["task", "stage", "seed", "learning_rate"])) == len(runs) == 6
+    for row in runs:
+        if row["stage"] == "search":
+            (folder,) = grid.folder.glob(f"results/tiny/{row['task']}/en/*/search/*/lr-{row['learning_rate']}")
+        else:
+            folder = grid.folder / f"results/tiny/{row['task']}/en/prompt_tuning-2/seed-{row['seed']}"
+        own = curves[(curves["task"] == row["task"]) & (curves["stage"] == row["stage"])]
+        own = own[(own["seed"] == int(row["seed"])) & (own["learning_rate"] == float(row["learning_rate"]))]
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        points = {quantity: rows.set_index("step")["value"].to_dict() for quantity, rows in own.groupby("quantity")}
+        assert points["training_loss"] == {line["step"]: line["loss"] for line in lines}
+        assert points["gradient_norm"] == {line["step"]: line["gradient_norm"] for line in lines}
+        losses = {evaluation["step"]: evaluation["validation_loss"] for evaluation in record["evaluations"]}
+        assert points["validation_loss"] == losses
+        assert points[f"validation_{row['metric']}"][record["kept"][-1]] == record["validation"]
+        assert set(own[own["kept"]]["step"]) == set(record["kept"])
 
 
 def test_the_winner_is_not_trained_twice(grid):
@@ -173,7 +196,7 @@ def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
     assert outcome.returncode == 0, outcome.stdout
     assert {row["seed"] for row in table(scores)} == {"13"}
     assert (copy.folder / "results/tiny/udpos/en/prompt_tuning-2/seed-42/weights.safetensors").exists()
-    assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "render", "all")
+    assert copy.planned() == jobs("gather", "collect", "compare", "exemplify", "explain", "render", "all")
     assert copy.run().returncode == 0
     assert scores.read_bytes() == before
 

@@ -10,6 +10,7 @@ import pandas as pd
 from made_up_experiment import (
     COLUMNS,
     ENCODER,
+    make_distances,
     make_inputs,
     make_provenance,
     make_run,
@@ -157,9 +158,12 @@ def wide_report(sources: tuple[str, ...] = ("en",)) -> Report:
     ]
     known = [code for code in LANGUAGES if language(code).family in ("Indo-European", "Sino-Tibetan", "Uralic")]
     provenance["configuration"]["encoders"][ENCODER] = {"pretrained_on": known}
+    measures, correlations = make_distances(scores, wide_runs(sources))
     inputs = make_inputs(
         scores=scores,
         runs=wide_runs(sources),
+        distances=measures,
+        explained=correlations,
         differences=wide_differences(scores),
         examples=wide_examples(),
         provenance=provenance,

@@ -3,6 +3,7 @@
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
     both               ──> results.parquet  one row per score, with the settings of its model
+    */log.jsonl        ──> curves.parquet   the training curves of these runs, thinned
     */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
@@ -22,10 +23,11 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.core import languages
@@ -38,6 +40,7 @@ from workflow_scripts.core.names import NO_SEED, OUTSIDE, SNAKEMAKE, Values, bas
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
+from workflow_scripts.evaluation.curves import curve_rows, read_log
 from workflow_scripts.evaluation.other_grids import RUNS, SCORES, SHOTS, check, joined, others
 from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
@@ -48,6 +51,12 @@ from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 SHOT_COLUMNS = "encoder task source method prompt_length shots seed language metric value".split()
+CURVES = pa.schema(
+    {name: pa.string() for name in ("encoder", "task", "source", "method")}
+    | {"prompt_length": pa.int32(), "seed": pa.int64(), "stage": pa.string(), "learning_rate": pa.float64()}
+    | {"searched": pa.string()}
+    | {"step": pa.int64(), "epoch": pa.float64(), "quantity": pa.string(), "value": pa.float64(), "kept": pa.bool_()}
+)
 ORACLE_COLUMNS = "encoder task source method prompt_length seed language metric kept best best_epoch".split()
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
@@ -82,13 +91,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
     result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
+    result.add_argument("--curves", type=output_file, required=True, help="the table of training curves to write")
     result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the six files; return the run files that they were built from."""
+    """Read everything and write the seven files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -103,10 +113,12 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         (arguments.shots, SHOTS, shots, SHOT_COLUMNS),
     ):
         write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
+    with written(arguments.curves) as temporary:
+        pq.write_table(pa.concat_tables(training_curves(grid, paths)), temporary, compression="zstd")
     write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
     write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, joined(record, grids))
-    read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths)]
+    read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths), *grid.seed_runs(paths, "log.jsonl")]
     for name in ("scores.csv", "run.json"):
         read += [*grid.seed_runs(paths, name), *grid.shot_runs(paths, name)]
     return [Path(file) for _, _, file in read]
@@ -265,6 +277,31 @@ def outside_row(configuration: Configuration, arm: Arm, seed: int) -> dict[str, 
         "metric": configuration.tasks[arm.task].definition.metrics[0].name,
         **configuration.arms[arm.method].cost.model_dump(exclude_none=True),
     }
+
+
+def training_curves(grid: Grid, paths: Paths) -> Iterator[pa.Table]:
+    """Yield the points of each run's training curves: of the search's runs, then of the seeds'."""
+    seed = grid.configuration.search.seed
+    for arm, _, record in grid.search_runs(paths, "run.json"):
+        yield run_curves(arm, seed, Path(record), stage="search")
+    for arm, seed, record in grid.seed_runs(paths, "run.json"):
+        yield run_curves(arm, seed, Path(record), stage="seed")
+
+
+def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
+    """Return the points of the training curves of one run."""
+    record = read_json(file)
+    columns = {
+        **arm_columns(arm),
+        "seed": seed,
+        "stage": stage,
+        "learning_rate": record["learning_rate"],
+        "searched": searched_text(record["candidate"]),
+    }
+    group = file.parent.parent
+    made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
+    points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
+    return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES)
 
 
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:

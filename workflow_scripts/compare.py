@@ -4,6 +4,7 @@
     seed-*/units.parquet        ─┴─> differences.csv         one row per comparison and language, `average`, `gap`
                                      source_differences.csv  the same for each pair of training sources
                                      encoder_differences.csv the same for each pair of encoders
+                                     ranks.csv               the mean rank of each arm over tasks and target languages
 
 The differences are each method's headline arm minus fine-tuning's, or the first method's where there is none. They are
 in percentage points, with a 95 % interval over test examples and seeds, a paired permutation test and Holm's correction
@@ -29,6 +30,8 @@ from workflow_scripts.evaluation.differences import (
     source_differences,
 )
 from workflow_scripts.evaluation.other_grids import folders_of_arms, others
+from workflow_scripts.evaluation.ranks import COLUMNS as RANK_COLUMNS
+from workflow_scripts.evaluation.ranks import rankings
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.experiment.configuration import load
 from workflow_scripts.experiment.grid import Arm, Paths
@@ -44,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--differences", type=output_file, required=True, help="the table of methods to write")
     result.add_argument("--sources", type=output_file, required=True, help="the table of training sources to write")
     result.add_argument("--encoders", type=output_file, required=True, help="the table of encoders to write")
+    result.add_argument("--ranks", type=output_file, required=True, help="the table of mean ranks to write")
     return result
 
 
@@ -67,6 +71,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         (arguments.differences, COLUMNS, differences(scores, runs, read)),
         (arguments.sources, SOURCE_COLUMNS, source_differences(scores, runs, read)),
         (arguments.encoders, ENCODER_COLUMNS, encoder_differences(scores, runs, read)),
+        (arguments.ranks, RANK_COLUMNS, rankings(scores, runs, read)),
     ):
         with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")

@@ -1,8 +1,8 @@
 """Write the report, its tables and its answer as plain text.
 
-results/  scores.csv  runs.csv  shots.csv  provenance.json  differences.csv
-          source_differences.csv  encoder_differences.csv  alignment.csv  projections.csv  boundaries.csv
-          samples.json  examples.json
+results/  scores.csv  runs.csv  shots.csv  oracle.csv  curves.parquet  provenance.json  differences.csv
+          source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv  boundaries.csv
+          samples.json  examples.json  distances.csv  explained.csv
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -17,7 +17,7 @@ from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting.files import write_tables
-from workflow_scripts.reporting.inputs import Inputs, read_differences, read_examples, read_table
+from workflow_scripts.reporting.inputs import Inputs, read_curves, read_differences, read_examples, read_table
 from workflow_scripts.reporting.page import render_page
 from workflow_scripts.reporting.published import read_published
 from workflow_scripts.reporting.report import Report
@@ -30,16 +30,20 @@ FILES = {
     "scores": "the table of scores",
     "runs": "the table of training runs",
     "shots": "the scores of models that were tuned with a few rows of a target language",
+    "curves": "the training curves",
     "oracle": "validation scores in other languages, of the kept and of the best weights",
     "provenance": "benchmark, configuration, versions, checksums",
     "differences": "each method minus the baseline, with intervals and tests",
     "source-differences": "one training source minus another, with intervals and tests",
     "encoder-differences": "one encoder minus another, with intervals and tests",
+    "ranks": "the mean rank of each arm, with intervals",
     "alignment": "the measures of the representations",
     "projections": "the points of figure 2",
     "boundaries": "the decision boundaries of figure 2",
     "samples": "which texts the analysis compares",
     "examples": "examples of predictions",
+    "distances": "the distance and the pieces of each target language",
+    "explained": "their correlation with the transfer gap",
     "published": "the paper's numbers",
 }
 
@@ -73,13 +77,17 @@ def main(arguments: argparse.Namespace) -> None:
             differences=read_differences(arguments.differences),
             source_differences=read_differences(arguments.source_differences),
             encoder_differences=read_differences(arguments.encoder_differences),
+            ranks=read_table(arguments.ranks),
             shots=read_table(arguments.shots),
+            curves=read_curves(arguments.curves),
             oracle=read_table(arguments.oracle),
             alignment=read_table(arguments.alignment),
             projections=read_table(arguments.projections),
             boundaries=read_table(arguments.boundaries),
             samples=read_json(arguments.samples),
             examples=read_examples(arguments.examples),
+            distances=read_table(arguments.distances),
+            explained=read_table(arguments.explained),
             published=read_published(arguments.published),
         )
     )

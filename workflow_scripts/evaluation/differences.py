@@ -262,15 +262,15 @@ def _measured(
 ) -> dict[str, Measured]:
     """The differences of one comparison by scope; none where the models share no language."""
     models = {(arm, seed): read(arm, seed, metric) for arm in (treated, baseline) for seed in seeds}
-    languages = _shared_languages(list(models.values()), order)
+    languages = shared_languages(list(models.values()), order)
     if not languages:
         return {}
-    names = [_shared_units(models, language) for language in languages]
+    names = [shared_units(models, language) for language in languages]
     everything = sorted(set().union(*names))
     number = {unit: place for place, unit in enumerate(everything)}
     places = [np.array([number[unit] for unit in units]) for units in names]
     effects = [
-        effect(*(_sums([models[arm, seed][language] for seed in seeds], units) for arm in (treated, baseline)))
+        effect(*(sums_of([models[arm, seed][language] for seed in seeds], units) for arm in (treated, baseline)))
         for language, units in zip(languages, names, strict=True)
     ]
     own = source_languages(treated.source) if treated.source == baseline.source else []
@@ -336,13 +336,13 @@ def _rows(family: Sequence[Compared], priors: Mapping[str, Prior | None]) -> Ite
         }
 
 
-def _shared_languages(models: Sequence[Units], order: Sequence[str]) -> list[str]:
+def shared_languages(models: Sequence[Units], order: Sequence[str]) -> list[str]:
     """The languages that every model was tested in, in the given order; others come last by name."""
     shared = set(models[0]).intersection(*models[1:]) if models else set()
     return [language for language in order if language in shared] + sorted(shared.difference(order))
 
 
-def _shared_units(models: Mapping[tuple[Arm, int], Units], language: str) -> list[str]:
+def shared_units(models: Mapping[tuple[Arm, int], Units], language: str) -> list[str]:
     """The sorted names of a language's units. Raises UserError if two models were tested on different ones."""
     (first, units), *others = ((model, units[language]) for model, units in models.items())
     for (arm, seed), other in others:
@@ -355,7 +355,7 @@ def _shared_units(models: Mapping[tuple[Arm, int], Units], language: str) -> lis
     return sorted(units)
 
 
-def _sums(models: Sequence[Sums], units: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def sums_of(models: Sequence[Sums], units: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Numerators and denominators, each (seeds, units), of the models of one arm in one language."""
     values = np.array([[model[unit] for unit in units] for model in models])
     return values[..., 0], values[..., 1]

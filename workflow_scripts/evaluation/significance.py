@@ -62,7 +62,7 @@ def effect(treated: tuple[Array, Array], baseline: tuple[Array, Array]) -> Effec
 
     treated, baseline: numerators and denominators, each (..., seeds, units), of 100 * sum / sum.
     """
-    scores, influences, weights = zip(*(_linearised(*method) for method in (treated, baseline)), strict=True)
+    scores, influences, weights = zip(*(linearised(*method) for method in (treated, baseline)), strict=True)
     by_seed, influence = scores[0] - scores[1], influences[0] - influences[1]
     units = influence.shape[-1]
     # With fixed denominators, as in all metrics but chunk F1, a ratio is linear in the sums of a unit: this is then
@@ -72,7 +72,7 @@ def effect(treated: tuple[Array, Array], baseline: tuple[Array, Array]) -> Effec
     return Effect(by_seed, influence * np.sqrt(units / (units - 1)) if units > 1 else influence, swaps)
 
 
-def _linearised(numerators: Array, denominators: Array) -> tuple[Array, Array, Array]:
+def linearised(numerators: Array, denominators: Array) -> tuple[Array, Array, Array]:
     """The score of each seed in percent, the influence of each unit on it, and each unit's share of the denominator."""
     total = denominators.sum(-1, keepdims=True)
     ratio = numerators.sum(-1, keepdims=True) / total

@@ -2,7 +2,7 @@
 
 The steps that tokenise, train, predict, score and analyse do not import this module: their settings hold what they
 need. So a new entry reruns none of their jobs. The steps that summarise the grid (`collect`, `compare`, `exemplify`,
-`render`) do import it, and run again after an edit.
+`explain`, `render`) do import it, and run again after an edit.
 
 To add a method, add an entry to `METHODS` and the module `tuning/methods/NAME.py`; or name a Python file of yours in
 the configuration (`methods.NAME.module`) and edit nothing here. Tasks are in `tasks/`, kinds of task in `kinds/`.

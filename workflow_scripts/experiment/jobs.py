@@ -99,9 +99,11 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    collected = files("scores.csv", "runs.csv", "shots.csv", "results.parquet", "oracle.csv", "provenance.json")
+    tables = ("scores.csv", "runs.csv", "shots.csv", "results.parquet", "curves.parquet", "oracle.csv")
+    collected = files(*tables, "provenance.json")
     yield Job("collect", collected, settings.of_collection(configuration))
-    compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv")
+    compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))
+    yield Job("explain", files("distances.csv", "explained.csv"), settings.of_explanation(configuration))
     yield Job("exemplify", files("examples.json"), settings.of_examples(configuration))
     yield Job("render", files("report.html", "summary.txt"), settings.of_page(configuration))

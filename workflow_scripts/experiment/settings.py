@@ -318,6 +318,11 @@ def of_examples(configuration: Configuration) -> Settings:
     return {"code": fingerprint("exemplify"), "configuration": configuration.model_dump(exclude_unset=True)}
 
 
+def of_explanation(configuration: Configuration) -> Settings:
+    """`explain`: the whole grid."""
+    return {"code": fingerprint("explain"), "configuration": configuration.model_dump(exclude_unset=True)}
+
+
 def of_page(configuration: Configuration) -> Settings:
     """`render`: the tables to write; the template's files are input files."""
     return {"code": fingerprint("render"), "tables": table_names(configuration)}

@@ -12,6 +12,7 @@ BEFORE_AFTER, TRANSLATIONS = "table_3_before_and_after", "table_4_translations"
 LENGTHS, SEARCH, COST, AUDIT = "prompt_lengths", "learning_rate_search", "cost", "published_audit"
 BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 SHOTS = "shots"
+RANKING, EXPLAINED = "ranking", "explained"
 ORACLE = "oracle"
 ENCODERS = "encoder_by_encoder"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
@@ -20,6 +21,7 @@ SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 def table_names(configuration: Configuration) -> list[str]:
     """The names of the files, without `.csv` and `.tex`."""
     names = [
+        RANKING,
         AVERAGES,
         GAPS,
         *(task_table(name, section.definition.paper_table) for name, section in configuration.tasks.items()),
@@ -27,6 +29,7 @@ def table_names(configuration: Configuration) -> list[str]:
         SEARCH,
         COST,
         AUDIT,
+        EXPLAINED,
     ]
     if Grid(configuration).analysed_languages():
         names += [BEFORE_AFTER, TRANSLATIONS]

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 HEIGHT = 190  # pixels of the plot area
 LINE = 15  # pixels between two labels at a plot's edge
+FLAT = 1  # thousandth of a plot's height by which a curve may differ from its points
 LETTERS = 17  # of a label that fit beside a plot
 
 
@@ -36,6 +39,15 @@ class Axis:
             (map(math.log10, (self.low, self.high, value))) if self.logarithmic else (self.low, self.high, value)
         )
         return round(100 * min(1.0, max(0.0, (at - low) / (high - low))), 2)
+
+    def places(self, values: np.ndarray) -> np.ndarray:
+        """The positions of values as fractions of the axis; values outside are up to nine lengths beyond its ends."""
+        low, high, at = (
+            (np.log10(self.low), np.log10(self.high), np.log10(values))
+            if self.logarithmic
+            else (self.low, self.high, values)
+        )
+        return np.clip((at - low) / (high - low), -9.0, 10.0)
 
 
 Scale = tuple[Axis, tuple[float, ...]]  # an axis and its ticks
@@ -92,6 +104,15 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line through very many points: `x,y` in thousandths of the plot's width and height, from the top left."""
+
+    points: str
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Label:
     """A text at the right edge of a plot."""
 
@@ -101,7 +122,12 @@ class Label:
 
 @dataclass(frozen=True)
 class Plot:
-    """One small chart of points over two axes."""
+    """One small chart of points over two axes.
+
+    Attributes:
+        curves: lines of very many points, whose values the page's script computes from their places.
+        axes: the horizontal and the vertical one; needed only for curves.
+    """
 
     title: str
     x_title: str
@@ -112,6 +138,8 @@ class Plot:
     labels: tuple[Label, ...]
     description: str
     height: int = HEIGHT
+    curves: tuple[Curve, ...] = ()
+    axes: tuple[Axis, Axis] | None = None
 
 
 def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
@@ -119,9 +147,29 @@ def height_of(axis: Axis, value: float, height: int = HEIGHT) -> float:
     return round(height * (1 - axis.place(value) / 100), 1)
 
 
-def point(across: tuple[Axis, float], up: tuple[Axis, float], title: str, kind: str) -> Mark:
+def point(across: tuple[Axis, float], up: tuple[Axis, float], title: str, kind: str, height: int = HEIGHT) -> Mark:
     """The mark of a value on each axis."""
-    return Mark(across[0].place(across[1]), height_of(*up), title, kind)
+    return Mark(across[0].place(across[1]), height_of(*up, height), title, kind)
+
+
+def curve_of(across: tuple[Axis, np.ndarray], up: tuple[Axis, np.ndarray], title: str, kind: str) -> Curve:
+    """The curve through the points of two arrays of values, without the points that no eye would miss."""
+    x, y = across[0].places(across[1]), 1 - up[0].places(up[1])
+    places = list(zip((1000 * x).round().astype(int).tolist(), (1000 * y).round().astype(int).tolist(), strict=True))
+    return Curve(" ".join(f"{x},{y}" for x, y in _corners(places)), title, kind)
+
+
+def _corners(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those points of a line that the others are at most `FLAT` above or below (Douglas and Peucker 1973)."""
+    if len(places) < 3:
+        return list(places)
+    (left, first), (right, last) = places[0], places[-1]
+    slope = (last - first) / ((right - left) or 1)
+    off = [abs(y - first - slope * (x - left)) for x, y in places]
+    far = max(range(1, len(places) - 1), key=off.__getitem__)
+    if off[far] <= FLAT:
+        return [places[0], places[-1]]
+    return _corners(places[: far + 1])[:-1] + _corners(places[far:])
 
 
 def ticks_across(scale: Scale, text: Callable[[float], str]) -> tuple[Tick, ...]:
@@ -129,9 +177,9 @@ def ticks_across(scale: Scale, text: Callable[[float], str]) -> tuple[Tick, ...]
     return tuple(Tick(scale[0].place(value), text(value)) for value in scale[1])
 
 
-def ticks_up(scale: Scale) -> tuple[Tick, ...]:
+def ticks_up(scale: Scale, text: Callable[[float], str] = "{:g}".format, height: int = HEIGHT) -> tuple[Tick, ...]:
     """The ticks of a vertical axis."""
-    return tuple(Tick(height_of(scale[0], value), f"{value:g}") for value in scale[1])
+    return tuple(Tick(height_of(scale[0], value, height), text(value)) for value in scale[1])
 
 
 def joined(marks: Sequence[Mark], kind: str) -> list[Segment]:

@@ -12,6 +12,7 @@ from workflow_scripts.core.files import read_json
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 
 MODEL = ["encoder", "task", "source", "method", "prompt_length"]
+RUN = ["seed", "stage", "learning_rate", "searched"]
 COLUMNS = {
     "differences": [
         *MODEL,
@@ -58,7 +59,37 @@ COLUMNS = {
         "high",
         "significant",
     ],
+    "ranks": [
+        "encoder",
+        "source",
+        "method",
+        "prompt_length",
+        "mean_rank",
+        "low",
+        "high",
+        "first",
+        "low_here",
+        "high_here",
+        "first_here",
+        "arms",
+        "tasks",
+        "languages",
+        "seeds",
+    ],
+    "distances": [
+        "encoder",
+        "task",
+        "source",
+        "language",
+        "syntactic",
+        "genetic",
+        "other_script",
+        "premium",
+        "unknown",
+    ],
+    "explained": [*MODEL, "baseline", "measure", "correlation", "low", "high", "languages"],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
+    "curves": [*MODEL, *RUN, "step", "epoch", "quantity", "value", "kept"],
     "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
     "projections": [*MODEL, "seed", "language", "id", "label", "x", "y"],
@@ -103,7 +134,12 @@ class Inputs:
         differences: each method minus the baseline, by scope: a language, `average` or `gap`; percentage points.
         source_differences: for each language, one training source minus another, of the same method; percentage points.
         encoder_differences: one encoder minus another, by the same method or by the best one of each (`chosen`).
+        ranks: the mean rank of each arm, the best first, by encoder and source (see `evaluation.ranks`).
+        distances: measures of each target language (see `evaluation.explained`).
+        explained: the rank correlation of these measures with the transfer gap, and with its difference from that of
+            the baseline.
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
+        curves: points of the training curves (see `evaluation.curves`), by run: of the search or of a seed (`stage`).
         oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
         projections, boundaries: the points and lines of figure 2.
@@ -118,7 +154,11 @@ class Inputs:
     differences: pd.DataFrame = field(default_factory=lambda: empty("differences"))
     source_differences: pd.DataFrame = field(default_factory=lambda: empty("source_differences"))
     encoder_differences: pd.DataFrame = field(default_factory=lambda: empty("encoder_differences"))
+    ranks: pd.DataFrame = field(default_factory=lambda: empty("ranks"))
+    distances: pd.DataFrame = field(default_factory=lambda: empty("distances"))
+    explained: pd.DataFrame = field(default_factory=lambda: empty("explained"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
+    curves: pd.DataFrame = field(default_factory=lambda: empty("curves"))
     oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))
     projections: pd.DataFrame = field(default_factory=lambda: empty("projections"))
@@ -159,6 +199,14 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table: {error}") from error
     # An untuned encoder has no task, and a row may have no note.
     return table.fillna({column: "" for column in TEXT if column in table})
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Read the training curves. Raises UserError."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
 
 
 def read_differences(path: Path) -> pd.DataFrame:

@@ -74,11 +74,12 @@ class Folded:
 
 @dataclass(frozen=True)
 class Plots:
-    """Small charts side by side; `key`: the CSS class and name of each colour."""
+    """Small charts side by side; `key`: the CSS class and name of each colour; `kind`: a CSS class."""
 
     template: ClassVar[str] = "plots"
     plots: tuple[Plot, ...]
     key: tuple[tuple[str, str], ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from workflow_scripts.evaluation.aggregate import (
     by_language,
     comparisons,
     headline_arms,
+    in_table_order,
     languages_of,
     methods_of,
     missing_cells,
@@ -234,6 +235,11 @@ class Report:
     def search(self) -> pd.DataFrame:
         """Every candidate of the learning-rate search."""
         return self._by_task(self._with_source_after_task(learning_rate_search(self.runs)))
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The points of all training curves."""
+        return self._by_task(in_table_order(self.inputs.curves))
 
     @cached_property
     def lengths(self) -> pd.DataFrame:

@@ -226,21 +226,16 @@ def build(
         if settings.quantise:
             check_quantisable(encoder, settings.quantise)
 
-    options: Any = {
-        "dropout": settings.dropout,
-        "check": check,
-        "bidirectional": settings.attention == "bidirectional",
-    }
-    output_layer = None
+    output_layer, bidirectional = None, settings.attention == "bidirectional"
     if settings.answers == "words":
-        encoder, output_layer = load_language_model(folder, attention.NAME, **options)
-        if options["bidirectional"] and output_layer.is_causal:
+        encoder, output_layer = load_language_model(folder, attention.NAME, settings.dropout, check)
+        if bidirectional and output_layer.is_causal:
             raise UserError(
                 "training.attention: found 'bidirectional'; a decoder that answers in words predicts each token from"
                 " earlier ones alone: set it to pretrained"
             )
     else:
-        encoder = load_encoder(folder, attention.NAME, **options)
+        encoder = load_encoder(folder, attention.NAME, settings.dropout, check, bidirectional)
     for module in filter(None, (encoder, output_layer)):
         module.requires_grad_(False)
     pretrained = dict(encoder.named_parameters())

@@ -131,12 +131,18 @@ def _searched(row: dict[str, Any]) -> str:
     return str(row["searched"]).replace("_", " ")
 
 
-def _remark(row: dict[str, Any]) -> str:
+def early_end(row: dict[str, Any]) -> str:
+    """Why a run did not take all its steps; empty if it did."""
     remarks = []
     if pd.notna(row["left_search_after"]):
         remarks.append(f"left the search after {row['left_search_after']:.0%} of the steps")
     if row["stopped"]:
         remarks.append(f"stopped after epoch {row['epochs_taken']:.3g}: {row['stopped']}")
+    return "; ".join(remarks)
+
+
+def _remark(row: dict[str, Any]) -> str:
+    remarks = [remark] if (remark := early_end(row)) else []
     if row["problem"]:
         remarks.append(str(row["problem"]))
     elif pd.isna(row["left_search_after"]) and pd.notna(row["majority"]) and row["validation"] <= row["majority"]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.encoders.architecture import Kind, architecture, converted, kind_of, language_model
+from workflow_scripts.encoders.architecture import architecture, converted, kind_of, language_model
 from workflow_scripts.encoders.weights import tensor_files
 from workflow_scripts.tuning.backbone.deberta import use_attention
 from workflow_scripts.tuning.backbone.layers import attention_like, uses_interface
@@ -77,7 +77,6 @@ def load_language_model(
     attention: str,
     dropout: float | None = None,
     check: Callable[[Any], None] | None = None,
-    bidirectional: bool = False,
 ) -> tuple[Any, OutputLayer]:
     """Load a language model with its output layer, which is that of masked words for an encoder.
 
@@ -86,12 +85,12 @@ def load_language_model(
 
     Raises UserError as `load_encoder` does, and if the checkpoint has no output layer.
     """
-    kind = _kind(folder, attention)
-    bidirectional = bidirectional and kind == "decoder"  # not the decoder of an encoder-decoder
     config = _configuration(folder)
-    base, *_ = without_weights(config, attention, dropout, bidirectional, with_pooler=False)
-    if check is not None:
-        check(encoder_of(base))
+    with torch.device("meta"):
+        base, *_ = without_weights(config, attention, dropout, bidirectional=False, with_pooler=False)
+        if check is not None:
+            check(encoder_of(base))
+    kind = kind_of(base)
     found = language_model(config, kind)
     if found is None:
         raise UserError(
@@ -107,13 +106,6 @@ def load_language_model(
     encoder = model.get_encoder() if kind == "encoder-decoder" else getattr(model, model.base_model_prefix)
     output_layer = OutputLayer(model, encoder, kind)
     return use_attention(encoder), output_layer
-
-
-def _kind(folder: Path, attention: str) -> Kind:
-    """Return what kind of model a checkpoint is."""
-    with torch.device("meta"):
-        model, *_ = without_weights(_configuration(folder), attention, None, bidirectional=False, with_pooler=False)
-    return kind_of(model)
 
 
 def _configuration(folder: Path) -> Any:
