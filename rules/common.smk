@@ -47,7 +47,9 @@ def winning_search(wildcards):
     except UserError as error:
         raise WorkflowError(str(error)) from None
     return [
-        file for passes, file in zip(GRID.search_groups(arm), searches(wildcards)) if any(values in one for one in passes)
+        file
+        for passes, file in zip(GRID.search_groups(arm), searches(wildcards))
+        if any(values in one for one in passes)
     ]
 
 
@@ -116,9 +118,7 @@ TRAINING_FILES = dict(
     rows=lambda wildcards: [
         PATHS.corpus(wildcards.task, language, "validation") for language in source_languages(wildcards.source)
     ],
-    oracle=lambda wildcards: [
-        tokens_of(wildcards, language, "validation") for language in oracle_languages(wildcards)
-    ],
+    oracle=lambda wildcards: [tokens_of(wildcards, language, "validation") for language in oracle_languages(wildcards)],
     oracle_rows=lambda wildcards: [
         PATHS.corpus(wildcards.task, language, "validation") for language in oracle_languages(wildcards)
     ],

@@ -25,8 +25,7 @@ rule search:
     params:
         cfg=search_settings,
     shell:
-        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}"
-        f"{TRAINING_OPTIONS}"
+        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}" f"{TRAINING_OPTIONS}"
 
 
 checkpoint select:
