@@ -41,6 +41,8 @@ from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.peft_blocks import check_peft_blocks
 from workflow_scripts.experiment.outdated import rerun_outdated
 from workflow_scripts.core.names import (
+    OF_OTHER_GRIDS,
+    OUTSIDE,
     UNTUNED,
     base_source,
     languages_name,

@@ -106,6 +106,11 @@ def shots_tokens(wildcards):
     return [tokens_of(wildcards, shots[1], "train")] if shots else []
 
 
+def outside_arm(wildcards):
+    """The arm of predictions that were made elsewhere."""
+    return parse_arm(OUTSIDE, wildcards.task, wildcards.source, wildcards.arm)
+
+
 def oracle_languages(wildcards):
     """The languages on whose validation sets every evaluation is scored, too; usually none."""
     return CONFIGURATION.oracle_languages(wildcards.task, wildcards.source)

@@ -3,6 +3,8 @@
 
 localrules:
     check_parallel,
+    import_predictions,
+    score_outside,
 
 
 # Before the first training, because of its priority and that of fetch_corpus. No training has it as an input, since an
@@ -104,6 +106,49 @@ rule score:
     shell:
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
+
+
+# Predictions that were made elsewhere, which the configuration names in `arms`.
+rule import_predictions:
+    input:
+        rows=lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.tested_by(outside_arm(wildcards))
+        ],
+    output:
+        PATHS.predictions(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}", "{languages}"),
+    log:
+        "logs/import_predictions/{task}/{source}/{arm}/seed-{seed}/{languages}.log",
+    priority: CHECKED_FIRST
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        cfg=lambda wildcards: settings.as_text(
+            settings.of_import(CONFIGURATION, outside_arm(wildcards), int(wildcards.seed))
+        ),
+    shell:
+        "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
+        " --record {output:q} --log {log:q}"
+
+
+use rule score as score_outside with:
+    input:
+        predictions=lambda wildcards: PATHS.predictions(
+            *outside_arm(wildcards).place, wildcards.seed, languages_name(GRID.tested_by(outside_arm(wildcards)))
+        ),
+        rows=lambda wildcards: [
+            PATHS.corpus(wildcards.task, language, "test") for language in GRID.tested_by(outside_arm(wildcards))
+        ],
+    output:
+        scores=PATHS.scores(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
+        units=PATHS.units(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
+    log:
+        "logs/score_outside/{task}/{source}/{arm}/seed-{seed}.log",
+    params:
+        cfg=lambda wildcards: settings.as_text(settings.of_outside_scores(CONFIGURATION, outside_arm(wildcards))),
 
 
 rule bound:

@@ -11,6 +11,7 @@ localrules:
 
 TEMPLATES = Path(HERE, "report")
 TABLES = f"{CONFIGURATION.results}/tables"
+OTHER_GRIDS = [f"{folder}/{name}" for folder in CONFIGURATION.report.others for name in OF_OTHER_GRIDS]
 
 
 rule collect:
@@ -19,6 +20,8 @@ rule collect:
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
         logs=[file for _, _, file in GRID.seed_runs(PATHS, "log.jsonl")],
         shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
+        outside=[file for _, _, file in GRID.outside_runs(PATHS, "scores.csv")],
+        imported=[record for _, _, record in GRID.imported(PATHS)],
         searches=[record for arm in GRID.arms() for record in GRID.searches(arm, PATHS)],
         selected=[PATHS.selected(*arm.place) for arm in GRID.arms()],
         encoders=[PATHS.encoder(encoder) for encoder in CONFIGURATION.encoders],
@@ -26,11 +29,13 @@ rule collect:
         tokens=[PATHS.tokens(*part) for part in GRID.tokens()],
         ceilings=[file for _, _, file in GRID.bounded(PATHS)],
         parallel=[PATHS.parallel(task) for task in GRID.parallel_tasks()],
+        others=OTHER_GRIDS,
     output:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
         curves=f"{CONFIGURATION.results}/curves.parquet",
+        results=f"{CONFIGURATION.results}/results.parquet",
         oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
@@ -44,16 +49,16 @@ rule collect:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
-        "python -m workflow_scripts.collect --settings {params.cfg:q} --scores {output.scores:q} --runs {output.runs:q}"
-        " --shots {output.shots:q} --curves {output.curves:q} --oracle {output.oracle:q}"
-        " --provenance {output.provenance:q} --log {log:q}"
+        "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
+        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --curves {output.curves:q}"
+        " --results {output.results:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
     input:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
-        units=[file for _, _, file in GRID.seed_runs(PATHS, "units.parquet")],
+        units=[file for runs in (GRID.seed_runs, GRID.outside_runs) for _, _, file in runs(PATHS, "units.parquet")],
     output:
         differences=f"{CONFIGURATION.results}/differences.csv",
         sources=f"{CONFIGURATION.results}/source_differences.csv",
@@ -84,6 +89,7 @@ rule exemplify:
             for arm in GRID.arms()
             for languages in GRID.language_groups(arm.task)
         ],
+        imported=[record for _, _, record in GRID.imported(PATHS)],
         rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
     output:
         f"{CONFIGURATION.results}/examples.json",

@@ -13,7 +13,7 @@ from snakemake_runs import ROOT, edited
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.description import SPLITS, Cut, Source, SplitReading
-from workflow_scripts.experiment import sections
+from workflow_scripts.experiment import arms, sections
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.reference import PAGE_FILE, SCHEMA_FILE, TASK_PAGE_FILE, TASK_SCHEMA_FILE, files
@@ -30,7 +30,8 @@ TASK_FILES = sorted(FOLDER.glob("*.yaml"))
 TASKS = {name: builtin(name) for name in names_of_builtin_tasks()}
 
 TASK_MODELS = [TaskDefinition, Source, SplitReading, Cut]
-MODELS = [Configuration, *(m for m in vars(sections).values() if isinstance(m, type) and issubclass(m, Section))]
+CLASSES = {one for module in (sections, arms) for one in vars(module).values() if isinstance(one, type)}
+MODELS = [Configuration, *sorted((one for one in CLASSES if issubclass(one, Section)), key=lambda one: one.__name__)]
 MODELS = [*(model for model in MODELS if model is not TaskDefinition), *TASK_MODELS]
 FILLED_IN = [("definition", TaskSection), ("folder", TaskDefinition)]  # by the workflow
 FIELDS = {(name, model): field for model in MODELS for name, field in model.model_fields.items()}

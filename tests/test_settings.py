@@ -52,6 +52,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     own["methods"]["fine_tuning"]["learning_rates"] = [1e-4, 1e-3]
     (folder / "mine.py").write_text("")
     own["methods"] |= {"mine": {"module": "mine.py"}, "ia3": {"peft": {"peft_type": "IA3"}}}
+    own["arms"] = {"llama": {"predictions": "llama", "tasks": {"mood": {}}}}
     own["oracle"] = True
     own["training"] |= {"schedule": "exponential", "keep": "average"}
     own["search"] = {"halving": 2, "over": {"dropout": [0, 0.1]}}

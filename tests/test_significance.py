@@ -345,6 +345,30 @@ def test_whatever_the_share_of_the_seeds_in_the_variance_the_interval_holds_the_
     assert least <= held.mean() <= most
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("deviation", [0.0, 1.0, 3.0])
+def test_against_one_set_of_predictions_the_interval_holds_the_truth_with_the_prior_of_trained_methods(
+    seeds, deviation
+):
+    """The prior is that of four trained methods against the same baseline; `deviation` between seeds is in points."""
+    generator = np.random.default_rng([12, seeds, int(deviation)])
+    data_sets, units = 1000, 200
+
+    def method(trained: bool = True) -> np.ndarray:
+        of_units = generator.normal(0.5, 0.3, (data_sets, 1, units))
+        if not trained:
+            return np.repeat(of_units, seeds, axis=1)
+        of_seeds = generator.normal(0, deviation / 100, (data_sets, seeds, 1))
+        return of_units + of_seeds + generator.normal(0, 0.1, (data_sets, seeds, units))
+
+    baseline = scored(method())
+    trained = [spread(effect(scored(method()), baseline)) for _ in range(4)]
+    prior = fit_prior(np.stack([one.seeds for one in trained], axis=-1) * seeds, trained[0].seeds_freedom)
+    outside = effect(scored(method(trained=False)), baseline)
+    held = np.abs(outside.difference) <= half_width(moderated(spread(outside), prior), 0.05)
+    assert held.mean() >= 0.94
+
+
 @pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "separate"])
 def test_averages_and_gaps_hold_the_truth_and_holm_keeps_a_family_of_languages_from_chance(parallel):
     """Four languages, 5 seeds: units and seeds have effects that languages share, and others that they do not."""
@@ -517,6 +541,53 @@ def test_a_grid_of_three_comparisons_borrows_by_kind_of_scope_and_one_of_two_doe
         assert of_kind[0]["prior_freedom"] == pytest.approx(float(prior.freedom))
         assert of_kind[0]["prior_std"] ** 2 == pytest.approx(float(prior.variance))
     assert any(row["low"] != row["low_plain"] for row in rows)
+
+
+def with_outside(results: Results, seeds: tuple[int, ...], source: str = "none") -> list[dict]:
+    """The differences of a grid with an arm of predictions that were made elsewhere: what bitfit predicted."""
+    arm = Arm("outside", "xnli", source, "llama", 0)
+    scores, runs = results.tables()
+    first = scores[(scores["method"] == "bitfit") & (scores["seed"] == 1)]
+    place = {"encoder": arm.encoder, "source": arm.source, "method": arm.method}
+    theirs = [first.assign(**place, seed=seed) for seed in seeds]
+    units = {**results.units, **{(arm.name, seed): results.units["bitfit", seed or 1] for seed in seeds}}
+    found = differences(
+        pd.concat([scores, *theirs], ignore_index=True), runs, lambda arm, seed, _: units[arm.name, seed]
+    )
+    return list(found)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1, 2), (1, 2, 3)])
+def test_predictions_made_elsewhere_use_the_prior_of_the_grid_and_change_no_other_comparison(seeds):
+    results = Results(methods=("lora", "bitfit"))
+    rows = with_outside(results, seeds)
+    assert [row for row in rows if row["method"] != "llama"] == results.table()
+    theirs = [row for row in rows if row["method"] == "llama"]
+    assert [row["scope"] for row in theirs] == [*LANGUAGES, "average"]  # not trained on one language: no gap
+    assert {(row["encoder"], row["source"], row["baseline"]) for row in theirs} == {("e5", "en", "fine_tuning")}
+    assert {row["seeds"] for row in theirs} == {3 if seeds == (0,) else len(seeds)}
+    ours = {row["scope"]: row for row in rows if row["method"] == "bitfit"}
+    assert all(row["prior_std"] == ours[row["scope"]]["prior_std"] for row in theirs)
+
+
+def test_the_same_predictions_with_the_same_seeds_and_source_differ_as_a_method_does():
+    rows = with_outside(Results(methods=("lora", "bitfit")), (1, 2, 3), source="en")
+    theirs, ours = ([row for row in rows if row["method"] == name] for name in ("llama", "bitfit"))
+    assert [{**row, "method": "bitfit"} for row in theirs] == ours
+    assert theirs[-1]["scope"] == "gap"
+
+
+def test_predictions_without_a_seed_differ_from_every_seed_of_the_baseline():
+    results = Results(methods=("lora", "bitfit"))
+    german = next(row for row in with_outside(results, (0,)) if (row["method"], row["scope"]) == ("llama", "de"))
+    baseline = [results.score("fine_tuning", seed, "de") for seed in (1, 2, 3)]
+    assert german["difference"] == pytest.approx(results.score("bitfit", 1, "de") - np.mean(baseline))
+    assert german["seed_std"] == pytest.approx(np.std(baseline, ddof=1))
+
+
+def test_predictions_with_a_source_that_the_grid_lacks_are_compared_with_every_source():
+    rows = with_outside(Results(methods=("bitfit",)), (0,), source="sw")
+    assert {row["source"] for row in rows if row["method"] == "llama"} == {"en"}
 
 
 def test_the_order_of_units_and_languages_does_not_matter():

@@ -46,7 +46,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 93
+    assert len(outputs) == len(set(outputs)) == 95
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 
@@ -149,14 +149,13 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(grid, tmp_path):
 def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
     found = {}
     questions = {"tasks.xquad": {"languages": ["en"], "max_length": 64, "stride": 16}}
-    for edit in ({}, {"corpora": {"source": "hub"}}, questions):
+    elsewhere = {"arms": {"llama": {"predictions": "llama"}}}
+    for edit in ({}, {"corpora": {"source": "hub"}}, questions, elsewhere):
         found |= dict(blocks(grid.run(edit, "--dry-run", "--forceall").stdout))
-    rules = {
-        rule
-        for file in (ROOT / "rules").glob("*.smk")
-        for rule in re.findall(r"^(?:rule|checkpoint) (\w+):", file.read_text(), re.M)
-    }
-    assert rules and set(found) == rules | {"all"}
+    text = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
+    rules = set(re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.M))
+    variants = set(re.findall(r"^ *use rule \w+ as (\w+) with:", text, re.M))
+    assert rules and set(found) - variants == rules | {"all"}
     for rule in rules:
         assert "    log: logs/" in found[rule], rule
         assert re.search(r"^    resources: .*mem_mb=\d+", found[rule], re.MULTILINE), rule

@@ -3,6 +3,7 @@
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
     */log.jsonl        ──> curves.parquet   the training curves of these runs, thinned
+    both               ──> results.parquet  one row per score, with the settings of its model
     */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
@@ -14,8 +15,10 @@ The step fails if a result was computed with other settings or inputs than the c
 import argparse
 import csv
 import datetime
+import hashlib
 import importlib.metadata
 import itertools
+import json
 import os
 import platform
 import subprocess
@@ -27,25 +30,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workflow_scripts.core import languages
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
-from workflow_scripts.core.names import SNAKEMAKE, Values, base_source, shots_of
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, SNAKEMAKE, Values, base_source, predictions_file, shots_of
 from workflow_scripts.core.settings import WholeGridSettings
-from workflow_scripts.core.step import output_file, run, step_parser
+from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.evaluation.curves import curve_rows, read_log
+from workflow_scripts.evaluation.other_grids import CURVES, ORACLE, RUNS, SCORES, SHOTS, check, joined, others
+from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
-from workflow_scripts.experiment.jobs import resource_jobs, tuning_jobs
+from workflow_scripts.experiment.jobs import outside_jobs, resource_jobs, tuning_jobs
 from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 SHOT_COLUMNS = "encoder task source method prompt_length shots seed language metric value".split()
-CURVES = pa.schema(
+CURVES_SCHEMA = pa.schema(
     {name: pa.string() for name in ("encoder", "task", "source", "method")}
     | {"prompt_length": pa.int32(), "seed": pa.int64(), "stage": pa.string(), "learning_rate": pa.float64()}
     | {"searched": pa.string()}
@@ -78,10 +84,14 @@ BENCHMARKS = {
 def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     result = step_parser(__doc__, WholeGridSettings)
+    result.add_argument(
+        "--others", type=input_file, nargs="*", default=[], help="files of other grids, which the report shows, too"
+    )
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
     result.add_argument("--curves", type=output_file, required=True, help="the table of training curves to write")
+    result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
     result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
@@ -93,18 +103,26 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
     by_earlier_code = refuse_other_settings(configuration)
-    write_table(arguments.scores, score_rows(grid, paths))
-    write_table(arguments.runs, run_rows(grid, paths))
-    write_table(arguments.shots, shot_rows(grid, paths), SHOT_COLUMNS)
+    grids = others(configuration.report.others)
+    scores, runs, shots = (list(rows(grid, paths)) for rows in (score_rows, run_rows, shot_rows))
+    record = provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code}
+    check(configuration.results, scores, record, grids)
+    for path, name, rows, columns in (
+        (arguments.scores, SCORES, scores, list(scores[0])),
+        (arguments.runs, RUNS, runs, list(runs[0])),
+        (arguments.shots, SHOTS, shots, SHOT_COLUMNS),
+        (arguments.oracle, ORACLE, list(oracle_rows(grid, paths)), ORACLE_COLUMNS),
+    ):
+        write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
+    curves = [*training_curves(grid, paths), *(pq.read_table(other.folder / CURVES) for other in grids)]
     with written(arguments.curves) as temporary:
-        pq.write_table(pa.concat_tables(training_curves(grid, paths)), temporary, compression="zstd")
-    write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
-    write_json(arguments.provenance, provenance(configuration, grid, paths) | {"made_by_earlier_code": by_earlier_code})
-    runs = itertools.chain.from_iterable(
-        of_kind(paths, name) for of_kind in (grid.seed_runs, grid.shot_runs) for name in ("scores.csv", "run.json")
-    )
-    logs = grid.seed_runs(paths, "log.jsonl")
-    return [Path(file) for _, _, file in itertools.chain(runs, logs)]
+        pq.write_table(pa.concat_tables(curves), temporary, compression="zstd")
+    write_tidy(arguments.results, tidy_rows(grid, paths))
+    write_json(arguments.provenance, joined(record, grids))
+    read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths), *grid.seed_runs(paths, "log.jsonl")]
+    for name in ("scores.csv", "run.json"):
+        read += [*grid.seed_runs(paths, name), *grid.shot_runs(paths, name)]
+    return [Path(file) for _, _, file in read]
 
 
 def refuse_other_settings(configuration: Configuration) -> int:
@@ -112,7 +130,7 @@ def refuse_other_settings(configuration: Configuration) -> int:
 
     Raises UserError if an output was computed with other settings or inputs than the configuration's.
     """
-    jobs = [*resource_jobs(configuration), *tuning_jobs(configuration)]
+    jobs = [*resource_jobs(configuration), *tuning_jobs(configuration), *outside_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
     # Data that the user edited during the run is what the next run is for: these results are all of the rows before.
     refused = [difference for difference in differing if not difference.only_code and not difference.only_sources]
@@ -137,8 +155,9 @@ def arm_columns(arm: Arm) -> dict[str, Any]:
 
 
 def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """Yield one row per run, language and metric. Raises UserError if a file is incomplete."""
-    for arm, seed, scores in grid.seed_runs(paths, "scores.csv"):
+    """Yield one row per run, language and metric; those of `arms` last. Raises UserError if a file is incomplete."""
+    found = grid.seed_runs(paths, "scores.csv"), grid.outside_runs(paths, "scores.csv")
+    for arm, seed, scores in itertools.chain(*found):
         for row in scores_of(grid, arm, Path(scores)):
             yield {**arm_columns(arm), "seed": seed, **row}
 
@@ -153,11 +172,37 @@ def shot_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
             yield {**columns, "seed": seed, **row}
 
 
+def tidy_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield every score with the settings of its model: of zero-shot and few-shot models and of `arms`."""
+    runs = itertools.chain(grid.seed_runs(paths, "run.json"), grid.shot_runs(paths, "run.json"))
+    known = [(arm, seed, settings_of(read_json(Path(record)))) for arm, seed, record in runs]
+    known += [(arm, seed, outside_row(grid.configuration, arm, seed)) for arm, seed, _ in grid.outside_runs(paths, "")]
+    for arm, seed, settings in known:
+        definition = grid.configuration.tasks[arm.task].definition
+        shots = shots_of(arm.source)
+        for row in scores_of(grid, arm, Path(paths.scores(*arm.place, seed))):
+            yield {
+                **settings,
+                **arm_columns(arm),
+                "source": base_source(arm.source) if shots else arm.source,
+                "shots": shots[0] if shots else 0,
+                "task_title": definition.title,
+                "kind": definition.kind,
+                "seed": None if arm.encoder == OUTSIDE and seed == NO_SEED else seed,
+                "language": row["language"],
+                "language_name": languages.language(row["language"]).name or row["language"],
+                "metric": row["metric"],
+                "value": float(row["value"]),
+                "unit": UNIT,
+                "made_elsewhere": arm.encoder == OUTSIDE,
+            }
+
+
 def scores_of(grid: Grid, arm: Arm, file: Path) -> list[dict[str, str]]:
     """Return one model's scores. Raises UserError if the file is incomplete."""
     expected = [
         (language, metric.name)
-        for language in grid.tested(arm.task, arm.source)
+        for language in grid.tested_by(arm)
         for metric in grid.configuration.tasks[arm.task].definition.metrics
     ]
     with file.open(newline="", encoding="utf-8") as table:
@@ -174,13 +219,15 @@ def ends_with_newline(path: Path) -> bool:
 
 
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
-    """Yield one row per training run: first the search's, then the seeds'."""
+    """Yield one row per training run: first the search's, then the seeds', then what is known of `arms`."""
     seed = grid.configuration.search.seed
     for arm, values, record in grid.search_runs(paths, "run.json"):
         winner = read_json(Path(paths.selected(*arm.place)))
         yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=values == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
+    for arm, seed, _ in grid.outside_runs(paths, ""):
+        yield outside_row(grid.configuration, arm, seed)
 
 
 def oracle_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
@@ -242,7 +289,20 @@ def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
     group = file.parent.parent
     made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
     points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
-    return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES)
+    return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES_SCHEMA)
+
+
+def outside_row(configuration: Configuration, arm: Arm, seed: int) -> dict[str, Any]:
+    """Return the row of predictions that were made elsewhere: their costs, as the configuration states them."""
+    return {
+        **arm_columns(arm),
+        "seed": seed,
+        "stage": OUTSIDE,
+        "selected": True,
+        "together": 1,
+        "metric": configuration.tasks[arm.task].definition.metrics[0].name,
+        **configuration.arms[arm.method].cost.model_dump(exclude_none=True),
+    }
 
 
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:
@@ -273,6 +333,7 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
             for encoder, task, file in grid.bounded(paths)
         ],
         "words": answered_in_words(configuration),
+        "outside": [record for run in grid.imported(paths) for record in imported(grid, *run)],
         "chosen_by_earlier_metrics": chosen_by_earlier_metrics(grid, paths),
         "versions": {"python": platform.python_version(), "snakemake": os.environ.get(SNAKEMAKE)}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -281,6 +342,13 @@ def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[s
         "git_commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def imported(grid: Grid, arm: Arm, seed: int, record: str) -> Iterable[dict[str, Any]]:
+    """Yield the origin of predictions that were made elsewhere, by language: the file, its checksum, the counts."""
+    for language in grid.tested_by(arm):
+        origin = read_origin(predictions_file(Path(record), language)) or {}
+        yield {"arm": arm.method, "task": arm.task, "seed": seed, "language": language, **origin}
 
 
 def benchmark_source(configuration: Configuration) -> str:
@@ -329,8 +397,8 @@ def trained_on(grid: Grid, paths: Paths) -> list[dict[str, Any]]:
 
 
 def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str, Any]:
-    """Return row count, checksum and origin (files, hashes, licences) of a corpus file."""
-    return {
+    """Return row count, checksum and origin (files, hashes, licences) of a corpus file, and of a test set's rows."""
+    record = {
         "task": task,
         "language": language,
         "split": split,
@@ -338,6 +406,17 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
         "sha256": sha256(path),
         "origin": read_origin(path),
     }
+    return record | ({"rows_sha256": rows_sha256(path)} if split == "test" else {})
+
+
+def rows_sha256(path: Path) -> str:
+    """Return the checksum of a corpus's rows alone, whatever file they come from."""
+    digest = hashlib.sha256()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def git_commit() -> str | None:
@@ -355,7 +434,7 @@ def git_commit() -> str | None:
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV; all must have the same keys. `columns`: those of a table that may have no rows."""
+    """Write rows as CSV with the columns of the first; others may lack some. `columns`: of a table without rows."""
     found = list(rows)
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(columns or found[0]), lineterminator="\n")

@@ -29,6 +29,7 @@ from workflow_scripts.evaluation.differences import (
     encoder_differences,
     source_differences,
 )
+from workflow_scripts.evaluation.other_grids import folders_of_arms, others
 from workflow_scripts.evaluation.ranks import COLUMNS as RANK_COLUMNS
 from workflow_scripts.evaluation.ranks import rankings
 from workflow_scripts.evaluation.tables import read_runs, read_scores
@@ -57,9 +58,11 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     paths = Paths.of(configuration)
 
     found: dict[Path, None] = {}
+    elsewhere = folders_of_arms(others(configuration.report.others))
 
     def read(arm: Arm, seed: int, metric: str) -> dict[str, Sums]:
-        file = Path(paths.units(*arm.place, seed))
+        of_arm = Paths(configuration.resources, str(elsewhere[arm])) if arm in elsewhere else paths
+        file = Path(of_arm.units(*arm.place, seed))
         found[file] = None
         return read_units(file, metric)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import written
-from workflow_scripts.core.names import languages_name, predictions_file
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, languages_name, predictions_file
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_predictions, read_rows
@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Choose examples for each encoder and task with several methods; return the records of the predictions read."""
+    """Choose examples for each encoder and task with several methods; return the records of the predictions read.
+
+    Predictions that were made elsewhere are shown beside those of each encoder if they cover every language of the
+    task, and have no seed or the seed of the examples.
+    """
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths, seed = (
@@ -48,7 +52,12 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         configuration.seeds[0],
     )
     scores = read_scores(arguments.scores)
-    chosen = headline_arms(scores, read_runs(arguments.runs))
+    own = {*grid.arms(), *grid.outside_arms()}  # the tables may have arms of other grids, too
+    chosen = {
+        key: length
+        for key, length in headline_arms(scores, read_runs(arguments.runs)).items()
+        if Arm(*key, length) in own
+    }
     found: list[dict[str, Any]] = []
     records: list[Path] = []
     for encoder in configuration.encoders:
@@ -56,17 +65,21 @@ def main(arguments: argparse.Namespace) -> list[Path]:
             source = configuration.training_sources(task)[0]
             methods = [method for method in methods_of(scores) if (encoder, task, source, method) in chosen]
             arms = [Arm(encoder, task, source, method, chosen[encoder, task, source, method]) for method in methods]
+            arms += [
+                arm
+                for arm in grid.outside_arms()
+                if arm.task == task
+                and grid.tested_by(arm) == grid.languages(task)
+                and {seed, NO_SEED} & set(grid.outside_seeds(arm.method))
+            ]
             if len(arms) < 2:
                 continue
             definition, names = section.definition, [arm.name for arm in arms]
             rows = dict(read(grid, paths, arms, seed))
             made = examples(rows, definition.kind, definition.texts, names)
             found += [{"encoder": encoder, "task": task, "source": source, "seed": seed, **example} for example in made]
-            records += [
-                Path(paths.predictions(*arm.place, seed, languages_name(group)))
-                for arm in arms
-                for group in grid.language_groups(task)
-            ]
+            used = (record for arm in arms for record in records_of(grid, paths, arm, seed).values())
+            records += map(Path, dict.fromkeys(used))
             logger.info("%s, %s: %d examples of %s", encoder, task, len(made), " and ".join(names))
     with written(arguments.examples) as temporary:
         # Keys are not sorted: the premise comes before the hypothesis, and methods keep their order.
@@ -74,14 +87,27 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     return records
 
 
+def records_of(grid: Grid, paths: Paths, arm: Arm, seed: int) -> dict[str, str]:
+    """Return the record of an arm's predictions in each language of its task."""
+    if arm.encoder == OUTSIDE:
+        of_arm = grid.outside_seeds(arm.method)
+        languages = grid.tested_by(arm)
+        record = paths.predictions(*arm.place, seed if seed in of_arm else NO_SEED, languages_name(languages))
+        return dict.fromkeys(languages, record)
+    return {
+        language: paths.predictions(*arm.place, seed, languages_name(group))
+        for group in grid.language_groups(arm.task)
+        for language in group
+    }
+
+
 def read(grid: Grid, paths: Paths, arms: Sequence[Arm], seed: int) -> Iterator[tuple[str, Iterator[PredictedRow]]]:
     """Yield each language of a task with an iterator over its test rows and the arms' predictions; read lazily."""
     task = arms[0].task
-    for group in grid.language_groups(task):
-        for language in group:
-            records = {arm.name: paths.predictions(*arm.place, seed, languages_name(group)) for arm in arms}
-            files = {arm: predictions_file(Path(record), language) for arm, record in records.items()}
-            yield language, predicted_rows(Path(paths.corpus(task, language, "test")), grid.kind(task), files)
+    records = {arm.name: records_of(grid, paths, arm, seed) for arm in arms}
+    for language in grid.languages(task):
+        files = {arm: predictions_file(Path(of_arm[language]), language) for arm, of_arm in records.items()}
+        yield language, predicted_rows(Path(paths.corpus(task, language, "test")), grid.kind(task), files)
 
 
 def predicted_rows(rows: Path, kind: str, files: dict[str, Path]) -> Iterator[PredictedRow]:

@@ -69,12 +69,17 @@ def languages_name(languages: list[str]) -> str:
     return f"{languages[0]}+{len(languages) - 2}+{languages[-1]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+# Predictions that were made elsewhere have no encoder of the grid. They may have no training set, and no seed.
+OUTSIDE = "outside"  # where a path or a table names an encoder
+NO_SOURCE = "none"  # where one names a training source
+NO_SEED = 0
+
 SHOTS = re.compile(r"(\d+)(\D.*)")  # the part of a source with a few rows of a target language: `16de`
 
 
 def source_languages(source: str) -> list[str]:
     """The languages of a training source: `en+de` is the union of two training sets; `en+16de` has few rows of `de`."""
-    return [part for part in source.split("+") if not SHOTS.fullmatch(part)]
+    return [part for part in source.split("+") if part != NO_SOURCE and not SHOTS.fullmatch(part)]
 
 
 def shots_of(source: str) -> tuple[int, str] | None:
@@ -92,6 +97,9 @@ def base_source(source: str) -> str:
     """The training source without the rows of a target language."""
     return "+".join(source_languages(source))
 
+
+# The files of another grid's results that a report of several grids reads, besides the units of its models.
+OF_OTHER_GRIDS = ("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "curves.parquet", "provenance.json")
 
 ANALYSIS = "analysis"  # the folder of the analysis beside those of the tasks
 UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model

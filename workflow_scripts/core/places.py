@@ -6,12 +6,19 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from workflow_scripts.core.names import OUTSIDE
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("workflow_scripts", "rules", "report", "envs", "tasks")  # the project's folders with code and task files
 RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
 # What it creates in `results`, beside a folder for each encoder.
 TABLES, PARALLEL = "tables", "parallel"
-RESULT_FOLDERS = {TABLES: "tables", PARALLEL: "checks of parallel test sets"}
+RESULT_FOLDERS = {
+    TABLES: "tables",
+    PARALLEL: "checks of parallel test sets",
+    OUTSIDE: "predictions that were made elsewhere",
+    "every_eval_ever": "exported records",
+}
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 

@@ -72,15 +72,20 @@ def read_ids(path: Path) -> list[str]:
 
 
 def read_origin(path: Path) -> dict[str, Any] | None:
-    """Return the origin that `write_rows` stored in a file (name, files, licences, counts), or None."""
+    """The origin that `write_rows` or `write_predictions` stored in a file, or None."""
     metadata = pq.read_metadata(path).metadata or {}
     return json.loads(metadata[ORIGIN]) if ORIGIN in metadata else None
 
 
-def write_predictions(path: Path, predictions: Mapping[str, Any]) -> None:
-    """Write predictions by row id: a label, a list of tags or a text each, as JSON so that one schema holds all."""
+def write_predictions(path: Path, predictions: Mapping[str, Any], origin: Mapping[str, Any] | None = None) -> None:
+    """Write predictions by row id: a label, a list of tags or a text each, as JSON so that one schema holds all.
+
+    `origin` goes into the file's metadata, for `read_origin`.
+    """
     texts = [json.dumps(value, ensure_ascii=False) for value in predictions.values()]
     table = pa.table({"id": pa.array(predictions, pa.string()), "prediction": pa.array(texts, pa.string())})
+    if origin is not None:
+        table = table.replace_schema_metadata({ORIGIN: json.dumps(origin, sort_keys=True, ensure_ascii=False)})
     with written(path) as temporary:
         pq.write_table(table, temporary)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.names import arm_name, source_languages
+from workflow_scripts.core.names import OUTSIDE, arm_name, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
 
 SCORE_COLUMNS = ["encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric", "value"]
@@ -102,12 +102,15 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 
 
 def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:
-    """Sort rows by encoder and source, then as the paper: fine-tuning before prompt tuning, short prompts first."""
+    """Sort rows by encoder and source, then as the paper: fine-tuning before prompt tuning, short prompts first.
+
+    Arms of predictions that were made elsewhere come last.
+    """
     rank = frame["method"].map({method: place for place, method in enumerate(METHODS)}).fillna(len(METHODS))
     sources = frame["source"].map({source: place for place, source in enumerate(sources_of(frame))})
-    keys = ["encoder", "_source", "_rank", "method", "prompt_length", *further]
-    ranked = frame.assign(_rank=rank, _source=sources).sort_values(keys, kind="stable")
-    return ranked.drop(columns=["_rank", "_source"]).reset_index(drop=True)
+    keys = ["_outside", "encoder", "_source", "_rank", "method", "prompt_length", *further]
+    ranked = frame.assign(_rank=rank, _source=sources, _outside=frame["encoder"] == OUTSIDE)
+    return ranked.sort_values(keys, kind="stable").drop(columns=["_rank", "_source", "_outside"]).reset_index(drop=True)
 
 
 def languages_of(table: pd.DataFrame) -> list[str]:
@@ -226,7 +229,7 @@ def seed_gaps(models: pd.DataFrame) -> pd.Series:
     """The transfer gap of each row of a `by_language` table that has one. All rows have the same source."""
     source = str(models["source"].iloc[0]) if len(models) else ""
     own, others = source_languages(source), _other_languages(models, source)
-    if not others or not set(own) <= set(models.columns):
+    if not own or not others or not set(own) <= set(models.columns):
         return pd.Series(dtype=float)
     return (models[own].mean(axis=1, skipna=False) - models[others].mean(axis=1)).dropna()
 
@@ -234,6 +237,8 @@ def seed_gaps(models: pd.DataFrame) -> pd.Series:
 def _gap_note(models: pd.DataFrame, others: list[str], with_gap: int) -> str:
     source = str(models["source"].iloc[0])
     own = source_languages(source)
+    if not own:
+        return "not trained on one language"
     if not set(own) <= set(models.columns) or models[own].isna().all(axis=None):
         return f"no score in the source language ({source})"
     if not others or models[others].isna().all(axis=None):
@@ -251,6 +256,11 @@ def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
     The winner of the search is also the run of its seed if that seed is in the grid, and then has a row for it.
     """
     return in_table_order(runs[runs["stage"] == "seed"], "seed")
+
+
+def runs_elsewhere(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of predictions that were made elsewhere, with what is known of their costs."""
+    return in_table_order(runs[runs["stage"] == OUTSIDE], "seed")
 
 
 def validation_by_prompt_length(runs: pd.DataFrame) -> pd.DataFrame:
@@ -389,7 +399,7 @@ def _side(method: str, models: pd.DataFrame) -> Side:
 
 
 def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The scores by the main metric that the grid should have and lacks.
+    """The scores by the main metric that the grid should have and lacks; predictions made elsewhere need not be whole.
 
     Each arm of an encoder and task should have every seed that was trained or scored for any of its arms, in every
     language that any of them was scored in. Columns: encoder, task, source, method, prompt_length, arm, seed, languages
@@ -397,7 +407,7 @@ def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     trained = final_runs(runs)
     rows = []
-    for encoder in sorted(set(scores["encoder"]) | set(runs["encoder"])):
+    for encoder in sorted((set(scores["encoder"]) | set(runs["encoder"])) - {OUTSIDE}):
         scores_here, trained_here = scores[scores["encoder"] == encoder], trained[trained["encoder"] == encoder]
         for task in dict.fromkeys([*scores_here["task"], *trained_here["task"]]):
             rows += _missing_of_task(scores_here, trained_here[trained_here["task"] == task], task)

@@ -3,6 +3,9 @@
 The baseline is fine-tuning. An encoder that is not fine-tuned on a task has the first of its methods, in the order of
 tables, as the baseline.
 
+Predictions that were made elsewhere are compared with the baseline of every encoder and source: those of an arm with a
+training source with the baselines of that source alone, if there are any.
+
 A comparison is between the headline arms of two methods (`aggregate.headline_arms`), by the task's main metric, over
 the seeds that both were tuned with and the languages that all of those models were tested in.
 """
@@ -17,7 +20,7 @@ import pandas as pd
 from scipy import sparse
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, source_languages
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import (
@@ -68,6 +71,16 @@ class Compared:
     metric: str
     scopes: Mapping[str, Measured]
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the predictions were made elsewhere."""
+        return self.treated.encoder == OUTSIDE
+
+    @property
+    def place(self) -> Arm:
+        """The arm whose encoder and source the comparison is listed under."""
+        return self.baseline if self.is_outside else self.treated
+
 
 def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """The rows: for each encoder, task and method, its languages in the scores' order, then `average` and `gap`.
@@ -79,7 +92,9 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     for the averages, one for the gaps, and one for all languages together.
     """
     compared = list(_comparisons(scores, runs, read))
-    priors = _priors(compared)
+    # Comparisons with predictions made elsewhere use the prior but do not change it: so these intervals are too wide
+    # rather than too narrow, since only the baseline's seeds vary in them, and an added arm changes no other interval.
+    priors = _priors([each for each in compared if not each.is_outside])
     for each in compared:
         for row in _rows([each], priors):
             yield {column: row[column] for column in COLUMNS}
@@ -124,7 +139,7 @@ def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) 
     for task, source in dict.fromkeys((task, source) for _, task, source, _ in arms):
         of_task = scores[scores["task"] == task]
         metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
-        encoders = sorted({encoder for encoder, *rest, _ in arms if rest == [task, source]})
+        encoders = sorted({encoder for encoder, *rest, _ in arms if rest == [task, source]} - {OUTSIDE})
         families.append([])
         for encoder, other in itertools.combinations(encoders, 2):
             pairs: dict[tuple[str, str], None] = {(method, method): None for method in methods_of(of_task)}
@@ -186,31 +201,60 @@ def kind_of(scope: str) -> str:
 
 def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[Compared]:
     arms = headline_arms(scores, runs)
-    for encoder in sorted(set(scores["encoder"])):
+    for encoder in sorted(set(scores["encoder"]) - {OUTSIDE}):
         for task in tasks_of(scores):
             of_task = scores[scores["task"] == task]
             metric, languages = of_task["metric"].iloc[0], list(dict.fromkeys(of_task["language"]))
-            for source in sources_of(of_task):
+            sources = sources_of(of_task[of_task["encoder"] != OUTSIDE])
+            for source in sources:
                 having = [method for method in methods_of(of_task) if (encoder, task, source, method) in arms]
                 first = BASELINE if BASELINE in having else next(iter(having), BASELINE)
-                for method in having:
-                    key, baseline = (encoder, task, source, method), (encoder, task, source, first)
-                    if method != first:
-                        pair = Arm(*key, arms[key]), Arm(*baseline, arms[baseline])
-                        scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
-                        if scopes:
-                            yield Compared(*pair, metric, scopes)
+                if not having:
+                    continue
+                treated = [(encoder, task, source, method) for method in having if method != first]
+                treated += [
+                    key for key in arms if key[:2] == (OUTSIDE, task) and (key[2] == source or key[2] not in sources)
+                ]
+                baseline = Arm(encoder, task, source, first, arms[encoder, task, source, first])
+                for key in treated:
+                    pair = Arm(*key, arms[key]), baseline
+                    of_pair = _reading_once(read) if _is_unseeded(scores, pair[0]) else read
+                    scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), of_pair)
+                    if scopes:
+                        yield Compared(*pair, metric, scopes)
 
 
-def _shared_seeds(scores: pd.DataFrame, *pair: Arm) -> list[int]:
-    """The seeds that both arms have scores of."""
-    seeds = []
-    for arm in pair:
-        here = scores.dropna(subset="value")
-        for column in ("encoder", "task", "source", "method", "prompt_length"):
-            here = here[here[column] == getattr(arm, column)]
-        seeds.append(set(here["seed"]))
-    return sorted(map(int, set.intersection(*seeds)))
+def _reading_once(read: Reader) -> Reader:
+    """A reader that returns the one set of predictions of an arm without seeds for every seed."""
+    found: dict[Arm, Units] = {}
+
+    def reader(arm: Arm, seed: int, metric: str) -> Units:
+        if arm.encoder != OUTSIDE:
+            return read(arm, seed, metric)
+        if arm not in found:
+            found[arm] = read(arm, NO_SEED, metric)
+        return found[arm]
+
+    return reader
+
+
+def _shared_seeds(scores: pd.DataFrame, treated: Arm, baseline: Arm) -> list[int]:
+    """The seeds that both arms have scores of; predictions without a seed are there for every seed of the baseline."""
+    own, others = _seeds(scores, treated), _seeds(scores, baseline)
+    return sorted(others if _is_unseeded(scores, treated) else own & others)
+
+
+def _is_unseeded(scores: pd.DataFrame, arm: Arm) -> bool:
+    """Whether the arm is a single set of predictions that was made elsewhere."""
+    return arm.encoder == OUTSIDE and _seeds(scores, arm) == {NO_SEED}
+
+
+def _seeds(scores: pd.DataFrame, arm: Arm) -> set[int]:
+    """The seeds that an arm has scores of."""
+    here = scores.dropna(subset="value")
+    for column in ("encoder", "task", "source", "method", "prompt_length"):
+        here = here[here[column] == getattr(arm, column)]
+    return set(map(int, here["seed"]))
 
 
 def _measured(
@@ -229,7 +273,8 @@ def _measured(
         effect(*(sums_of([models[arm, seed][language] for seed in seeds], units) for arm in (treated, baseline)))
         for language, units in zip(languages, names, strict=True)
     ]
-    over = _over_languages(languages, source_languages(treated.source))
+    own = source_languages(treated.source) if treated.source == baseline.source else []
+    over = _over_languages(languages, own)
     sums = [combine(effects, weights, places, len(everything)) for weights in over.values()]
     rows = [_spread_out(one.swaps, place, len(everything)) for one, place in zip(effects, places, strict=True)]
     rows += [sparse.csr_array(one.swaps[None]) for one in sums]
@@ -271,9 +316,9 @@ def _rows(family: Sequence[Compared], priors: Mapping[str, Prior | None]) -> Ite
         compared, p_holm = family[number], corrected[number, scope]
         known = {column: getattr(one, column) for column in ESTIMATED} | {"p_holm": p_holm}
         yield {
-            "encoder": compared.treated.encoder,
+            "encoder": compared.place.encoder,
             "task": compared.treated.task,
-            "source": compared.treated.source,
+            "source": compared.place.source,
             "other": compared.baseline.source,
             "other_encoder": compared.baseline.encoder,
             "other_method": compared.baseline.method,
@@ -320,7 +365,7 @@ def _over_languages(languages: Sequence[str], own: Sequence[str]) -> dict[str, l
     """The weights of the languages in their average and in the transfer gap. `own`: those of the source."""
     weights = {AVERAGE: [1 / len(languages)] * len(languages)}
     others = len(set(languages) - set(own))
-    if set(own) <= set(languages) and others:
+    if own and set(own) <= set(languages) and others:
         weights[GAP] = [1 / len(own) if language in own else -1 / others for language in languages]
     return weights
 

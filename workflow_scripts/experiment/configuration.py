@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from workflow_scripts.core import places
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.languages import same_language
-from workflow_scripts.core.names import ANALYSIS, UNTUNED, shots_of, source_languages
+from workflow_scripts.core.names import ANALYSIS, NO_SOURCE, OF_OTHER_GRIDS, UNTUNED, shots_of, source_languages
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import (
     Boolean,
@@ -27,6 +27,7 @@ from workflow_scripts.core.section import (
     about,
 )
 from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
+from workflow_scripts.experiment.arms import ArmCost, ArmTask, OutsideArm
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, OTHER_RATES, PEFT_RATES, Method
 from workflow_scripts.experiment.sections import (
     Analysis,
@@ -42,6 +43,7 @@ from workflow_scripts.experiment.sections import (
     MethodSection,
     MiniCorpora,
     PackageEncoder,
+    ReportSection,
     RowLimits,
     Search,
     Shots,
@@ -66,7 +68,7 @@ METHOD_NAME = "[a-z][a-z0-9_]*"  # chosen by the user: a part of paths, and a wi
 OWN_KEYS = {"module", "peft", "title"}  # of a section of `methods` for a method of PEFT or the user's own
 DESCRIPTION_KEYS = TaskDefinition.model_fields.keys()  # of a task; a section of `tasks` may have them too
 TASK_NAME = "[A-Za-z][A-Za-z0-9_]*"  # the same, of a task
-RESULT_SUFFIXES = (".csv", ".html", ".json")  # of the files that the workflow writes beside the encoders' folders
+RESULT_SUFFIXES = (".csv", ".html", ".json", ".parquet")  # of the files that the workflow writes beside these folders
 
 
 class Configuration(Section):
@@ -117,6 +119,9 @@ class Configuration(Section):
     methods: Annotated[dict[str, MethodSection], Field(min_length=1)]
     """The methods of the grid. `{}` runs a method with the values of `training`."""
 
+    arms: Annotated[dict[str, OutsideArm], about({"llama": {"predictions": "my/llama"}})] = {}
+    """Predictions that were made elsewhere, by names of your choice: each is scored and tested like a method."""
+
     training: Training = Training()
     """How models are tuned, for all methods and tasks that do not set a key themselves."""
 
@@ -133,6 +138,9 @@ class Configuration(Section):
 
     analysis: Analysis = Analysis()
     """The analysis of sentence vectors."""
+
+    report: ReportSection = ReportSection()
+    """The report."""
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +171,9 @@ class Configuration(Section):
         if isinstance(self.corpora, HubCorpora):
             _refuse_unknown(self.corpora.revisions, self.revisions(), "corpora.revisions")
         self._check_analysis()
+        for name in self.arms:
+            self._check_arm(name)
+        self._check_report()
         self._check_search()
         for where, changes in self._sections_of_methods():
             method = where.rsplit(".", 1)[-1]
@@ -275,6 +286,36 @@ class Configuration(Section):
                 f"analysis.task: found {task!r}; it must have `parallel: true` and be of a kind with one vector for"
                 " each text, such as classification"
             )
+
+    def _check_arm(self, name: str) -> None:
+        """An arm of predictions made elsewhere has a name of its own, and tasks, languages and seeds of the grid."""
+        arm, where = self.arms[name], f"arms.{name}"
+        if not re.fullmatch(METHOD_NAME, name):
+            raise ValueError(
+                f"arms: {name!r} must consist of lowercase letters, digits and underscores, and begin with a letter"
+            )
+        if name in METHODS or name in self.methods or name == UNTUNED:
+            raise ValueError(f"arms: {name!r} is the name of a method; choose another name")
+        if arm.filter is not None and arm.format != "lm_eval":
+            raise ValueError(f"{where}.filter: only `format: lm_eval` has filters; delete it")
+        _refuse_unknown(arm.tasks, self.tasks, f"{where}.tasks")
+        for task, section in arm.tasks.items():
+            _refuse_unknown(section.languages or [], self.languages_of(task), f"{where}.tasks.{task}.languages")
+        if arm.seeds and not set(arm.seeds) & set(self.seeds):
+            raise ValueError(
+                f"{where}.seeds: found {arm.seeds}; none of them is among the grid's seeds, {self.seeds}, so nothing"
+                " could be compared"
+            )
+
+    def _check_report(self) -> None:
+        """The other grids of the report are finished, and none is this one."""
+        for place in self.report.others:
+            where = f"report.with: found {place!r}"
+            if Path(place).absolute() == Path(self.results).absolute():
+                raise ValueError(f"{where}; this is the folder of these results; name those of other grids")
+            lacking = [name for name in OF_OTHER_GRIDS if not Path(place, name).is_file()]
+            if lacking:
+                raise ValueError(f"{where}; it has no {lacking[0]}: name the results of a grid that has run to its end")
 
     def _check_search(self) -> None:
         """Each searched key is read by at least one arm."""
@@ -392,6 +433,25 @@ class Configuration(Section):
         known = self.source_of(task).train_languages or section.definition.train_in()
         named = section.train_on or self.train_on
         return ["+".join(str(same_language(code, known)) for code in source_languages(name)) for name in named]
+
+    def tasks_of_arm(self, name: str) -> list[str]:
+        """The tasks that an arm of predictions made elsewhere covers, in the grid's order."""
+        chosen = self.arms[name].tasks
+        return [task for task in self.tasks if not chosen or task in chosen]
+
+    def languages_of_arm(self, name: str, task: str) -> list[str]:
+        """The languages that it covers of a task, in the order of the test languages."""
+        section = self.arms[name].tasks.get(task)
+        chosen = None if section is None else section.languages
+        return [language for language in self.languages_of(task) if chosen is None or language in chosen]
+
+    def source_of_arm(self, name: str, task: str) -> str:
+        """What it was trained on, in the codes of the task's dataset where that has such a training set."""
+        trained_on = self.arms[name].trained_on
+        if trained_on is None:
+            return NO_SOURCE
+        known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
+        return "+".join(same_language(code, known) or code for code in source_languages(trained_on))
 
     def shots_of_task(self, task: str) -> list[int]:
         """The numbers of rows of a target language that are added to training."""
@@ -673,8 +733,12 @@ _SECTIONS: dict[str, list[type[BaseModel]]] = {
     "search": [Search],
     "evaluation": [Evaluation],
     "analysis": [Analysis],
+    "report": [ReportSection],
     "training": [Training],
     "methods.*": [MethodSection],
+    "arms.*": [OutsideArm],
+    "arms.*.cost": [ArmCost],
+    "arms.*.tasks.*": [ArmTask],
     "tasks.*": [TaskSection],
     "tasks.*.limits": [RowLimits],
     "tasks.*.training": [Training],
@@ -692,7 +756,8 @@ def _keys_of(path: list[str], section: Any) -> list[str]:
         parts = name.split(".") if name else []
         if len(parts) == len(path) and all(p in ("*", q) for p, q in zip(parts, path, strict=True)):
             chosen = [model for model in models if model is _SOURCES.get("".join(path[:1]), {}).get(str(source))]
-            return sorted({name for model in chosen or models for name in model.model_fields} - _foreign_keys(path))
+            keys = {field.alias or name for model in chosen or models for name, field in model.model_fields.items()}
+            return sorted(keys - _foreign_keys(path))
     return []
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workflow_scripts.core.names import (
+    NO_SEED,
+    OUTSIDE,
     UNTUNED,
     Values,
     analysis_file,
@@ -104,6 +106,12 @@ class Grid:
                 for target in self.configuration.targets(arm.task, arm.source):
                     yield replace(arm, source=with_shots(arm.source, shots, target))
 
+    def outside_arms(self) -> Iterator[Arm]:
+        """Every arm of predictions that were made elsewhere, by name and task: its encoder is `OUTSIDE`."""
+        for name in self.configuration.arms:
+            for task in self.configuration.tasks_of_arm(name):
+                yield Arm(OUTSIDE, task, self.configuration.source_of_arm(name, task), name, 0)
+
     def dropped_methods(self) -> list[str]:
         """With `keep_weights: false`, the methods whose weights are as large as the encoder; else none."""
         configuration = self.configuration
@@ -128,6 +136,12 @@ class Grid:
     def tested(self, task: str, source: str) -> list[str]:
         """The languages that a model is tested in."""
         return [language for group in self.tested_groups(task, source) for language in group]
+
+    def tested_by(self, arm: Arm) -> list[str]:
+        """The languages that an arm has scores in."""
+        if arm.encoder == OUTSIDE:
+            return self.configuration.languages_of_arm(arm.method, arm.task)
+        return self.tested(arm.task, arm.source)
 
     def group(self, task: str, name: str) -> list[str]:
         """The languages of a group, by its name in paths."""
@@ -269,6 +283,22 @@ class Grid:
         for arm in self.arms():
             for seed in self.configuration.seeds:
                 yield arm, seed, paths.run(*arm.place, seed, file)
+
+    def outside_seeds(self, name: str) -> list[int]:
+        """The seeds of predictions that were made elsewhere; `NO_SEED` if they have none."""
+        return self.configuration.arms[name].seeds or [NO_SEED]
+
+    def outside_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
+        """Every set of predictions that were made elsewhere: its arm, its seed and a file of it."""
+        for arm in self.outside_arms():
+            for seed in self.outside_seeds(arm.method):
+                yield arm, seed, paths.run(*arm.place, seed, file)
+
+    def imported(self, paths: "Paths") -> Iterator[tuple[Arm, int, str]]:
+        """The same with the record of the imported predictions, which are in one group of languages."""
+        for arm, seed, _ in self.outside_runs(paths, ""):
+            languages = languages_name(self.tested_by(arm))
+            yield arm, seed, paths.predictions(*arm.place, seed, languages)
 
     def shot_runs(self, paths: "Paths", file: str) -> Iterator[tuple[Arm, int, str]]:
         """Every model that was tuned with rows of a target language: its arm, its seed and a file of its run."""

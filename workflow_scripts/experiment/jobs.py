@@ -17,6 +17,7 @@ def all_jobs(configuration: Configuration) -> Iterator[Job]:
     """Every job, each after the jobs that it depends on."""
     yield from resource_jobs(configuration)
     yield from tuning_jobs(configuration)
+    yield from outside_jobs(configuration)
     yield from analysis_jobs(configuration)
     yield from summary_jobs(configuration)
 
@@ -63,6 +64,15 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
             yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
 
 
+def outside_jobs(configuration: Configuration) -> Iterator[Job]:
+    """The import and the scores of predictions that were made elsewhere."""
+    grid, paths = Grid(configuration), Paths.of(configuration)
+    for arm, seed, record in grid.imported(paths):
+        yield Job("import_predictions", (record,), settings.of_import(configuration, arm, seed))
+        scored = paths.scores(*arm.place, seed), paths.units(*arm.place, seed)
+        yield Job("score", scored, settings.of_outside_scores(configuration, arm))
+
+
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
     """Vectors of parallel texts, and the measures and figures that are computed from them."""
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -89,7 +99,16 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    collected = files("scores.csv", "runs.csv", "shots.csv", "curves.parquet", "oracle.csv", "provenance.json")
+    names = (
+        "scores.csv",
+        "runs.csv",
+        "shots.csv",
+        "curves.parquet",
+        "results.parquet",
+        "oracle.csv",
+        "provenance.json",
+    )
+    collected = files(*names)
     yield Job("collect", collected, settings.of_collection(configuration))
     compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))

@@ -558,3 +558,12 @@ class Analysis(Section):
     disagreeing: Annotated[Literal["leave_out", "keep"], about("keep")] = "leave_out"
     """What to do with sentence pairs that do not have the same label in all languages: `leave_out`, or `keep` each
     with its language's own label. The report counts them in both cases."""
+
+
+class ReportSection(Section):
+    """The report, and which other grids it shows."""
+
+    others: Annotated[list[InputPath], *Distinct, Field(alias="with"), about(["results/a", "results/b"])] = []
+    """The `results` folders of other grids, which have run to their end. Their scores, costs and differences are shown
+    and compared with this grid's, as if all were one grid; the analysis of vectors and the examples are
+    this grid's alone. The test rows of every language must be the same, and no arm may be there twice."""

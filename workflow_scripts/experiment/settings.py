@@ -12,6 +12,7 @@ from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.names import UNTUNED, Values, shots_of, source_languages
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.corpora.formats import format_of, module_of
+from workflow_scripts.experiment.arms import ArmTask
 from workflow_scripts.experiment.catalogue import METHOD_KEYS
 from workflow_scripts.experiment.configuration import Configuration, foreign_keys
 from workflow_scripts.experiment.grid import Arm, Grid
@@ -201,6 +202,45 @@ def of_scores(configuration: Configuration, task: str, source: str) -> Settings:
         "labels": definition.labels,
         "languages": Grid(configuration).tested(task, source),
         **_scoring(configuration, task),
+    }
+
+
+def of_outside_scores(configuration: Configuration, arm: Arm) -> Settings:
+    """`score`, for predictions that were made elsewhere: the languages are the arm's."""
+    languages = configuration.languages_of_arm(arm.method, arm.task)
+    return {**of_scores(configuration, arm.task, arm.source), "languages": languages}
+
+
+def of_import(configuration: Configuration, arm: Arm, seed: int) -> Settings:
+    """`import_predictions`: the files, and how to read them."""
+    section, definition = configuration.arms[arm.method], configuration.tasks[arm.task].definition
+    own = section.tasks.get(arm.task, ArmTask())
+    languages = configuration.languages_of_arm(arm.method, arm.task)
+    pattern = section.file_of(arm.task)
+    filled = {"{task}": arm.task, "{seed}": str(seed)}
+    for placeholder, value in filled.items():
+        pattern = pattern.replace(placeholder, value)
+    files = [str(Path(section.predictions, pattern.replace("{language}", language))) for language in languages]
+    reader = format_of(Path(pattern)) if section.format == "plain" else "json_lines"
+    return {
+        "code": fingerprint(
+            "import_predictions",
+            f"outside.{section.format}",
+            module_of(reader),
+            *(kind_module(definition.kind, name) for name in ("predictions", "rows", "examples")),
+        ),
+        "arm": arm.method,
+        "task": arm.task,
+        "kind": definition.kind,
+        "labels": definition.labels,
+        "languages": languages,
+        "files": files,
+        "format": section.format,
+        "id": own.id or section.id,
+        "prediction": section.prediction,
+        "filter": section.filter,
+        "values": section.values if own.values is None else own.values,
+        "unknown": section.unknown,
     }
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.own_module import import_file
-from workflow_scripts.kinds.protocol import CEILING, PARTS
+from workflow_scripts.kinds.protocol import CEILING, PARTS, PREDICTIONS
 
 KINDS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/facts.py")))
 SUFFIX = ".py"  # of a user's own kind, which is named by its file
@@ -24,14 +24,14 @@ def module_of(kind: str, part: str) -> str:
 
 
 def part(kind: str, name: str) -> ModuleType:
-    """A part of a kind: `facts`, `rows`, `model`, `metrics`, `examples`, or `ceiling` of a kind with `BOUNDED`.
+    """A part of a kind: `facts`, `rows`, `model`, `metrics`, `examples`, `predictions`, or `ceiling` with `BOUNDED`.
 
     Raises UserError if a user's file is missing, cannot be imported, or lacks a name of the part.
     """
     if not kind.endswith(SUFFIX):
         return importlib.import_module(f"{__name__}.{kind}.{name}")
     module = _user_module(kind)
-    for defined in (PARTS | CEILING)[name]:
+    for defined in (PARTS | CEILING | PREDICTIONS)[name]:
         if not hasattr(module, defined):
             raise UserError(f"{kind} does not define {defined}, which a kind of task needs; see kinds/protocol.py")
     return module

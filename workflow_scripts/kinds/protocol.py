@@ -43,6 +43,8 @@ PARTS = {
 }
 # The names of the part that only kinds with `BOUNDED` have.
 CEILING = {"ceiling": ("ceilings",)}
+# The part that reads predictions which were made elsewhere. A user's kind may define its functions, or none.
+PREDICTIONS: dict[str, tuple[str, ...]] = {"predictions": ()}
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,22 @@ class Ceiling(Protocol):
 
     def ceilings(self, rows: Sequence[Row], tokens: Any, scoring: Any) -> dict[str, float]:
         """The highest value of each metric that predictions made of these tokens can have."""
+
+
+class Predictions(Protocol):
+    """`predictions.py`: predictions that were made elsewhere, in the form that `Model.decode` returns.
+
+    A user's kind may leave either function out: predictions are then taken as they are, and choices are refused.
+    """
+
+    def prediction_of(self, value: Any, row: Row, labels: Sequence[str]) -> Any:
+        """The prediction of a row, from a value in a file.
+
+        Raises UserError, or its `NotAnAnswerError` for a value that is no possible answer.
+        """
+
+    # Optional: `choice_of(place, choices, row, labels)` returns the prediction for the answer that a model chose among
+    # the labels or choices: its place, counted from 0, and how many there were.
 
 
 class Examples(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.names import OUTSIDE, source_languages
 from workflow_scripts.evaluation.aggregate import (
     Comparison,
     averages,
@@ -85,6 +85,7 @@ class Report:
         inputs.check()
         name_methods(_titles(inputs.provenance))
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
+        both = both[both["encoder"] != OUTSIDE]
         names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
         return cls(inputs, tasks or tasks_of(inputs.provenance, named), names)
@@ -117,7 +118,12 @@ class Report:
     @property
     def encoders(self) -> list[str]:
         """The encoders of the grid."""
-        return sorted(set(self.scores["encoder"]) | set(self.runs["encoder"]))
+        return sorted((set(self.scores["encoder"]) | set(self.runs["encoder"])) - {OUTSIDE})
+
+    @property
+    def outside(self) -> list[str]:
+        """The arms of predictions that were made elsewhere."""
+        return methods_of(self.scores[self.scores["encoder"] == OUTSIDE])
 
     @property
     def methods(self) -> list[str]:
@@ -193,7 +199,8 @@ class Report:
 
         Columns: `encoder`, `task`, `method`, `source`, `language`, `value` (the mean over seeds), `std`, `seeds`.
         """
-        shown = self.scores[self.is_headline(self.scores)].dropna(subset="value")
+        tuned = self.scores[self.scores["encoder"] != OUTSIDE]
+        shown = tuned[self.is_headline(tuned)].dropna(subset="value")
         keys = ["encoder", "task", "method", "source", "language"]
         grouped = self._main(shown).groupby(keys, sort=False, as_index=False)
         return self._by_task(grouped["value"].agg(value="mean", std="std", seeds="count"))
@@ -282,8 +289,9 @@ class Report:
 
 
 def _titles(provenance: dict[str, Any]) -> dict[str, str]:
-    """The titles that the configuration gives to methods; none from a record of another form."""
-    methods = (provenance.get("configuration") or {}).get("methods")
-    if not isinstance(methods, dict):
-        return {}
-    return {name: section["title"] for name, section in methods.items() if section.get("title")}
+    """The titles that the configuration gives to methods and arms; none from a record of another form."""
+    others = [one.get("configuration") for one in provenance.get("other_grids") or []]
+    known = [one or {} for one in [*others, provenance.get("configuration")]]
+    sections = [configuration.get(key) for configuration in known for key in ("methods", "arms")]
+    named = [item for section in sections if isinstance(section, dict) for item in section.items()]
+    return {name: section["title"] for name, section in named if section.get("title")}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from workflow_scripts.core.names import OUTSIDE
 from workflow_scripts.core.visible import visible
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.verdicts import headline
@@ -67,8 +68,15 @@ def _rows(report: Report) -> Iterator[Line]:
     for task, metric in report.tasks.columns(table):
         title = f"{report.tasks.title(task)}, {report.tasks.metric_title(task, metric)}"
         for row in table[(table["task"] == task) & (table["metric"] == metric)].to_dict("records"):
-            yield (title, *_row(report, row, tested.get(tuple(row[key] for key in keys))))
+            yield (title, *_row(report, row, tested.get(tuple(row[key] for key in keys)) or _only(tested, row)))
             title = ""
+
+
+def _only(tested: dict[tuple, dict], row: dict) -> dict | None:
+    """The difference of predictions made elsewhere, which have no encoder, if they were compared with one baseline."""
+    wanted = row["task"], row["metric"], row["method"]
+    of_arm = [found for (_, task, _, *rest), found in tested.items() if (task, *rest) == wanted]
+    return of_arm[0] if row["encoder"] == OUTSIDE and len(of_arm) == 1 else None
 
 
 def _row(report: Report, row: dict, difference: dict | None) -> Line:

@@ -11,6 +11,7 @@ from workflow_scripts.evaluation.aggregate import (
     averages,
     final_runs,
     in_table_order,
+    runs_elsewhere,
     validation_by_prompt_length,
 )
 
@@ -72,10 +73,11 @@ def cost(runs: pd.DataFrame) -> pd.DataFrame:
     Means over the runs that the scores come from; for memory the maximum. The winner of a search shared the encoder,
     and so time and memory, with other candidates. Throughput and memory are therefore those of the runs that shared it
     with the fewest (`together`; 1 is none). `tuned_percent` is the share of the encoder's parameters. `search_seconds`
-    is the time of all candidates of the learning-rate search, the winner included.
+    is the time of all candidates of the learning-rate search, the winner included. Predictions that were made elsewhere
+    have the costs that the configuration states.
     """
     keys = ["task", *ARM]
-    final = final_runs(runs)
+    final = pd.concat([final_runs(runs), runs_elsewhere(runs)], ignore_index=True)
     table = final.groupby(keys, as_index=False).agg(
         runs=("seed", "size"),
         tuned_parameters=("tuned_parameters", "mean"),

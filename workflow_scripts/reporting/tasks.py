@@ -100,9 +100,15 @@ class Tasks:
 
 
 def tasks_of(provenance: Mapping[str, Any], named: Iterable[str] = ()) -> Tasks:
-    """The tasks of a grid, as its configuration describes them, and the built-in ones among the `named`."""
+    """The tasks of a grid and of the other grids in its report, as their configurations describe them.
+
+    The built-in ones among the `named` are added.
+    """
     configuration = provenance.get("configuration") or {}
-    sections = configuration.get("tasks") or {}
+    sections = dict(configuration.get("tasks") or {})
+    for other in provenance.get("other_grids") or []:
+        of_other = (other.get("configuration") or {}).get("tasks") or {}
+        sections |= {name: section for name, section in of_other.items() if name not in sections}
     described = {
         name: TaskDefinition.model_validate(section["definition"])
         for name, section in sections.items()

@@ -7,7 +7,7 @@ from datetime import datetime
 import pandas as pd
 
 from workflow_scripts.core.languages import Language, language
-from workflow_scripts.core.names import UNTUNED, source_languages
+from workflow_scripts.core.names import OUTSIDE, UNTUNED, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
 
 NOTHING = "–"
@@ -76,8 +76,9 @@ class Names:
         return "".join(f"{before}{part}" for part in self._where(encoder, source))
 
     def _where(self, encoder: str, source: str) -> list[str]:
-        found = [encoder] if encoder and self.several_encoders else []
-        return found + ([f"from {self.source(source)}"] if source and self.several_sources else [])
+        found = [encoder] if encoder and encoder != OUTSIDE and self.several_encoders else []
+        named = bool(source_languages(source)) if source else False
+        return found + ([f"from {self.source(source)}"] if named and self.several_sources else [])
 
 
 _TITLES: dict[str, str] = {}  # of methods that are not in the catalogue, from the configuration

@@ -6,6 +6,7 @@ from typing import Any
 from workflow_scripts.kinds.protocol import Row
 
 ANSWERS = "labels"
+NO_ANSWER = "(no label)"
 
 
 def differ(predictions: Sequence[Any]) -> bool:
@@ -19,6 +20,6 @@ def goodness(row: Row, prediction: Any) -> float:
 
 
 def shown(row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, str]]:
-    """The texts, the label and the predicted labels."""
+    """The texts, the label and the predicted labels; a prediction that was made elsewhere may be no label (None)."""
     texts = [row["text"]] if row["text_pair"] is None else [row["text"], row["text_pair"]]
-    return texts, [row["label"]], dict(predictions)
+    return texts, [row["label"]], {arm: NO_ANSWER if label is None else label for arm, label in predictions.items()}

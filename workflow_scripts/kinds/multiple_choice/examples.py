@@ -9,6 +9,7 @@ from workflow_scripts.kinds.protocol import Row
 __all__ = ["ANSWERS", "differ", "goodness", "shown"]
 
 ANSWERS = "text"
+NO_ANSWER = "(no choice)"
 
 
 def shown(row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str], dict[str, str]]:
@@ -19,5 +20,5 @@ def shown(row: Row, predictions: Mapping[str, Any]) -> tuple[list[str], list[str
     return (
         [row["text"], *question, numbered],
         [choices[row["label"]]],
-        {arm: choices[place] for arm, place in predictions.items()},
+        {arm: NO_ANSWER if place is None else choices[place] for arm, place in predictions.items()},
     )

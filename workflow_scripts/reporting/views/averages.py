@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.core.names import OUTSIDE
 from workflow_scripts.experiment import table_names
 from workflow_scripts.reporting.parts import Section
 from workflow_scripts.reporting.report import Report
@@ -85,9 +86,10 @@ def _summary(report: Report, table: pd.DataFrame, value: str, best: Best, **text
 
 def _winners(table: pd.DataFrame, value: str, best: Best) -> dict[tuple[str, ...], float]:
     """The best printed number of each encoder, source, task and metric that at least two methods have."""
+    tuned = table[table["encoder"] != OUTSIDE]
     return {
         key: best(round(number, 1) for number in group[value].dropna())
-        for key, group in table.groupby(["encoder", "source", "task", "metric"])
+        for key, group in tuned.groupby(["encoder", "source", "task", "metric"])
         if group[value].notna().sum() > 1
     }
 
@@ -129,6 +131,10 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
             if most := words["new_tokens"]:
                 answer = f"the model generates the answer, at most {most} tokens,"
             yield f"{methods}: on {report.tasks.title(words['task'])}, {answer} in “{template}”."
+    if report.outside:
+        titles = listed([method_title(name) for name in report.outside])
+        yield f"{titles}: predictions that were made elsewhere, scored on the same rows; never in bold."
+        yield from _unknown_answers(report, shown)
     if not table["complete"].all():
         yield "† Over fewer languages than another arm of the same task has: not comparable with it."
     for row in table[table["note"] != ""].to_dict("records") if "note" in table else []:
@@ -136,6 +142,18 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
         start = "No gap" if pd.isna(row["gap"]) else "The gap"
         note = row["note"].replace(f"({row['source']})", f"({report.names.source(row['source'])})")
         yield f"{start} on {report.tasks.title(row['task'])} for {arm}: {note}."
+
+
+def _unknown_answers(report: Report, tasks: set[str]) -> Iterator[str]:
+    """How many answers of each arm of predictions that were made elsewhere are no possible answer."""
+    records = pd.DataFrame(report.inputs.provenance.get("outside") or [])
+    if records.empty:
+        return
+    for (arm, task), found in records.groupby(["arm", "task"], sort=False):
+        unknown, rows = int(found["unknown"].sum()), int(found["rows"].sum())
+        if task in tasks and unknown:
+            where = f"{rows:,} answers on {report.tasks.title(task)}"
+            yield f"{method_title(arm)}: {unknown:,} of {where} are no possible answer and count as wrong."
 
 
 def _page_notes(report: Report, bodies: list[tuple[Row, ...]]) -> Iterator[str]:
@@ -152,7 +170,9 @@ def _cell(row: pd.Series | None, value: str, best: float | None, show_length: bo
     if row is None or pd.isna(row[value]):
         return Cell(NOTHING, marks=("missing",))
     number = float(row[value])
-    alone = "1 seed" if pd.isna(row["std"]) else ""
+    elsewhere = row["encoder"] == OUTSIDE
+    alone = "1 seed" if pd.isna(row["std"]) and not elsewhere else ""
+    seeds = "made elsewhere" if elsewhere else plural(int(row["seeds"]), "seed")
     length = f"({row['prompt_length']})" if show_length else ""
     dagger = "" if row["complete"] else "†"
     return number_cell(
@@ -161,5 +181,5 @@ def _cell(row: pd.Series | None, value: str, best: float | None, show_length: bo
         spread=row["std"],
         small=" ".join(filter(None, (alone, length))),
         marks=("best",) if best is not None and not dagger and round(number, 1) == best else (),
-        title=f"{plural(int(row['seeds']), 'seed')}, {plural(int(row['languages']), 'language')}",
+        title=f"{seeds}, {plural(int(row['languages']), 'language')}",
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.core.names import OUTSIDE
 from workflow_scripts.experiment import table_names
 from workflow_scripts.reporting.charts import (
     Label,
@@ -102,7 +103,8 @@ def cost_plots(report: Report) -> list[Plot]:
                 segments += joined(of_task, "link")
                 where = [encoder] if report.names.several_encoders else []
                 where += [source] if report.names.several_sources else []
-                labels.append(Label(of_task[-1].y, ", ".join([report.tasks.title(task), *where])))
+                if encoder != OUTSIDE:
+                    labels.append(Label(of_task[-1].y, ", ".join([report.tasks.title(task), *where])))
         plots.append(
             Plot(
                 title=title,
@@ -146,6 +148,9 @@ def cost_table(report: Report) -> Sheet:
     shared = listed([f"{method_words(method)} {count:.0f}" for method, count in most.items()])
     together = f" Several models were trained at once and share throughput and memory: {shared}." if shared else ""
 
+    stated = listed([method_title(name) for name in report.outside])
+    elsewhere = f" The costs of {stated} are those that the configuration states." if stated else ""
+
     def arm(row: dict[str, Any]) -> Cell:
         title = report.names.arm(row["method"], row["prompt_length"], row["encoder"], row["source"])
         return arm_cell(row["method"], report.tasks.title(row["task"]), title)
@@ -168,7 +173,7 @@ def cost_table(report: Report) -> Sheet:
         paper="The paper’s section 4 gives only the tuned share: 0.1\u00a0% to 0.3\u00a0%",
         caption=(
             "Means over the runs that the scores come from; for memory the maximum. Search is the time of all"
-            f" candidates together.{together}"
+            f" candidates together.{together}{elsewhere}"
         ),
         kind="stacked",
     )

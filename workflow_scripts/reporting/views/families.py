@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.names import OUTSIDE, source_languages
 from workflow_scripts.reporting.charts import Tick, linear_axis
 from workflow_scripts.reporting.families import Grouping, by_family, by_script
 from workflow_scripts.reporting.parts import Heading, Section, lead
@@ -95,14 +95,17 @@ def _charts(report: Report, group: GroupOf) -> Iterator[Dots]:
         for encoder, source, method, length in scores.means.index:
             if report.arms.get((encoder, task, source, method)) == length:
                 headline[encoder, source].append((method, scores.means.loc[(encoder, source, method, length)]))
+        elsewhere = [arm for (encoder, _), arms in headline.items() if encoder == OUTSIDE for arm in arms]
         for (encoder, source), arms in headline.items():
+            if encoder == OUTSIDE:
+                continue
             reference = source_languages(source)
             groups = group(encoder, [code for code in scores.languages if code not in reference])
             if len(groups) < 2 or not arms:
                 continue
             title = f"{report.tasks.title(task)}{report.names.where(encoder, source)}"
             metric = report.tasks[task].main.title
-            yield _chart(title, f"{metric} in percent", groups, arms)
+            yield _chart(title, f"{metric} in percent", groups, [*arms, *elsewhere])
             known = [code for code in reference if code in scores.languages]
             if known:
                 gaps = [(method, values[known].mean() - values) for method, values in arms]

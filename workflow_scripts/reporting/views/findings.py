@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from workflow_scripts.core.names import source_languages
+from workflow_scripts.core.names import OUTSIDE, source_languages
 from workflow_scripts.evaluation.aggregate import Comparison, Side
 from workflow_scripts.reporting.parts import Section, Text, lead
 from workflow_scripts.reporting.report import Report
@@ -87,7 +87,7 @@ def findings(report: Report) -> list[Finding]:
             else _no_comparison(report, encoder, task, source, bool(tested)),
             verdicts=tested,
         )
-        for encoder in sorted({encoder for encoder, _, _ in present})
+        for encoder in sorted({encoder for encoder, _, _ in present} - {OUTSIDE})
         for task in report.tasks.of(report.scores)
         for source in report.names.sources
         if (encoder, source, task) in present

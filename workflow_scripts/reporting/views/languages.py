@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.core.names import NO_SEED, OUTSIDE
 from workflow_scripts.experiment import table_names
 from workflow_scripts.experiment.table_names import task_table
 from workflow_scripts.reporting.families import MOST_COLUMNS, family_bodies
@@ -106,7 +107,7 @@ class _Scores:
     def winners(self) -> dict[tuple, pd.Series]:
         """By encoder and source, the best printed number of each column of means, if there are rivals."""
         grouped = self.scores.means.round(1).groupby(level=["encoder", "source"])
-        return {key: own.max() for key, own in grouped if len(own) > 1}
+        return {key: own.max() for key, own in grouped if len(own) > 1 and key[0] != OUTSIDE}
 
     def cell(self, value: float, language: str, best: pd.Series | None, majority: float | None, count: int) -> Cell:
         """The cell of one score; `count`: of how many languages the row has a score."""
@@ -180,7 +181,9 @@ class _Scores:
         bodies = []
         for place, ((encoder, source, method, length), models) in enumerate(self.models()):
             label = self.report.names.arm(method, length, encoder, source)
-            first = arm_cell(method, label, "mean" if len(models) > 1 else f"seed {models['seed'].iloc[0]}")
+            seed = models["seed"].iloc[0]
+            alone = "made elsewhere" if encoder == OUTSIDE and seed == NO_SEED else f"seed {seed}"
+            first = arm_cell(method, label, "mean" if len(models) > 1 else alone)
             shown = cells(means.iloc[place], winners.get((encoder, source)), int(models["languages"].min()))
             rows = [Row((first, *shown), kind="mean")]
             if len(models) > 1:
@@ -261,7 +264,7 @@ class _Scores:
         if pd.isna(value):
             return Cell(NOTHING, marks=("missing",))
         rivals = [values[other] for other, key in enumerate(keys) if key[:2] == keys[place][:2]]
-        best = len(rivals) > 1 and round(value, 1) == round(max(rivals), 1)
+        best = len(rivals) > 1 and round(value, 1) == round(max(rivals), 1) and keys[place][0] != OUTSIDE
         below = majority is not None and value <= majority
         marks = tuple(name for name, holds in (("best", best), ("below", below)) if holds)
         return number_cell(value, shade=shade(value), marks=marks)

@@ -143,7 +143,10 @@ def _other_numbers_of_rows(report: Report) -> Iterator[Concern]:
     configuration = report.inputs.provenance.get("configuration") or {}
     corpora = report.inputs.provenance.get("corpora") or []
     for name in report.tasks.in_order(corpus["task"] for corpus in corpora):
-        task, section = report.tasks[name], (configuration.get("tasks") or {}).get(name, {})
+        sections = configuration.get("tasks") or {}
+        if report.inputs.provenance.get("other_grids") and name not in sections:
+            continue  # of another grid, whose own report says so
+        task, section = report.tasks[name], sections.get(name, {})
         limits = [section.get("limits"), (configuration.get("corpora") or {}).get("limits")]
         if any(number for each in limits if each for number in each.values()):
             continue
