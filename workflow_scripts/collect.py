@@ -2,8 +2,8 @@
 
     seed-*/scores.csv  ──> scores.csv       encoder, task, source, method, prompt_length, ..., metric, value
     */run.json         ──> runs.csv         one row per training run, including the search's
-    both               ──> results.parquet  one row per score, with the settings of its model
     */log.jsonl        ──> curves.parquet   the training curves of these runs, thinned
+    both               ──> results.parquet  one row per score, with the settings of its model
     */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
@@ -41,7 +41,7 @@ from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
 from workflow_scripts.evaluation.curves import curve_rows, read_log
-from workflow_scripts.evaluation.other_grids import RUNS, SCORES, SHOTS, check, joined, others
+from workflow_scripts.evaluation.other_grids import CURVES, ORACLE, RUNS, SCORES, SHOTS, check, joined, others
 from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
@@ -51,7 +51,7 @@ from workflow_scripts.kinds import module_of
 from workflow_scripts.reporting.comparable import comparable_pairs, why_not_comparable
 
 SHOT_COLUMNS = "encoder task source method prompt_length shots seed language metric value".split()
-CURVES = pa.schema(
+CURVES_SCHEMA = pa.schema(
     {name: pa.string() for name in ("encoder", "task", "source", "method")}
     | {"prompt_length": pa.int32(), "seed": pa.int64(), "stage": pa.string(), "learning_rate": pa.float64()}
     | {"searched": pa.string()}
@@ -90,15 +90,15 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
-    result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
     result.add_argument("--curves", type=output_file, required=True, help="the table of training curves to write")
+    result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
     result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
     result.add_argument("--provenance", type=output_file, required=True, help="the JSON file to write")
     return result
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the seven files; return the run files that they were built from."""
+    """Read everything and write the six files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -111,11 +111,12 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         (arguments.scores, SCORES, scores, list(scores[0])),
         (arguments.runs, RUNS, runs, list(runs[0])),
         (arguments.shots, SHOTS, shots, SHOT_COLUMNS),
+        (arguments.oracle, ORACLE, list(oracle_rows(grid, paths)), ORACLE_COLUMNS),
     ):
         write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
+    curves = [*training_curves(grid, paths), *(pq.read_table(other.folder / CURVES) for other in grids)]
     with written(arguments.curves) as temporary:
-        pq.write_table(pa.concat_tables(training_curves(grid, paths)), temporary, compression="zstd")
-    write_table(arguments.oracle, oracle_rows(grid, paths), ORACLE_COLUMNS)
+        pq.write_table(pa.concat_tables(curves), temporary, compression="zstd")
     write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, joined(record, grids))
     read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths), *grid.seed_runs(paths, "log.jsonl")]
@@ -266,19 +267,6 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
     }
 
 
-def outside_row(configuration: Configuration, arm: Arm, seed: int) -> dict[str, Any]:
-    """Return the row of predictions that were made elsewhere: their costs, as the configuration states them."""
-    return {
-        **arm_columns(arm),
-        "seed": seed,
-        "stage": OUTSIDE,
-        "selected": True,
-        "together": 1,
-        "metric": configuration.tasks[arm.task].definition.metrics[0].name,
-        **configuration.arms[arm.method].cost.model_dump(exclude_none=True),
-    }
-
-
 def training_curves(grid: Grid, paths: Paths) -> Iterator[pa.Table]:
     """Yield the points of each run's training curves: of the search's runs, then of the seeds'."""
     seed = grid.configuration.search.seed
@@ -301,7 +289,20 @@ def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
     group = file.parent.parent
     made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
     points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
-    return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES)
+    return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES_SCHEMA)
+
+
+def outside_row(configuration: Configuration, arm: Arm, seed: int) -> dict[str, Any]:
+    """Return the row of predictions that were made elsewhere: their costs, as the configuration states them."""
+    return {
+        **arm_columns(arm),
+        "seed": seed,
+        "stage": OUTSIDE,
+        "selected": True,
+        "together": 1,
+        "metric": configuration.tasks[arm.task].definition.metrics[0].name,
+        **configuration.arms[arm.method].cost.model_dump(exclude_none=True),
+    }
 
 
 def provenance(configuration: Configuration, grid: Grid, paths: Paths) -> dict[str, Any]:

@@ -99,8 +99,16 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
 
     gathered = files("alignment.csv", "projections.csv", "boundaries.csv", "samples.json")
     yield Job("gather", gathered, settings.of_gathering(configuration))
-    tables = ("scores.csv", "runs.csv", "shots.csv", "results.parquet", "curves.parquet", "oracle.csv")
-    collected = files(*tables, "provenance.json")
+    names = (
+        "scores.csv",
+        "runs.csv",
+        "shots.csv",
+        "curves.parquet",
+        "results.parquet",
+        "oracle.csv",
+        "provenance.json",
+    )
+    collected = files(*names)
     yield Job("collect", collected, settings.of_collection(configuration))
     compared = files("differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv")
     yield Job("compare", compared, settings.of_comparison(configuration))
