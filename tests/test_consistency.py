@@ -164,7 +164,7 @@ def test_changed_settings_are_named_by_their_keys():
 def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
     """What `collect` reads, called by hand."""
     asked = json.dumps({"configuration": configuration})
-    names = ("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "curves.parquet", "provenance.json")
+    names = "scores.csv runs.csv shots.csv oracle.csv curves.parquet results.parquet provenance.json".split()
     words = ["--settings", asked]
     for name in names:
         words += [f"--{name.partition('.')[0]}", str(folder / name)]

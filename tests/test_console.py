@@ -92,7 +92,12 @@ def test_the_estimate_follows_the_configuration():
     assert seconds(half) - start == pytest.approx(whole / 2, rel=0.01)
     # The search's seed is not trained again, and the search trains all learning rates.
     group = {"arm": "prompt_tuning-16", "group": "0.01+0.001"}
-    assert seconds(arms(), "search", **group) > 1.9 * seconds(arms(), arm="prompt_tuning-16")
+    together = {"together": 2}
+    searched = seconds(arms(search=together), "search", **group)
+    assert searched > 1.9 * seconds(arms(), arm="prompt_tuning-16")
+    # With halving a part of the training of one of them is saved.
+    halved = seconds(arms(search=together | {"halving": 2, "rungs": [0.5]}), "search", **group)
+    assert halved - start == pytest.approx(0.75 * (searched - start), rel=0.01)
     assert seconds(arms(), arm="prompt_tuning-16", seed="13") < 5
     # Two languages take twice the time of one.
     one = (
@@ -106,7 +111,7 @@ def test_the_estimate_follows_the_configuration():
 
 
 def test_only_what_is_trained_counts_as_a_training():
-    costs, arm = Costs(arms()), TRAINING | {"arm": "prompt_tuning-16"}
+    costs, arm = Costs(arms(search={"together": 2})), TRAINING | {"arm": "prompt_tuning-16"}
     assert costs.trainings("search", arm | {"group": "0.01+0.001"}) == 2
     assert [costs.trainings("train", arm | {"seed": seed}) for seed in ("13", "42")] == [0, 1]  # 13 is the search's
     assert costs.trainings("train", arm | {"arm": "fine_tuning", "seed": "13"}) == 1  # there is no search

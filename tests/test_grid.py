@@ -329,7 +329,7 @@ def test_the_plan_of_the_whole_grid_is_known_before_anything_has_run(tmp_path):
         f"predict {{small,large}}/{arms[0]}/{{1,2}}/en+zh",
         f"predict {{small,large}}/{arms[1]}/{{1,2}}/de",
         # No PAWS-X, no vectors: the tables of the analysis are empty.
-        *("gather", "collect", "compare", "exemplify", "render", "all"),
+        *("gather", "collect", "compare", "exemplify", "explain", "render", "all"),
     )
 
 

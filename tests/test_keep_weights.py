@@ -42,7 +42,7 @@ def test_nothing_is_trained_again_because_weights_are_gone(grid):
 
 
 def test_keeping_weights_from_now_on_trains_nothing_either(grid):
-    assert grid.planned({"keep_weights": True}) == jobs("collect", "compare", "exemplify", "render", "all")
+    assert grid.planned({"keep_weights": True}) == jobs("collect", "compare", "exemplify", "explain", "render", "all")
 
 
 def test_another_language_needs_the_weights_and_another_seed_only_its_own(grid):

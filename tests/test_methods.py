@@ -425,7 +425,7 @@ def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_with
     assert {name: tuple(value.shape) for name, value in outcome.weights().items() if "prompts" in name} == {
         "prompts.vectors": (3, 2, 4, 4, 8)
     }
-    write_run(tmp_path, outcome, {})
+    write_run(tmp_path, outcome, outcome.weights(), {})
     stored = load_file(tmp_path / "weights.safetensors")
     plain_prompts = restore(encoders["bert"], made.changed(prompt_projection=None), stored)
     for one, other in zip(

@@ -78,7 +78,7 @@ TASK = {
         }
     },
 }
-SUMS = ("collect", "compare", "exemplify", "render", "all")
+SUMS = ("collect", "compare", "exemplify", "explain", "render", "all")
 
 
 def write_ratings(folder: Path) -> None:

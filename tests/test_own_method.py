@@ -109,7 +109,7 @@ def test_an_edit_of_the_file_runs_its_method_again_and_no_other(toy_grid):
             "train tiny/udpos/en/toy_factors/13",
             "predict tiny/udpos/en/toy_factors/13/en",
             "score tiny/udpos/en/toy_factors/13",
-            *("collect", "compare", "exemplify", "render", "all"),
+            *("collect", "compare", "exemplify", "explain", "render", "all"),
         )
 
 

@@ -354,7 +354,8 @@ def test_blocks_under_several_names_are_several_arms_and_an_edit_concerns_one_of
 
 def test_a_method_without_learning_rates_has_its_usual_one_and_a_search_has_three():
     configuration = load(GRID)
-    rates = {arm.name: Grid(configuration).learning_rates(arm) for arm in Grid(configuration).arms()}
+    grid = Grid(configuration)
+    rates = {arm.name: [one["learning_rate"] for one in grid.candidates(arm)] for arm in grid.arms()}
     assert rates == {"lora": [5e-4], "dora8": [5e-4], "dora16": [5e-4, 2e-4, 1e-3], "mine": [2e-3]}
     for method in TRAINED.values():
         assert len(set(method.rates)) == 3 and method.origin

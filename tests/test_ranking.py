@@ -144,7 +144,7 @@ def test_the_order_of_arms_and_tasks_does_not_matter_but_for_the_random_draws():
 @pytest.mark.parametrize("grid", [RankedGrid(1, 4, 3, 0.4, ALIKE), RankedGrid(5, 3, 2, 0.0, ALIKE)], ids=str)
 def test_the_intervals_hold_the_expected_ranks(grid, monkeypatch):
     monkeypatch.setattr(rank_coverage, "WORLDS", 10)
-    found = measured_ranks(grid, 40)
+    found = measured_ranks(grid, 80)
     assert found["coverage"] >= 91
     assert found["coverage_here"] >= 91
     assert found["half_width"] < (grid.arms - 1) / 2, "they say something"

@@ -259,7 +259,7 @@ def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     assert record["metric"] == "accuracy"
     assert [evaluation["epoch"] for evaluation in record["evaluations"]] == [1, 2]
     for epoch in record["evaluations"]:
-        assert set(epoch) == {"step", "epoch", "metrics", "validation_loss", "training_loss", "gradient_norm"}
+        assert set(epoch) == {"step", "epoch", "metrics", "validation_loss", "training_loss", "gradient_norm", "oracle"}
     (best,) = [evaluation for evaluation in record["evaluations"] if evaluation["step"] in record["kept"]]
     assert record["validation"] == best["metrics"]["accuracy"]
     assert 0 < record["majority"] < 100

@@ -163,7 +163,7 @@ def test_every_rule_has_a_log_memory_and_a_time_limit(grid):
 
 
 def test_every_job_wrote_its_log_and_every_computing_rule_its_benchmark(grid):
-    assert len(list((grid.folder / "logs").rglob("*.log"))) == 50
+    assert len(list((grid.folder / "logs").rglob("*.log"))) == 51
     benchmarks = {file.relative_to(grid.folder / "logs/benchmarks").parts[0] for file in grid.folder.rglob("*.tsv")}
     assert benchmarks == {"fetch_encoder", "predict", "represent", "search", "train"}
 

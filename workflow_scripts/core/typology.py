@@ -64,7 +64,7 @@ def _table(kind: str) -> tuple[dict[str, int], np.ndarray]:
 
     file, prefix = TABLES[kind]
     path = Path(str(distribution("urielplus").locate_file(f"urielplus/database/original_uriel/{file}")))
-    with np.load(path) as content:
+    with np.load(path, allow_pickle=False) as content:
         columns = [place for place, name in enumerate(content["feats"]) if str(name).startswith(prefix)]
         values = content["data"][:, columns].max(-1)
         return {str(name): place for place, name in enumerate(content["langs"])}, values
