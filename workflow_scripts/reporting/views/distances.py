@@ -37,9 +37,10 @@ NO_BASELINE = ""
 
 
 def section(report: Report) -> Section | None:
-    """Charts, sentences and correlations; None without a gap."""
+    """Charts, sentences and correlations; None if there are too few languages for any of them."""
     found = report.inputs.explained
-    if found.empty:
+    shown, correlated = tuple(plots(report, SHOWN)), found["correlation"].notna().any()
+    if not (shown or correlated):
         return None
     source = report.names.reference
     reading = (
@@ -54,11 +55,13 @@ def section(report: Report) -> Section | None:
     key = legend([method for method in report.methods if method in drawn])
     parts: list[Part] = [lead(reading)]
     parts += [Bullets(sentences)] if sentences else []
-    parts += [Plots(shown, key)] if (shown := tuple(plots(report, SHOWN))) else []
+    parts += [Plots(shown, key)] if shown else []
     if more := tuple(plots(report, FOLDED)):
         parts.append(Folded("Genealogical distance and unknown pieces", (Plots(more, key),)))
-    parts.append(Folded("Rank correlations as a table", (sheet(report),)))
-    return Section("distances", "What explains transfer", tuple(parts), "What explains it")
+    table = sheet(report)
+    if correlated:
+        parts.append(Folded("Rank correlations as a table", (table,)))
+    return Section("distances", "What explains transfer", tuple(parts), "What explains it", files=(table,))
 
 
 def _sentences(report: Report) -> Iterator[str]:
