@@ -496,8 +496,8 @@ class Search(Section):
     rungs: Annotated[
         list[Annotated[float, Field(gt=0, lt=1), NUMERIC]],
         *Distinct,
-        about([0.1, 0.3], unit="fractions of all steps"),
-    ] = [0.2, 0.5]
+        about([0.2, 0.5], unit="fractions of all steps"),
+    ] = [0.1, 0.3]
     """After which parts of the training candidates leave: at the first evaluation from there on. Only `halving` uses
     it."""
 
