@@ -188,5 +188,6 @@ rule render:
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"
         " --projections {input.projections:q} --boundaries {input.boundaries:q} --samples {input.samples:q}"
-        " --examples {input.examples:q} --distances {input.distances:q} --explained {input.explained:q} --published {input.published:q} --templates {params.templates:q}"
+        " --examples {input.examples:q} --distances {input.distances:q} --explained {input.explained:q}"
+        " --published {input.published:q} --templates {params.templates:q}"
         " --output {output.page:q} --summary {output.summary:q} --tables {params.tables:q} --log {log:q}"

@@ -1,5 +1,6 @@
 """A training that is stopped at any moment goes on, and ends as if nothing had happened."""
 
+import itertools
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,23 +84,33 @@ def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
     return workplace, request.param, time.monotonic() - begun
 
 
-@pytest.mark.slow
-def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
-    place, method, seconds = undisturbed
-    run, chance, killed = f"killed-{method}", random.Random(7), 0
-    words = command(place, run, method)
+def finish_after_kills(words: list[str], folder: Path, seconds: Iterator[float], check: Callable[[], None]) -> None:
+    """Kill a job many times, each time after some seconds, then let it end; `check` what it wrote after every end."""
+    killed = 0
     while killed < KILLS:
         process = start(words)
-        time.sleep(chance.uniform(0.3, 1.0) * seconds)
+        time.sleep(next(seconds))
         process.kill()
         killed += process.wait() == -signal.SIGKILL
         process.stderr.close()
         if process.returncode == 0:  # it came to its end: start over, since every kill should hit a training
-            assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
-            shutil.rmtree(place / run)
+            check()
+            shutil.rmtree(folder)
     finish(words)
-    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
-    assert not checkpoints(place / run)
+    check()
+    assert not list(folder.rglob(".checkpoint-*.safetensors"))
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
+    place, method, seconds = undisturbed
+    run, chance = f"killed-{method}", random.Random(7)
+
+    def check() -> None:
+        assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+
+    moments = (chance.uniform(0.3, 1.0) * seconds for _ in itertools.count())
+    finish_after_kills(command(place, run, method), place / run, moments, check)
 
 
 def search_command(place: Path, run: str) -> list[str]:
@@ -122,23 +134,16 @@ def search_outputs(place: Path, run: str) -> dict[str, bytes]:
 def test_a_search_with_halving_that_is_killed_at_random_moments_ends_with_the_same_bytes(workplace):  # noqa: F811
     begun = time.monotonic()
     finish(search_command(workplace, "halved-undisturbed"))
-    seconds, chance, killed = time.monotonic() - begun, random.Random(11), 0
+    seconds, chance = time.monotonic() - begun, random.Random(11)
     expected = search_outputs(workplace, "halved-undisturbed")
     assert len(expected) == 2 * 4 + 1
     run = "halved-killed"
-    words = search_command(workplace, run)
-    while killed < KILLS:
-        process = start(words)
-        time.sleep(chance.uniform(0.1, 0.9) * seconds)
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        process.stderr.close()
-        if process.returncode == 0:
-            assert search_outputs(workplace, run) == expected
-            shutil.rmtree(workplace / run)
-    finish(words)
-    assert search_outputs(workplace, run) == expected
-    assert not list((workplace / run).rglob(".checkpoint-*.safetensors"))
+
+    def check() -> None:
+        assert search_outputs(workplace, run) == expected
+
+    moments = (chance.uniform(0.1, 0.9) * seconds for _ in itertools.count())
+    finish_after_kills(search_command(workplace, run), workplace / run, moments, check)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

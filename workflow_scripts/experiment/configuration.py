@@ -611,7 +611,10 @@ class Configuration(Section):
 
     def prompt_lengths_of(self, task: str, method: str) -> list[int]:
         """The prompt lengths of a method's arms; 0 for a method without prompts, or if the search chooses it."""
-        if not self.method(method).has_prompts or "prompt_length" in self.searched(task, method):
+        if not self.method(method).has_prompts:
+            return [0]
+        # Asked first whether any length is searched: `searched` merges the settings, for every arm of the plan.
+        if "prompt_lengths" in self.search.over and "prompt_length" in self.searched(task, method):
             return [0]
         return self.training_of(task, method).prompt_lengths
 

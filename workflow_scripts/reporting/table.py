@@ -15,6 +15,7 @@ from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.reporting.wording import NOTHING, score_text
 
 FILTERED = 12  # rows from which on a table has a field to filter them
+MOST_ROWS = 12  # rows of a table of averages that needs no click
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,13 @@ def plain_table(
         for _, group in groups
     )
     return Table(columns=tuple(columns), bodies=bodies, **texts)
+
+
+def averages_table(bodies: tuple[tuple[Row, ...], ...], **texts: Any) -> Table:
+    """A table with a body for each arm: its average over languages, then each language, folded where there are many."""
+    many = sum(map(len, bodies)) > MOST_ROWS and any(len(body) > 1 for body in bodies)
+    notes = ("A click on an average shows its languages.",) if many else ()
+    return Table(bodies=bodies, page_notes=notes, kind="families", sorts="bodies", collapses=many, **texts)
 
 
 def number_column(

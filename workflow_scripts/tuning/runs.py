@@ -276,18 +276,21 @@ class Pass:
 
     def validate(self, model: TunedModel) -> tuple[dict[str, float], float]:
         """The metrics (percent, the main one first) and the loss on the validation set."""
-        rows = self.material.validation_rows
-        predictions, loss = evaluate(model, self.material.validation_tokens, rows, self.settings, self.material.device)
-        return score(self.settings.kind, rows, predictions, self.scoring), loss
+        language = source_languages(self.settings.source)[0]
+        return self._scores(model, self.material.validation_tokens, self.material.validation_rows, language)
 
     def oracle(self, model: TunedModel) -> dict[str, float]:
         """The main metric on the validation set of each language of `oracle`."""
-        found = {}
-        for language, (tokens, rows) in self.material.others.items():
-            predictions, _ = evaluate(model, tokens, rows, self.settings, self.material.device)
-            metrics = score(self.settings.kind, rows, predictions, self.settings.scoring(language))
-            found[language] = next(iter(metrics.values()))
-        return found
+        scores = {
+            language: self._scores(model, tokens, rows, language)[0]
+            for language, (tokens, rows) in self.material.others.items()
+        }
+        return {language: next(iter(metrics.values())) for language, metrics in scores.items()}
+
+    def _scores(self, model: TunedModel, tokens: Tokens, rows: Any, language: str) -> tuple[dict[str, float], float]:
+        """The metrics and the loss on some rows."""
+        predictions, loss = evaluate(model, tokens, rows, self.settings, self.material.device)
+        return score(self.settings.kind, rows, predictions, self.settings.scoring(language)), loss
 
     def write(self) -> list[dict[str, Any]]:
         """Write the folder of each run; return the content of each `run.json`."""

@@ -3,12 +3,10 @@
 import pandas as pd
 
 from workflow_scripts.experiment.table_names import ORACLE
+from workflow_scripts.reporting.inputs import MODEL
 from workflow_scripts.reporting.parts import Part, Section, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.table import Cell, Column, Row, Sheet, Table, arm_cell, number_cell
-
-KEYS = ["encoder", "task", "source", "method", "prompt_length"]
-MOST_ROWS = 12  # rows of a table that needs no click
+from workflow_scripts.reporting.table import Cell, Column, Row, Sheet, arm_cell, averages_table, number_cell
 
 
 def section(report: Report) -> Section | None:
@@ -31,7 +29,7 @@ def gains(report: Report) -> pd.DataFrame:
     frame = report.inputs.oracle
     frame = frame[report.is_headline(frame)]
     frame = frame.assign(gain=frame["best"] - frame["kept"])
-    grouped = frame.groupby([*KEYS, "metric", "language"], sort=False, as_index=False)
+    grouped = frame.groupby([*MODEL, "metric", "language"], sort=False, as_index=False)
     return grouped.agg(
         kept=("kept", "mean"),
         best=("best", "mean"),
@@ -43,9 +41,8 @@ def gains(report: Report) -> pd.DataFrame:
 
 def sheet(report: Report, frame: pd.DataFrame) -> Sheet:
     """A body for each arm: the mean over the languages, then each language."""
-    bodies = tuple(_body(report, rows) for _, rows in frame.groupby(KEYS, sort=False))
-    many = sum(map(len, bodies)) > MOST_ROWS and any(len(body) > 1 for body in bodies)
-    table = Table(
+    bodies = tuple(_body(report, rows) for _, rows in frame.groupby(MODEL, sort=False))
+    table = averages_table(
         identifier="oracle-table",
         title="Validation scores in other languages: the kept weights and the best ones",
         columns=(Column("Task", "head", second="Method"), Column("Kept"), Column("Best"), Column("Gain")),
@@ -54,16 +51,12 @@ def sheet(report: Report, frame: pd.DataFrame) -> Sheet:
             "Main metric in percent on the validation set of each language, mean over the seeds; the gain with its"
             " standard deviation over seeds. Best: of all evaluations of a training, chosen for each language and seed."
         ),
-        page_notes=("A click on an average shows its languages.",) if many else (),
-        kind="families",
-        sorts="bodies",
-        collapses=many,
     )
     return Sheet(ORACLE, frame, (table,))
 
 
 def _body(report: Report, rows: pd.DataFrame) -> tuple[Row, ...]:
-    encoder, task, source, method, length = (rows[key].iloc[0] for key in KEYS)
+    encoder, task, source, method, length = (rows[key].iloc[0] for key in MODEL)
     small, title = report.names.arm(method, int(length), encoder, source), report.tasks.title(task)
     means = rows[["kept", "best", "gain"]].mean()
     average = Row((arm_cell(method, title, small), *map(number_cell, means)), kind="family")

@@ -19,13 +19,21 @@ from workflow_scripts.reporting.charts import (
 )
 from workflow_scripts.reporting.parts import Part, Plots, Section, lead
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.table import Cell, Column, Row, Sheet, Table, arm_cell, method_class, number_cell
+from workflow_scripts.reporting.table import (
+    Cell,
+    Column,
+    Row,
+    Sheet,
+    arm_cell,
+    averages_table,
+    method_class,
+    number_cell,
+)
 from workflow_scripts.reporting.tables import AVERAGE
 from workflow_scripts.reporting.views.costs import legend
 from workflow_scripts.reporting.wording import method_title, plural, score_text
 
 MOST_CHARTS = 6  # target languages that have a chart of their own
-MOST_ROWS = 12  # rows of a table that needs no click
 KEYS = ["encoder", "task", "source", "method"]
 
 
@@ -91,8 +99,7 @@ def sheet(report: Report) -> Sheet:
     frame = report.shots
     counts = sorted(set(frame["shots"]))
     bodies = tuple(_body(report, rows, counts) for _, rows in frame.groupby(KEYS, sort=False))
-    many = sum(map(len, bodies)) > MOST_ROWS and any(len(body) > 1 for body in bodies)
-    table = Table(
+    table = averages_table(
         identifier="shots-table",
         title="Scores by the number of rows of the target language",
         columns=(Column("Task", "head", second="Method"), *(Column(plural(count, "row")) for count in counts)),
@@ -101,10 +108,6 @@ def sheet(report: Report) -> Sheet:
             "Mean over the seeds of the main metric in percent, with the standard deviation over seeds. The average is"
             " unweighted over the target languages: test languages that have a training set and are not in the source."
         ),
-        page_notes=("A click on an average shows its languages.",) if many else (),
-        kind="families",
-        sorts="bodies",
-        collapses=many,
     )
     return Sheet(SHOTS, frame, (table,))
 
