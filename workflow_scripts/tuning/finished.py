@@ -2,8 +2,8 @@
 
     results/ENCODER/TASK/SOURCE/ARM/seed-SEED  ──> settings, the encoder's folder, how its task reads and tokenises rows
 
-The records name all inputs of a run: the encoder, the tokens and, through these, the rows. So the folder of a run is all
-that a user has to name, and no configuration is needed.
+The records name all inputs of a run: the encoder, the tokens and, through these, the rows. So a user names the folder
+of a run and nothing else: no configuration is needed.
 """
 
 from dataclasses import dataclass
