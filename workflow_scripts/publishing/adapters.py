@@ -1,6 +1,7 @@
 """Tuned parameters as an adapter folder of PEFT."""
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from workflow_scripts.tuning.model import TunedModel
 with without_compiler():
     from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
+
+logger = logging.getLogger(__name__)
 
 TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
@@ -78,7 +81,11 @@ def _with_embedding(kind: Any, stock: StockModel, stored: torch.Tensor) -> Any:
     configuration = kind(
         task_type=TASK_TYPES[stock.auto], num_virtual_tokens=len(stored), modules_to_save=list(stock.head)
     )
-    model = get_peft_model(stock.model, configuration).eval()
+    try:
+        model = get_peft_model(stock.model, configuration).eval()
+    except (ValueError, TypeError, AttributeError, KeyError) as error:  # PEFT's checks differ by architecture
+        logger.info("PEFT has no prompts for this architecture: %s", error)
+        return None
     embedding = model.prompt_encoder["default"].embedding
     if embedding.weight.shape != stored.shape:
         return None

@@ -24,8 +24,8 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import naming, read_json, write_json
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.encoders.weights import INDEX
-from workflow_scripts.publishing import adapters, own, stock
-from workflow_scripts.publishing.equality import TOLERANCE, difference, reference
+from workflow_scripts.publishing import adapters, onnx_file, own, stock
+from workflow_scripts.publishing.equality import TOLERANCE, batches, difference, reference
 from workflow_scripts.publishing.loading import load, logits_of, usage
 from workflow_scripts.publishing.tokenizer import save_tokenizer
 from workflow_scripts.publishing.tuned import tuned_model
@@ -104,10 +104,12 @@ def export_run(run: FinishedRun, to: Path, merge: bool = False, onnx: bool = Fal
     """
     refuse_foreign(to)
     refuse_unsupported(run)
+    if onnx:
+        onnx_file.require_packages()
     temporary = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         with naming(to):
-            facts = _write(run, temporary, merge)
+            facts = _write(run, temporary, merge, onnx)
             write_json(temporary / FACTS, facts)
             _replace(temporary, to)
     finally:
@@ -153,11 +155,11 @@ def _replace(temporary: Path, to: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
+def _write(run: FinishedRun, folder: Path, merge: bool, onnx: bool) -> dict[str, Any]:
     """Write all files but the facts, which are returned."""
     ours, facts = reference(run), facts_of(run)
     largest: list[str] = []
-    for form in forms(run, merge):
+    for form in forms(run, merge, onnx):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tokenizer = save_tokenizer(run, ours.encoder, folder)
@@ -169,13 +171,31 @@ def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
         base = run.encoder if made["base"] else None
         found = _difference(run, ours, folder, made, tokenizer, base)
         if found <= TOLERANCE:
-            return {**made, "largest_difference": found}
+            made["largest_difference"] = found
+            return made | (_write_onnx(run, ours, folder, made, tokenizer) if onnx else {})
         logger.info("%s: by %s the logits differ by %g", run.folder, form.loads_with, found)
         largest.append(f"{form.loads_with}: {found:.2g}")
     raise UserError(
         f"{run.folder}: {run.settings.method} in an encoder of the type {ours.encoder.config.model_type!r} cannot be"
         f" exported: no library computes the same logits ({', '.join(largest) or 'no form holds its parts'})"
     )
+
+
+def _write_onnx(
+    run: FinishedRun, ours: TunedModel, folder: Path, facts: dict[str, Any], tokenizer: Any
+) -> dict[str, Any]:
+    """Write the ONNX file of an export; return the facts about it. Raises UserError if its logits differ."""
+    model = load(folder, facts)
+    example = next(batches(tokenizer, run.settings.max_length))
+    file = folder / onnx_file.FILE
+    onnx_file.write_onnx(model, logits_of(model, facts), example, file)
+    found = difference(ours, onnx_file.runtime_logits(file), tokenizer, run.settings.max_length)
+    if found > onnx_file.TOLERANCE:
+        raise UserError(
+            f"--onnx: {run.settings.method} of {run.folder} cannot be exported to ONNX: the logits of onnxruntime"
+            f" differ by {found:.2g}; leave it out"
+        )
+    return {"onnx": {"file": onnx_file.FILE, "largest_difference": found}}
 
 
 def _difference(
@@ -219,15 +239,17 @@ def facts_of(run: FinishedRun) -> dict[str, Any]:
     return facts | {"score_range": stock.score_range(settings.kind, settings.labels)}
 
 
-def forms(run: FinishedRun, merge: bool) -> Iterator[Form]:
+def forms(run: FinishedRun, merge: bool, onnx: bool) -> Iterator[Form]:
     """Yield the forms that may hold a run's model, the one that needs least first.
 
-    Raises UserError if a method is to be merged and cannot be.
+    Raises UserError if a method is to be merged and cannot be, or is to be written as ONNX and is not merged.
     """
     tuned = tuned_model(run)
     adapted = hasattr(tuned.encoder, "peft_config")
     if merge and not adapted and (tuned.prompts is not None or hasattr(tuned.encoder, "bottlenecks")):
         raise _not_merged(run)
+    if adapted and not merge and onnx:
+        raise UserError(f"--onnx: the adapters of {run.folder} must be merged into the encoder: add --merge")
     if adapted and not merge:
         yield Form("peft", lambda folder: _adapters(run, tuned, folder))
         yield Form(own.LOADER, lambda folder: _own_adapters(run, tuned, folder))
@@ -235,6 +257,10 @@ def forms(run: FinishedRun, merge: bool) -> Iterator[Form]:
         yield Form("transformers", lambda folder: _whole_stock(run, tuned, folder, adapted))
         yield Form(own.LOADER, lambda folder: _own_whole(run, tuned, folder, adapted))
     else:
+        if onnx:
+            raise UserError(
+                f"--onnx: the encoder of {run.folder} is not tuned itself ({run.settings.method}): leave it out"
+            )
         if isinstance(tuned.prompts, Prompts):
             yield Form("peft", lambda folder: _prompts(run, tuned, folder, adapters.with_prefix))
         elif isinstance(tuned.prompts, InputPrompts) and tuned.level == "token":
