@@ -110,6 +110,7 @@ def merge(model: Any) -> bool:
     """Merge the adapters into the matrices of the library's model, in place; return whether the type of PEFT can."""
     try:
         model.merge_and_unload()
-    except (AttributeError, NotImplementedError, ValueError):
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        logger.info("PEFT cannot merge: %s", error)
         return False
     return True

@@ -357,16 +357,18 @@ def base_options(config: Any, base: dict[str, Any] | None) -> dict[str, Any]:
         return options
     if config.num_labels != 2:  # the library's default
         options["num_labels"] = config.num_labels
-    if not getattr(config, "is_causal", True):
-        options["is_causal"] = False
     return options
 
 
 def write_base(run: FinishedRun, folder: Path) -> dict[str, Any] | None:
-    """Write the pretrained encoder into `base/`, or return where the Hub has it, by `repository` and `commit`."""
+    """Write the pretrained encoder into `base/`, or return where the Hub has it, by `repository` and `commit`.
+
+    An encoder of fewer layers, or with another attention, is not the Hub's.
+    """
     record = read_encoder(run.encoder / "encoder.json")
     source = record["source"]
-    if source.get("source") == "hub" and source.get("layers") is None:
+    as_published = source.get("layers") is None and run.settings.attention == "pretrained"
+    if source.get("source") == "hub" and as_published:
         return {"repository": source["repository"], "commit": source["commit"]}
     (folder / "base").mkdir()
     stock.stock_configuration(run).save_pretrained(folder / "base")
