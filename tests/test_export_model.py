@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from language_models import DECODERS, save_checkpoint
 from paper_tasks import mini_rows
 from peft import PeftConfig
@@ -20,6 +22,7 @@ from tiny import CONFIGURATIONS, LABELS
 from tiny import settings as tiny_settings
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from upload_server import TOKEN, UploadServer
 
 from workflow_scripts import export
 from workflow_scripts.core.errors import UserError
@@ -30,6 +33,7 @@ from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.publishing import onnx_file
 from workflow_scripts.publishing.export import Export, default_folder, export_run, read_export
+from workflow_scripts.publishing.hub import push
 from workflow_scripts.publishing.own import expression
 from workflow_scripts.tuning.device import seed_everything
 from workflow_scripts.tuning.finished import FinishedRun
@@ -349,7 +353,7 @@ def test_an_earlier_export_is_replaced_and_another_folder_is_not(place):
     mine = place / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="--to .*mine exists and is not an export"):
+    with pytest.raises(UserError, match=r"--to .*mine exists and is not an export"):
         export_run(run, mine)
     assert [file.name for file in mine.iterdir()] == ["thesis.tex"]
 
@@ -389,6 +393,63 @@ def test_names_of_layers_are_written_by_their_number():
         expected = [name for pair in pairs for name in pair] if flat else pairs
         assert eval(expression(pairs, flat)) == expected
     assert eval(expression([("one.1.x",), ("other.2.x",)])) == ["one.1.x", "other.2.x"]
+
+
+# Uploading
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Iterator[UploadServer]:
+    """A hub on loopback that accepts uploads with its token, which is in the environment."""
+    with UploadServer() as server:
+        for name, value in {"ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+
+
+def an_export(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_an_upload_is_one_commit_and_replaces_the_files_of_an_earlier_export(hub, tmp_path):
+    first = {
+        "crossprompt.json": b"{}",
+        "model.safetensors": b"weights" * 9,
+        "load.py": b"# loads",
+        "README.md": b"card",
+    }
+    assert push(an_export(tmp_path / "one", first), "someone/model") == f"{hub.url}/someone/model"
+    assert hub.repositories["someone/model"] == first
+    assert hub.visibility["someone/model"] == "private"
+    hub.repositories["someone/model"]["figure.png"] = b"mine"
+    second = {"crossprompt.json": b"{ }", "adapter_model.safetensors": b"adapter", "base/config.json": b"{}"}
+    push(an_export(tmp_path / "two", second), "someone/model")
+    assert hub.repositories["someone/model"] == second | card | {"figure.png": b"mine"}
+    assert len(hub.commits) == 2
+
+
+def test_an_upload_that_is_refused_ends_in_one_line(hub, tmp_path, monkeypatch):
+    folder = an_export(tmp_path / "one", {"crossprompt.json": b"{}"})
+    monkeypatch.setenv("HF_TOKEN", "hf_of-someone-else")
+    with pytest.raises(UserError, match=r"--push someone/model: .* refused \(403\): HF_TOKEN may .* lack write"):
+        push(folder, "someone/model")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(UserError, match=r"--push no//name: .* not a valid repository name"):
+        push(folder, "no//name")
+    hub.__exit__()
+    with pytest.raises(UserError, match=r"--push someone/model: .* cannot be uploaded: .*HF_ENDPOINT"):
+        push(folder, "someone/model")
+
+
+def test_a_missing_token_is_found_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(UserError, match=r"--push needs a token .* HF_TOKEN"):
+        export.main(export.parser().parse_args([str(tmp_path / "no run"), "--push", "someone/model"]))
 
 
 # The step

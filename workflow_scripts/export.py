@@ -35,7 +35,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Export, print how the folder is loaded, and upload it if asked to. Raises UserError for what cannot be exported."""
+    """Export, print how the folder is loaded, and upload it if asked to.
+
+    Raises UserError for what cannot be exported.
+    """
     from workflow_scripts.publishing import hub
     from workflow_scripts.publishing.export import default_folder, export_run
     from workflow_scripts.tuning.finished import open_run

@@ -18,6 +18,7 @@ RESULT_FOLDERS = {
     PARALLEL: "checks of parallel test sets",
     OUTSIDE: "predictions that were made elsewhere",
     "every_eval_ever": "exported records",
+    "exported": "exported models",
 }
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 

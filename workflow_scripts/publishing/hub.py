@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.network.failures import INVALID_REQUEST, explanation
+from workflow_scripts.network.failures import explanation
 
 TOKEN = "HF_TOKEN"
 # What exports consist of: files of an earlier one that the new one lacks are deleted. Others stay.
@@ -34,7 +34,7 @@ def push(folder: Path, repository: str) -> str:
     Raises UserError if there is no token, or if the Hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(endpoint=constants.ENDPOINT, token=token())
     try:
@@ -52,7 +52,9 @@ def push(folder: Path, repository: str) -> str:
             way = f"access was refused ({status}): {TOKEN} may have expired, or lack write permission there"
         elif isinstance(cause, HFValidationError):
             way = "this is not a valid repository name: write OWNER/NAME"
+        elif isinstance(cause, OfflineModeIsEnabled):
+            way = "HF_HUB_OFFLINE is set: unset it"
         else:
-            way = ": ".join(explanation(cause, f"HF_ENDPOINT ({constants.ENDPOINT})", "the disk") or INVALID_REQUEST)
+            way = ": ".join(explanation(cause, f"HF_ENDPOINT ({constants.ENDPOINT})", "the disk"))
         raise UserError(f"--push {repository}: {folder} cannot be uploaded: {way}") from error
     return str(made)

@@ -12,8 +12,6 @@ from torch import nn
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.publishing.loading import Logits
 
-logger = logging.getLogger(__name__)
-
 FILE = "model.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INSTALL = ".venv/bin/python -m pip install -r envs/export.txt"
@@ -50,6 +48,8 @@ def write_onnx(model: nn.Module, logits: Logits, example: dict[str, torch.Tensor
         example: such a batch, of at least two texts.
         file: the file to write. Its inputs have the names of the example, its output is `logits`.
     """
+    for library in ("torch.onnx", "onnxscript", "onnx_ir"):  # they report on each of their own passes
+        logging.getLogger(library).setLevel(logging.ERROR)
     names = list(example)
     # Named alike: the lengths of all inputs are the same.
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
