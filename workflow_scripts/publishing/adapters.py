@@ -25,16 +25,20 @@ TASK_TYPES = {
 }
 
 
-def with_adapters(stock: StockModel, tuned: TunedModel, seed: int) -> Any:
+def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, merging: bool = False) -> Any:
     """Return PEFT's model of a stock one with the adapters that a method has inserted in our encoder.
 
     None if PEFT would adapt other modules of the stock model, or if tensors are left over.
 
-    seed: of the run; some types of PEFT draw frozen tensors.
+    Args:
+        stock: the library's model.
+        tuned: the run's.
+        seed: of the run; some types of PEFT draw frozen tensors.
+        merging: whether the adapters are to be merged: the head is then left to the stock model.
     """
     configuration = copy.deepcopy(tuned.encoder.peft_config["default"])
     configuration.task_type = TASK_TYPES[stock.auto]
-    configuration.modules_to_save = list(stock.head) or None
+    configuration.modules_to_save = None if merging else list(stock.head) or None
     adapted = {
         stock.named(name) for name, module in tuned.encoder.named_modules() if isinstance(module, BaseTunerLayer)
     }

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import naming, read_json, write_json
+from workflow_scripts.core.peft_block import one_line
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.encoders.weights import INDEX
 from workflow_scripts.publishing import adapters, onnx_file, own, stock
@@ -188,13 +190,16 @@ def _write_onnx(
     model = load(folder, facts)
     example = next(batches(tokenizer, run.settings.max_length))
     file = folder / onnx_file.FILE
-    onnx_file.write_onnx(model, logits_of(model, facts), example, file)
-    found = difference(ours, onnx_file.runtime_logits(file), tokenizer, run.settings.max_length)
+    refused = f"--onnx: the model of {run.folder} cannot be written as ONNX"
+    try:
+        onnx_file.write_onnx(model, logits_of(model, facts), example, file)
+        found = difference(ours, onnx_file.runtime_logits(file), tokenizer, run.settings.max_length)
+    except Exception as error:  # the exporter and the runtime have errors of their own for each operation
+        if explain(error):
+            raise
+        raise UserError(f"{refused} ({type(error).__name__}: {one_line(error)}): leave it out") from error
     if found > onnx_file.TOLERANCE:
-        raise UserError(
-            f"--onnx: {run.settings.method} of {run.folder} cannot be exported to ONNX: the logits of onnxruntime"
-            f" differ by {found:.2g}; leave it out"
-        )
+        raise UserError(f"{refused}: the logits of onnxruntime differ by {found:.2g}; leave it out")
     return {"onnx": {"file": onnx_file.FILE, "largest_difference": found}}
 
 
@@ -291,7 +296,7 @@ def _fill(run: FinishedRun, tuned: TunedModel, made: stock.StockModel, adapted: 
     """Load the tuned encoder into the library's model; return whether it fits."""
     if not adapted:
         return stock.fill_encoder(made.encoder, tuned, pooler)
-    model = adapters.with_adapters(made, tuned, run.settings.seed)
+    model = adapters.with_adapters(made, tuned, run.settings.seed, merging=True)
     if model is None:
         return False
     if not adapters.merge(model):
