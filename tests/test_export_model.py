@@ -110,8 +110,9 @@ def encoder_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
     named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **named)
 
 
 def save_encoder(folder: Path, name: str) -> None:
@@ -171,7 +172,9 @@ def texts_of(cell: Cell) -> list[list[str]]:
     if part(cell.kind, "model").LEVEL == "token":
         return []
     rows = [row for language in ("en", "de", "zh") for row in mini_rows("pawsx", language, "test", 4)]
-    return [[row["text"] for row in rows]] + ([[row["text_pair"] for row in rows]] if cell.pairs else [])
+    pieces = [rows[place]["text"][: 3 + 3 * place] for place in range(6)]  # shorter than `MAX_LENGTH`: with padding
+    texts = [pieces + [row["text"] for row in rows]]
+    return texts + ([["Ja."] * len(pieces) + [row["text_pair"] for row in rows]] if cell.pairs else [])
 
 
 def batch_of(run: FinishedRun, cell: Cell) -> dict[str, torch.Tensor]:
@@ -179,7 +182,10 @@ def batch_of(run: FinishedRun, cell: Cell) -> dict[str, torch.Tensor]:
     texts, tokenizer = texts_of(cell), load_tokenizer(run.encoder)
     tokenizer.pad_token = "<pad>"
     if texts:
-        return dict(tokenizer(*texts, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"))
+        options = {"padding": True, "truncation": True, "max_length": MAX_LENGTH, "return_tensors": "pt"}
+        batch = dict(tokenizer(*texts, **options))
+        assert not batch["attention_mask"].all()
+        return batch
     task = {"tagging": "udpos", "question_answering": "xquad"}.get(cell.kind, "udpos")
     rows = [row for language in ("en", "de") for row in mini_rows(task, language, "test", 4)]
     if cell.kind == "entities":
@@ -188,7 +194,9 @@ def batch_of(run: FinishedRun, cell: Cell) -> dict[str, torch.Tensor]:
         rows = [{**row, "tags": ["X"] * len(row.get("tags", []))} for row in rows]
     columns, _ = part(cell.kind, "model").tokenise(rows, tokenizer, run.tokenising.changed(split="test"))
     ids = {name: columns[name] for name in ("input_ids", "token_type_ids") if name in columns}
-    return dict(tokenizer.pad(ids, return_tensors="pt"))
+    batch = dict(tokenizer.pad(ids, return_tensors="pt"))
+    assert not batch["attention_mask"].all()
+    return batch
 
 
 @pytest.fixture(scope="module")
@@ -419,12 +427,8 @@ def an_export(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def test_an_upload_is_one_commit_and_replaces_the_files_of_an_earlier_export(hub, tmp_path):
-    first = {
-        "crossprompt.json": b"{}",
-        "model.safetensors": b"weights" * 9,
-        "load.py": b"# loads",
-        "README.md": b"card",
-    }
+    card = {"README.md": b"card"}
+    first = {"crossprompt.json": b"{}", "model.safetensors": b"weights" * 9, "load.py": b"# loads", **card}
     assert push(an_export(tmp_path / "one", first), "someone/model") == f"{hub.url}/someone/model"
     assert hub.repositories["someone/model"] == first
     assert hub.visibility["someone/model"] == "private"

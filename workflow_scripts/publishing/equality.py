@@ -11,8 +11,10 @@ from workflow_scripts.tuning.model import TunedModel, restore
 
 # By how much logits may differ, as a share of the largest one or, below 1, absolutely.
 TOLERANCE = 1e-5
-# In several scripts and lengths: the shorter ones are padded.
+# In several scripts and lengths: with any tokenizer and `max_length`, some are padded and some are cut.
 TEXTS = (
+    "Yes.",
+    "Oui !",
     "A language is a system of communication.",
     "Sprachen werden gesprochen, geschrieben und gebärdet; viele sterben aus, ohne daß sie jemand beschreibt.",
     "语言是人类交流的工具。",
@@ -31,8 +33,8 @@ def batches(tokenizer: Any, max_length: int) -> Iterator[dict[str, torch.Tensor]
     """Yield texts as a user would tokenise them: padded, a single text without padding, and pairs of texts."""
     options = {"truncation": True, "max_length": max_length, "return_tensors": "pt"}
     yield dict(tokenizer(list(TEXTS), padding=True, **options))
-    yield dict(tokenizer(TEXTS[1], **options))
-    yield dict(tokenizer(list(TEXTS), list(reversed(TEXTS)), padding=True, **options))
+    yield dict(tokenizer(TEXTS[3], **options))
+    yield dict(tokenizer(list(TEXTS), [*TEXTS[1:], TEXTS[0]], padding=True, **options))
 
 
 def difference(

@@ -197,7 +197,7 @@ def _write_onnx(
     except Exception as error:  # the exporter and the runtime have errors of their own for each operation
         if explain(error):
             raise
-        raise UserError(f"{refused} ({type(error).__name__}: {one_line(error)}): leave it out") from error
+        raise UserError(f"{refused} ({type(error).__name__}: {one_line(error)[:200]}): leave it out") from error
     if found > onnx_file.TOLERANCE:
         raise UserError(f"{refused}: the logits of onnxruntime differ by {found:.2g}; leave it out")
     return {"onnx": {"file": onnx_file.FILE, "largest_difference": found}}
