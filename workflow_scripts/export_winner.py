@@ -10,8 +10,6 @@ one with the best score on the validation set. Settings: `WinnerSettings`.
 import argparse
 import logging
 
-import pandas as pd
-
 from workflow_scripts.core.files import sha256, write_json
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
@@ -43,10 +41,11 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.publishing.card import write_card
     from workflow_scripts.publishing.export import export_run
     from workflow_scripts.publishing.winner import winner_of
+    from workflow_scripts.reporting.inputs import read_table
     from workflow_scripts.tuning.finished import open_run
 
     settings: WinnerSettings = arguments.settings
-    scores, runs = pd.read_csv(arguments.scores), pd.read_csv(arguments.runs)
+    scores, runs = read_table(arguments.scores), read_table(arguments.runs)
     winner = winner_of(scores, runs, settings.task, settings.metric)
     resources = arguments.encoders[0].parents[2]
     opened = open_run(arguments.scores.parent / winner.folder, resources)

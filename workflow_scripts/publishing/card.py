@@ -7,7 +7,7 @@
 A card can be written before the grid is finished. It then has the run's own facts and says what is missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from workflow_scripts.evaluation.differences import AVERAGE
 from workflow_scripts.evaluation.intervals import score_interval
 from workflow_scripts.kinds import part
 from workflow_scripts.publishing.export import Export
+from workflow_scripts.reporting.inputs import read_differences, read_table
 from workflow_scripts.reporting.tasks import Task, tasks_of
 from workflow_scripts.reporting.verdicts import average_sentence
 from workflow_scripts.reporting.wording import (
@@ -37,7 +38,6 @@ from workflow_scripts.reporting.wording import (
     interval_text,
     listed,
     name_methods,
-    plural,
     rate_text,
     score_text,
     spread_text,
@@ -61,10 +61,16 @@ class Grid:
     @classmethod
     def read(cls, results: Path) -> "Grid":
         """The tables in a results folder."""
-        files = (results / name for name in ("scores.csv", "runs.csv", "differences.csv"))
-        tables = [pd.read_csv(file, keep_default_na=True) if file.is_file() else pd.DataFrame() for file in files]
-        record = results / "provenance.json"
-        return cls(*tables, read_json(record) if record.is_file() else {})
+
+        def table(name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+            return read(results / name) if (results / name).is_file() else pd.DataFrame()
+
+        return cls(
+            scores=table("scores.csv", read_table),
+            runs=table("runs.csv", read_table),
+            differences=table("differences.csv", read_differences),
+            provenance=read_json(results / "provenance.json") if (results / "provenance.json").is_file() else {},
+        )
 
 
 @dataclass(frozen=True)
@@ -122,14 +128,20 @@ class Card:
     @property
     def title(self) -> str:
         """The card's heading."""
-        return f"{self.base} tuned on {self.task.title}: {self.method}"
+        return f"{self.base} tuned on {self.data}: {self.method}"
+
+    @property
+    def data(self) -> str:
+        """The training data."""
+        name = self.task.trains_on or self.task.title
+        return f"generated rows in the form of {name}" if self.task.generated else name
 
     @property
     def summary(self) -> str:
         """What the model is, in two sentences."""
         languages = [code for code in self.own_scores["language"].unique() if code not in self.training_languages]
         tested = f" It was tested in {self.names.languages(languages)}, too." if languages else ""
-        tuned = f"`{self.base}` tuned on {self.task.trains_on or self.task.title} in {self.source}.{tested}"
+        tuned = f"`{self.base}` tuned on {self.data} in {self.source}.{tested}"
         return f"{tuned} {self.note}".strip()
 
     @property
@@ -141,7 +153,7 @@ class Card:
     def own_scores(self) -> pd.DataFrame:
         """The run's scores: `language`, `metric`, `value`; empty if it was not scored."""
         file = self.run.folder / "scores.csv"
-        return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["language", "metric", "value"])
+        return read_table(file) if file.is_file() else pd.DataFrame(columns=["language", "metric", "value"])
 
     @property
     def scores(self) -> Iterator[dict[str, Any]]:
@@ -171,8 +183,8 @@ class Card:
         if self.own_scores.empty:
             return "The model has not been scored yet: run the workflow, then export it again."
         return (
-            f"In percent, with 95 % intervals of {self.task.main.title} over the test rows. The intervals do not include"
-            " that another training, with another seed, gives another model."
+            f"In percent, with 95 % intervals of {self.task.main.title} over the test rows. Another training, with"
+            " another seed, would give another model; the intervals do not account for that."
         )
 
     @cached_property
@@ -239,7 +251,7 @@ class Card:
             "Pretrained model",
             f"`{self.base}`" + (f" at {commit}" if (commit := self.encoder["source"].get("commit")) else ""),
         )
-        yield "Data", f"{self.task.trains_on or self.task.title}, {self.source}"
+        yield "Data", f"{self.data}, {self.source}"
         rows = [
             one["rows"]
             for one in self.grid.provenance.get("corpora") or []
@@ -262,6 +274,8 @@ class Card:
     def untested(self) -> Iterator[str]:
         """What a reader must not conclude from the scores."""
         languages = self.task.in_order(self.own_scores["language"].unique())
+        if self.task.generated:
+            yield "Any real text: the rows of this task were generated from templates, to try the workflow."
         yield f"Other languages than {self.names.languages(languages)}." if languages else "Any language."
         yield f"Other texts than those of {self.task.title}: other domains, dialects, or a noisier way of writing."
         yield f"Texts of more than {self.run.settings.max_length} tokens, which are cut or split."
@@ -339,6 +353,11 @@ class Card:
         return " ".join(parts)
 
 
+def cell(text: str) -> str:
+    """A text that fits into a cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", r"\|")
+
+
 def write_card(run: FinishedRun, export: Export, licence: str | None = None, note: str = "") -> Path:
     """Write the card into an exported folder; return its path.
 
@@ -359,6 +378,7 @@ def write_card(run: FinishedRun, export: Export, licence: str | None = None, not
     )
     names = ("metadata", "title", "summary", "how_to_read", "scores_lead", "arms_lead", "source")
     lists: Sequence[str] = ("training", "scores", "arms", "tested", "untested", "licences", "citations")
+    environment.filters["cell"] = cell
     text = environment.get_template(TEMPLATE).render(
         {name: getattr(card, name) for name in names}
         | {name: list(getattr(card, name)) for name in lists}
