@@ -201,7 +201,7 @@ class Card:
     def arms(self) -> Iterator[list[str]]:
         """A row for each arm: name, source score, mean of the other languages, seeds and costs."""
         runs, settings = self.grid.runs, self.run.settings
-        for (method, length), models in self.rivals.groupby(ARM, sort=False):
+        for (method, length), models in self.rivals.groupby(ARM, sort=False) if len(self.rivals) else ():
             own = models["language"].isin(self.training_languages)
             means = [models[which].groupby("seed")["value"].mean() for which in (own, ~own)]
             texts = [f"{score_text(one.mean())} {spread_text(one.std())}".strip() for one in means]
