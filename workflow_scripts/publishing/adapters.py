@@ -11,7 +11,7 @@ from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.model import TunedModel
 
 with without_compiler():
-    from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+    from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
 TASK_TYPES = {
@@ -99,10 +99,10 @@ def save(model: Any, folder: Path, base: dict[str, Any] | None) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, of placeholders
 
 
-def merged(model: Any) -> Any:
-    """Return the model of the library with the adapters merged into its matrices; None if the type cannot merge."""
-    assert isinstance(model, PeftModel)
+def merge(model: Any) -> bool:
+    """Merge the adapters into the matrices of the library's model, in place; return whether the type of PEFT can."""
     try:
-        return model.merge_and_unload()
+        model.merge_and_unload()
     except (AttributeError, NotImplementedError, ValueError):
-        return None
+        return False
+    return True

@@ -14,7 +14,7 @@ TOLERANCE = 1e-5
 # In several scripts and lengths: the shorter ones are padded.
 TEXTS = (
     "A language is a system of communication.",
-    "Sprachen werden gesprochen, geschrieben und gebärdet; viele von ihnen sterben aus, ohne daß sie jemand beschreibt.",
+    "Sprachen werden gesprochen, geschrieben und gebärdet; viele sterben aus, ohne daß sie jemand beschreibt.",
     "语言是人类交流的工具。",
     "भाषा वह साधन है जिसके द्वारा हम अपने विचारों को व्यक्त करते हैं।",
     "اللغة نسق من الإشارات",

@@ -24,13 +24,15 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import naming, read_json, write_json
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.encoders.weights import INDEX
-from workflow_scripts.publishing import adapters, stock
+from workflow_scripts.publishing import adapters, own, stock
 from workflow_scripts.publishing.equality import TOLERANCE, difference, reference
 from workflow_scripts.publishing.loading import load, logits_of, usage
 from workflow_scripts.publishing.tokenizer import save_tokenizer
 from workflow_scripts.publishing.tuned import tuned_model
 from workflow_scripts.tuning.finished import FinishedRun
+from workflow_scripts.tuning.methods.input_prompt_tuning import InputPrompts
 from workflow_scripts.tuning.model import TunedModel
+from workflow_scripts.tuning.prompts import Prompts
 
 logger = logging.getLogger(__name__)
 
@@ -158,14 +160,14 @@ def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
     for form in forms(run, merge):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        tokenizer = save_tokenizer(run, folder)
+        tokenizer = save_tokenizer(run, ours.encoder, folder)
         further = form.write(folder)
         if further is None:
             continue
         made = {**facts, "loads_with": form.loads_with, **further}
         write_json(folder / FACTS, made)  # load.py reads it
         base = run.encoder if made["base"] else None
-        found = difference(ours, logits_of(load(folder, made, base), made), tokenizer, run.settings.max_length)
+        found = _difference(run, ours, folder, made, tokenizer, base)
         if found <= TOLERANCE:
             return {**made, "largest_difference": found}
         logger.info("%s: by %s the logits differ by %g", run.folder, form.loads_with, found)
@@ -176,10 +178,26 @@ def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
     )
 
 
+def _difference(
+    run: FinishedRun, ours: TunedModel, folder: Path, facts: dict[str, Any], tokenizer: Any, base: Path | None
+) -> float:
+    """Return by how much an export's logits differ; infinity if PEFT cannot run its model.
+
+    Its prompts rely on details of an architecture, such as a cache, and fail in another way for each that lacks them.
+    """
+    try:
+        return difference(ours, logits_of(load(folder, facts, base), facts), tokenizer, run.settings.max_length)
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        if facts["loads_with"] != "peft":
+            raise
+        logger.info("%s: PEFT cannot run the export: %s", run.folder, error)
+        return float("inf")
+
+
 def facts_of(run: FinishedRun) -> dict[str, Any]:
     """Return what is known of a run before it is exported."""
     settings, tokenising = run.settings, run.tokenising
-    encoder, task, source, arm, seed = run.folder.absolute().parts[-5:]
+    encoder, task, source, arm, _ = run.folder.absolute().parts[-5:]
     facts = {
         "made_by": "crossprompt",
         "kind": settings.kind,
@@ -207,33 +225,52 @@ def forms(run: FinishedRun, merge: bool) -> Iterator[Form]:
     Raises UserError if a method is to be merged and cannot be.
     """
     tuned = tuned_model(run)
-    if hasattr(tuned.encoder, "peft_config"):
-        if merge:
-            yield Form("transformers", lambda folder: _merged_stock(run, tuned, folder))
-        else:
-            yield Form("peft", lambda folder: _adapters(run, tuned, folder))
+    adapted = hasattr(tuned.encoder, "peft_config")
+    if merge and not adapted and (tuned.prompts is not None or hasattr(tuned.encoder, "bottlenecks")):
+        raise _not_merged(run)
+    if adapted and not merge:
+        yield Form("peft", lambda folder: _adapters(run, tuned, folder))
+        yield Form(own.LOADER, lambda folder: _own_adapters(run, tuned, folder))
     elif tuned.prompts is None and not hasattr(tuned.encoder, "bottlenecks"):
-        yield Form("transformers", lambda folder: _full_stock(run, tuned, folder))
+        yield Form("transformers", lambda folder: _whole_stock(run, tuned, folder, adapted))
+        yield Form(own.LOADER, lambda folder: _own_whole(run, tuned, folder, adapted))
+    else:
+        if isinstance(tuned.prompts, Prompts):
+            yield Form("peft", lambda folder: _prompts(run, tuned, folder, adapters.with_prefix))
+        elif isinstance(tuned.prompts, InputPrompts) and tuned.level == "token":
+            yield Form("peft", lambda folder: _prompts(run, tuned, folder, adapters.with_input_prompts))
+        yield Form(own.LOADER, lambda folder: _own_parts(run, tuned, folder))
 
 
-def _full_stock(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
+def _whole_stock(run: FinishedRun, tuned: TunedModel, folder: Path, adapted: bool) -> dict[str, Any] | None:
+    """A model of a stock class, with adapters merged into its matrices."""
     made = stock.stock_model(run, tuned)
-    if made is None or not stock.fill_encoder(made.encoder, tuned):
+    if made is None or not _fill(run, tuned, made, adapted, pooler=False):
         return None
     made.model.save_pretrained(folder)
     return {"class": made.auto}
 
 
-def _merged_stock(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
-    made = stock.stock_model(run, tuned)
-    adapted = made and adapters.with_adapters(made, tuned, run.settings.seed)
-    if made is None or adapted is None:
+def _own_whole(run: FinishedRun, tuned: TunedModel, folder: Path, adapted: bool) -> dict[str, Any] | None:
+    """A tuned encoder with a loader for its head."""
+    made = own.pretrained(run)
+    if not _fill(run, tuned, made, adapted, pooler=True):
         return None
-    merged = adapters.merged(adapted)
-    if merged is None:
+    made.model.save_pretrained(folder)
+    own.write_loader(run, tuned, folder, None, whole=True)
+    return {"class": None}
+
+
+def _fill(run: FinishedRun, tuned: TunedModel, made: stock.StockModel, adapted: bool, pooler: bool) -> bool:
+    """Load the tuned encoder into the library's model; return whether it fits."""
+    if not adapted:
+        return stock.fill_encoder(made.encoder, tuned, pooler)
+    model = adapters.with_adapters(made, tuned, run.settings.seed)
+    if model is None:
+        return False
+    if not adapters.merge(model):
         raise _not_merged(run)
-    merged.save_pretrained(folder)
-    return {"class": made.auto}
+    return True
 
 
 def _not_merged(run: FinishedRun) -> UserError:
@@ -241,12 +278,49 @@ def _not_merged(run: FinishedRun) -> UserError:
 
 
 def _adapters(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
+    """Adapters of PEFT for a stock class."""
     made = stock.stock_model(run, tuned)
-    adapted = made and adapters.with_adapters(made, tuned, run.settings.seed)
-    if made is None or adapted is None:
+    model = made and adapters.with_adapters(made, tuned, run.settings.seed)
+    if made is None or model is None:
         return None
+    return _saved(run, model, folder, made)
+
+
+def _own_adapters(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
+    """Adapters of PEFT for the encoder alone, with a loader for the head."""
+    made = own.pretrained(run)
+    model = adapters.with_adapters(made, tuned, run.settings.seed)
+    if model is None:
+        return None
+    facts = _saved(run, model, folder, made)
+    own.write_loader(run, tuned, folder, facts["base"], whole=False, adapted=True)
+    return {**facts, "class": None}
+
+
+def _prompts(
+    run: FinishedRun, tuned: TunedModel, folder: Path, make: Callable[[stock.StockModel, TunedModel], Any]
+) -> dict[str, Any] | None:
+    """Prompts as PEFT has them, for a stock class."""
+    made = stock.stock_model(run, tuned)
+    model = made and make(made, tuned)
+    if made is None or model is None:
+        return None
+    positions = tuned.prompt_length if isinstance(tuned.prompts, InputPrompts) else 0
+    return {**_saved(run, model, folder, made), "prompt_positions": positions}
+
+
+def _own_parts(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
+    """What a method adds to the encoder, with a loader for it."""
     base = write_base(run, folder)
-    adapters.save(adapted, folder, base)
+    if not own.write_loader(run, tuned, folder, base, whole=False):
+        return None
+    return {"class": None, "base": base}
+
+
+def _saved(run: FinishedRun, model: Any, folder: Path, made: stock.StockModel) -> dict[str, Any]:
+    """Write a model of PEFT and its encoder; return the facts about both."""
+    base = write_base(run, folder)
+    adapters.save(model, folder, base)
     return {"class": made.auto, "base": base, "base_options": base_options(made.model.config, base)}
 
 

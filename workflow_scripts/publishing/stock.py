@@ -147,16 +147,16 @@ def shapes(module: nn.Linear) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
-def fill_encoder(encoder: Any, tuned: TunedModel) -> bool:
+def fill_encoder(encoder: Any, tuned: TunedModel, pooler: bool) -> bool:
     """Load a tuned encoder's parameters into the library's; return whether they fit.
 
-    A pooler may be missing in either: `stock_model` has filled one that counts.
+    pooler: whether those of the pooler are loaded, too. Either encoder may lack one.
     """
-    ours = {name: tensor for name, tensor in tuned.encoder.state_dict().items() if not name.startswith("pooler.")}
-    theirs = {name for name in encoder.state_dict() if not name.startswith("pooler.")}
-    if ours.keys() != theirs:
+    ours, theirs = tuned.encoder.state_dict(), encoder.state_dict()
+    if {name for name in ours.keys() ^ theirs.keys() if not name.startswith("pooler.")}:
         return False
-    encoder.load_state_dict(ours, strict=False)
+    loaded = {name: tensor for name, tensor in ours.items() if pooler or not name.startswith("pooler.")}
+    encoder.load_state_dict(loaded, strict=False)
     return True
 
 
