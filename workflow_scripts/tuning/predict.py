@@ -126,9 +126,17 @@ def predict(
 
 
 def evaluate(
-    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
+    model: TunedModel,
+    tokens: Tokens,
+    rows: Sequence[Row],
+    settings: TrainingSettings,
+    device: torch.device,
+    keep: Callable[[torch.Tensor, Batch], None] | None = None,
 ) -> tuple[dict[str, Any], float]:
-    """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
+    """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets.
+
+    `keep` is called with the logits and the batch of each micro-batch.
+    """
     kind = _kind(settings)
     total, count = 0.0, 0
 
@@ -136,6 +144,8 @@ def evaluate(
         nonlocal total, count
         total += float(kind.loss(values, batch)) * kind.counted(batch)
         count += kind.counted(batch)
+        if keep:
+            keep(values, batch)
 
     values: Sequence[Any] = logits(model, tokens, settings.precision, device, kind, add_loss)
     if model.writer:
