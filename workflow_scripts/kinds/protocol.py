@@ -168,6 +168,15 @@ class Model(Protocol):
     ) -> dict[str, Any]:
         """The prediction of each row by its id, from the logits of each feature, or from its text (`Writer`)."""
 
+    # Optional functions, for predictions on a user's own texts:
+    #
+    # `probabilities(logits, tokens, rows, labels, temperature)` returns, by row id, the probabilities that belong to
+    # what `decode` returns, from the same logits divided by a temperature: a dictionary by label, a list (of the
+    # choices in their order, or of each word's predicted tag), or that of the answer alone.
+    #
+    # `places(logits, tokens, rows)` returns, by row id, where in the row's texts the prediction is: (column, first
+    # character, the one after the last).
+
     # Only in a module `words` of a kind with `Facts.GENERATES`: `writer(folder)` returns the `Writer` for the tokenizer
     # in an encoder's folder. Its token folders have a column `prompt`, the number of tokens that the model continues.
 
