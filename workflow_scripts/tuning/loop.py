@@ -32,7 +32,6 @@ LOG_EVERY = 10  # steps between two log lines: copying the loss from the device 
 EXPLODING = 1000.0  # a gradient norm above this multiple of the first steps' median is reported as a problem
 
 
-
 def no_temperature() -> float | None:
     """Fit no temperature."""
     return None
@@ -463,9 +462,7 @@ def finish_evaluation(
         )
     outcome.losses.clear()
     outcome.norms.clear()
-    evaluation = Evaluation(
-        step, epoch, validated.metrics, validated.loss, training_loss, gradient_norm, oracle(model)
-    )
+    evaluation = Evaluation(step, epoch, validated.metrics, validated.loss, training_loss, gradient_norm, oracle(model))
     outcome.evaluations.append(evaluation)
     keep_weights(outcome, model, settings)
     if step in outcome.snapshots:

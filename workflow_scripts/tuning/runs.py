@@ -350,7 +350,7 @@ class Pass:
         return record
 
     def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], Validated, dict[str, float]]:
-        """The weights to store, their validation, and the oracle's scores: of averaged weights they are computed now."""
+        """The weights to store, their validation and the oracle's scores; of averaged weights both are computed now."""
         weights, kept = outcome.weights(), outcome.kept
         if len(kept) == 1:
             (one,) = kept
