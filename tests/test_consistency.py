@@ -164,9 +164,9 @@ def test_changed_settings_are_named_by_their_keys():
 def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
     """What `collect` reads, called by hand."""
     asked = json.dumps({"configuration": configuration})
-    names = "scores.csv runs.csv shots.csv oracle.csv curves.parquet results.parquet provenance.json".split()
+    names = "scores.csv runs.csv shots.csv calibration.csv oracle.csv curves.parquet results.parquet provenance.json"
     words = ["--settings", asked]
-    for name in names:
+    for name in names.split():
         words += [f"--{name.partition('.')[0]}", str(folder / name)]
     return collect.main(collect.parser().parse_args(words))
 
