@@ -159,8 +159,8 @@ def test_every_run_records_the_temperature_of_the_kept_weights(finished_grid):
         for seed in (13, 42):
             folder = finished_grid.folder / f"results/tiny/{task}/en/prompt_tuning-2/seed-{seed}"
             record = read_json(folder / "run.json")
-            model, _ = load_run(resources / "encoders/tiny", folder, CPU, [tokens])
-            values = logits(model, tokens, "float32", CPU)
+            model, settings = load_run(resources / "encoders/tiny", folder, CPU, [tokens])
+            values = logits(model, tokens, settings.precision, CPU)
             if task == "pawsx":
                 scores, gold = np.stack(values), np.asarray(tokens.plain(column))
             else:

@@ -5,8 +5,8 @@ cuts them into bins, and averages the distance between a bin's mean probability 
 weighted by the bin's answers. The bins hold equally many answers (Nguyen and O'Connor 2015). Bins of equal width would
 be nearly empty, or hold nearly all answers, since most probabilities of a tuned model are close to 1.
 
-With finitely many answers the error is above 0 even if the probabilities are right: by about 9 points with 100 answers
-of which 85 % are correct, 3 with 1,000, and 1 with 10,000. The mean probability minus the accuracy has no such bias.
+Even perfectly calibrated probabilities have an error above 0: of about 9 points with 100 answers of which 85 % are
+correct, 3 with 1,000, and 1 with 10,000. The mean probability minus the accuracy has no such bias.
 """
 
 from collections.abc import Mapping, Sequence

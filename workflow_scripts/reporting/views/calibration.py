@@ -25,9 +25,9 @@ def section(report: Report) -> Section | None:
         "The probability that a model gives to its predicted answer should be the share of such answers that are"
         f" correct. Each model’s probabilities are calibrated by one temperature, fitted on the {names.validation} set."
         " The expected calibration error is the mean distance between the probability and this share, in percentage"
-        " points, over 15 bins of equally many answers. It is above 0 for right probabilities, too: by about 3 points"
-        " with 1,000 answers and 9 with 100. In tagging each word is an answer. An answer to a question is correct if"
-        " it is an exact match."
+        " points, over 15 bins of equally many answers. Even perfectly calibrated probabilities have an error of about"
+        " 3 points with 1,000 answers and 9 with 100. In tagging each word is an answer. An answer to a question is"
+        " correct if it is an exact match."
     )
     parts: list[Part] = [lead(reading)]
     if sentences := tuple(_sentences(report, frame)):
