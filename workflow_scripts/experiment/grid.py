@@ -25,7 +25,7 @@ from workflow_scripts.core.names import (
     source_languages,
     with_shots,
 )
-from workflow_scripts.core.places import PARALLEL
+from workflow_scripts.core.places import EXPORTED, PARALLEL
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration
 
@@ -428,6 +428,10 @@ class Paths:
     def parallel(self, task: str) -> str:
         """The record that the test sets of a task have the same ids in all languages."""
         return f"{self.results}/{PARALLEL}/{task}.json"
+
+    def winner(self, task: str) -> str:
+        """The record of the task's exported winner, beside the folder with the model."""
+        return f"{self.results}/{EXPORTED}/{task}.json"
 
     def ceilings(self, encoder: str, task: str) -> str:
         """The best possible scores of answers that consist of the encoder's tokens."""

@@ -85,6 +85,7 @@ class Facts(Protocol):
         TEMPLATE: the fields of a template for answers in words; missing where the kind has none.
         GENERATES: whether answers in words are generated, not chosen; missing where they are not.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
+        HUB_TASK: how the Hugging Face Hub names such tasks (`pipeline_tag`); missing where it has no name.
     """
 
     METRICS: tuple[Metric, ...]
@@ -94,6 +95,7 @@ class Facts(Protocol):
     SCORING_KEYS: tuple[str, ...]
     TEMPLATE: tuple[str, ...]
     GENERATES: bool
+    HUB_TASK: str
     NEEDS_LABELS: bool
     BOUNDED: bool
     ANALYSABLE: bool
