@@ -416,6 +416,15 @@ class Paths:
         """The contribution of each test example to the scores of one tuned model."""
         return self.run(encoder, task, source, arm, seed, "units.parquet")
 
+    def calibration(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
+        """How well the probabilities of one tuned model are calibrated in every language."""
+        return self.run(encoder, task, source, arm, seed, "calibration.csv")
+
+    def scored(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> tuple[str, str, str]:
+        """All that `score` writes: scores, units and calibration."""
+        place = encoder, task, source, arm, seed
+        return self.scores(*place), self.units(*place), self.calibration(*place)
+
     def parallel(self, task: str) -> str:
         """The record that the test sets of a task have the same ids in all languages."""
         return f"{self.results}/{PARALLEL}/{task}.json"

@@ -170,6 +170,16 @@ class Model(Protocol):
     ) -> dict[str, Any]:
         """The prediction of each row by its id, from the logits of each feature, or from its text (`Writer`)."""
 
+    # Optional functions:
+    #
+    # `probabilities(logits, tokens, rows, labels, temperature)` returns, by row id, the probabilities that belong to
+    # what `decode` returns, from the same logits divided by a temperature: a dictionary by label, a list (of the
+    # choices in their order, or of each word's predicted tag), or that of the answer alone. A training then chooses the
+    # temperature with the lowest `loss` on the validation set, which must be a negative log-likelihood.
+    #
+    # `places(logits, tokens, rows)` returns, by row id, where in the row's texts the prediction is: (column, first
+    # character, the one after the last).
+
     # Only in a module `words` of a kind with `Facts.GENERATES`: `writer(folder)` returns the `Writer` for the tokenizer
     # in an encoder's folder. Its token folders have a column `prompt`, the number of tokens that the model continues.
 
@@ -204,6 +214,9 @@ class Metrics(Protocol):
 
     def contributions(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
+
+    # Optional: `correct(rows, predictions, scoring)` returns, for each row, whether each of its answers is correct: a
+    # list of one for a label or a text, of one for each word for tags. The calibration of probabilities needs it.
 
 
 class Ceiling(Protocol):
