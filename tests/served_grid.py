@@ -1,4 +1,4 @@
-"""A grid with a task of each shape of row: one text, pairs, words, questions about a context, choices, and scores."""
+"""A grid with a task of each shape of row: one text, pairs, words, questions about a context, and choices."""
 
 import json
 from pathlib import Path
@@ -50,14 +50,14 @@ def write_tasks(folder: Path) -> dict[str, str]:
 
 
 def configuration(encoder: Path, files: dict[str, str]) -> dict[str, Any]:
-    """The grid of these tasks, and of pairs, tagging and question answering in the mini benchmark."""
+    """The grid of these tasks, and of tagging and question answering in the mini benchmark; the first has two runs."""
     grid = own_grid(encoder, files["mood"])
     small = {"languages": ["en"], "max_length": 64, "limits": {"train": 16, "validation": 8, "test": 4}}
+    grid["methods"] = {"fine_tuning": {"learning_rates": [2e-3]}}
     grid["tasks"] = {
-        "mood": grid["tasks"]["mood"] | {"train_on": ["en"], "languages": ["en"]},
+        "mood": grid["tasks"]["mood"] | {"train_on": ["en", "de"], "languages": ["en"]},
         "similarity": {"file": files["similarity"], "max_length": 24},
         "endings": {"file": files["endings"], "max_length": 24},
-        "pawsx": small,
         "udpos": small,
         "xquad": small | {"stride": 16},
     }

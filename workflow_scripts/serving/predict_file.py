@@ -157,7 +157,9 @@ def _chunks(found: Iterable[Placed], is_stream: bool, done: int) -> Iterator[lis
 def _size(placed: Placed) -> int:
     """About how many characters a record has."""
     record = placed[0]
-    return 0 if isinstance(record, BadRecord) else sum(len(str(value)) for value in record.values())
+    if isinstance(record, BadRecord):
+        return 0
+    return len(record) if isinstance(record, str) else sum(len(str(value)) for value in record.values())
 
 
 def _available(found: Iterable[Placed], rows: int) -> Iterator[list[Placed]]:

@@ -24,7 +24,6 @@ from workflow_scripts.corpora.formats.text import BYTE_ORDER_MARK, GZIP
 FORMATS = ("csv", "tsv", "json_lines", "text")
 LINE_LIMIT = 16 * 2**20  # bytes
 MOST_LINES = 1000  # of a quoted record; more are a quote that nothing closes
-LINE = "line"  # the column of plain text
 
 Line = tuple[int, bytes | None]
 """The number of a line, and its content without the line break; None for one that is too long."""
@@ -37,8 +36,8 @@ class BadRecord:
     problem: str
 
 
-Placed = tuple[dict[str, Any] | BadRecord, str]
-"""A record and its place, such as `line 7`."""
+Placed = tuple[dict[str, Any] | str | BadRecord, str]
+"""A record, or a line of plain text, and its place, such as `line 7`."""
 
 
 def format_by_name(path: Path) -> str:
@@ -119,8 +118,7 @@ def _decoded(line: bytes | None) -> str | BadRecord:
 
 def _plain(lines: Iterable[Line]) -> Iterator[Placed]:
     for number, line in lines:
-        text = _decoded(line)
-        yield (text if isinstance(text, BadRecord) else {LINE: text}), f"line {number}"
+        yield _decoded(line), f"line {number}"
 
 
 def _json(lines: Iterable[Line]) -> Iterator[Placed]:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.formats import column
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
-from workflow_scripts.serving.records import LINE
 from workflow_scripts.tuning.finished import FinishedRun
 
 
@@ -28,7 +28,8 @@ class RowReader:
     def __init__(self, run: FinishedRun) -> None:
         kind = part(run.settings.kind, "rows")
         self._kind, self.labels = kind, run.settings.labels
-        self._columns: dict[str, Any] = run.corpus["reading"]["columns"]
+        corpus = Corpus.read(run.corpus, f"the record of {run.rows}: settings")
+        self._columns: dict[str, Any] = corpus.reading.columns
         sample = _first_row(run)
         self._placeholder = getattr(kind, "placeholder", None)
         self._gold: set[str] = set(self._placeholder(sample, self.labels)) if self._placeholder else set()
@@ -60,23 +61,31 @@ class RowReader:
                 " CSV, TSV or JSON lines (--format, or the ending of the file's name)"
             )
 
-    def id_of(self, record: Mapping[str, Any]) -> str | None:
+    def id_of(self, record: Mapping[str, Any] | str) -> str | None:
         """The id that a record has, if it has one."""
+        if isinstance(record, str):
+            return None
         for name in ("id", self._columns.get("id")):
             if name is not None and (value := record.get(str(name))) is not None:
                 return str(value)
         return None
 
-    def row(self, record: Mapping[str, Any], where: str) -> Row:
-        """A row, with any valid gold values. Raises UserError for a record that makes none."""
-        if LINE in record:
-            record = {self.fields[0]: record[LINE]} if LINE not in self.fields else record
+    def row(self, record: Mapping[str, Any] | str, where: str) -> Row:
+        """A row, with any valid gold values, of a record or of the text of a task with one field.
+
+        Raises UserError for a record that makes none.
+        """
+        if isinstance(record, str):
+            record = {self.fields[0]: record}
         values = {name: self._listed(self._value(record, name, where), name, where) for name in self.fields}
         for name, value in values.items():
             if value is None:
                 raise UserError(f"{where}: {name} is null")
         gold = self._placeholder(values, self.labels) if self._placeholder else {}
-        row: Row = self._kind.from_record(values | gold, where)
+        try:
+            row: Row = self._kind.from_record(values | gold, where)
+        except UserError as error:
+            raise UserError(str(error).removesuffix(": check `columns` of the task")) from error
         for name in self.fields:
             value = row[name]
             if not value or (isinstance(value, str) and not value.strip()):
