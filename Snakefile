@@ -133,6 +133,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/analyse.smk"
 include: "rules/report.smk"
+include: "rules/publish.smk"
 
 
 rule all:

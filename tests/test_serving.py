@@ -465,11 +465,11 @@ def test_chunks_end_at_a_number_of_rows_or_of_characters_and_are_read_one_at_a_t
 
 def test_probabilities_are_divided_by_the_temperature_of_the_run(served, tmp_path):
     copy = Served(Path(shutil.copytree(served.folder, tmp_path / "copy", symlinks=True)))
-    record = copy.run("mood") / "run.json"
-    file = moods(tmp_path / "a.txt", 4)
-    before = copy.results("mood", file)
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"temperature": 4.0}))
-    after = copy.results("mood", file)
+    record, file = copy.run("mood") / "run.json", moods(tmp_path / "a.txt", 4)
+    before, after = [], []
+    for temperature, found in ((1.0, before), (4.0, after)):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"temperature": temperature}))
+        found += copy.results("mood", file)
     for one, other in zip(before, after, strict=True):
         assert one["prediction"] == other["prediction"]
         logit = np.log(one["probabilities"]["good"] / one["probabilities"]["bad"])

@@ -326,3 +326,9 @@ def of_explanation(configuration: Configuration) -> Settings:
 def of_page(configuration: Configuration) -> Settings:
     """`render`: the tables to write; the template's files are input files."""
     return {"code": fingerprint("render"), "tables": table_names(configuration)}
+
+
+def of_winner(configuration: Configuration, task: str) -> Settings:
+    """`export_winner`: the task and its main metric."""
+    metric = configuration.tasks[task].definition.metrics[0].name
+    return {"code": fingerprint("export_winner"), "task": task, "metric": metric}
