@@ -14,7 +14,7 @@ import torch
 from tiny import LABELS, random_columns
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.corpora.schema import read_predictions, read_rows
+from workflow_scripts.corpora.schema import read_confidences, read_predictions, read_rows
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.question_answering.model import LONGEST_ANSWER
 from workflow_scripts.kinds.tokens import in_memory
@@ -157,10 +157,10 @@ class Served:
         (file,) = self.resources.glob(f"corpora/{task}/en/test.parquet")
         return read_rows(file, KINDS[task])
 
-    def predictions_of_the_grid(self, task: str) -> dict:
-        """The predictions of a task's English test set, by row id, as the workflow's step wrote them."""
+    def of_the_grid(self, task: str) -> Path:
+        """The predictions of a task's English test set, as the workflow's step wrote them."""
         (file,) = self.run(task).glob("predictions/*/en.parquet")
-        return read_predictions(file)
+        return file
 
     def predict(self, task: str, file: Path | str, *options: str) -> int:
         """`make predict` on a file; returns the exit status."""
@@ -214,7 +214,7 @@ def test_the_predictions_of_a_test_set_are_those_of_the_grid(served, tmp_path, t
     rows = served.rows(task)
     without_gold = [{name: value for name, value in row.items() if name not in GOLD} for row in rows]
     found = served.results(task, write_lines(tmp_path / "rows.jsonl", without_gold))
-    of_grid = served.predictions_of_the_grid(task)
+    of_grid, confidences = read_predictions(served.of_the_grid(task)), read_confidences(served.of_the_grid(task))
     assert [result["id"] for result in found] == [row["id"] for row in rows]
     assert [result["row"] for result in found] == list(range(1, len(rows) + 1))
     for result in found:
@@ -224,6 +224,8 @@ def test_the_predictions_of_a_test_set_are_those_of_the_grid(served, tmp_path, t
             assert "probabilities" not in result
         else:
             assert result["prediction"] == expected
+            sure = result["probabilities" if task == "udpos" else "probability"]
+            assert sure == pytest.approx(confidences.calibrated[result["id"]], abs=1e-5)
     if task in ("mood", "endings"):
         for result in found:
             shares = result["probabilities"]
@@ -242,7 +244,7 @@ def test_a_file_may_have_the_columns_of_the_tasks_own_dataset_and_its_ids(served
     file = tmp_path / "test.csv"
     shutil.copy(served.folder / "my" / "data" / "en" / "test.csv", file)
     found = served.results("mood", file)
-    of_grid = served.predictions_of_the_grid("mood")
+    of_grid = read_predictions(served.of_the_grid("mood"))
     assert {result["id"]: result["prediction"] for result in found} == of_grid
     choices = write_lines(tmp_path / "choices.jsonl", [{"start": "a b", "end1": "good end", "end2": "bad 3"}])
     assert served.results("endings", choices)[0]["prediction"] in (0, 1)

@@ -10,6 +10,7 @@ import torch
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.kinds import model_part, part
+from workflow_scripts.kinds.probability import confidence
 from workflow_scripts.kinds.protocol import Columns, Row
 from workflow_scripts.kinds.reader import for_reader
 from workflow_scripts.kinds.tokenizer import load_tokenizer
@@ -120,11 +121,13 @@ class Predictor:
 
 def _answer(prediction: Any, found: Any, place: tuple[str, int, int] | None) -> Answer:
     """An answer from what the functions of its kind return."""
+    if found is None:
+        return Answer(prediction, place=place)
+    sure = confidence(found, prediction)
     if isinstance(found, dict):
         found = {name: round(value, DIGITS) for name, value in found.items()}
-        return Answer(prediction, found.get(prediction), found, place)
-    if isinstance(found, list):
+    elif isinstance(found, list):
         found = [round(value, DIGITS) for value in found]
-        chosen = found[prediction] if isinstance(prediction, int) else None
-        return Answer(prediction, chosen, found, place)
-    return Answer(prediction, None if found is None else round(found, DIGITS), None, place)
+    else:
+        found = None
+    return Answer(prediction, None if isinstance(sure, list) else round(sure, DIGITS), found, place)
