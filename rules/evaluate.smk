@@ -1,12 +1,6 @@
 # Evaluation: every tuned model predicts in every language without further training.
 
 
-localrules:
-    check_parallel,
-    import_predictions,
-    score_outside,
-
-
 # Before the first training, because of its priority and that of fetch_corpus. No training has it as an input, since an
 # added language would train every model again.
 rule check_parallel:
@@ -19,6 +13,7 @@ rule check_parallel:
     log:
         "logs/check_parallel/{task}.log",
     priority: CHECKED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -28,7 +23,8 @@ rule check_parallel:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_parallel(CONFIGURATION, wildcards.task)),
     shell:
-        "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
+        SET
+        + "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
         " --log {log:q}"
 
 
@@ -67,7 +63,8 @@ rule predict:
             )
         ),
     shell:
-        "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
+        SET
+        + "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
 
@@ -104,7 +101,7 @@ rule score:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task, wildcards.source)),
     shell:
-        "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
+        SET + "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
 
 
@@ -119,6 +116,7 @@ rule import_predictions:
     log:
         "logs/import_predictions/{task}/{source}/{arm}/seed-{seed}/{languages}.log",
     priority: CHECKED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -130,7 +128,7 @@ rule import_predictions:
             settings.of_import(CONFIGURATION, outside_arm(wildcards), int(wildcards.seed))
         ),
     shell:
-        "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
+        SET + "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
 
 
@@ -147,6 +145,7 @@ use rule score as score_outside with:
         units=PATHS.units(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
     log:
         "logs/score_outside/{task}/{source}/{arm}/seed-{seed}.log",
+    localrule: True
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_outside_scores(CONFIGURATION, outside_arm(wildcards))),
 
@@ -173,5 +172,6 @@ rule bound:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_bounds(CONFIGURATION, wildcards.task)),
     shell:
-        "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
+        SET
+        + "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --ceilings {output:q} --log {log:q}"
