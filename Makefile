@@ -11,8 +11,9 @@ MARKED ?= not slow and not slurm and not models
 
 # The environment's programs come first on the path, for the jobs that snakemake starts as well.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-# pip would compile every module, one after the other and with the packages' own tests: half of its time.
-INSTALL := .venv/bin/python -P -m pip install --no-compile --no-user --disable-pip-version-check \
+# pip would compile every module, one after the other and with the packages' own tests: half of its time. --use-pep517:
+# the pip of Debian 12 would build seqeval, which has no wheel, with setup.py and fail.
+INSTALL := .venv/bin/python -P -m pip install --no-compile --no-user --use-pep517 --disable-pip-version-check \
 	--constraint envs/constraints.txt
 COMPILE := .venv/bin/python -P -m compileall -q -j 0 -x '/tests?/' .venv/lib
 

@@ -129,8 +129,10 @@ onsuccess:
         print(f"The report: {report.absolute()}", file=sys.stderr)
 
 
-# For --sdm apptainer alone
-container: image(Path(HERE))
+# Only then: Snakemake refuses some images' names even if it does not use them.
+if DeploymentMethod.APPTAINER in DEPLOYMENT:
+
+    container: image(Path(HERE))
 
 
 wildcard_constraints:

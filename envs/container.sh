@@ -21,6 +21,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     exit 1
 }
 python3 -m venv "$folder"
-"$folder/bin/python" -m pip install --no-cache-dir --disable-pip-version-check \
+# --use-pep517: the pip of Debian 12 would build seqeval, which has no wheel, with setup.py and fail.
+"$folder/bin/python" -m pip install --use-pep517 --no-cache-dir --disable-pip-version-check \
     ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --constraint "$envs/constraints.txt" \
     --requirement "$envs/requirements.txt" --requirement "$envs/quickstart.txt"
