@@ -26,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify export export-logs test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify export export-logs archive image test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -57,6 +57,14 @@ export: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`A
 
 export-logs: .venv/ready-to-export ## write the logs of all trainings for TensorBoard and trackio, or ARGS="RESULTS --to wandb"
 	@$(IN_VENV) python -m workflow_scripts.console.export_logs $(ARGS)
+
+archive: .venv/ready-to-run ## put results, configuration and code into one file for Zenodo (`ARGS="--configfile my.yaml"`)
+	@$(IN_VENV) python -m workflow_scripts.console.archive $(if $(findstring --configfile,$(ARGS)),,--configfile config.yaml) $(ARGS)
+
+image: ## build crossprompt.sif for --sdm apptainer (`ARGS="--build-arg TORCH_INDEX="` for NVIDIA GPUs)
+	@tool=$$(command -v apptainer || command -v singularity) || \
+		{ echo "make image needs Apptainer or SingularityCE 4: https://apptainer.org" >&2; exit 1; }; \
+	"$$tool" build $(ARGS) crossprompt.sif envs/apptainer.def
 
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)

@@ -21,6 +21,11 @@ min_version("9.0")
 
 # Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
 HERE = str(workflow.current_basedir.get_path_or_uri(secret_free=True))
+if not os.path.isdir(HERE):
+    raise WorkflowError(
+        "crossprompt must be a folder on this machine, since its steps import its modules: clone it, and give"
+        " `snakefile:` the path of its Snakefile"
+    )
 sys.path.insert(0, HERE)
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 
@@ -73,7 +78,7 @@ if not workflow.overwrite_configfiles and not IS_MODULE:
 
 try:
     if IS_MODULE:
-        check_module(HERE, has_configuration=workflow.modifier.skip_configfile)
+        check_module(has_configuration=workflow.modifier.skip_configfile)
     CONFIGURATION = load(config)
     # In rules, without the prefix that a module has: Snakemake prepends it.
     PATHS, RESULTS = Paths.of(CONFIGURATION), CONFIGURATION.results

@@ -1,5 +1,6 @@
 """Another workflow uses this one as a module: with its own configuration, a prefix, and rules that read the report."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -154,7 +155,17 @@ def test_a_wrong_key_of_the_module_is_one_line(outer: Path, tiny_encoder: Path, 
     assert "configuration: seed: " in outcome.stdout and "Traceback" not in outcome.stdout
 
 
-def test_the_projects_own_folder_needs_no_prefix_and_its_rules_have_their_own_names():
-    """A module is recognised by Snakemake's own state, so that this workflow alone stays as it is."""
-    text = (ROOT / "Snakefile").read_text()
-    assert "workflow.basedir" not in text.replace("`workflow.basedir`", "")
+def test_a_module_from_a_repository_is_refused_in_one_line(outer: Path, tmp_path: Path):
+    """Snakemake would fetch the rule files one by one. A local repository stands for one at a hosting provider."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    shutil.copy(ROOT / "Snakefile", repository)
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", str(repository), *words], check=True)
+    text = (outer / "Snakefile").read_text()
+    address = f"git+file://{repository}/Snakefile@HEAD"
+    (tmp_path / "Snakefile").write_text(re.sub(r'"[^"]*/Snakefile"', f'"{address}"', text))
+    shutil.copy(outer / "config.yaml", tmp_path)
+    outcome = run(tmp_path, "--dry-run")
+    assert outcome.returncode != 0
+    assert "crossprompt must be a folder on this machine" in outcome.stdout and "Traceback" not in outcome.stdout

@@ -87,8 +87,8 @@ class Anonymous:
         for chunk in chunks:
             if self.discloses(before + chunk):
                 raise UserError(
-                    f"{name} contains a path or a token of yours, and this archive could not remove it: delete the file,"
-                    " or leave it out"
+                    f"{name} contains a path or a token of yours, and this archive could not remove it: delete the"
+                    " file, or leave it out"
                 )
             before = chunk[-longest:]
             yield chunk

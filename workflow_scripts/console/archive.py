@@ -24,7 +24,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import yaml
 
@@ -266,8 +266,8 @@ def documents(
     zenodo = {
         "title": title,
         "upload_type": "dataset",
-        "description": f"Scores, statistics, predictions and run records of {counted(configuration)}. README.md explains"
-        " the files.",
+        "description": f"Scores, statistics, predictions and run records of {counted(configuration)}. README.md"
+        " explains the files.",
         "creators": [{"name": name} for name in arguments.creator],
         "keywords": citation["keywords"],
         **({"license": arguments.licence} if arguments.licence else {}),
@@ -288,7 +288,10 @@ def documents(
 
 def counted(configuration: Configuration) -> str:
     """The grid in words."""
-    return f"{len(configuration.encoders)} encoders, {len(configuration.tasks)} tasks and {len(configuration.methods)} methods"
+    encoders, tasks, methods = (
+        len(part) for part in (configuration.encoders, configuration.tasks, configuration.methods)
+    )
+    return f"{encoders} encoders, {tasks} tasks and {methods} methods"
 
 
 def licences(configuration: Configuration) -> Iterator[str]:

@@ -17,18 +17,8 @@ from workflow_scripts.experiment.configuration import Configuration
 PROGRAMS = "PROGRAMS"  # the folder of `python` with a colon, or empty where a job's environment has its own
 
 
-def check_module(root: str, has_configuration: bool) -> None:
-    """Check how the other workflow declares the module. Raises UserError.
-
-    Args:
-        root: the folder of the Snakefile.
-        has_configuration: whether `module` has the key `config`.
-    """
-    if not Path(root).is_dir():
-        raise UserError(
-            "module: steps import this project, so Snakemake must find it in a folder; clone it, and give `snakefile:`"
-            " the path of its Snakefile"
-        )
+def check_module(has_configuration: bool) -> None:
+    """Raise UserError if the other workflow's `module` has no key `config`."""
     if not has_configuration:
         raise UserError('module: it needs its own configuration; add a line such as `config: config["crossprompt"]`')
 
