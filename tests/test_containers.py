@@ -156,9 +156,9 @@ def test_an_image_is_a_file_or_an_address(monkeypatch, tmp_path: Path):
     monkeypatch.setenv(container.IMAGE, "docker://registry.example.org/crossprompt:1")
     assert container.image(tmp_path) == "docker://registry.example.org/crossprompt:1"
     container.check_image(container.image(tmp_path))
-    with pytest.raises(UserError, match="^/a b/x.sif: Snakemake accepts no image with spaces"):
+    with pytest.raises(UserError, match=r"^/a b/x\.sif: Snakemake accepts no image with spaces"):
         container.check_image("/a b/x.sif")
-    with pytest.raises(UserError, match="x.sif is missing"):
+    with pytest.raises(UserError, match=r"x\.sif is missing"):
         container.check_image(str(tmp_path / "x.sif"))
 
 
