@@ -38,8 +38,8 @@ rule represent:
             settings.of_representation(CONFIGURATION, wildcards.model, GRID.group(ANALYSED_TASK, wildcards.languages))
         ),
     shell:
-        SET
-        + "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
+        f"{SET}"
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q} --reference {input.reference:q}"
         " --record {output:q} --log {log:q}"
 
@@ -62,7 +62,8 @@ rule align:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_alignment(CONFIGURATION)),
     shell:
-        SET + "python -m workflow_scripts.align --settings {params.cfg:q} --vectors {input.vectors:q}"
+        f"{SET}"
+        "python -m workflow_scripts.align --settings {params.cfg:q} --vectors {input.vectors:q}"
         " --untuned {input.untuned:q} --alignment {output:q} --log {log:q}"
 
 
@@ -84,8 +85,8 @@ rule project:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_projection(CONFIGURATION)),
     shell:
-        SET
-        + "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input.vectors:q} --points {output.points:q}"
+        f"{SET}"
+        "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input.vectors:q} --points {output.points:q}"
         " --boundaries {output.boundaries:q} --log {log:q}"
 
 
@@ -113,7 +114,7 @@ rule gather:
         cfg=lambda wildcards: settings.as_text(settings.of_gathering(CONFIGURATION)),
         results=lambda wildcards: CONFIGURATION.results,
     shell:
-        SET
-        + "python -m workflow_scripts.gather --settings {params.cfg:q} --results {params.results:q} --vectors {input.vectors:q}"
+        f"{SET}"
+        "python -m workflow_scripts.gather --settings {params.cfg:q} --results {params.results:q} --vectors {input.vectors:q}"
         " --alignment {output.alignment:q} --projections {output.projections:q} --boundaries {output.boundaries:q}"
         " --samples {output.samples:q} --log {log:q}"

@@ -23,8 +23,8 @@ rule check_parallel:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_parallel(CONFIGURATION, wildcards.task)),
     shell:
-        SET
-        + "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
+        f"{SET}"
+        "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
         " --log {log:q}"
 
 
@@ -63,8 +63,8 @@ rule predict:
             )
         ),
     shell:
-        SET
-        + "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
+        f"{SET}"
+        "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
 
@@ -101,7 +101,8 @@ rule score:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task, wildcards.source)),
     shell:
-        SET + "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
+        f"{SET}"
+        "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
 
 
@@ -128,7 +129,8 @@ rule import_predictions:
             settings.of_import(CONFIGURATION, outside_arm(wildcards), int(wildcards.seed))
         ),
     shell:
-        SET + "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
+        f"{SET}"
+        "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
 
 
@@ -172,6 +174,6 @@ rule bound:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_bounds(CONFIGURATION, wildcards.task)),
     shell:
-        SET
-        + "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
+        f"{SET}"
+        "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --ceilings {output:q} --log {log:q}"

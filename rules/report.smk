@@ -42,7 +42,8 @@ rule collect:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
-        SET + "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
+        f"{SET}"
+        "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
         " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --curves {output.curves:q}"
         " --results {output.results:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
@@ -69,8 +70,8 @@ rule compare:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_comparison(CONFIGURATION)),
     shell:
-        SET
-        + "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        f"{SET}"
+        "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
         " --ranks {output.ranks:q} --log {log:q}"
 
@@ -100,8 +101,8 @@ rule exemplify:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_examples(CONFIGURATION)),
     shell:
-        SET
-        + "python -m workflow_scripts.exemplify --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        f"{SET}"
+        "python -m workflow_scripts.exemplify --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --examples {output:q} --log {log:q}"
 
 
@@ -127,8 +128,8 @@ rule explain:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_explanation(CONFIGURATION)),
     shell:
-        SET
-        + "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        f"{SET}"
+        "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --distances {output.distances:q} --explained {output.explained:q} --log {log:q}"
 
 
@@ -182,8 +183,8 @@ rule render:
         tables=lambda wildcards, output: os.path.dirname(output.csv[0]),
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
-        SET
-        + "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
+        f"{SET}"
+        "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --shots {input.shots:q} --curves {input.curves:q} --oracle {input.oracle:q}"
         " --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"

@@ -18,8 +18,8 @@ rule fetch_encoder:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_encoder(CONFIGURATION, wildcards.encoder)),
     shell:
-        SET
-        + "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
+        f"{SET}"
+        "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
 
 
 rule pin_repository:
@@ -38,7 +38,7 @@ rule pin_repository:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_repository(CONFIGURATION, wildcards.repository)),
     shell:
-        SET + "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
+        f"{SET}" "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
 
 
 rule fetch_corpus:
@@ -60,6 +60,6 @@ rule fetch_corpus:
         cfg=lambda wildcards: settings.as_text(settings.of_corpus(CONFIGURATION, **wildcards)),
         downloads=lambda wildcards: CONFIGURATION.resources,
     shell:
-        SET
-        + "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --pinned {input.pinned:q}"
+        f"{SET}"
+        "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --pinned {input.pinned:q}"
         " --downloads {params.downloads:q} --rows {output:q} --log {log:q}"

@@ -21,7 +21,7 @@ rule search:
     params:
         cfg=search_settings,
     shell:
-        SET + "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}" f"{TRAINING_OPTIONS}"
+        f"{SET}" "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}" f"{TRAINING_OPTIONS}"
 
 
 checkpoint select:
@@ -45,8 +45,8 @@ checkpoint select:
             )
         ),
     shell:
-        SET
-        + "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
+        f"{SET}"
+        "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
 
 
 rule train:
@@ -72,8 +72,8 @@ rule train:
     params:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
-        SET
-        + "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
+        f"{SET}"
+        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
         " --shots {input.shots:q} --run {output.record:q}"
         f"{TRAINING_OPTIONS}"
 
