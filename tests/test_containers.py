@@ -147,7 +147,7 @@ def test_a_missing_image_is_one_line_and_matters_only_with_apptainer(finished_gr
     outcome = run(finished_grid, variables | {"CROSSPROMPT_IMAGE": ""}, "--dry-run", "--sdm", "apptainer")
     said = outcome.stdout + outcome.stderr
     assert outcome.returncode != 0 and "Traceback" not in said
-    assert "crossprompt.sif is missing, the image for --sdm apptainer" in said or "no image with spaces" in said
+    assert "crossprompt.sif, the image for --sdm apptainer, is missing" in said or "no image with spaces" in said
 
 
 def test_an_image_is_a_file_or_an_address(monkeypatch, tmp_path: Path):
@@ -158,11 +158,11 @@ def test_an_image_is_a_file_or_an_address(monkeypatch, tmp_path: Path):
     container.check_image(container.image(tmp_path))
     with pytest.raises(UserError, match=r"^/a b/x\.sif: Snakemake accepts no image with spaces"):
         container.check_image("/a b/x.sif")
-    with pytest.raises(UserError, match=r"x\.sif is missing"):
+    with pytest.raises(UserError, match=r"x\.sif, the image for --sdm apptainer, is missing"):
         container.check_image(str(tmp_path / "x.sif"))
 
 
-def test_the_configurations_paths_are_mounted(monkeypatch, tmp_path: Path, finished_grid: Workplace):
+def test_the_configurations_paths_are_mounted(monkeypatch, tmp_path: Path):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "en.csv").touch()
     found = set(
@@ -175,7 +175,8 @@ def test_the_configurations_paths_are_mounted(monkeypatch, tmp_path: Path, finis
     monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
     place = tmp_path / "a,b"
     place.mkdir()
-    configuration = load(finished_grid.configuration)
+    sections = {"methods": {"fine_tuning": {}}, "tasks": {"pawsx": {}}}
+    configuration = load({"encoders": {"tiny": {"source": "folder", "path": str(tmp_path)}}, **sections})
     with pytest.raises(UserError, match="cannot be mounted into a container"):
         container.show_host(place, configuration, {})
     container.show_host(tmp_path, configuration, {})
