@@ -24,6 +24,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import naming, read_json, write_json
 from workflow_scripts.core.peft_block import one_line
+from workflow_scripts.core.places import EXPORTED
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.encoders.weights import INDEX
 from workflow_scripts.publishing import adapters, onnx_file, own, stock
@@ -90,7 +91,7 @@ def default_folder(run: FinishedRun) -> Path:
     """Return where a run is exported to by default: `RESULTS/exported/xnli-en-lora-e5-small-seed-13`."""
     encoder, task, source, arm, seed = run.folder.absolute().parts[-5:]
     name = "-".join((task, source, arm, encoder, seed))
-    return run.results / "exported" / "".join(one if one.isalnum() or one in "._-" else "-" for one in name)
+    return run.results / EXPORTED / "".join(one if one.isalnum() or one in "._-" else "-" for one in name)
 
 
 def export_run(run: FinishedRun, to: Path, merge: bool = False, onnx: bool = False) -> Export:
