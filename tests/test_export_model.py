@@ -468,3 +468,4 @@ def test_the_step_exports_a_run_of_a_grid_and_says_how_it_is_loaded(finished_gri
     shown = capsys.readouterr().out
     assert f"PeftModel.from_pretrained(base, '{tmp_path / 'model'}')" in shown
     assert read_json(tmp_path / "model" / "crossprompt.json")["arm"] == "prompt_tuning-2"
+    assert "PeftModel.from_pretrained" in (tmp_path / "model" / "README.md").read_text()

@@ -2,6 +2,7 @@
 
     RESULTS/ENCODER/TASK/SOURCE/ARM/seed-N/  ──> RESULTS/exported/TASK-SOURCE-ARM-ENCODER-seed-N/   or --to FOLDER
             run.json, weights.safetensors          crossprompt.json   what it is, and how it is loaded
+                                                   README.md          the model's card
                                                    the model, its tokenizer, and load.py where no stock class holds it
                                                    model.onnx         with --onnx
 
@@ -40,6 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     Raises UserError for what cannot be exported.
     """
     from workflow_scripts.publishing import hub
+    from workflow_scripts.publishing.card import write_card
     from workflow_scripts.publishing.export import default_folder, export_run
     from workflow_scripts.tuning.finished import open_run
 
@@ -47,6 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
         hub.token()  # a missing one ends the step before the work
     found = open_run(arguments.run, arguments.resources)
     made = export_run(found, arguments.to or default_folder(found), arguments.merge, arguments.onnx)
+    write_card(found, made)
     print(f"{made.folder} loads with {made.loads_with}; its logits differ by {made.facts['largest_difference']:.1g}:\n")
     print(made.usage(str(made.folder)))
     if arguments.push:
