@@ -164,7 +164,16 @@ def finished_run(place: Path, name: str, cell: Cell) -> FinishedRun:
         stride=stride,
         labelled_subword=subword,
     )
-    return FinishedRun(folder, place / "results", {}, settings, encoder, tokenising, {})
+    return FinishedRun(
+        folder=folder,
+        results=place / "results",
+        record={},
+        settings=settings,
+        encoder=encoder,
+        tokenising=tokenising,
+        rows=folder / "no rows",
+        corpus={},
+    )
 
 
 def texts_of(cell: Cell) -> list[list[str]]:
