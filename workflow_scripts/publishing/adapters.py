@@ -37,7 +37,8 @@ def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, merging: bool
         merging: whether the adapters are to be merged: the head is then left to the stock model.
     """
     configuration = copy.deepcopy(tuned.encoder.peft_config["default"])
-    configuration.task_type = TASK_TYPES[stock.auto]
+    # For a type of task, PEFT wraps the head as well, which some types then try to merge.
+    configuration.task_type = None if merging else TASK_TYPES[stock.auto]
     configuration.modules_to_save = None if merging else list(stock.head) or None
     adapted = {
         stock.named(name) for name, module in tuned.encoder.named_modules() if isinstance(module, BaseTunerLayer)

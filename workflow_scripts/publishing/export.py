@@ -166,7 +166,8 @@ def _write(run: FinishedRun, folder: Path, merge: bool, onnx: bool) -> dict[str,
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tokenizer = save_tokenizer(run, ours.encoder, folder)
-        further = form.write(folder)
+        with stock.silent():
+            further = form.write(folder)
         if further is None:
             continue
         made = {**facts, "loads_with": form.loads_with, **further}

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,7 +26,8 @@ from workflow_scripts.tuning.methods.prefix_plus import PrefixMatrices
 from workflow_scripts.tuning.model import TunedModel
 from workflow_scripts.tuning.prompts import AttentionInsert, Prompts
 
-LOADER, TENSORS = "load.py", "tuned.safetensors"
+LOADER: Final = "load.py"
+TENSORS = "tuned.safetensors"
 ATTENTIONS = {Prompts: "prompts", GatedPrompts: "gated", PrefixMatrices: "matrices"}
 
 
