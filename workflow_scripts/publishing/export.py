@@ -179,9 +179,15 @@ def _write(run: FinishedRun, folder: Path, merge: bool, onnx: bool) -> dict[str,
             return made | (_write_onnx(run, ours, folder, made, tokenizer) if onnx else {})
         logger.info("%s: by %s the logits differ by %g", run.folder, form.loads_with, found)
         largest.append(f"{form.loads_with}: {found:.2g}")
+    differences = ", ".join(largest) or "no form holds its parts"
+    if merge:
+        raise UserError(
+            f"--merge: {run.settings.method} of {run.folder}, merged into the encoder, does not compute the same logits"
+            f" ({differences}): leave it out"
+        )
     raise UserError(
         f"{run.folder}: {run.settings.method} in an encoder of the type {ours.encoder.config.model_type!r} cannot be"
-        f" exported: no library computes the same logits ({', '.join(largest) or 'no form holds its parts'})"
+        f" exported: no library computes the same logits ({differences})"
     )
 
 
