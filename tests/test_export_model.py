@@ -296,7 +296,7 @@ def test_a_loader_is_short_and_needs_only_the_libraries(exported, name):
 def test_a_peft_folder_says_what_peft_needs(exported):
     folder = exported["LoRA"].folder
     configuration = PeftConfig.from_pretrained(folder)
-    assert (configuration.task_type, configuration.modules_to_save) == ("SEQ_CLS", ["classifier"])
+    assert (configuration.task_type, configuration.modules_to_save) == ("SEQ_CLS", ["classifier", "score"])
     assert configuration.target_modules == {"query", "value"}
     assert {"adapter_config.json", "adapter_model.safetensors", "base/config.json", "tokenizer.json"} <= set(
         exported["LoRA"].files

@@ -25,7 +25,7 @@ TASK_TYPES = {
 }
 
 
-def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, merging: bool = False) -> Any:
+def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, typed: bool, merging: bool = False) -> Any:
     """Return PEFT's model of a stock one with the adapters that a method has inserted in our encoder.
 
     None if PEFT would adapt other modules of the stock model, or if tensors are left over.
@@ -34,11 +34,13 @@ def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, merging: bool
         stock: the library's model.
         tuned: the run's.
         seed: of the run; some types of PEFT draw frozen tensors.
+        typed: whether to name the type of task. PEFT's model for question answering, of LoRA as well, forgets the
+            token types; its model without a type of task does not.
         merging: whether the adapters are to be merged: the head is then left to the stock model.
     """
     configuration = copy.deepcopy(tuned.encoder.peft_config["default"])
-    # For a type of task, PEFT wraps the head as well, which some types then try to merge.
-    configuration.task_type = None if merging else TASK_TYPES[stock.auto]
+    # For a type of task, PEFT also wraps the head, which some types of adapters then try to merge.
+    configuration.task_type = TASK_TYPES[stock.auto] if typed and not merging else None
     configuration.modules_to_save = None if merging else list(stock.head) or None
     adapted = {
         stock.named(name) for name, module in tuned.encoder.named_modules() if isinstance(module, BaseTunerLayer)
@@ -107,6 +109,8 @@ def save(model: Any, folder: Path, base: dict[str, Any] | None) -> None:
     configuration = model.peft_config["default"]
     configuration.base_model_name_or_path = base["repository"] if base else "base"
     configuration.revision = base["commit"] if base else None
+    if configuration.modules_to_save is not None:
+        configuration.modules_to_save = list(dict.fromkeys(configuration.modules_to_save))  # PEFT adds its own
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, of placeholders
 

@@ -264,7 +264,8 @@ def forms(run: FinishedRun, merge: bool, onnx: bool) -> Iterator[Form]:
     if adapted and not merge and onnx:
         raise UserError(f"--onnx: the adapters of {run.folder} must be merged into the encoder: add --merge")
     if adapted and not merge:
-        yield Form("peft", lambda folder: _adapters(run, tuned, folder))
+        yield Form("peft", lambda folder: _adapters(run, tuned, folder, typed=True))
+        yield Form("peft", lambda folder: _adapters(run, tuned, folder, typed=False))
         yield Form(own.LOADER, lambda folder: _own_adapters(run, tuned, folder))
     elif tuned.prompts is None and not hasattr(tuned.encoder, "bottlenecks"):
         yield Form("transformers", lambda folder: _whole_stock(run, tuned, folder, adapted))
@@ -304,7 +305,7 @@ def _fill(run: FinishedRun, tuned: TunedModel, made: stock.StockModel, adapted: 
     """Load the tuned encoder into the library's model; return whether it fits."""
     if not adapted:
         return stock.fill_encoder(made.encoder, tuned, pooler)
-    model = adapters.with_adapters(made, tuned, run.settings.seed, merging=True)
+    model = adapters.with_adapters(made, tuned, run.settings.seed, typed=False, merging=True)
     if model is None:
         return False
     if not adapters.merge(model):
@@ -316,10 +317,10 @@ def _not_merged(run: FinishedRun) -> UserError:
     return UserError(f"--merge: {run.settings.method} of {run.folder} cannot be merged into the encoder: leave it out")
 
 
-def _adapters(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
+def _adapters(run: FinishedRun, tuned: TunedModel, folder: Path, typed: bool) -> dict[str, Any] | None:
     """Adapters of PEFT for a stock class."""
     made = stock.stock_model(run, tuned)
-    model = made and adapters.with_adapters(made, tuned, run.settings.seed)
+    model = made and adapters.with_adapters(made, tuned, run.settings.seed, typed)
     if made is None or model is None:
         return None
     return _saved(run, model, folder, made)
@@ -328,7 +329,7 @@ def _adapters(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, An
 def _own_adapters(run: FinishedRun, tuned: TunedModel, folder: Path) -> dict[str, Any] | None:
     """Adapters of PEFT for the encoder alone, with a loader for the head."""
     made = own.pretrained(run)
-    model = adapters.with_adapters(made, tuned, run.settings.seed)
+    model = adapters.with_adapters(made, tuned, run.settings.seed, typed=True)
     if model is None:
         return None
     facts = _saved(run, model, folder, made)

@@ -178,7 +178,11 @@ def expression(names: Sequence[tuple[str, ...]], flat: bool = True) -> str:
         return f"[({', '.join(written)}) for number in {numbers}]"
     if len(written) == 1:
         return f"[{written[0]} for number in {numbers}]"
-    return f"[name for number in {numbers} for name in ({', '.join(written)})]"
+    indent = " " * 8
+    return (
+        f"[\n{indent}    name\n{indent}    for number in {numbers}\n"
+        f"{indent}    for name in ({', '.join(written)})\n{indent}]"
+    )
 
 
 def _template() -> Any:
