@@ -70,8 +70,9 @@ def test_help_is_fast_and_lists_what_the_step_reads_and_writes(step, tmp_path):
     assert ended.stdout.count(module.__doc__.strip().splitlines()[0]) == 1
     words = " ".join(ended.stdout.split())
     for action in module.parser()._actions:
-        assert action.help, action.option_strings
-        assert action.option_strings[-1] in words
+        name = action.option_strings[-1] if action.option_strings else action.metavar
+        assert action.help, name
+        assert name in words
         assert " ".join(action.help.split()) in words
     assert list(tmp_path.iterdir()) == []
 

@@ -111,7 +111,8 @@ def save(model: Any, folder: Path, base: dict[str, Any] | None) -> None:
     configuration.revision = base["commit"] if base else None
     if configuration.modules_to_save is not None:
         configuration.modules_to_save = list(dict.fromkeys(configuration.modules_to_save))  # PEFT adds its own
-    model.save_pretrained(folder)
+    # By default PEFT asks the Hub for the base's configuration, to see whether its embeddings were changed.
+    model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, of placeholders
 
 

@@ -14,7 +14,7 @@ from workflow_scripts.publishing.loading import Logits
 
 FILE = "model.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INSTALL = ".venv/bin/python -m pip install -r envs/export.txt"
+INSTALL = ".venv/bin/python -m pip install -c envs/constraints.txt -r envs/export.txt"
 TOLERANCE = 1e-4  # as that of `equality`; the runtime's kernels add in another order
 
 
