@@ -264,8 +264,12 @@ def test_the_page_asks_this_server_alone_and_reads_no_text_as_html(servers, brow
     assert ask_page("return window.ran") is None
     assert complaints == []
     ask_page = typed(browser, servers["udpos"], tokens=HOSTILE)
-    assert ask_page("return window.ran") is None
     assert len(texts(ask_page, ".word")) == len(HOSTILE.split())
+    # The policy alone would keep scripts from running: so the elements are counted, too.
+    ask_page = typed(browser, servers["endings"], text=HOSTILE, choices=f"{HOSTILE}\n<b>bold</b>")
+    assert texts(ask_page, ".named span:first-child") == [HOSTILE, "<b>bold</b>"]
+    assert ask_page("return document.querySelectorAll('main img, main b, main script').length") == 0
+    assert ask_page("return window.ran") is None
 
 
 def test_the_answer_is_marked_in_its_context_also_after_characters_of_two_units(servers, browser):
