@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -187,16 +186,20 @@ def test_ctrl_c_ends_the_command_quietly(served_grid):
     folder = served_grid.folder
     words = ["--resources", str(folder / "resources"), "--port", "0"]
     command = [sys.executable, "-m", "workflow_scripts.serving.demo", *map(str, runs_of(folder, "mood", "en")), *words]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    address = process.stdout.readline().split()[0]
-    assert address.startswith("http://127.0.0.1:")
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
-    connection.request("GET", "/")  # a connection that the browser keeps open does not hold the server
-    assert connection.getresponse().status == 200
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=30)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and so their children
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().split()[0]
+        assert address.startswith("http://127.0.0.1:")
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+        connection.request("GET", "/")  # a connection that the browser keeps open does not hold the server
+        assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, rest.strip(), errors) == (0, "", "")
 
 
