@@ -13,7 +13,7 @@ import torch
 from workflow_scripts.tuning.batches import Batch
 
 LOWEST, HIGHEST = 0.05, 20.0
-NO_LOSS = 1e-6
+NO_LOSS = 1e-6  # every answer is correct
 PRECISION = 1e-3  # of the logarithm: 0.1 % of the temperature
 
 Logits = list[tuple[torch.Tensor, Batch]]  # of each micro-batch, with its targets
@@ -23,8 +23,8 @@ def fit_temperature(kind: Any, batches: Logits) -> float | None:
     """The temperature that minimises the kind's mean loss on some logits; None for a kind without probabilities.
 
     The loss is then the negative log-likelihood, which is convex in the inverse of the temperature. So it has a single
-    minimum over the logarithm as well, where Brent's method searches between `LOWEST` and `HIGHEST`. It is 1 if every
-    answer of the validation set is correct: the likelihood then has no maximum, and rises as the temperature falls.
+    minimum over the logarithm as well, where Brent's method searches between `LOWEST` and `HIGHEST`. It is 1 if the
+    loss vanishes at `LOWEST`: every answer is then correct, and the likelihood has no maximum.
 
     Args:
         kind: the module `model` or `words` of a kind of task.
@@ -44,7 +44,7 @@ def fit_temperature(kind: Any, batches: Logits) -> float | None:
     bounds = math.log(LOWEST), math.log(HIGHEST)
     with torch.inference_mode():
         found = minimize_scalar(mean_loss, bounds=bounds, method="bounded", options={"xatol": PRECISION})
-        if mean_loss(bounds[0]) <= found.fun + NO_LOSS:
+        if mean_loss(bounds[0]) <= NO_LOSS:
             return 1.0
     return float(f"{math.exp(found.x):.4g}")
 
