@@ -329,3 +329,13 @@ def test_long_texts_and_words_do_not_widen_the_page(servers, browser, width):
     ):
         ask_page = typed(browser, servers[task], width, **fields)
         assert ask_page("return document.documentElement.scrollWidth") <= width, task
+
+
+def test_the_answer_in_a_long_context_is_scrolled_into_view(servers, browser):
+    context = f"{'text ' * 3000} abc"
+    ask_page = typed(browser, servers["xquad"], context=context, question="abc?")
+    passage, mark = ask_page(
+        "return ['.passage', '.passage mark'].map((one) => document.querySelector(one).getBoundingClientRect())"
+    )
+    assert passage["height"] < 600
+    assert passage["top"] <= mark["top"] < mark["bottom"] <= passage["bottom"]
