@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -187,16 +186,20 @@ def test_ctrl_c_ends_the_command_quietly(served_grid):
     folder = served_grid.folder
     words = ["--resources", str(folder / "resources"), "--port", "0"]
     command = [sys.executable, "-m", "workflow_scripts.serving.demo", *map(str, runs_of(folder, "mood", "en")), *words]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    address = process.stdout.readline().split()[0]
-    assert address.startswith("http://127.0.0.1:")
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
-    connection.request("GET", "/")  # a connection that the browser keeps open does not hold the server
-    assert connection.getresponse().status == 200
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=30)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and so their children
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().split()[0]
+        assert address.startswith("http://127.0.0.1:")
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+        connection.request("GET", "/")  # a connection that the browser keeps open does not hold the server
+        assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, rest.strip(), errors) == (0, "", "")
 
 
@@ -264,8 +267,12 @@ def test_the_page_asks_this_server_alone_and_reads_no_text_as_html(servers, brow
     assert ask_page("return window.ran") is None
     assert complaints == []
     ask_page = typed(browser, servers["udpos"], tokens=HOSTILE)
-    assert ask_page("return window.ran") is None
     assert len(texts(ask_page, ".word")) == len(HOSTILE.split())
+    # The policy alone would keep scripts from running: so the elements are counted, too.
+    ask_page = typed(browser, servers["endings"], text=HOSTILE, choices=f"{HOSTILE}\n<b>bold</b>")
+    assert texts(ask_page, ".named span:first-child") == [HOSTILE, "<b>bold</b>"]
+    assert ask_page("return document.querySelectorAll('main img, main b, main script').length") == 0
+    assert ask_page("return window.ran") is None
 
 
 def test_the_answer_is_marked_in_its_context_also_after_characters_of_two_units(servers, browser):
@@ -322,3 +329,13 @@ def test_long_texts_and_words_do_not_widen_the_page(servers, browser, width):
     ):
         ask_page = typed(browser, servers[task], width, **fields)
         assert ask_page("return document.documentElement.scrollWidth") <= width, task
+
+
+def test_the_answer_in_a_long_context_is_scrolled_into_view(servers, browser):
+    context = f"{'text ' * 3000} abc"
+    ask_page = typed(browser, servers["xquad"], context=context, question="abc?")
+    passage, mark = ask_page(
+        "return ['.passage', '.passage mark'].map((one) => document.querySelector(one).getBoundingClientRect())"
+    )
+    assert passage["height"] < 600
+    assert passage["top"] <= mark["top"] < mark["bottom"] <= passage["bottom"]

@@ -384,7 +384,7 @@ def test_a_command_that_was_stopped_continues_after_its_last_chunk_to_the_same_b
     assert not target.exists()
     partial = tmp_path / f".out.{ending}.partial"
     with partial.open("ab") as lines:
-        lines.write(b"half a chu")  # as a kill within a write leaves it
+        lines.write(b"half a chunk" * 1000)  # as a kill within a write leaves it
     assert served.predict("mood", file, "--to", str(target)) == predict_file.WITH_ERRORS
     assert asked == [1, 5, 9, 9, 13, 17]
     assert target.read_bytes() == whole.read_bytes()
