@@ -11,8 +11,9 @@ MARKED ?= not slow and not slurm and not models
 
 # The environment's programs come first on the path, for the jobs that snakemake starts as well.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-# pip would compile every module, one after the other and with the packages' own tests: half of its time.
-INSTALL := .venv/bin/python -P -m pip install --no-compile --no-user --disable-pip-version-check \
+# pip would compile every module, one after the other and with the packages' own tests: half of its time. --use-pep517:
+# the pip of Debian 12 would build seqeval, which has no wheel, with setup.py and fail.
+INSTALL := .venv/bin/python -P -m pip install --no-compile --no-user --use-pep517 --disable-pip-version-check \
 	--constraint envs/constraints.txt
 COMPILE := .venv/bin/python -P -m compileall -q -j 0 -x '/tests?/' .venv/lib
 
@@ -25,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify export export-logs test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify predict demo export export-scores export-logs archive image test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -51,11 +52,28 @@ explain: .venv/ready-to-run ## list the jobs that `make run` would run, each wit
 verify: .venv/ready-to-run ## check that the results are what the configuration asks for
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
-export: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
+predict: .venv/ready-to-run ## predict your own texts with a finished run: ARGS="RUN FILE", or - for standard input
+	@$(IN_VENV) python -m workflow_scripts.serving.predict_file $(ARGS)
+
+demo: .venv/ready-to-run ## serve a local page that answers what you type: ARGS="RUN [RUN ...]", runs of one task
+	@$(IN_VENV) python -m workflow_scripts.serving.demo $(ARGS)
+
+export: .venv/ready-to-run ## write a tuned model as a folder that transformers or PEFT loads, ARGS="RUN [--to FOLDER]"
+	@$(IN_VENV) python -m workflow_scripts.export $(ARGS)
+
+export-scores: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
 	@$(IN_VENV) python -m workflow_scripts.console.every_eval_ever $(ARGS)
 
 export-logs: .venv/ready-to-export ## write the logs of all trainings for TensorBoard and trackio, or ARGS="RESULTS --to wandb"
 	@$(IN_VENV) python -m workflow_scripts.console.export_logs $(ARGS)
+
+archive: .venv/ready-to-run ## put results, configuration and code into one file for Zenodo (`ARGS="--configfile my.yaml"`)
+	@$(IN_VENV) python -m workflow_scripts.console.archive $(if $(findstring --configfile,$(ARGS)),,--configfile config.yaml) $(ARGS)
+
+image: ## build crossprompt.sif for --sdm apptainer (`ARGS="--build-arg TORCH_INDEX="` for NVIDIA GPUs)
+	@tool=$$(command -v apptainer || command -v singularity) || \
+		{ echo "make image needs Apptainer or SingularityCE 4: https://apptainer.org" >&2; exit 1; }; \
+	"$$tool" build $(ARGS) crossprompt.sif envs/apptainer.def
 
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)

@@ -19,11 +19,18 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-HERE = str(workflow.basedir)
+# Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
+HERE = str(workflow.current_basedir.get_path_or_uri(secret_free=True))
+if not os.path.isdir(HERE):
+    raise WorkflowError(
+        "crossprompt must be a folder on this machine, since its steps import its modules: clone it, and give"
+        " `snakefile:` the path of its Snakefile"
+    )
 sys.path.insert(0, HERE)
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 
 # Before any other import of this project: a file that hides one of their packages would end them in a traceback.
-from workflow_scripts.experiment.environment import prepare, check_project_folder, check_writable
+from workflow_scripts.experiment.environment import check_project_folder, check_writable, prepare, step_variables
 from workflow_scripts.core.errors import UserError
 
 try:
@@ -33,10 +40,12 @@ except UserError as error:
 
 from workflow_scripts.console.handler import REPORT, take_over
 
-CONSOLE = take_over(workflow)
+CONSOLE = None if IS_MODULE else take_over(workflow)
 
 from workflow_scripts.experiment import settings
+from workflow_scripts.experiment.as_module import check_module, exports, with_prefix
 from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.container import check_image, image, show_host
 from workflow_scripts.experiment.grid import Grid, Paths, parse_arm
 from workflow_scripts.experiment.peft_blocks import check_peft_blocks
 from workflow_scripts.experiment.outdated import rerun_outdated
@@ -62,13 +71,18 @@ from workflow_scripts.experiment.working_folder import (
 )
 
 # --configfile replaces config.yaml, the quick start.
-if not workflow.overwrite_configfiles:
+if not workflow.overwrite_configfiles and not IS_MODULE:
 
     configfile: f"{HERE}/config.yaml"
 
 
 try:
+    if IS_MODULE:
+        check_module(has_configuration=workflow.modifier.skip_configfile)
     CONFIGURATION = load(config)
+    # In rules, without the prefix that a module has: Snakemake prepends it.
+    PATHS, RESULTS = Paths.of(CONFIGURATION), CONFIGURATION.results
+    CONFIGURATION = with_prefix(CONFIGURATION, workflow.modifier.path_modifier)
     check_writable(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
     if workflow.is_main_process:
         check_peft_blocks(CONFIGURATION)
@@ -78,21 +92,29 @@ except UserError as error:
 if CONSOLE:
     CONSOLE.configuration = CONFIGURATION
 GRID = Grid(CONFIGURATION)
-PATHS = Paths.of(CONFIGURATION)
 
-prepare(
-    Path(HERE),
-    PATHS.resources,
-    PATHS.results,
-    GRID.dropped_methods(),
-    own_environments=DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method,
-)
+DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
+OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
+OF_STEPS = (Path(HERE), CONFIGURATION.resources, CONFIGURATION.results, GRID.dropped_methods(), OWN_ENVIRONMENTS)
+SET = ""  # the start of every command
+if IS_MODULE:
+    SET = exports(workflow.modifier.namespace, step_variables(*OF_STEPS), OWN_ENVIRONMENTS)
+else:
+    prepare(*OF_STEPS)
+if DeploymentMethod.APPTAINER in DEPLOYMENT:
+    try:
+        check_image(image(Path(HERE)))
+        show_host(Path(HERE), CONFIGURATION, config)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 keep_names(workflow.resource_settings.default_resources, workflow.resource_settings.overwrite_resources)
 if workflow.is_main_process:
-    remove_stale_locks(Path(".snakemake"))
+    if not IS_MODULE:
+        remove_stale_locks(Path(".snakemake"))
     rerun_outdated(workflow, DAG, CONFIGURATION)
 
 
+# Snakemake ignores these two in a module.
 onstart:
     share_one_timer(workflow.scheduler)
     try:
@@ -110,6 +132,12 @@ onsuccess:
     report = Path(CONFIGURATION.results, REPORT)
     if workflow.is_main_process and not CONSOLE and report.is_file():
         print(f"The report: {report.absolute()}", file=sys.stderr)
+
+
+# Only then: Snakemake refuses some images' names even if it does not use them.
+if DeploymentMethod.APPTAINER in DEPLOYMENT:
+
+    container: image(Path(HERE))
 
 
 wildcard_constraints:
@@ -136,7 +164,7 @@ include: "rules/report.smk"
 include: "rules/publish.smk"
 
 
+# The default target: the first rule of this file itself.
 rule all:
-    default_target: True
     input:
         rules.render.output,

@@ -1,10 +1,6 @@
 # Analysis: vectors of parallel texts in every model that was tuned on sentence pairs.
 
 
-localrules:
-    gather,
-
-
 ANALYSED_TASK = GRID.analysed_task()
 ANALYSED = list(GRID.analysed_models())
 PROJECTED = list(GRID.analysed_models(seeds=1))
@@ -42,6 +38,7 @@ rule represent:
             settings.of_representation(CONFIGURATION, wildcards.model, GRID.group(ANALYSED_TASK, wildcards.languages))
         ),
     shell:
+        f"{SET}"
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.represent --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q} --reference {input.reference:q}"
         " --record {output:q} --log {log:q}"
@@ -65,6 +62,7 @@ rule align:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_alignment(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.align --settings {params.cfg:q} --vectors {input.vectors:q}"
         " --untuned {input.untuned:q} --alignment {output:q} --log {log:q}"
 
@@ -87,6 +85,7 @@ rule project:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_projection(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.project --settings {params.cfg:q} --vectors {input.vectors:q} --points {output.points:q}"
         " --boundaries {output.boundaries:q} --log {log:q}"
 
@@ -98,12 +97,13 @@ rule gather:
         lines=[PATHS.analysis(model.encoder, model.name, "boundaries.csv") for model in PROJECTED],
         vectors=vectors_of(next(iter(CONFIGURATION.encoders)), UNTUNED),
     output:
-        alignment=f"{CONFIGURATION.results}/alignment.csv",
-        projections=f"{CONFIGURATION.results}/projections.csv",
-        boundaries=f"{CONFIGURATION.results}/boundaries.csv",
-        samples=f"{CONFIGURATION.results}/samples.json",
+        alignment=f"{RESULTS}/alignment.csv",
+        projections=f"{RESULTS}/projections.csv",
+        boundaries=f"{RESULTS}/boundaries.csv",
+        samples=f"{RESULTS}/samples.json",
     log:
         "logs/gather.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -112,8 +112,9 @@ rule gather:
         runtime=20,
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_gathering(CONFIGURATION)),
-        results=lambda wildcards: PATHS.results,
+        results=lambda wildcards: CONFIGURATION.results,
     shell:
+        f"{SET}"
         "python -m workflow_scripts.gather --settings {params.cfg:q} --results {params.results:q} --vectors {input.vectors:q}"
         " --alignment {output.alignment:q} --projections {output.projections:q} --boundaries {output.boundaries:q}"
         " --samples {output.samples:q} --log {log:q}"

@@ -6,6 +6,11 @@ SEARCH_SEED = CONFIGURATION.search.seed
 FETCHED_FIRST, CHECKED_FIRST = 1, 2
 
 
+def not_moved(path):
+    """A path of the user's own, which the `prefix` of a module must not move."""
+    return os.path.abspath(path) if IS_MODULE else path
+
+
 def training_settings(wildcards, seed):
     """The settings of a run, without the learning rate and what else is searched: that is in selected.json."""
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)

@@ -1,12 +1,6 @@
 # Evaluation: every tuned model predicts in every language without further training.
 
 
-localrules:
-    check_parallel,
-    import_predictions,
-    score_outside,
-
-
 # Before the first training, because of its priority and that of fetch_corpus. No training has it as an input, since an
 # added language would train every model again.
 rule check_parallel:
@@ -19,6 +13,7 @@ rule check_parallel:
     log:
         "logs/check_parallel/{task}.log",
     priority: CHECKED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -28,6 +23,7 @@ rule check_parallel:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_parallel(CONFIGURATION, wildcards.task)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.check_parallel --settings {params.cfg:q} --rows {input:q} --checked {output:q}"
         " --log {log:q}"
 
@@ -67,6 +63,7 @@ rule predict:
             )
         ),
     shell:
+        f"{SET}"
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.predict --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --run {input.record:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
@@ -105,6 +102,7 @@ rule score:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_scores(CONFIGURATION, wildcards.task, wildcards.source)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
         " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q}"
         " --calibration {output.calibration:q} --log {log:q}"
@@ -121,6 +119,7 @@ rule import_predictions:
     log:
         "logs/import_predictions/{task}/{source}/{arm}/seed-{seed}/{languages}.log",
     priority: CHECKED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -132,6 +131,7 @@ rule import_predictions:
             settings.of_import(CONFIGURATION, outside_arm(wildcards), int(wildcards.seed))
         ),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.import_predictions --settings {params.cfg:q} --rows {input.rows:q}"
         " --record {output:q} --log {log:q}"
 
@@ -150,6 +150,7 @@ use rule score as score_outside with:
         calibration=PATHS.calibration(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
     log:
         "logs/score_outside/{task}/{source}/{arm}/seed-{seed}.log",
+    localrule: True
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_outside_scores(CONFIGURATION, outside_arm(wildcards))),
 
@@ -176,5 +177,6 @@ rule bound:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_bounds(CONFIGURATION, wildcards.task)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.bound --settings {params.cfg:q} --tokens {input.tokens:q} --rows {input.rows:q}"
         " --ceilings {output:q} --log {log:q}"

@@ -3,13 +3,10 @@
 # `rule all` does not ask for it: `snakemake export` does.
 
 
-localrules:
-    export,
-
-
 rule export:
     input:
         [PATHS.winner(task) for task in CONFIGURATION.tasks],
+    localrule: True
 
 
 rule export_winner:
@@ -32,5 +29,6 @@ rule export_winner:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_winner(CONFIGURATION, wildcards.task)),
     shell:
+        f"{SET}"
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.export_winner --settings {params.cfg:q} --scores {input.scores:q}"
         " --runs {input.runs:q} --encoders {input.encoders:q} --record {output:q} --log {log:q}"

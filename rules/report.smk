@@ -1,17 +1,9 @@
 # The report: a long table of scores, a table of runs, differences, examples, and the page with the paper's tables.
 
 
-localrules:
-    collect,
-    compare,
-    exemplify,
-    explain,
-    render,
-
-
 TEMPLATES = Path(HERE, "report")
-TABLES = f"{CONFIGURATION.results}/tables"
-OTHER_GRIDS = [f"{folder}/{name}" for folder in CONFIGURATION.report.others for name in OF_OTHER_GRIDS]
+TABLES = f"{RESULTS}/tables"
+OTHER_GRIDS = [not_moved(f"{folder}/{name}") for folder in CONFIGURATION.report.others for name in OF_OTHER_GRIDS]
 
 
 rule collect:
@@ -32,16 +24,17 @@ rule collect:
         parallel=[PATHS.parallel(task) for task in GRID.parallel_tasks()],
         others=OTHER_GRIDS,
     output:
-        scores=f"{CONFIGURATION.results}/scores.csv",
-        runs=f"{CONFIGURATION.results}/runs.csv",
-        shots=f"{CONFIGURATION.results}/shots.csv",
-        calibration=f"{CONFIGURATION.results}/calibration.csv",
-        curves=f"{CONFIGURATION.results}/curves.parquet",
-        results=f"{CONFIGURATION.results}/results.parquet",
-        oracle=f"{CONFIGURATION.results}/oracle.csv",
-        provenance=f"{CONFIGURATION.results}/provenance.json",
+        scores=f"{RESULTS}/scores.csv",
+        runs=f"{RESULTS}/runs.csv",
+        shots=f"{RESULTS}/shots.csv",
+        calibration=f"{RESULTS}/calibration.csv",
+        curves=f"{RESULTS}/curves.parquet",
+        results=f"{RESULTS}/results.parquet",
+        oracle=f"{RESULTS}/oracle.csv",
+        provenance=f"{RESULTS}/provenance.json",
     log:
         "logs/collect.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -51,6 +44,7 @@ rule collect:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_collection(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
         " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q}"
         " --calibration {output.calibration:q} --curves {output.curves:q} --results {output.results:q}"
@@ -63,12 +57,13 @@ rule compare:
         runs=rules.collect.output.runs,
         units=[file for runs in (GRID.seed_runs, GRID.outside_runs) for _, _, file in runs(PATHS, "units.parquet")],
     output:
-        differences=f"{CONFIGURATION.results}/differences.csv",
-        sources=f"{CONFIGURATION.results}/source_differences.csv",
-        encoders=f"{CONFIGURATION.results}/encoder_differences.csv",
-        ranks=f"{CONFIGURATION.results}/ranks.csv",
+        differences=f"{RESULTS}/differences.csv",
+        sources=f"{RESULTS}/source_differences.csv",
+        encoders=f"{RESULTS}/encoder_differences.csv",
+        ranks=f"{RESULTS}/ranks.csv",
     log:
         "logs/compare.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -78,6 +73,7 @@ rule compare:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_comparison(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.compare --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --differences {output.differences:q} --sources {output.sources:q} --encoders {output.encoders:q}"
         " --ranks {output.ranks:q} --log {log:q}"
@@ -95,9 +91,10 @@ rule exemplify:
         imported=[record for _, _, record in GRID.imported(PATHS)],
         rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
     output:
-        f"{CONFIGURATION.results}/examples.json",
+        f"{RESULTS}/examples.json",
     log:
         "logs/exemplify.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -107,6 +104,7 @@ rule exemplify:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_examples(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.exemplify --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --examples {output:q} --log {log:q}"
 
@@ -119,10 +117,11 @@ rule explain:
         tokens=[PATHS.tokens(*part) for part in GRID.tokens() if part[3:] == ("test", "head")],
         rows=[PATHS.corpus(*part) for part in GRID.corpora() if part[2] == "test"],
     output:
-        distances=f"{CONFIGURATION.results}/distances.csv",
-        explained=f"{CONFIGURATION.results}/explained.csv",
+        distances=f"{RESULTS}/distances.csv",
+        explained=f"{RESULTS}/explained.csv",
     log:
         "logs/explain.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -132,6 +131,7 @@ rule explain:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_explanation(CONFIGURATION)),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.explain --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --distances {output.distances:q} --explained {output.explained:q} --log {log:q}"
 
@@ -161,11 +161,11 @@ rule render:
         parts=[str(file) for suffix in ("j2", "css", "js", "csv") for file in sorted(TEMPLATES.rglob(f"*.{suffix}"))],
     output:
         page=report(
-            f"{CONFIGURATION.results}/report.html",
+            f"{RESULTS}/report.html",
             caption="../report/page.rst",
             category="Report",
         ),
-        summary=f"{CONFIGURATION.results}/summary.txt",
+        summary=f"{RESULTS}/summary.txt",
         # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
         csv=report(
             [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
@@ -175,6 +175,7 @@ rule render:
         tex=[f"{TABLES}/{name}.tex" for name in table_names(CONFIGURATION)],
     log:
         "logs/render.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -186,6 +187,7 @@ rule render:
         tables=lambda wildcards, output: os.path.dirname(output.csv[0]),
         templates=lambda wildcards, input: os.path.dirname(input.template),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
         " --shots {input.shots:q} --calibration {input.calibration:q} --curves {input.curves:q}"
         " --oracle {input.oracle:q}"

@@ -1,12 +1,6 @@
 # Encoders and corpora. These are the only rules that use the network: run them where there is one.
 
 
-localrules:
-    fetch_encoder,
-    pin_repository,
-    fetch_corpus,
-
-
 rule fetch_encoder:
     output:
         PATHS.encoder("{encoder}"),
@@ -14,6 +8,7 @@ rule fetch_encoder:
         "logs/fetch_encoder/{encoder}.log",
     benchmark:
         "logs/benchmarks/fetch_encoder/{encoder}.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -23,6 +18,7 @@ rule fetch_encoder:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_encoder(CONFIGURATION, wildcards.encoder)),
     shell:
+        f"{SET}"
         "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_encoder --settings {params.cfg:q} --manifest {output:q} --log {log:q}"
 
 
@@ -32,6 +28,7 @@ rule pin_repository:
     log:
         "logs/pin_repository/{repository}.log",
     priority: FETCHED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -41,7 +38,7 @@ rule pin_repository:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_repository(CONFIGURATION, wildcards.repository)),
     shell:
-        "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
+        f"{SET}" "python -m workflow_scripts.pin_repository --settings {params.cfg:q} --record {output:q} --log {log:q}"
 
 
 rule fetch_corpus:
@@ -52,6 +49,7 @@ rule fetch_corpus:
     log:
         "logs/fetch_corpus/{task}/{language}/{split}.log",
     priority: FETCHED_FIRST
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -60,7 +58,8 @@ rule fetch_corpus:
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_corpus(CONFIGURATION, **wildcards)),
-        downloads=lambda wildcards: PATHS.resources,
+        downloads=lambda wildcards: CONFIGURATION.resources,
     shell:
+        f"{SET}"
         "HF_HUB_DISABLE_XET=1 python -m workflow_scripts.fetch_corpus --settings {params.cfg:q} --pinned {input.pinned:q}"
         " --downloads {params.downloads:q} --rows {output:q} --log {log:q}"

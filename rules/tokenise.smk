@@ -18,6 +18,7 @@ rule tokenise:
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_tokens(CONFIGURATION, wildcards.task, wildcards.split)),
     shell:
+        f"{SET}"
         "HF_HUB_OFFLINE=1 python -m workflow_scripts.tokenise --settings {params.cfg:q} --encoder {input.encoder:q}"
         " --rows {input.rows:q} --tokens {output:q} --log {log:q}"
 

@@ -3,10 +3,6 @@
 # `exec`: so that SIGTERM reaches Python and not a shell.
 
 
-localrules:
-    select,
-
-
 rule search:
     input:
         **TRAINING_FILES,
@@ -25,7 +21,7 @@ rule search:
     params:
         cfg=search_settings,
     shell:
-        "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}" f"{TRAINING_OPTIONS}"
+        f"{SET}" "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.search --record {output:q}" f"{TRAINING_OPTIONS}"
 
 
 checkpoint select:
@@ -35,6 +31,7 @@ checkpoint select:
         PATHS.selected("{encoder}", "{task}", "{source}", "{arm}"),
     log:
         "logs/select/{encoder}/{task}/{source}/{arm}.log",
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
@@ -48,6 +45,7 @@ checkpoint select:
             )
         ),
     shell:
+        f"{SET}"
         "python -m workflow_scripts.select --settings {params.cfg:q} --searches {input:q} --selected {output:q} --log {log:q}"
 
 
@@ -74,6 +72,7 @@ rule train:
     params:
         cfg=lambda wildcards: training_settings(wildcards, wildcards.seed),
     shell:
+        f"{SET}"
         "HF_HUB_OFFLINE=1 exec python -m workflow_scripts.train --selected {input.selected:q} --searches {input.searches:q}"
         " --shots {input.shots:q} --run {output.record:q}"
         f"{TRAINING_OPTIONS}"

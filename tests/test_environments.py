@@ -142,6 +142,8 @@ def test_the_citation_names_this_version_and_the_paper():
     assert {"message", "title", "authors"} <= citation.keys()  # what the format requires
     assert citation["title"] == PROJECT["project"]["name"]
     assert str(citation["version"]) == PROJECT["project"]["version"]
+    released = re.findall(r"^## \[(\d\S*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == (citation["version"], str(citation["date-released"]))
     assert citation["license"] == PROJECT["project"]["license"]
     (paper,) = citation["references"]
     assert paper["title"].startswith("Prompt-Tuning Can Be Much Better Than Fine-Tuning")

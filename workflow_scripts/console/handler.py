@@ -43,7 +43,10 @@ CHOSEN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed
 ASSUMING = "Assuming unrestricted shared filesystem usage"
 NOTHING = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
-TAKES_MINUTES = ("Creating conda environment", "Downloading and installing remote packages", "Environment for ")
+TAKES_MINUTES = (
+    *("Creating conda environment", "Downloading and installing remote packages", "Environment for "),
+    "Pulling singularity image",
+)
 STOPPING = "Will exit after finishing currently running jobs"
 SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 

@@ -22,7 +22,22 @@ def prepare(
     dropped: Iterable[str] = (),
     own_environments: bool = False,
 ) -> None:
-    """Set the environment variables with which steps import this project's modules and their packages.
+    """Set the variables of `step_variables` for every step's process.
+
+    The programs beside this Python come first on the path, so that `python` in a job's command is this one.
+    """
+    os.environ.update(step_variables(root, resources, results, dropped, own_environments))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def step_variables(
+    root: Path,
+    resources: str = "resources",
+    results: str = "results",
+    dropped: Iterable[str] = (),
+    own_environments: bool = False,
+) -> dict[str, str]:
+    """The environment variables with which steps import this project's modules and their packages.
 
     Steps import nothing from the working folder: a `datasets.py` there would shadow the package of that name, and the
     modules of another checkout would run with the fingerprints of this one. Only the rules that fetch may go online;
@@ -32,20 +47,22 @@ def prepare(
         root: the project's folder.
         resources, results: the folders of the configuration.
         dropped: the methods whose weights are not kept.
-        own_environments: steps run in environments that Snakemake creates (`--sdm conda`), not in Snakemake's own.
+        own_environments: steps run in environments of their own (`--sdm conda` or `apptainer`), not in Snakemake's.
     """
-    os.environ[DROPPED] = " ".join(dropped)
-    os.environ[RESOURCES], os.environ[RESULTS] = resources, results
-    os.environ[SNAKEMAKE] = importlib.metadata.version("snakemake")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *([] if own_environments else _further_paths(root))])
-    os.environ["PYTHONSAFEPATH"] = "1"
-    if own_environments:
-        os.environ["PYTHONNOUSERSITE"] = "1"
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["PYTHONHASHSEED"] = "0"
-    os.environ[TUNABLES] = tunables()
+    paths = [str(root), *([] if own_environments else _further_paths(root))]
+    return {
+        DROPPED: " ".join(dropped),
+        RESOURCES: resources,
+        RESULTS: results,
+        SNAKEMAKE: importlib.metadata.version("snakemake"),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
+        **({"PYTHONNOUSERSITE": "1"} if own_environments else {}),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONHASHSEED": "0",
+        TUNABLES: tunables(),
+    }
 
 
 def _further_paths(root: Path) -> list[str]:

@@ -173,12 +173,11 @@ def of_prediction(configuration: Configuration, task: str, languages: list[str],
 
 
 def of_parallel(configuration: Configuration, task: str) -> Settings:
-    """`check_parallel`: the languages; the limit of rows is for its message."""
+    """`check_parallel`: the languages."""
     return {
         "code": fingerprint("check_parallel"),
         "task": task,
         "languages": configuration.languages_of(task),
-        "limit": configuration.limit_of(task, "test"),
     }
 
 

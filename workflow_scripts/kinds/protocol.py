@@ -112,6 +112,8 @@ class Rows(Protocol):
 
     # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use, and
     # `labels_in(row)` returns the labels of a row, so that a training set with a single label is refused.
+    # `placeholder(record, labels)` returns the gold columns that `from_record` needs, with any valid values, for texts
+    # to predict; without it, a record to predict needs them itself.
 
     def from_record(self, record: Mapping[str, Any], where: str) -> Row:
         """The fields of a row, from the values that a source has in their place.

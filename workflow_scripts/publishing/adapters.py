@@ -1,6 +1,7 @@
 """Tuned parameters as an adapter folder of PEFT."""
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ with without_compiler():
     from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+logger = logging.getLogger(__name__)
+
 TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
@@ -22,16 +25,20 @@ TASK_TYPES = {
 }
 
 
-def with_adapters(stock: StockModel, tuned: TunedModel, seed: int) -> Any:
+def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, merging: bool = False) -> Any:
     """Return PEFT's model of a stock one with the adapters that a method has inserted in our encoder.
 
     None if PEFT would adapt other modules of the stock model, or if tensors are left over.
 
-    seed: of the run; some types of PEFT draw frozen tensors.
+    Args:
+        stock: the library's model.
+        tuned: the run's.
+        seed: of the run; some types of PEFT draw frozen tensors.
+        merging: whether the adapters are to be merged: the head is then left to the stock model.
     """
     configuration = copy.deepcopy(tuned.encoder.peft_config["default"])
     configuration.task_type = TASK_TYPES[stock.auto]
-    configuration.modules_to_save = list(stock.head) or None
+    configuration.modules_to_save = None if merging else list(stock.head) or None
     adapted = {
         stock.named(name) for name, module in tuned.encoder.named_modules() if isinstance(module, BaseTunerLayer)
     }
@@ -78,7 +85,11 @@ def _with_embedding(kind: Any, stock: StockModel, stored: torch.Tensor) -> Any:
     configuration = kind(
         task_type=TASK_TYPES[stock.auto], num_virtual_tokens=len(stored), modules_to_save=list(stock.head)
     )
-    model = get_peft_model(stock.model, configuration).eval()
+    try:
+        model = get_peft_model(stock.model, configuration).eval()
+    except (ValueError, TypeError, AttributeError, KeyError) as error:  # PEFT's checks differ by architecture
+        logger.info("PEFT has no prompts for this architecture: %s", error)
+        return None
     embedding = model.prompt_encoder["default"].embedding
     if embedding.weight.shape != stored.shape:
         return None
@@ -103,6 +114,7 @@ def merge(model: Any) -> bool:
     """Merge the adapters into the matrices of the library's model, in place; return whether the type of PEFT can."""
     try:
         model.merge_and_unload()
-    except (AttributeError, NotImplementedError, ValueError):
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        logger.info("PEFT cannot merge: %s", error)
         return False
     return True

@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import naming, read_json, write_json
+from workflow_scripts.core.peft_block import one_line
+from workflow_scripts.core.places import EXPORTED
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.encoders.weights import INDEX
-from workflow_scripts.publishing import adapters, own, stock
-from workflow_scripts.publishing.equality import TOLERANCE, difference, reference
+from workflow_scripts.publishing import adapters, onnx_file, own, stock
+from workflow_scripts.publishing.equality import TOLERANCE, batches, difference, reference
 from workflow_scripts.publishing.loading import load, logits_of, usage
 from workflow_scripts.publishing.tokenizer import save_tokenizer
 from workflow_scripts.publishing.tuned import tuned_model
@@ -88,7 +91,7 @@ def default_folder(run: FinishedRun) -> Path:
     """Return where a run is exported to by default: `RESULTS/exported/xnli-en-lora-e5-small-seed-13`."""
     encoder, task, source, arm, seed = run.folder.absolute().parts[-5:]
     name = "-".join((task, source, arm, encoder, seed))
-    return run.results / "exported" / "".join(one if one.isalnum() or one in "._-" else "-" for one in name)
+    return run.results / EXPORTED / "".join(one if one.isalnum() or one in "._-" else "-" for one in name)
 
 
 def export_run(run: FinishedRun, to: Path, merge: bool = False, onnx: bool = False) -> Export:
@@ -104,10 +107,12 @@ def export_run(run: FinishedRun, to: Path, merge: bool = False, onnx: bool = Fal
     """
     refuse_foreign(to)
     refuse_unsupported(run)
+    if onnx:
+        onnx_file.require_packages()
     temporary = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         with naming(to):
-            facts = _write(run, temporary, merge)
+            facts = _write(run, temporary, merge, onnx)
             write_json(temporary / FACTS, facts)
             _replace(temporary, to)
     finally:
@@ -153,11 +158,11 @@ def _replace(temporary: Path, to: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
+def _write(run: FinishedRun, folder: Path, merge: bool, onnx: bool) -> dict[str, Any]:
     """Write all files but the facts, which are returned."""
     ours, facts = reference(run), facts_of(run)
     largest: list[str] = []
-    for form in forms(run, merge):
+    for form in forms(run, merge, onnx):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tokenizer = save_tokenizer(run, ours.encoder, folder)
@@ -169,13 +174,34 @@ def _write(run: FinishedRun, folder: Path, merge: bool) -> dict[str, Any]:
         base = run.encoder if made["base"] else None
         found = _difference(run, ours, folder, made, tokenizer, base)
         if found <= TOLERANCE:
-            return {**made, "largest_difference": found}
+            made["largest_difference"] = found
+            return made | (_write_onnx(run, ours, folder, made, tokenizer) if onnx else {})
         logger.info("%s: by %s the logits differ by %g", run.folder, form.loads_with, found)
         largest.append(f"{form.loads_with}: {found:.2g}")
     raise UserError(
         f"{run.folder}: {run.settings.method} in an encoder of the type {ours.encoder.config.model_type!r} cannot be"
         f" exported: no library computes the same logits ({', '.join(largest) or 'no form holds its parts'})"
     )
+
+
+def _write_onnx(
+    run: FinishedRun, ours: TunedModel, folder: Path, facts: dict[str, Any], tokenizer: Any
+) -> dict[str, Any]:
+    """Write the ONNX file of an export; return the facts about it. Raises UserError if its logits differ."""
+    model = load(folder, facts)
+    example = next(batches(tokenizer, run.settings.max_length))
+    file = folder / onnx_file.FILE
+    refused = f"--onnx: the model of {run.folder} cannot be written as ONNX"
+    try:
+        onnx_file.write_onnx(model, logits_of(model, facts), example, file)
+        found = difference(ours, onnx_file.runtime_logits(file), tokenizer, run.settings.max_length)
+    except Exception as error:  # the exporter and the runtime have errors of their own for each operation
+        if explain(error):
+            raise
+        raise UserError(f"{refused} ({type(error).__name__}: {one_line(error)}): leave it out") from error
+    if found > onnx_file.TOLERANCE:
+        raise UserError(f"{refused}: the logits of onnxruntime differ by {found:.2g}; leave it out")
+    return {"onnx": {"file": onnx_file.FILE, "largest_difference": found}}
 
 
 def _difference(
@@ -219,15 +245,17 @@ def facts_of(run: FinishedRun) -> dict[str, Any]:
     return facts | {"score_range": stock.score_range(settings.kind, settings.labels)}
 
 
-def forms(run: FinishedRun, merge: bool) -> Iterator[Form]:
+def forms(run: FinishedRun, merge: bool, onnx: bool) -> Iterator[Form]:
     """Yield the forms that may hold a run's model, the one that needs least first.
 
-    Raises UserError if a method is to be merged and cannot be.
+    Raises UserError if a method is to be merged and cannot be, or is to be written as ONNX and is not merged.
     """
     tuned = tuned_model(run)
     adapted = hasattr(tuned.encoder, "peft_config")
     if merge and not adapted and (tuned.prompts is not None or hasattr(tuned.encoder, "bottlenecks")):
         raise _not_merged(run)
+    if adapted and not merge and onnx:
+        raise UserError(f"--onnx: the adapters of {run.folder} must be merged into the encoder: add --merge")
     if adapted and not merge:
         yield Form("peft", lambda folder: _adapters(run, tuned, folder))
         yield Form(own.LOADER, lambda folder: _own_adapters(run, tuned, folder))
@@ -235,6 +263,10 @@ def forms(run: FinishedRun, merge: bool) -> Iterator[Form]:
         yield Form("transformers", lambda folder: _whole_stock(run, tuned, folder, adapted))
         yield Form(own.LOADER, lambda folder: _own_whole(run, tuned, folder, adapted))
     else:
+        if onnx:
+            raise UserError(
+                f"--onnx: the encoder of {run.folder} is not tuned itself ({run.settings.method}): leave it out"
+            )
         if isinstance(tuned.prompts, Prompts):
             yield Form("peft", lambda folder: _prompts(run, tuned, folder, adapters.with_prefix))
         elif isinstance(tuned.prompts, InputPrompts) and tuned.level == "token":
@@ -265,7 +297,7 @@ def _fill(run: FinishedRun, tuned: TunedModel, made: stock.StockModel, adapted: 
     """Load the tuned encoder into the library's model; return whether it fits."""
     if not adapted:
         return stock.fill_encoder(made.encoder, tuned, pooler)
-    model = adapters.with_adapters(made, tuned, run.settings.seed)
+    model = adapters.with_adapters(made, tuned, run.settings.seed, merging=True)
     if model is None:
         return False
     if not adapters.merge(model):
@@ -331,16 +363,18 @@ def base_options(config: Any, base: dict[str, Any] | None) -> dict[str, Any]:
         return options
     if config.num_labels != 2:  # the library's default
         options["num_labels"] = config.num_labels
-    if not getattr(config, "is_causal", True):
-        options["is_causal"] = False
     return options
 
 
 def write_base(run: FinishedRun, folder: Path) -> dict[str, Any] | None:
-    """Write the pretrained encoder into `base/`, or return where the Hub has it, by `repository` and `commit`."""
+    """Write the pretrained encoder into `base/`, or return where the Hub has it, by `repository` and `commit`.
+
+    An encoder of fewer layers, or with another attention, is not the Hub's.
+    """
     record = read_encoder(run.encoder / "encoder.json")
     source = record["source"]
-    if source.get("source") == "hub" and source.get("layers") is None:
+    as_published = source.get("layers") is None and run.settings.attention == "pretrained"
+    if source.get("source") == "hub" and as_published:
         return {"repository": source["repository"], "commit": source["commit"]}
     (folder / "base").mkdir()
     stock.stock_configuration(run).save_pretrained(folder / "base")

@@ -91,8 +91,6 @@ def write_loader(
         tensors |= own
     if base is not None:
         options["revision"] = base["commit"]
-        if run.settings.attention == "bidirectional":
-            options["is_causal"] = False
     values["base"] = repr(base["repository"]) if base else "HERE" if whole else 'HERE / "base"'
     values["options"] = ", ".join(f"{name}={value!r}".replace("'", '"') for name, value in options.items())
     save_file({name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)

@@ -78,9 +78,10 @@ def stock_configuration(run: FinishedRun) -> Any:
         changes |= {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
     if score_range(settings.kind, settings.labels):
         changes["problem_type"] = "regression"
+    config = AutoConfig.from_pretrained(run.encoder, **changes)
     if settings.attention == "bidirectional":
-        changes["is_causal"] = False
-    return AutoConfig.from_pretrained(run.encoder, **changes)
+        config.is_causal = False  # an attribute that most configurations lack at first
+    return config
 
 
 def load_stock(auto: str, run: FinishedRun, config: Any) -> Any:
