@@ -87,7 +87,7 @@ Check the files with `sh verify.sh`. It needs a shell and `sha256sum` or `shasum
 
 With Python 3.11, compare the results with the configuration as well:
 
-    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory ..{quick}"
+    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory .. --quick"
 
 Paths of the machine were replaced: `elsewhere/NAME` was an absolute path. {weights}
 
@@ -260,7 +260,6 @@ def documents(
         results=place.results,
         resources=place.resources,
         rows=rows,
-        quick="" if arguments.rows else " --quick",  # without texts nothing can be computed again
         weights="Tuned weights are included." if arguments.weights else "Tuned weights are left out.",
         licences="\n".join(licences(configuration)),
     )
