@@ -49,7 +49,7 @@ explain: .venv/ready-to-run ## list the jobs that `make run` would run, each wit
 		/^Nothing to be done/ { print } \
 		END { print_job() }' "$$plan"
 
-verify: .venv/ready-to-run ## check that the results are what the configuration asks for
+verify: .venv/ready-to-run ## check the results against the configuration, and compute every table again from the predictions
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
 predict: .venv/ready-to-run ## predict your own texts with a finished run: ARGS="RUN FILE", or - for standard input

@@ -259,10 +259,12 @@ def test_the_record_of_a_run_says_what_it_was_and_what_it_cost(workplace):
     assert record["learning_rate"] == 0.01
     assert record["metric"] == "accuracy"
     assert [evaluation["epoch"] for evaluation in record["evaluations"]] == [1, 2]
+    fields = "step epoch metrics validation_loss training_loss gradient_norm oracle temperature".split()
     for epoch in record["evaluations"]:
-        assert set(epoch) == {"step", "epoch", "metrics", "validation_loss", "training_loss", "gradient_norm", "oracle"}
+        assert set(epoch) == set(fields)
     (best,) = [evaluation for evaluation in record["evaluations"] if evaluation["step"] in record["kept"]]
     assert record["validation"] == best["metrics"]["accuracy"]
+    assert record["temperature"] == best["temperature"] > 0
     assert 0 < record["majority"] < 100
     tensors = load_file(workplace / "searched" / "weights.safetensors")
     assert record["tuned_parameters"] == sum(tensor.numel() for tensor in tensors.values())

@@ -46,7 +46,7 @@ def test_every_output_exists(grid):
         for named in re.findall(r"^    output: (.*)$", body, re.MULTILINE)
         for output in named.split(", ")
     ]
-    assert len(outputs) == len(set(outputs)) == 103
+    assert len(outputs) == len(set(outputs)) == 110
     assert [output for output in outputs if not (grid.folder / output).exists()] == []
 
 

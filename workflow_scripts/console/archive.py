@@ -87,7 +87,7 @@ Check the files with `sh verify.sh`. It needs a shell and `sha256sum` or `shasum
 
 With Python 3.11, compare the results with the configuration as well:
 
-    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory .."
+    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory .. --quick"
 
 Paths of the machine were replaced: `elsewhere/NAME` was an absolute path. {weights}
 
