@@ -24,11 +24,12 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import yaml
 
 from workflow_scripts.console.anonymous import CHUNK, Anonymous
+from workflow_scripts.console.plan import counted
 from workflow_scripts.core.errors import ERROR_PREFIX, UserError
 from workflow_scripts.core.files import read_json, sha256, written
 from workflow_scripts.core.lineage import Lineage, record_of
@@ -75,9 +76,9 @@ models.
 |---|---|
 | `{results}/report.html` | the report: open it in a browser |
 | `{results}/` | tables, statistics, and for each tuned model its record, training log, predictions and scores |
-| `config/resolved.yaml` | the whole configuration |
+| `config/resolved.yaml` | the configuration: all files and `--config` in one |
 | `config/given-*` | the configuration files as they were given |
-| `{results}/provenance.json` | versions, machine, commit, and the origin and checksums of encoders and corpora |
+| `{results}/provenance.json` | all settings with their defaults, versions, machine, commit, origins and checksums |
 | `{resources}/` | records of encoders and corpora{rows} |
 | `logs/` | the log of each job |
 | `code/` | the workflow that made the results |
@@ -132,15 +133,14 @@ def main(arguments: argparse.Namespace) -> None:
     anonymous = Anonymous(Path.cwd(), ROOT, [raw, configuration.model_dump(mode="json")], place.moved)
     with written(target) as temporary, temporary.open("wb") as file, tempfile.TemporaryDirectory() as scratch:
         archive = Archive(file, target.name.removesuffix(".tar.gz"), anonymous, Path(scratch))
-        for name, content in documents(arguments, configuration, given, place).items():
+        for name, content in documents(arguments, configuration, raw, given, place).items():
             archive.add_text(name, content)
         archive.add_files(place, sorted(members(configuration, jobs, arguments.weights, arguments.rows)))
         archive.add_files(place, sorted(logs(configuration)))
         for path in code_files():
             archive.add_code(path)
         archive.close()
-    size = target.stat().st_size / 1e6
-    print(f"{len(archive.sums)} files, {size:.1f} MB: {target}")
+    print(f"{len(archive.sums)} files, {target.stat().st_size / 1e6:.1f} MB: {target}")
     if not arguments.creator or not arguments.licence:
         print("Zenodo asks for creators and a licence: add --creator and --licence, or enter them there")
 
@@ -248,7 +248,7 @@ def code_files() -> list[Path]:
 
 
 def documents(
-    arguments: argparse.Namespace, configuration: Configuration, given: dict[str, bytes], place: Places
+    arguments: argparse.Namespace, configuration: Configuration, raw: Any, given: dict[str, bytes], place: Places
 ) -> dict[str, bytes]:
     """The files that this program writes itself, by name."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
@@ -266,32 +266,43 @@ def documents(
     zenodo = {
         "title": title,
         "upload_type": "dataset",
-        "description": f"Scores, statistics, predictions and run records of {counted(configuration)}. README.md"
+        "description": f"Scores, statistics, predictions and run records of {size(configuration)}. README.md"
         " explains the files.",
         "creators": [{"name": name} for name in arguments.creator],
         "keywords": citation["keywords"],
         **({"license": arguments.licence} if arguments.licence else {}),
         "notes": f"Made with crossprompt {citation['version']}.",
     }
-    resolved = configuration.model_dump(mode="json")
-    modules = [Path(section.module) for section in configuration.methods.values() if section.module]
+    files = [section.module for section in configuration.methods.values()]
+    files += [section.file for section in configuration.tasks.values()]
     return {
         "README.md": readme.encode(),
         "verify.sh": VERIFY.encode(),
         ".zenodo.json": (json.dumps(zenodo, indent=2, ensure_ascii=False) + "\n").encode(),
         "CITATION.cff": (ROOT / "CITATION.cff").read_bytes(),
-        "config/resolved.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "config/resolved.yaml": yaml.safe_dump(with_variables(raw), sort_keys=False, allow_unicode=True).encode(),
         **{f"config/given-{number}-{name}": content for number, (name, content) in enumerate(given.items(), 1)},
-        **{str(module): module.read_bytes() for module in modules},
+        **{file: Path(file).read_bytes() for file in files if file is not None and Path(file).is_file()},
     }
 
 
-def counted(configuration: Configuration) -> str:
-    """The grid in words."""
-    encoders, tasks, methods = (
-        len(part) for part in (configuration.encoders, configuration.tasks, configuration.methods)
-    )
-    return f"{encoders} encoders, {tasks} tasks and {methods} methods"
+def with_variables(values: Any) -> Any:
+    """The configuration with `~` and environment variables of paths replaced by their values."""
+    if isinstance(values, dict):
+        return {key: with_variables(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [with_variables(value) for value in values]
+    if isinstance(values, str) and values.startswith(("~", "$")):
+        expanded = os.path.expandvars(os.path.expanduser(values))  # noqa: PTH111  (pathlib raises for unknown users)
+        return expanded if Path(expanded).is_absolute() else values
+    return values
+
+
+def size(configuration: Configuration) -> str:
+    """The grid in words: `1 encoder, 2 tasks and 3 methods`."""
+    sections = {"encoder": configuration.encoders, "task": configuration.tasks, "method": configuration.methods}
+    encoders, tasks, methods = (counted(len(section), word) for word, section in sections.items())
+    return f"{encoders}, {tasks} and {methods}"
 
 
 def licences(configuration: Configuration) -> Iterator[str]:
