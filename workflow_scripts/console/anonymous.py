@@ -38,7 +38,8 @@ class Anonymous:
         replacements: dict[str, str] = {}
         for path in absolute_paths(values):
             replacements[str(path)] = f"{ELSEWHERE}/{path.name}"
-        for folder, name in ((Path(sys.prefix), "environment"), (project, "code"), (Path.home(), "~")):
+        homes = [Path.home(), *(Path(place, user) for place in ("/home", "/Users") if (user := os.environ.get("USER")))]
+        for folder, name in ((Path(sys.prefix), "environment"), (project, "code"), *((home, "~") for home in homes)):
             replacements |= {str(one): name for one in (folder, folder.resolve()) if len(one.parts) > 1}
         for folder in (working_folder.absolute(), working_folder.resolve()):
             if len(folder.parts) > 1:

@@ -44,7 +44,24 @@ from workflow_scripts.verify import values
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"fetch_corpus", "tokenise"}  # the jobs whose outputs hold texts of the corpora
 TIME = 315532800  # of every file in the archive: the first of January 1980
-LEFT_OUT_OF_CODE = (".git", ".venv", "__pycache__", "site")
+# The code where there is no git, such as in a downloaded release; the user's own folders may be beside it.
+CODE = (
+    *(
+        "Snakefile",
+        "Makefile",
+        "*.md",
+        "*.toml",
+        "*.cff",
+        "*.yml",
+        "*.yaml",
+        "*.schema.json",
+        "LICENSE",
+        ".gitattributes",
+        ".ci",
+    ),
+    *("benchmarks", "configs", "docs", "envs", "profiles", "report", "rules", "slurm", "tasks", "tests"),
+    *("workflow_scripts", "workstation"),
+)
 
 VERIFY = """#!/bin/sh
 # Checks that every file of this folder is as it was archived, and that no file was added: sh verify.sh
@@ -234,17 +251,16 @@ def logs(configuration: Configuration) -> Iterator[str]:
 
 
 def code_files() -> list[Path]:
-    """The files of the workflow's code, relative to its folder: those that git tracks, or all outside of a checkout."""
+    """The files of the workflow's code, relative to its folder: those that git tracks, else all of `CODE`."""
     try:
         command = ["git", "-C", str(ROOT), "ls-files", "-z"]
         tracked = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
         files = [Path(name) for name in tracked if name]
     except (OSError, subprocess.CalledProcessError):
-        kept = [
-            entry for entry in ROOT.iterdir() if entry.name not in (*LEFT_OUT_OF_CODE, "resources", "results", "logs")
-        ]
-        files = [file.relative_to(ROOT) for entry in kept for file in (entry.rglob("*") if entry.is_dir() else [entry])]
-    return sorted(file for file in files if (ROOT / file).is_file() and not set(file.parts) & set(LEFT_OUT_OF_CODE))
+        found = [entry for pattern in CODE for entry in ROOT.glob(pattern)]
+        inside = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else [entry])]
+        files = [file.relative_to(ROOT) for file in inside if "__pycache__" not in file.parts]
+    return sorted(file for file in set(files) if (ROOT / file).is_file())
 
 
 def documents(
@@ -335,8 +351,8 @@ class Archive:
         self._add(name, len(content), [content])
 
     def add_code(self, path: Path) -> None:
-        """Add a file of the code as it is."""
-        self._add_unchanged(f"code/{path.as_posix()}", ROOT / path)
+        """Add a file of the code."""
+        self._add_anonymous(f"code/{path.as_posix()}", ROOT / path)
 
     def add_files(self, place: Places, paths: list[str]) -> None:
         """Add files of the grid. Lineage records name the checksums of the files as they are in the archive."""
