@@ -147,12 +147,14 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.unfinished:
         check_finished(configuration, jobs)
     place = Places(configuration)
-    anonymous = Anonymous(Path.cwd(), ROOT, [raw, configuration.model_dump(mode="json")], place.moved)
+    files = sorted(members(configuration, jobs, arguments.weights, arguments.rows))
+    named = [raw, configuration.model_dump(mode="json"), list(recorded_paths(files))]
+    anonymous = Anonymous(Path.cwd(), ROOT, named, place.moved)
     with written(target) as temporary, temporary.open("wb") as file, tempfile.TemporaryDirectory() as scratch:
         archive = Archive(file, target.name.removesuffix(".tar.gz"), anonymous, Path(scratch))
         for name, content in documents(arguments, configuration, raw, given, place).items():
             archive.add_text(name, content)
-        archive.add_files(place, sorted(members(configuration, jobs, arguments.weights, arguments.rows)))
+        archive.add_files(place, files)
         archive.add_files(place, sorted(logs(configuration)))
         for path in code_files():
             archive.add_code(path)
@@ -239,6 +241,15 @@ def beside(job: Job, output: Path, weights: bool) -> Iterator[Path]:
         yield from (vectors_file(output, language) for language in read_json(output))
     elif job.step == "tokenise":
         yield from (file for file in output.parent.rglob("*") if file.is_file())
+
+
+def recorded_paths(files: Iterable[str]) -> Iterator[str]:
+    """The absolute paths of the files that outputs were made from, such as the user's own rows."""
+    for file in filter(is_record, files):
+        record = read_json(Path(file))
+        for name in (*record.get("inputs", ()), *record.get("sources", ()), *record.get("patterns", ())):
+            if name.startswith("/"):
+                yield name
 
 
 def logs(configuration: Configuration) -> Iterator[str]:
