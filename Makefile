@@ -26,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify export export-logs archive image test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify predict demo export export-scores export-logs archive image test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -52,7 +52,16 @@ explain: .venv/ready-to-run ## list the jobs that `make run` would run, each wit
 verify: .venv/ready-to-run ## check that the results are what the configuration asks for
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
-export: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
+predict: .venv/ready-to-run ## predict your own texts with a finished run: ARGS="RUN FILE", or - for standard input
+	@$(IN_VENV) python -m workflow_scripts.serving.predict_file $(ARGS)
+
+demo: .venv/ready-to-run ## serve a local page that answers what you type: ARGS="RUN [RUN ...]", runs of one task
+	@$(IN_VENV) python -m workflow_scripts.serving.demo $(ARGS)
+
+export: .venv/ready-to-run ## write a tuned model as a folder that transformers or PEFT loads, ARGS="RUN [--to FOLDER]"
+	@$(IN_VENV) python -m workflow_scripts.export $(ARGS)
+
+export-scores: .venv/ready-to-run ## write the scores as records of Every Eval Ever (`ARGS="--results results/my_grid"`)
 	@$(IN_VENV) python -m workflow_scripts.console.every_eval_ever $(ARGS)
 
 export-logs: .venv/ready-to-export ## write the logs of all trainings for TensorBoard and trackio, or ARGS="RESULTS --to wandb"

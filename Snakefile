@@ -161,6 +161,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/analyse.smk"
 include: "rules/report.smk"
+include: "rules/publish.smk"
 
 
 # The default target: the first rule of this file itself.

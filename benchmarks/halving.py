@@ -1,6 +1,6 @@
 """What halving and early stopping would have changed in searches that were run in full.
 
-    python -m benchmarks.halving my_grid.yaml [...] [--factor 3] [--rungs 0.2 0.5] [--patience 3]
+    python -m benchmarks.halving my_grid.yaml [...] [--factor 3] [--rungs 0.1 0.3] [--patience 3]
 
 The candidates' evaluations are replayed by the code of the training: a candidate that stays in a search trains exactly
 as without halving, except for dropout masks where candidates share a pass. For each search the table has
@@ -26,6 +26,7 @@ from workflow_scripts.core.files import read_json
 from workflow_scripts.core.names import candidate_name, source_languages
 from workflow_scripts.experiment.configuration import load_file
 from workflow_scripts.experiment.grid import Arm, Grid, Paths
+from workflow_scripts.experiment.sections import Search
 from workflow_scripts.tuning.loop import Evaluation, Outcome, evaluations_since_gain, kept_evaluations, standing
 from workflow_scripts.tuning.settings import TrainingSettings
 
@@ -35,9 +36,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("configurations", type=Path, nargs="+", help="grids whose searches were run without halving")
     result.add_argument("--factor", type=int, default=3, help="as `search.halving`; default: %(default)s")
-    result.add_argument(
-        "--rungs", type=float, nargs="*", default=[0.2, 0.5], help="default: %(default)s; none if empty"
-    )
+    rungs = Search.model_fields["rungs"].default
+    result.add_argument("--rungs", type=float, nargs="*", default=rungs, help="default: %(default)s; none if empty")
     result.add_argument("--patience", type=int, help="as `training.patience`; default: none")
     return result
 

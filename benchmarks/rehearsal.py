@@ -112,9 +112,9 @@ def rehearse(arguments: argparse.Namespace) -> dict[str, Any]:
         note_time()
         return gradient(*arguments)
 
-    def validate(model: Any) -> tuple[dict[str, float], float]:
+    def validate(model: Any) -> loop.Validated:
         note_time()
-        return {"none": 0.0}, 0.0
+        return loop.Validated({"none": 0.0}, 0.0)
 
     Gradients.compute = clocked  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as name:

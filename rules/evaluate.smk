@@ -90,6 +90,7 @@ rule score:
     output:
         scores=PATHS.scores("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
         units=PATHS.units("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
+        calibration=PATHS.calibration("{encoder}", "{task}", "{source}", "{arm}", "{seed}"),
     log:
         "logs/score/{encoder}/{task}/{source}/{arm}/seed-{seed}.log",
     conda:
@@ -103,7 +104,8 @@ rule score:
     shell:
         f"{SET}"
         "python -m workflow_scripts.score --settings {params.cfg:q} --predictions {input.predictions:q}"
-        " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q} --log {log:q}"
+        " --rows {input.rows:q} --scores {output.scores:q} --units {output.units:q}"
+        " --calibration {output.calibration:q} --log {log:q}"
 
 
 # Predictions that were made elsewhere, which the configuration names in `arms`.
@@ -145,6 +147,7 @@ use rule score as score_outside with:
     output:
         scores=PATHS.scores(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
         units=PATHS.units(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
+        calibration=PATHS.calibration(OUTSIDE, "{task}", "{source}", "{arm}", "{seed}"),
     log:
         "logs/score_outside/{task}/{source}/{arm}/seed-{seed}.log",
     localrule: True

@@ -10,6 +10,7 @@ rule collect:
     input:
         scores=[file for _, _, file in GRID.seed_runs(PATHS, "scores.csv")],
         seed_runs=[file for _, _, file in GRID.seed_runs(PATHS, "run.json")],
+        calibrations=[file for _, _, file in GRID.seed_runs(PATHS, "calibration.csv")],
         logs=[file for _, _, file in GRID.seed_runs(PATHS, "log.jsonl")],
         shots=[file for name in ("scores.csv", "run.json") for _, _, file in GRID.shot_runs(PATHS, name)],
         outside=[file for _, _, file in GRID.outside_runs(PATHS, "scores.csv")],
@@ -26,6 +27,7 @@ rule collect:
         scores=f"{RESULTS}/scores.csv",
         runs=f"{RESULTS}/runs.csv",
         shots=f"{RESULTS}/shots.csv",
+        calibration=f"{RESULTS}/calibration.csv",
         curves=f"{RESULTS}/curves.parquet",
         results=f"{RESULTS}/results.parquet",
         oracle=f"{RESULTS}/oracle.csv",
@@ -44,8 +46,9 @@ rule collect:
     shell:
         f"{SET}"
         "python -m workflow_scripts.collect --settings {params.cfg:q} --others {input.others:q}"
-        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q} --curves {output.curves:q}"
-        " --results {output.results:q} --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
+        " --scores {output.scores:q} --runs {output.runs:q} --shots {output.shots:q}"
+        " --calibration {output.calibration:q} --curves {output.curves:q} --results {output.results:q}"
+        " --oracle {output.oracle:q} --provenance {output.provenance:q} --log {log:q}"
 
 
 rule compare:
@@ -138,6 +141,7 @@ rule render:
         scores=rules.collect.output.scores,
         runs=rules.collect.output.runs,
         shots=rules.collect.output.shots,
+        calibration=rules.collect.output.calibration,
         curves=rules.collect.output.curves,
         oracle=rules.collect.output.oracle,
         provenance=rules.collect.output.provenance,
@@ -185,7 +189,8 @@ rule render:
     shell:
         f"{SET}"
         "python -m workflow_scripts.render --settings {params.cfg:q} --scores {input.scores:q} --runs {input.runs:q}"
-        " --shots {input.shots:q} --curves {input.curves:q} --oracle {input.oracle:q}"
+        " --shots {input.shots:q} --calibration {input.calibration:q} --curves {input.curves:q}"
+        " --oracle {input.oracle:q}"
         " --provenance {input.provenance:q} --differences {input.differences:q}"
         " --source-differences {input.source_differences:q}"
         " --encoder-differences {input.encoder_differences:q} --ranks {input.ranks:q} --alignment {input.alignment:q}"

@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: 
 
 from hub_server import HubServer, use_hub
 from own_task import own_grid, write_own_task
+from served_grid import configuration as configuration_of_tasks
+from served_grid import write_tasks
 from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
@@ -150,6 +152,18 @@ def own_task_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = place / "working folder"
     configuration = own_grid(tiny_encoder, write_own_task(folder))
     workplace = Workplace(copy_checkout(place / "checkout"), folder, configuration)
+    outcome = workplace.run()
+    assert outcome.returncode == 0, outcome.stdout
+    return workplace
+
+
+@pytest.fixture(scope="session")
+def served_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A finished grid with a task of each shape of row, for predictions of a user's own texts. Read only."""
+    place = tmp_path_factory.mktemp("served")
+    folder = place / "working folder"
+    tasks = configuration_of_tasks(tiny_encoder, write_tasks(folder))
+    workplace = Workplace(copy_checkout(place / "checkout"), folder, tasks)
     outcome = workplace.run()
     assert outcome.returncode == 0, outcome.stdout
     return workplace

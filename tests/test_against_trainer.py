@@ -134,7 +134,7 @@ def test_fine_tuning_takes_the_steps_of_the_trainer(encoders, monkeypatch, tmp_p
     before = words.detach().clone()
 
     checkpoint = Checkpoint(tmp_path, "key", every=60)
-    validate = lambda model: ({"accuracy": 50.0}, 1.0)  # noqa: E731
+    validate = lambda model: loop.Validated({"accuracy": 50.0}, 1.0)  # noqa: E731
     (outcome,) = loop.train([ours], tokens, settings, [LEARNING_RATE], validate, checkpoint, CPU).outcomes
     lengths = tokens.ragged("input_ids").lengths()
     batches = [

@@ -39,7 +39,7 @@ from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.tuning import gradients, loop
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.loop import train
+from workflow_scripts.tuning.loop import Validated, train
 from workflow_scripts.tuning.model import build, restore
 from workflow_scripts.tuning.predict import logits
 
@@ -216,7 +216,7 @@ def test_a_model_is_tuned_stopped_resumed_stored_and_predicts(folders, tmp_path,
 
         with monkeypatch.context() as patch:
             patch.setattr(gradients, "collate", counted)
-            validate = lambda model: ({"accuracy": 50.0}, 1.0)  # noqa: E731
+            validate = lambda model: Validated({"accuracy": 50.0}, 1.0)  # noqa: E731
             return train([model], tokens, made, [1e-2], validate, Checkpoint(tmp_path, "key", every=60), CPU)
 
     with pytest.raises(Interrupted, match="saved after step 3 of 10"):

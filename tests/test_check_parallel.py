@@ -14,14 +14,14 @@ from workflow_scripts.corpora.schema import write_rows
 BEFORE_TRAINING = ("fetch_encoder", "tokenise")
 
 
-def check(folder: Path, ids: dict[str, list[str]], limit: int | None = None) -> dict[str, object]:
+def check(folder: Path, ids: dict[str, list[str]]) -> dict[str, object]:
     """What the step writes for test sets of these ids, by language."""
     files = []
     for language, of_language in ids.items():
         rows = [{"id": name, "group": name, "text": "a", "text_pair": None, "label": "x"} for name in of_language]
         files.append(str(folder / f"{language}.parquet"))
         write_rows(Path(files[-1]), rows, "classification")
-    settings = {"task": "mood", "languages": list(ids), "limit": limit}
+    settings = {"task": "mood", "languages": list(ids)}
     words = ["--settings", json.dumps(settings), "--rows", *files, "--checked", str(folder / "mood.json")]
     main(parser().parse_args(words))
     return json.loads((folder / "mood.json").read_text())
@@ -46,11 +46,6 @@ def test_the_first_id_that_differs_is_named_with_both_languages_and_what_to_do(t
         " some languages lack rows)"
     )
     assert not (tmp_path / "mood.json").exists()
-
-
-def test_the_first_rows_of_files_in_different_orders_are_named_as_a_cause(tmp_path):
-    with pytest.raises(UserError, match=r"limits\.test keeps the first 2 rows, so the rows must have the same order"):
-        check(tmp_path, {"en": ["1", "2"], "de": ["2", "3"]}, limit=2)
 
 
 def test_different_ids_end_a_run_before_the_first_training(tmp_path, tiny_encoder):

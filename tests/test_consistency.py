@@ -17,6 +17,7 @@ from workflow_scripts import collect, gather, verify
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import sha256, write_json
 from workflow_scripts.core.lineage import Lineage, record_of, recorded
+from workflow_scripts.corpora.schema import read_confidences, read_predictions, read_rows, write_predictions
 from workflow_scripts.experiment import settings
 from workflow_scripts.experiment.configuration import Configuration, load, load_file
 from workflow_scripts.experiment.consistency import Difference, changes, differences
@@ -164,9 +165,9 @@ def test_changed_settings_are_named_by_their_keys():
 def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
     """What `collect` reads, called by hand."""
     asked = json.dumps({"configuration": configuration})
-    names = "scores.csv runs.csv shots.csv oracle.csv curves.parquet results.parquet provenance.json".split()
+    names = "scores.csv runs.csv shots.csv calibration.csv oracle.csv curves.parquet results.parquet provenance.json"
     words = ["--settings", asked]
-    for name in names:
+    for name in names.split():
         words += [f"--{name.partition('.')[0]}", str(folder / name)]
     return collect.main(collect.parser().parse_args(words))
 
@@ -204,11 +205,11 @@ def verified(grid: Workplace, *words: str) -> None:
 
 
 def test_verify_says_what_differs_from_the_configuration(grid, capsys):
-    verified(grid)
+    verified(grid, "--quick")
     outputs = sum(len(job.outputs) for job in all_jobs(load(grid.configuration)))
     assert capsys.readouterr().out == f"{outputs} of {outputs} outputs exist, 0 of them differ from the configuration\n"
     with pytest.raises(UserError, match="run the workflow again"):
-        verified(grid, "--config", "training={epochs: 2}")
+        verified(grid, "--quick", "--config", "training={epochs: 2}")
     told = capsys.readouterr().out.splitlines()
     assert f"{TRAIN}: epochs was 1, now 2" in told
     assert "outputs exist" in told[-1]
@@ -220,7 +221,7 @@ def test_verify_names_edited_files_of_the_users(grid, capsys):
     with replaced(config, '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-11'):
         os.utime(config, ns=times)  # as many bytes, the same time: only a checksum tells
         with pytest.raises(UserError, match="run the workflow again"):
-            verified(grid)
+            verified(grid, "--quick")
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"resources/encoders/tiny/encoder.json: its source {config} has changed"
     assert told[1:] == [line for line in told if line.endswith("1 of them differ from the configuration")]
@@ -231,8 +232,110 @@ def test_verify_counts_what_earlier_code_made(grid, capsys):
     record = json.loads(file.read_text())
     record["settings"]["code"] = "earlier"
     write_json(file, record)
-    verified(grid)
+    verified(grid, "--quick")
     assert capsys.readouterr().out.splitlines()[-1] == "1 of them were made by an earlier version of the code"
+
+
+# Everything computed again
+
+
+def changed_with_its_record(file: Path, old: str, new: str) -> None:
+    """Change a file, and its lineage as if it had been written so."""
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    record = json.loads(record_of(file).read_text())
+    write_json(record_of(file), record | {"bytes": file.stat().st_size, "sha256": sha256(file)})
+
+
+def states(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """The time and content of every file."""
+    return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
+
+
+def differing_lines(grid: Workplace, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The files that verification names."""
+    with pytest.raises(UserError):
+        verified(grid)
+    return [line for line in capsys.readouterr().out.splitlines() if ": " in line]
+
+
+DIFFERS = "it differs from the file that was computed again"
+
+
+def test_everything_computed_again_from_the_predictions_has_the_same_bytes(grid, capsys):
+    before = states(grid.folder)
+    verified(grid)
+    told = capsys.readouterr().out.splitlines()
+    again = [job for job in all_jobs(load(grid.configuration)) if job.step in ("score", "gather", *SUMS)]
+    tables = [file for file in Path("results/tables").iterdir() if not file.name.endswith(".made.json")]
+    files = sum(len(job.outputs) for job in again) + len(tables)
+    assert told[-1] == f"{files} files were computed again, 0 of them differ"
+    assert states(grid.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("scores.csv", "pawsx,en,prompt_tuning,2,13,en,accuracy,", "pawsx,en,prompt_tuning,2,13,en,accuracy,1"),
+        ("calibration.csv", "pawsx,en,prompt_tuning,2,13,", "pawsx,en,prompt_tuning,2,42,"),
+        ("provenance.json", '"comparable_with_the_paper": false', '"comparable_with_the_paper": true'),
+        ("summary.txt", "prompt", "Prompt"),
+    ],
+)
+def test_a_changed_file_is_found_although_its_record_was_changed_with_it(grid, capsys, file, old, new):
+    """And nothing else is said to differ, although much is made of it: only that its input has changed."""
+    path = Path("results", file)
+    changed_with_its_record(path, old, new)
+    told = differing_lines(grid, capsys)
+    assert [line for line in told if DIFFERS in line] == [f"{path}: {DIFFERS}"]
+    assert all(line.endswith(f"its input has changed: {path}") for line in told if DIFFERS not in line)
+
+
+def test_a_changed_table_is_found(grid, capsys):
+    path = Path("results/tables/table_1_averages.csv")
+    path.write_text(path.read_text().replace("prompt_tuning", "prompt_tuninG", 1))
+    assert differing_lines(grid, capsys) == [f"{path}: {DIFFERS}"]
+
+
+def test_changed_scores_of_a_model_are_found_and_nothing_is_made_of_them(grid, capsys):
+    path = Path(TRAIN).with_name("scores.csv")
+    changed_with_its_record(path, "en,accuracy,", "en,accuracy,1")
+    with pytest.raises(UserError, match="delete what differs"):
+        verified(grid)
+    told = capsys.readouterr().out.splitlines()
+    assert f"{path}: {DIFFERS}" in told
+    assert told[-1] == (
+        "what the steps gather, collect, compare, explain, exemplify, render make was not computed again, since their"
+        " inputs differ"
+    )
+
+
+def test_an_edited_prediction_is_found(grid, capsys):
+    """Also if the checksums were made to fit: that in the record, and that of the record in its lineage."""
+    record = Path(TRAIN).parent / "predictions/en.json"
+    file, scores = record.parent / "en/en.parquet", Path(TRAIN).with_name("scores.csv")
+    predictions, before = read_predictions(file), sha256(file)
+    (row, *_) = read_rows(Path("resources/corpora/udpos/en/test.parquet"), "tagging")
+    first, *others = predictions[row["id"]]
+    gold = row["tags"][0]
+    edited_tags = {row["id"]: ["X" if first == gold else gold, *others]}
+    write_predictions(file, predictions | edited_tags, confidences=read_confidences(file))
+    (reason,) = [line for line in differing_lines(grid, capsys) if line.startswith(f"{scores}: ")]
+    assert reason == (
+        f"{scores}: it cannot be computed again: {file} does not have the checksum in {record}: delete {record} and run"
+        " the workflow again"
+    )
+    changed_with_its_record(record, before, sha256(file))
+    for output in Path(TRAIN).parent.iterdir():
+        if record_of(output).is_file():
+            lineage = json.loads(record_of(output).read_text())
+            lineage["inputs"] = {
+                name: sha256(record) if name.endswith("predictions/en.json") else digest
+                for name, digest in lineage["inputs"].items()
+            }
+            write_json(record_of(output), lineage)
+    assert f"{scores}: {DIFFERS}" in differing_lines(grid, capsys)
 
 
 # Writing records

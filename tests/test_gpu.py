@@ -27,7 +27,7 @@ from workflow_scripts.tuning.acceleration.recording import Recorder
 from workflow_scripts.tuning.batches import collate
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import find_precision, memory_peak
-from workflow_scripts.tuning.loop import TrainingResult, train
+from workflow_scripts.tuning.loop import TrainingResult, Validated, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import logits
 from workflow_scripts.tuning.settings import TrainingSettings
@@ -59,8 +59,8 @@ def built(folder: Path, settings: TrainingSettings, tokens: Tokens, device: torc
     return [model.to(device) for model in build_together(folder, settings, ids_in(tokens), count)]
 
 
-def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
-    return {"accuracy": 50.0}, 1.0
+def nothing_to_validate(model: TunedModel) -> Validated:
+    return Validated({"accuracy": 50.0}, 1.0)
 
 
 def trained(

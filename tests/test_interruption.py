@@ -60,7 +60,8 @@ def finish(words: list[str]) -> str:
 
 
 def outputs(place: Path, run: str) -> list[bytes]:
-    return [(place / run / name).read_bytes() for name in OUTPUTS]
+    evaluations = json.loads((place / run / "run.json").read_text())["evaluations"]
+    return [*((place / run / name).read_bytes() for name in OUTPUTS), json.dumps(evaluations).encode()]
 
 
 def checkpoints(folder: Path) -> list[Path]:

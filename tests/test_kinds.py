@@ -42,7 +42,7 @@ from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.batches import Samples, collate, training_batches
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.gradients import Gradients
-from workflow_scripts.tuning.loop import train
+from workflow_scripts.tuning.loop import Validated, train
 from workflow_scripts.tuning.model import TunedModel, build_together
 from workflow_scripts.tuning.predict import evaluate, predict
 
@@ -776,9 +776,9 @@ def test_training_lowers_the_loss_and_the_model_scores_above_the_baseline(bert, 
     rows = rows_for(kind, tokens)
     models = build_together(bert, settings, ids_in(tokens), 1)
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    def validate(model: TunedModel) -> Validated:
         predictions, loss = evaluate(model, tokens, rows, settings, CPU)
-        return metrics.score(kind, rows, predictions, scoring()), loss
+        return Validated(metrics.score(kind, rows, predictions, scoring()), loss)
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "key", every=60)

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from tiny import random_tokens, save_encoder, settings
 from workflow_scripts.tuning.checkpoint import Checkpoint
-from workflow_scripts.tuning.loop import train
+from workflow_scripts.tuning.loop import Validated, train
 from workflow_scripts.tuning.model import build_together
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -40,7 +40,7 @@ few = random_tokens("tagging", 16, longest=50)
 
 
 def validate(model):
-    return {{"f1": 1.0}}, 1.0
+    return Validated({{"f1": 1.0}}, 1.0)
 
 
 train([first], few, chosen, [1e-3], validate, Checkpoint(folder, f"warm-{{room}}", 1e9), device)

@@ -32,7 +32,7 @@ from workflow_scripts.kinds import part
 from workflow_scripts.tuning import gradients
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import seed_everything
-from workflow_scripts.tuning.loop import TrainingResult, train
+from workflow_scripts.tuning.loop import TrainingResult, Validated, train
 from workflow_scripts.tuning.model import TunedModel, build, build_together, restore
 from workflow_scripts.tuning.predict import evaluate, logits
 from workflow_scripts.tuning.runs import write_run
@@ -496,7 +496,7 @@ def test_a_stopped_training_resumes_to_the_same_bytes(encoders, tmp_path, monkey
 
     def trained(folder: Path) -> TrainingResult:
         models = build_together(encoders["xlm-roberta"], made, None, 1)
-        validate = lambda model: ({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())  # noqa: E731
+        validate = lambda model: Validated({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())  # noqa: E731
         return train(models, tokens, made, [1e-2], validate, Checkpoint(folder, "key", every=60), CPU)
 
     monkeypatch.setattr(gradients, "collate", counted)

@@ -144,7 +144,7 @@ def both(own_task_grid: Workplace, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_scores_and_runs_of_both_grids_are_in_the_tables(both):
-    for name in ("scores.csv", "runs.csv", "shots.csv"):
+    for name in ("scores.csv", "runs.csv", "calibration.csv", "shots.csv"):
         first, second = (pd.read_csv(both.folder / folder / name) for folder in ("results", "more results"))
         theirs = second[second["method"] != "linear_probe"].reset_index(drop=True)
         pd.testing.assert_frame_equal(theirs, first, check_dtype=False)

@@ -738,10 +738,24 @@ def test_a_limit_that_leaves_one_label_in_training_is_named(data):
 # Limits
 
 
+def test_a_limit_keeps_the_same_test_rows_whatever_the_order_of_the_file(data):
+    """The German file is the English one backwards. A sample is within any larger one, and in the order of its file."""
+    data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS | {"id": "number"}, languages=["en", "de"])
+    lines = [f"{n},t{n},{'good' if n < 150 else 'bad'}\n" for n in range(300)]  # sorted by label, as many files are
+    for language, ordered in (("en", lines), ("de", lines[::-1])):
+        data.put_splits(f"{language}.csv", "number,review,verdict\n" + "".join(ordered))
+    english, german = (data.fetch(language=code, limits={"test": 60}) for code in ("en", "de"))
+    assert [row["id"] for row in english] == [row["id"] for row in german][::-1]
+    numbers = [int(row["id"]) for row in english]
+    assert numbers == sorted(numbers) and len(set(numbers)) == 60
+    assert set(numbers) > {int(row["id"]) for row in data.fetch(language="en", limits={"test": 20})}
+    assert 18 <= sum(row["label"] == "good" for row in english) <= 42  # three standard deviations
+
+
 def test_a_limit_reads_and_checks_all_rows_but_keeps_few(data):
     data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS)
     data.put_splits("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(500)))
-    assert [row["text"] for row in data.fetch(limits={"test": 3})] == ["t0", "t1", "t2"]
+    assert len(data.fetch(limits={"test": 3})) == 3
     sample = [row["text"] for row in data.fetch(split="train", limits={"train": 20})]
     more = [row["text"] for row in data.fetch(split="train", limits={"train": 60})]
     order = list(range(500))

@@ -583,6 +583,7 @@ def write_inputs(folder: Path, inputs: Inputs) -> list[str]:
         "scores",
         "runs",
         "shots",
+        "calibration",
         "oracle",
         "differences",
         "source_differences",

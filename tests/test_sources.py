@@ -118,7 +118,7 @@ def test_how_unions_are_joined_concerns_the_trainings_on_unions_alone(configurat
 
     before, after = texts("concatenated"), texts("balanced")
     changed = {output for output in before if before[output] != after[output]}
-    sums = {"scores.csv", "runs.csv", "shots.csv", "provenance.json", "examples.json"}
+    sums = {"scores.csv", "runs.csv", "shots.csv", "calibration.csv", "provenance.json", "examples.json"}
     sums |= {"differences.csv", "source_differences.csv", "encoder_differences.csv", "ranks.csv"}
     sums |= {"distances.csv", "explained.csv", "oracle.csv", "curves.parquet", "results.parquet"}
     assert changed - {f"results/{name}" for name in sums} == {

@@ -503,6 +503,7 @@ def test_scores_are_the_share_of_right_labels_by_language(workplace):
     files += ["--rows", *(rows_file(workplace, language, "test") for language in LANGUAGES)]
     settings = json.dumps({"kind": "classification", "labels": LABELS, "languages": LANGUAGES})
     files += ["--scores", workplace / "scores.csv", "--units", workplace / "units.parquet"]
+    files += ["--calibration", workplace / "calibration.csv"]
     well(run("score", "--settings", settings, *files))
     with (workplace / "scores.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

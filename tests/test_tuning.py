@@ -59,6 +59,7 @@ from workflow_scripts.tuning.loop import (
     Outcome,
     Schedule,
     TrainingResult,
+    Validated,
     kept_evaluations,
     learning_rate_factor,
     train,
@@ -79,8 +80,8 @@ def built(folder: Path, settings: TrainingSettings, tokens: Tokens) -> TunedMode
     return build(folder, settings, ids_in(tokens))
 
 
-def nothing_to_validate(model: TunedModel) -> tuple[dict[str, float], float]:
-    return {"accuracy": 50.0}, 1.0
+def nothing_to_validate(model: TunedModel) -> Validated:
+    return Validated({"accuracy": 50.0}, 1.0)
 
 
 def train_together(models, tokens, settings, learning_rates, validate=nothing_to_validate) -> TrainingResult:
@@ -383,9 +384,9 @@ def test_the_kept_weights_are_those_of_the_kept_epoch(encoders, method, keep, ke
     model = built(encoders["bert"], settings, tokens)
     seen: list[dict[str, torch.Tensor]] = []
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    def validate(model: TunedModel) -> Validated:
         seen.append({name: tensor.clone() for name, tensor in model.tuned_tensors().items()})
-        return {"accuracy": (10.0, 30.0, 20.0)[len(seen) - 1]}, (0.1, 0.3, 0.2)[len(seen) - 1]
+        return Validated({"accuracy": (10.0, 30.0, 20.0)[len(seen) - 1]}, (0.1, 0.3, 0.2)[len(seen) - 1])
 
     outcome = tune(model, tokens, settings, validate=validate)
     assert [one.epoch for one in outcome.kept] == [kept]
@@ -395,7 +396,7 @@ def test_the_kept_weights_are_those_of_the_kept_epoch(encoders, method, keep, ke
 def validated_as(*metrics: float):
     """A validation with these metrics, one after the other."""
     left = list(metrics)
-    return lambda model: ({"accuracy": left.pop(0)}, 1.0)
+    return lambda model: Validated({"accuracy": left.pop(0)}, 1.0)
 
 
 def test_a_training_is_evaluated_after_so_many_steps_and_at_its_end(encoders):
@@ -435,8 +436,8 @@ def test_a_model_that_stops_early_leaves_the_others_as_they_are(encoders):
     values = {0: iter((50, 40)), 1: iter((10, 20, 30, 40))}
     models = build_together(encoders["bert"], settings, None, 2)
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
-        return {"accuracy": next(values[models.index(model)])}, 1.0
+    def validate(model: TunedModel) -> Validated:
+        return Validated({"accuracy": next(values[models.index(model)])}, 1.0)
 
     first, second = train_together(models, tokens, settings, [1e-2, 1e-3], validate).outcomes
     assert (len(first.evaluations), len(second.evaluations)) == (2, 4)
@@ -455,9 +456,9 @@ def test_averaged_weights_are_the_mean_of_those_of_the_kept_evaluations(encoders
     seen: list[dict[str, torch.Tensor]] = []
     values = iter((40, 10, 30, 20))
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    def validate(model: TunedModel) -> Validated:
         seen.append({name: tensor.clone() for name, tensor in model.tuned_tensors().items()})
-        return {"accuracy": next(values)}, 1.0
+        return Validated({"accuracy": next(values)}, 1.0)
 
     outcome = tuned(encoders["bert"], settings, tokens, validate=validate)
     assert tuple(one.step // 2 for one in outcome.kept) == kept
@@ -733,9 +734,9 @@ def test_an_epoch_that_ends_in_nan_is_not_kept(encoders, keep):
     columns = random_columns("tagging", 40)
     tokens = in_memory(columns)
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    def validate(model: TunedModel) -> Validated:
         _, loss = evaluate(model, tokens, rows_for("tagging", columns), settings, CPU)
-        return {"f1": 50.0}, loss
+        return Validated({"f1": 50.0}, loss)
 
     outcome = tuned(encoders["bert"], settings, tokens, learning_rate=1e38, validate=validate)
     assert outcome.problem
@@ -811,8 +812,8 @@ def test_candidates_trained_together_equal_each_trained_alone(encoders, name, ki
     columns = random_columns(kind, 40)
     tokens, rows = in_memory(columns), rows_for(kind, columns)
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
-        return {"score": 50.0}, evaluate(model, tokens, rows, settings, CPU)[1]
+    def validate(model: TunedModel) -> Validated:
+        return Validated({"score": 50.0}, evaluate(model, tokens, rows, settings, CPU)[1])
 
     models = build_together(encoders[name], settings, None, len(RATES))
     together = train_together(models, tokens, settings, RATES, validate)
@@ -973,9 +974,9 @@ def test_a_stopped_training_resumes_to_the_same_result(encoders, tmp_path, monke
         count("loss")
         return loss(*arguments)
 
-    def validate(model: TunedModel) -> tuple[dict[str, float], float]:
+    def validate(model: TunedModel) -> Validated:
         count("validate")
-        return {"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item()
+        return Validated({"accuracy": 50.0}, model.head[1].weight.detach().square().sum().item())
 
     def trained() -> TrainingResult:
         models = build_together(encoders["bert"], settings, None, len(rates))

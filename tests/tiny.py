@@ -31,7 +31,7 @@ from workflow_scripts.encoders.sources import MANIFEST, describe
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Columns
-from workflow_scripts.kinds.tokens import Ragged, Tokens
+from workflow_scripts.kinds.tokens import Tokens, in_memory
 from workflow_scripts.tuning.backbone import attention, deberta
 from workflow_scripts.tuning.settings import TrainingSettings
 
@@ -200,18 +200,6 @@ def random_choices(texts: list[list[int]], random: np.random.Generator) -> Colum
         columns["choice"] += range(count)
         columns["correct"] += [int(place == int(np.argmax(starts))) for place in range(count)]
     return columns
-
-
-def in_memory(columns: Columns) -> Tokens:
-    """The columns as a token folder would give them, without the folder."""
-
-    def column(values: list[Any]) -> np.ndarray | Ragged:
-        if not isinstance(values[0], list):
-            return np.array(values, dtype=np.float32 if isinstance(values[0], float) else np.int32)
-        starts = np.concatenate(([0], np.cumsum([len(value) for value in values])))
-        return Ragged(np.concatenate(values).astype(np.int32), starts)
-
-    return Tokens({name: column(values) for name, values in columns.items()}, {})
 
 
 def random_tokens(kind: str, features: int, seed: int = 0, longest: int = 20) -> Tokens:

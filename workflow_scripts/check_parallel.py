@@ -24,12 +24,10 @@ class CheckParallelSettings(StepSettings):
     Attributes:
         task: its name.
         languages: in the order of the test sets.
-        limit: the most rows of each; None for all.
     """
 
     task: str
     languages: list[str]
-    limit: int | None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,16 +57,9 @@ def main(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"tasks.{settings.task}.parallel: the test sets in {reference} and {language} have different ids;"
                 f" the first difference is {identity!r}, which only {only} has: correct the files or columns.id, or set"
-                f" parallel: false (or partly, if some languages lack rows){_of_limit(settings.limit)}"
+                f" parallel: false (or partly, if some languages lack rows)"
             )
     write_json(arguments.checked, {"languages": languages, "ids": len(expected)})
-
-
-def _of_limit(limit: int | None) -> str:
-    """A hint at another cause: files in different orders have the same ids, but not among their first rows."""
-    if limit is None:
-        return ""
-    return f"; limits.test keeps the first {limit} rows, so the rows must have the same order in all languages"
 
 
 if __name__ == "__main__":

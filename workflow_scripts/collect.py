@@ -4,6 +4,8 @@
     */run.json         ──> runs.csv         one row per training run, including the search's
     */log.jsonl        ──> curves.parquet   the training curves of these runs, thinned
     both               ──> results.parquet  one row per score, with the settings of its model
+    seed-*/calibration.csv, run.json
+                       ──> calibration.csv  the calibration error of each model by language, and its temperature
     */run.json         ──> oracle.csv       the validation score of the kept and of the best weights, by language
     encoders, corpora  ──> provenance.json  configuration, checksums, row counts, versions, machine, commit
 
@@ -40,8 +42,19 @@ from workflow_scripts.core.names import NO_SEED, OUTSIDE, SNAKEMAKE, Values, bas
 from workflow_scripts.core.settings import WholeGridSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_origin
+from workflow_scripts.evaluation.calibration import COLUMNS
 from workflow_scripts.evaluation.curves import curve_rows, read_log
-from workflow_scripts.evaluation.other_grids import CURVES, ORACLE, RUNS, SCORES, SHOTS, check, joined, others
+from workflow_scripts.evaluation.other_grids import (
+    CALIBRATION,
+    CURVES,
+    ORACLE,
+    RUNS,
+    SCORES,
+    SHOTS,
+    check,
+    joined,
+    others,
+)
 from workflow_scripts.evaluation.tidy import UNIT, settings_of, write_tidy
 from workflow_scripts.experiment.configuration import Configuration, load
 from workflow_scripts.experiment.consistency import differences, summary
@@ -57,6 +70,10 @@ CURVES_SCHEMA = pa.schema(
     | {"searched": pa.string()}
     | {"step": pa.int64(), "epoch": pa.float64(), "quantity": pa.string(), "value": pa.float64(), "kept": pa.bool_()}
 )
+CALIBRATION_COLUMNS = [
+    *"encoder task source method prompt_length seed temperature language".split(),
+    *COLUMNS,
+]
 ORACLE_COLUMNS = "encoder task source method prompt_length seed language metric kept best best_epoch".split()
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "seqeval", "numpy", "pandas")
 
@@ -90,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
     result.add_argument("--shots", type=output_file, required=True, help="the table of few-shot scores to write")
+    result.add_argument("--calibration", type=output_file, required=True, help="the table of calibration to write")
     result.add_argument("--curves", type=output_file, required=True, help="the table of training curves to write")
     result.add_argument("--results", type=output_file, required=True, help="the tidy parquet file to write")
     result.add_argument("--oracle", type=output_file, required=True, help="the table of the oracle to write")
@@ -98,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Read everything and write the six files; return the run files that they were built from."""
+    """Read everything and write the eight files; return the run files that they were built from."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)
@@ -111,6 +129,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         (arguments.scores, SCORES, scores, list(scores[0])),
         (arguments.runs, RUNS, runs, list(runs[0])),
         (arguments.shots, SHOTS, shots, SHOT_COLUMNS),
+        (arguments.calibration, CALIBRATION, list(calibration_rows(grid, paths)), CALIBRATION_COLUMNS),
         (arguments.oracle, ORACLE, list(oracle_rows(grid, paths)), ORACLE_COLUMNS),
     ):
         write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
@@ -120,6 +139,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, joined(record, grids))
     read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths), *grid.seed_runs(paths, "log.jsonl")]
+    read += grid.seed_runs(paths, "calibration.csv")
     for name in ("scores.csv", "run.json"):
         read += [*grid.seed_runs(paths, name), *grid.shot_runs(paths, name)]
     return [Path(file) for _, _, file in read]
@@ -160,6 +180,22 @@ def score_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     for arm, seed, scores in itertools.chain(*found):
         for row in scores_of(grid, arm, Path(scores)):
             yield {**arm_columns(arm), "seed": seed, **row}
+
+
+def calibration_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
+    """Yield one row per zero-shot model and language; none for models without probabilities.
+
+    Raises UserError if a file is incomplete.
+    """
+    for arm, seed, file in grid.seed_runs(paths, "calibration.csv"):
+        temperature = read_json(Path(paths.run(*arm.place, seed, "run.json")))["temperature"]
+        with Path(file).open(newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        expected = grid.tested_by(arm) if rows else []
+        if [row["language"] for row in rows] != expected or not ends_with_newline(Path(file)):
+            raise UserError(f"{file} does not contain the grid's languages: delete it and run the workflow again")
+        for row in rows:
+            yield {**arm_columns(arm), "seed": seed, "temperature": temperature, **row}
 
 
 def shot_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:

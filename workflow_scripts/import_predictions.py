@@ -1,6 +1,6 @@
 """Import predictions that were made elsewhere, such as those of a prompted language model, in the form of our own.
 
-    file + corpus rows, by language ──> predictions/en+de/en.parquet   id, prediction (JSON), with the origin
+    file + corpus rows, by language ──> predictions/en+de/en.parquet   id, prediction (JSON), the origin
                                         predictions/en+de.json         checksum by language
 
 The files must have exactly one prediction for every test row. Settings: `outside.settings.ImportSettings`.

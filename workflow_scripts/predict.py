@@ -1,16 +1,19 @@
 """Apply a tuned model to the test sets of some languages, without further training.
 
-    encoder + weights + tokens + corpus rows ──> predictions/en+de/en.parquet   id, prediction (JSON)
+    encoder + weights + tokens + corpus rows ──> predictions/en+de/en.parquet   id, prediction (JSON), confidence,
+                                                                                confidence_uncalibrated
                                                  predictions/en+de.json         checksum by language
 
-A prediction is a label, a list of tags or the text of an answer. A tokenizer is needed only where answers are
-generated. The model's settings are read from the run's record, `run.json`. Settings: `PredictSettings`.
+A prediction is a label, a list of tags or the text of an answer. Its confidence is its probability at the temperature
+of the run, and uncalibrated at temperature 1: a number, or a list with one for each tag. It is empty for regression and
+for generated answers. A tokenizer is needed only where answers are generated. The model's settings and its temperature
+are read from the run's record, `run.json`. Settings: `PredictSettings`.
 """
 
 import argparse
 import logging
 
-from workflow_scripts.core.files import sha256, write_json
+from workflow_scripts.core.files import read_json, sha256, write_json
 from workflow_scripts.core.names import predictions_file
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
@@ -48,18 +51,19 @@ def main(arguments: argparse.Namespace) -> None:
     """Predict every test set and write the predictions, the record last."""
     from workflow_scripts.tuning.device import find_device
     from workflow_scripts.tuning.model import load_run
-    from workflow_scripts.tuning.predict import predict
+    from workflow_scripts.tuning.predict import predict_with_confidences
 
     settings: PredictSettings = arguments.settings
     read_encoder(arguments.encoder)
     device = find_device()
     texts = [read_tokens(file) for file in arguments.tokens]
     model, training = load_run(arguments.encoder.parent, arguments.run.parent, device, texts)
-    record = {}
+    temperature, record = read_json(arguments.run)["temperature"], {}
     for language, tokens, rows_file in zip(settings.languages, texts, arguments.rows, strict=True):
         rows = read_rows(rows_file, training.kind)
         file = predictions_file(arguments.record, language)
-        write_predictions(file, predict(model, tokens, rows, training, device))
+        predictions, confidences = predict_with_confidences(model, tokens, rows, training, device, temperature)
+        write_predictions(file, predictions, confidences=confidences)
         record[language] = sha256(file)
         logger.info("%s: %d predictions", language, len(rows))
     write_json(arguments.record, record)

@@ -1,8 +1,8 @@
 """Write the report, its tables and its answer as plain text.
 
-results/  scores.csv  runs.csv  shots.csv  oracle.csv  curves.parquet  provenance.json  differences.csv
-          source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv  boundaries.csv
-          samples.json  examples.json  distances.csv  explained.csv
+results/  scores.csv  runs.csv  shots.csv  calibration.csv  oracle.csv  curves.parquet  provenance.json
+          differences.csv  source_differences.csv  encoder_differences.csv  ranks.csv  alignment.csv  projections.csv
+          boundaries.csv  samples.json  examples.json  distances.csv  explained.csv
 report/   published.csv  template.html.j2 ...
     -> results/report.html  results/summary.txt  results/tables/*.csv, *.tex
 """
@@ -30,6 +30,7 @@ FILES = {
     "scores": "the table of scores",
     "runs": "the table of training runs",
     "shots": "the scores of models that were tuned with a few rows of a target language",
+    "calibration": "how well the probabilities of each model are calibrated",
     "curves": "the training curves",
     "oracle": "validation scores in other languages, of the kept and of the best weights",
     "provenance": "benchmark, configuration, versions, checksums",
@@ -79,6 +80,7 @@ def main(arguments: argparse.Namespace) -> None:
             encoder_differences=read_differences(arguments.encoder_differences),
             ranks=read_table(arguments.ranks),
             shots=read_table(arguments.shots),
+            calibration=read_table(arguments.calibration),
             curves=read_curves(arguments.curves),
             oracle=read_table(arguments.oracle),
             alignment=read_table(arguments.alignment),

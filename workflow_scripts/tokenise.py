@@ -15,6 +15,7 @@ from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.kinds import model_part, part
+from workflow_scripts.kinds.reader import for_reader
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokenizer import load_tokenizer
 from workflow_scripts.kinds.tokens import write_tokens
@@ -47,17 +48,8 @@ def main(arguments: argparse.Namespace) -> None:
             f"tasks.{settings.task}.max_length: {settings.max_length} tokens leave no room for a text with the"
             f" {special} special tokens of encoder {encoder['name']}: raise it"
         )
-    if settings.labelled_subword == "auto":
-        # A decoder has read the whole of a word only at its last subword.
-        settings = settings.changed(labelled_subword="last" if encoder["kind"] == "decoder" else "first")
+    settings = for_reader(settings, encoder)
     rows = read_rows(arguments.rows, settings.kind)
-    if settings.words:
-        if not encoder["output_layer"]:
-            raise UserError(
-                f"encoder {encoder['name']}: answers: words needs the pretrained output layer, which its checkpoint"
-                " does not have: use a checkpoint of the whole language model, or set answers to head"
-            )
-        settings = settings.changed(reads=encoder["kind"])
     made_by = part(settings.kind, model_part("words" if settings.words else "head"))
     columns, counts = made_by.tokenise(rows, tokenizer, settings)
     blank = next((number for number, ids in zip(columns["row"], columns["input_ids"], strict=True) if not ids), None)

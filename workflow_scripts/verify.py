@@ -3,9 +3,14 @@
     resources/, results/  ──> a line for each output that does not belong to the configuration
 
 For every output, the recorded settings, inputs and checksum are compared with the configuration, the current inputs,
-the user's own files that were read, and the file. Nothing is changed. The exit status is 0 if nothing differs, else 1.
-Missing outputs, and outputs that an earlier version of the code made, are only counted: the next run makes them. The
-options are those of the command that ran the workflow.
+the user's own files that were read, and the file. Missing outputs, and outputs that an earlier version of the code
+made, are only counted: the next run makes them.
+
+Then everything that follows from predictions and run records (scores, tables, statistics, report) is computed again in
+a temporary folder, without training, and compared byte by byte (`console/recomputing.py`); `--quick` leaves this out.
+
+Nothing is changed. The exit status is 0 if nothing differs, else 1. The options are those of the command that ran the
+workflow.
 """
 
 import argparse
@@ -14,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.console.recomputing import Comparison, recompute
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.step import run, step_parser
@@ -31,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--config", nargs="*", default=[], metavar="KEY=VALUE", help="keys that replace those in the files"
     )
+    result.add_argument("--quick", action="store_true", help="compare settings and checksums; compute nothing again")
     result.add_argument("--directory", type=Path, metavar="FOLDER", help="the working folder; default: the current one")
     return result
 
@@ -50,8 +57,19 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{there} of {len(outputs)} outputs exist, {len(differing)} of them differ from the configuration")
     if len(found) > len(differing):
         print(f"{len(found) - len(differing)} of them were made by an earlier version of the code")
+    named = {difference.output for difference in differing}
+    again = Comparison() if arguments.quick else recompute(configuration)
+    others = {file: reason for file, reason in again.differing.items() if file not in named}
+    for file, reason in others.items():
+        print(f"{file}: {reason}")
+    if not arguments.quick:
+        print(f"{again.files} files were computed again, {len(again.differing)} of them differ")
+    if again.left_out:
+        print(f"what the steps {', '.join(again.left_out)} make was not computed again, since their inputs differ")
+    sys.stdout.flush()
+    if others:
+        raise UserError("delete what differs, and run the workflow again with this configuration to remake it")
     if differing:
-        sys.stdout.flush()
         raise UserError("run the workflow again with this configuration to remake what differs")
 
 

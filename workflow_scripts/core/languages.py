@@ -113,6 +113,12 @@ def is_known(code: str) -> bool:
     return _parsed(code) is not None
 
 
+def subtag(code: str) -> str:
+    """The language alone by its shortest code, without script and region: `zh` for `zho_Hans`; else the code itself."""
+    parts = _parsed(code)
+    return code if parts is None else parts.language
+
+
 @cache
 def _parsed(code: str) -> Parts | None:
     """The parts of the code, the language by its shortest code (`zh` for `zho`); None if it is not known."""

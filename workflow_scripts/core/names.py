@@ -99,7 +99,15 @@ def base_source(source: str) -> str:
 
 
 # The files of another grid's results that a report of several grids reads, besides the units of its models.
-OF_OTHER_GRIDS = ("scores.csv", "runs.csv", "shots.csv", "oracle.csv", "curves.parquet", "provenance.json")
+OF_OTHER_GRIDS = (
+    "scores.csv",
+    "runs.csv",
+    "shots.csv",
+    "oracle.csv",
+    "calibration.csv",
+    "curves.parquet",
+    "provenance.json",
+)
 
 ANALYSIS = "analysis"  # the folder of the analysis beside those of the tasks
 UNTUNED = "untuned"  # the name of the encoder before tuning, where a path or a table names a model

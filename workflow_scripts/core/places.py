@@ -12,12 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("workflow_scripts", "rules", "report", "envs", "tasks")  # the project's folders with code and task files
 RESOURCE_FOLDERS = ("encoders", "repositories", "corpora", "tokens")  # what the workflow creates in `resources`
 # What it creates in `results`, beside a folder for each encoder.
-TABLES, PARALLEL = "tables", "parallel"
+TABLES, PARALLEL, EXPORTED = "tables", "parallel", "exported"
 RESULT_FOLDERS = {
     TABLES: "tables",
     PARALLEL: "checks of parallel test sets",
     OUTSIDE: "predictions that were made elsewhere",
     "every_eval_ever": "exported records",
+    EXPORTED: "exported models",
 }
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 

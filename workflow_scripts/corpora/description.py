@@ -185,8 +185,8 @@ class Corpus(StepSettings):
         kind, labels: the task's.
         language: the language's code in paths and tables.
         split: the split of the experiment.
-        limit: the most rows; None for all. Of train a random sample in file order, always the same, and within that of
-            any greater limit; of validation and test the first rows, so that parallel sets stay parallel.
+        limit: the most rows; None for all. They are a random sample in file order, always the same, and within that of
+            any greater limit. In validation and test sets the ids decide, so that parallel sets stay parallel.
         parallel: whether ids are shared across languages; without an id column they are then the rows' numbers.
         type: the type of the source.
         part: what `{split}` is in paths.

@@ -8,9 +8,9 @@ other, such as the context of questions.
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,9 @@ from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 
 __all__ = [
+    "Confidences",
     "Row",
+    "read_confidences",
     "read_ids",
     "read_origin",
     "read_predictions",
@@ -31,8 +33,21 @@ __all__ = [
     "write_rows",
 ]
 
+CONFIDENCES = ("confidence", "confidence_uncalibrated")  # columns of predictions
 ORIGIN = b"crossprompt.origin"  # the key in the metadata of a parquet file
 ROW_GROUP = 20_000  # rows
+
+
+class Confidences(NamedTuple):
+    """The probabilities of predictions by row id: that of the row's answer, or a list of those of its words' tags.
+
+    Attributes:
+        calibrated: at the model's temperature.
+        uncalibrated: at temperature 1.
+    """
+
+    calibrated: Mapping[str, float | Sequence[float]]
+    uncalibrated: Mapping[str, float | Sequence[float]]
 
 
 def schema_of(kind: str) -> pa.Schema:
@@ -77,13 +92,23 @@ def read_origin(path: Path) -> dict[str, Any] | None:
     return json.loads(metadata[ORIGIN]) if ORIGIN in metadata else None
 
 
-def write_predictions(path: Path, predictions: Mapping[str, Any], origin: Mapping[str, Any] | None = None) -> None:
+def write_predictions(
+    path: Path,
+    predictions: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
+    confidences: Confidences | None = None,
+) -> None:
     """Write predictions by row id: a label, a list of tags or a text each, as JSON so that one schema holds all.
 
-    `origin` goes into the file's metadata, for `read_origin`.
+    `origin` goes into the file's metadata, for `read_origin`. The columns of `confidences` are empty without them.
     """
     texts = [json.dumps(value, ensure_ascii=False) for value in predictions.values()]
-    table = pa.table({"id": pa.array(predictions, pa.string()), "prediction": pa.array(texts, pa.string())})
+    columns = {"id": pa.array(predictions, pa.string()), "prediction": pa.array(texts, pa.string())}
+    for place, name in enumerate(CONFIDENCES):
+        found = [None if confidences is None else confidences[place][identity] for identity in predictions]
+        by_word = any(isinstance(value, list) for value in found)
+        columns[name] = pa.array(found, pa.list_(pa.float32()) if by_word else pa.float32())
+    table = pa.table(columns)
     if origin is not None:
         table = table.replace_schema_metadata({ORIGIN: json.dumps(origin, sort_keys=True, ensure_ascii=False)})
     with written(path) as temporary:
@@ -94,6 +119,15 @@ def read_predictions(path: Path) -> dict[str, Any]:
     """Read what `write_predictions` wrote. Raises UserError if the file is missing or damaged."""
     columns = _read_table(path).to_pydict()
     return {identity: json.loads(text) for identity, text in zip(columns["id"], columns["prediction"], strict=True)}
+
+
+def read_confidences(path: Path) -> Confidences | None:
+    """The probabilities that `write_predictions` wrote; None without them. Raises UserError as `read_predictions`."""
+    columns = _read_table(path).to_pydict()
+    if any(values is None for name in CONFIDENCES for values in columns[name]):
+        return None
+    calibrated, uncalibrated = (dict(zip(columns["id"], columns[name], strict=True)) for name in CONFIDENCES)
+    return Confidences(calibrated, uncalibrated)
 
 
 def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -17,7 +17,7 @@ from workflow_scripts.core.names import OF_OTHER_GRIDS, arm_name
 from workflow_scripts.experiment.grid import Arm
 
 Row = dict[str, Any]
-SCORES, RUNS, SHOTS, ORACLE, CURVES, PROVENANCE = OF_OTHER_GRIDS
+SCORES, RUNS, SHOTS, ORACLE, CALIBRATION, CURVES, PROVENANCE = OF_OTHER_GRIDS
 JOINED = ("tokens", "ceilings", "words", "outside")  # lists of the provenance that two grids may share entries of
 
 

@@ -25,7 +25,7 @@ from workflow_scripts.core.names import (
     source_languages,
     with_shots,
 )
-from workflow_scripts.core.places import PARALLEL
+from workflow_scripts.core.places import EXPORTED, PARALLEL
 from workflow_scripts.corpora.description import Split
 from workflow_scripts.experiment.configuration import Configuration
 
@@ -416,9 +416,22 @@ class Paths:
         """The contribution of each test example to the scores of one tuned model."""
         return self.run(encoder, task, source, arm, seed, "units.parquet")
 
+    def calibration(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> str:
+        """How well the probabilities of one tuned model are calibrated in every language."""
+        return self.run(encoder, task, source, arm, seed, "calibration.csv")
+
+    def scored(self, encoder: str, task: str, source: str, arm: str, seed: int | str) -> tuple[str, str, str]:
+        """All that `score` writes: scores, units and calibration."""
+        place = encoder, task, source, arm, seed
+        return self.scores(*place), self.units(*place), self.calibration(*place)
+
     def parallel(self, task: str) -> str:
         """The record that the test sets of a task have the same ids in all languages."""
         return f"{self.results}/{PARALLEL}/{task}.json"
+
+    def winner(self, task: str) -> str:
+        """The record of the task's exported winner, beside the folder with the model."""
+        return f"{self.results}/{EXPORTED}/{task}.json"
 
     def ceilings(self, encoder: str, task: str) -> str:
         """The best possible scores of answers that consist of the encoder's tokens."""

@@ -61,7 +61,7 @@ def tuning_jobs(configuration: Configuration) -> Iterator[Job]:
             for group in groups:
                 predicted = paths.predictions(*place, seed, languages_name(group))
                 yield Job("predict", (predicted,), settings.of_prediction(configuration, arm.task, group, answers))
-            yield Job("score", (paths.scores(*place, seed), paths.units(*place, seed)), of_scores)
+            yield Job("score", paths.scored(*place, seed), of_scores)
 
 
 def outside_jobs(configuration: Configuration) -> Iterator[Job]:
@@ -69,8 +69,7 @@ def outside_jobs(configuration: Configuration) -> Iterator[Job]:
     grid, paths = Grid(configuration), Paths.of(configuration)
     for arm, seed, record in grid.imported(paths):
         yield Job("import_predictions", (record,), settings.of_import(configuration, arm, seed))
-        scored = paths.scores(*arm.place, seed), paths.units(*arm.place, seed)
-        yield Job("score", scored, settings.of_outside_scores(configuration, arm))
+        yield Job("score", paths.scored(*arm.place, seed), settings.of_outside_scores(configuration, arm))
 
 
 def analysis_jobs(configuration: Configuration) -> Iterator[Job]:
@@ -103,6 +102,7 @@ def summary_jobs(configuration: Configuration) -> Iterator[Job]:
         "scores.csv",
         "runs.csv",
         "shots.csv",
+        "calibration.csv",
         "curves.parquet",
         "results.parquet",
         "oracle.csv",

@@ -173,7 +173,8 @@ class MiniCorpora(Section):
     """Selects this source."""
 
     limits: RowLimits = RowLimits()
-    """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
+    """The most rows to read of each split: a random sample, always the same, and with the same ids in parallel sets. A
+    task can override them with `tasks.TASK.limits`."""
 
 
 class XtremeCorpora(Section):
@@ -189,7 +190,8 @@ class XtremeCorpora(Section):
     """The folder."""
 
     limits: RowLimits = RowLimits()
-    """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
+    """The most rows to read of each split: a random sample, always the same, and with the same ids in parallel sets. A
+    task can override them with `tasks.TASK.limits`."""
 
 
 class FileCorpora(Section):
@@ -205,7 +207,8 @@ class FileCorpora(Section):
     """The folder at which the tasks' relative paths start. `null`: at each task file's own folder."""
 
     limits: RowLimits = RowLimits()
-    """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
+    """The most rows to read of each split: a random sample, always the same, and with the same ids in parallel sets. A
+    task can override them with `tasks.TASK.limits`."""
 
 
 class UniversalDependencies(Section):
@@ -232,7 +235,8 @@ class HubCorpora(Section):
     """Where the treebanks of UD-POS come from."""
 
     limits: RowLimits = RowLimits()
-    """The most rows to read of each split. A task can override them with `tasks.TASK.limits`."""
+    """The most rows to read of each split: a random sample, always the same, and with the same ids in parallel sets. A
+    task can override them with `tasks.TASK.limits`."""
 
 
 Corpora = Annotated[MiniCorpora | XtremeCorpora | FileCorpora | HubCorpora, Field(discriminator="source")]

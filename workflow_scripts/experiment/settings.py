@@ -173,12 +173,11 @@ def of_prediction(configuration: Configuration, task: str, languages: list[str],
 
 
 def of_parallel(configuration: Configuration, task: str) -> Settings:
-    """`check_parallel`: the languages; the limit of rows is for its message."""
+    """`check_parallel`: the languages."""
     return {
         "code": fingerprint("check_parallel"),
         "task": task,
         "languages": configuration.languages_of(task),
-        "limit": configuration.limit_of(task, "test"),
     }
 
 
@@ -326,3 +325,9 @@ def of_explanation(configuration: Configuration) -> Settings:
 def of_page(configuration: Configuration) -> Settings:
     """`render`: the tables to write; the template's files are input files."""
     return {"code": fingerprint("render"), "tables": table_names(configuration)}
+
+
+def of_winner(configuration: Configuration, task: str) -> Settings:
+    """`export_winner`: the task and its main metric."""
+    metric = configuration.tasks[task].definition.metrics[0].name
+    return {"code": fingerprint("export_winner"), "task": task, "metric": metric}

@@ -14,6 +14,7 @@ BESIDE, CEILINGS = "beside_the_paper", "ceilings"
 SHOTS = "shots"
 RANKING, EXPLAINED = "ranking", "explained"
 ORACLE = "oracle"
+CALIBRATION = "calibration"
 ENCODERS = "encoder_by_encoder"
 SOURCE_BY_TARGET, BEST_SOURCE = "source_by_target", "best_source"
 
@@ -30,6 +31,7 @@ def table_names(configuration: Configuration) -> list[str]:
         COST,
         AUDIT,
         EXPLAINED,
+        CALIBRATION,
     ]
     if Grid(configuration).analysed_languages():
         names += [BEFORE_AFTER, TRANSLATIONS]

@@ -85,6 +85,7 @@ class Facts(Protocol):
         TEMPLATE: the fields of a template for answers in words; missing where the kind has none.
         GENERATES: whether answers in words are generated, not chosen; missing where they are not.
         BOUNDED: whether tokens limit the best possible score; the kind then has a module `ceiling`.
+        HUB_TASK: how the Hugging Face Hub names such tasks (`pipeline_tag`); missing where it has no name.
     """
 
     METRICS: tuple[Metric, ...]
@@ -94,6 +95,7 @@ class Facts(Protocol):
     SCORING_KEYS: tuple[str, ...]
     TEMPLATE: tuple[str, ...]
     GENERATES: bool
+    HUB_TASK: str
     NEEDS_LABELS: bool
     BOUNDED: bool
     ANALYSABLE: bool
@@ -110,6 +112,8 @@ class Rows(Protocol):
 
     # Optional: `check_labels(labels)` raises UserError for labels of a task that the kind cannot use, and
     # `labels_in(row)` returns the labels of a row, so that a training set with a single label is refused.
+    # `placeholder(record, labels)` returns the gold columns that `from_record` needs, with any valid values, for texts
+    # to predict; without it, a record to predict needs them itself.
 
     def from_record(self, record: Mapping[str, Any], where: str) -> Row:
         """The fields of a row, from the values that a source has in their place.
@@ -168,6 +172,16 @@ class Model(Protocol):
     ) -> dict[str, Any]:
         """The prediction of each row by its id, from the logits of each feature, or from its text (`Writer`)."""
 
+    # Optional functions:
+    #
+    # `probabilities(logits, tokens, rows, labels, temperature)` returns, by row id, the probabilities that belong to
+    # what `decode` returns, from the same logits divided by a temperature: a dictionary by label, a list (of the
+    # choices in their order, or of each word's predicted tag), or that of the answer alone. A training then chooses the
+    # temperature with the lowest `loss` on the validation set, which must be a negative log-likelihood.
+    #
+    # `places(logits, tokens, rows)` returns, by row id, where in the row's texts the prediction is: (column, first
+    # character, the one after the last).
+
     # Only in a module `words` of a kind with `Facts.GENERATES`: `writer(folder)` returns the `Writer` for the tokenizer
     # in an encoder's folder. Its token folders have a column `prompt`, the number of tokens that the model continues.
 
@@ -202,6 +216,9 @@ class Metrics(Protocol):
 
     def contributions(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
+
+    # Optional: `correct(rows, predictions, scoring)` returns, for each row, whether each of its answers is correct: a
+    # list of one for a label or a text, of one for each word for tags. The calibration of probabilities needs it.
 
 
 class Ceiling(Protocol):

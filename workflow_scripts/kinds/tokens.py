@@ -9,6 +9,7 @@ and, where the tokenizer makes them, `token_type_ids`. The modules of the kinds 
 """
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,18 @@ class Tokens:
             return Ragged(np.concatenate(lists), np.cumsum([0, *map(len, lists)]))
 
         return Tokens({name: column(values) for name, values in self.columns.items()}, self.record)
+
+
+def in_memory(columns: Columns) -> Tokens:
+    """The columns of at least one feature as tokens, without a folder."""
+
+    def column(values: list[Any]) -> np.ndarray | Ragged:
+        if not isinstance(values[0], (list, tuple)):
+            return np.array(values, dtype=np.float32 if isinstance(values[0], float) else np.int32)
+        starts = np.cumsum([0, *map(len, values)])
+        return Ragged(np.fromiter(itertools.chain.from_iterable(values), np.int32, int(starts[-1])), starts)
+
+    return Tokens({name: column(values) for name, values in columns.items()}, {})
 
 
 def joined(parts: Sequence[Tokens], balanced: bool = False) -> Tokens:

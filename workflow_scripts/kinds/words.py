@@ -29,6 +29,7 @@ import numpy as np
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.settings import given
+from workflow_scripts.kinds.probability import softmax
 from workflow_scripts.kinds.protocol import Columns, Counts, OwnLength, Row
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.template import ANSWER, fields
@@ -255,6 +256,24 @@ def counted(batch: dict[str, "torch.Tensor"]) -> int:
 
 def best_answers(logits: Sequence[np.ndarray], tokens: Tokens) -> dict[int, int]:
     """The best answer of each row, from 0, by the row's number. logits: (scored tokens,) or wider, of each feature."""
+    means = _mean_scores(logits, tokens)
+    return {row: max(sorted(scores), key=lambda answer: scores[answer]) for row, scores in means.items()}
+
+
+def answer_probabilities(logits: Sequence[np.ndarray], tokens: Tokens, temperature: float) -> dict[int, list[float]]:
+    """The probability of each answer among those of its row, by the row's number: the softmax of `loss`.
+
+    logits: (scored tokens,) or wider, of each feature.
+    """
+    means = _mean_scores(logits, tokens)
+    return {
+        row: softmax(np.array([scores[answer] for answer in sorted(scores)]), temperature).tolist()
+        for row, scores in means.items()
+    }
+
+
+def _mean_scores(logits: Sequence[np.ndarray], tokens: Tokens) -> dict[int, dict[int, float]]:
+    """The mean log-probability of each answer, by the row's number, in ascending order."""
     found: dict[int, dict[int, list[float]]] = {}
     choices = tokens.ragged("choice")
     for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
@@ -262,7 +281,7 @@ def best_answers(logits: Sequence[np.ndarray], tokens: Tokens) -> dict[int, int]
         for answer, value in zip(choices[feature].tolist(), values, strict=False):
             if answer != NOTHING:
                 scores.setdefault(answer, []).append(float(value))
-    means = {
-        row: {answer: float(np.mean(values)) for answer, values in of_row.items()} for row, of_row in found.items()
+    return {
+        row: {answer: float(np.mean(values)) for answer, values in of_row.items()}
+        for row, of_row in sorted(found.items())
     }
-    return {row: max(sorted(scores), key=lambda answer: scores[answer]) for row, scores in sorted(means.items())}

@@ -89,6 +89,18 @@ COLUMNS = {
     ],
     "explained": [*MODEL, "baseline", "measure", "correlation", "low", "high", "languages"],
     "shots": [*MODEL, "shots", "seed", "language", "metric", "value"],
+    "calibration": [
+        *MODEL,
+        "seed",
+        "temperature",
+        "language",
+        "answers",
+        "error",
+        "error_uncalibrated",
+        "confidence",
+        "confidence_uncalibrated",
+        "accuracy",
+    ],
     "curves": [*MODEL, *RUN, "step", "epoch", "quantity", "value", "kept"],
     "oracle": [*MODEL, "seed", "language", "metric", "kept", "best", "best_epoch"],
     "alignment": [*MODEL, "seed", "language", "measure", "value"],
@@ -139,6 +151,7 @@ class Inputs:
         explained: the rank correlation of these measures with the transfer gap, and with its difference from that of
             the baseline.
         shots: scores of the models that were tuned with a few rows of a target language, in this language.
+        calibration: mean probability, accuracy and calibration error of each model by language, percent.
         curves: points of the training curves (see `evaluation.curves`), by run: of the search or of a seed (`stage`).
         oracle: the validation score in other languages, of the kept weights and of the best ones for each language.
         alignment: the measures of section 5, by model, seed and language; the untuned encoder's rows have no task.
@@ -158,6 +171,7 @@ class Inputs:
     distances: pd.DataFrame = field(default_factory=lambda: empty("distances"))
     explained: pd.DataFrame = field(default_factory=lambda: empty("explained"))
     shots: pd.DataFrame = field(default_factory=lambda: empty("shots"))
+    calibration: pd.DataFrame = field(default_factory=lambda: empty("calibration"))
     curves: pd.DataFrame = field(default_factory=lambda: empty("curves"))
     oracle: pd.DataFrame = field(default_factory=lambda: empty("oracle"))
     alignment: pd.DataFrame = field(default_factory=lambda: empty("alignment"))

@@ -237,6 +237,11 @@ class Report:
         return self._by_task(self._with_source_after_task(learning_rate_search(self.runs)))
 
     @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """The calibration of each model by language, for the arm that shows each method."""
+        return self._by_task(in_table_order(self.inputs.calibration[self.is_headline(self.inputs.calibration)]))
+
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """The points of all training curves."""
         return self._by_task(in_table_order(self.inputs.curves))

@@ -8,6 +8,7 @@ from workflow_scripts.reporting.table import Sheet
 from workflow_scripts.reporting.views import (
     answer,
     averages,
+    calibration,
     corpora,
     costs,
     curves,
@@ -42,6 +43,7 @@ VIEWS = (
     languages,
     families,
     distances,
+    calibration,
     costs,
     representations,
     examples,

@@ -32,6 +32,7 @@ class FinishedRun:
         tokenising: how texts became tokens; `split` is that of the validation set.
         corpus: the settings of `fetch_corpus` for the validation set of the first training language. Its `reading`
             says which columns of a file mean what.
+        rows: the rows of that set.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class FinishedRun:
     encoder: Path
     tokenising: TokeniseSettings
     corpus: dict[str, Any]
+    rows: Path
 
 
 def open_run(folder: Path, resources: Path) -> FinishedRun:
@@ -78,6 +80,7 @@ def open_run(folder: Path, resources: Path) -> FinishedRun:
         encoder=encoder.parent,
         tokenising=TokeniseSettings.read(_record(lineage, Path(tokens))["settings"], f"{tokens}: settings"),
         corpus=_record(lineage, Path(rows))["settings"],
+        rows=Path(rows),
     )
 
 

@@ -31,7 +31,28 @@ FUSED_DEVICES = ("cpu", "cuda")  # devices with a fused AdamW
 LOG_EVERY = 10  # steps between two log lines: copying the loss from the device makes the host wait for it
 EXPLODING = 1000.0  # a gradient norm above this multiple of the first steps' median is reported as a problem
 
-Validation = Callable[[TunedModel], tuple[dict[str, float], float]]
+
+def no_temperature() -> float | None:
+    """Fit no temperature."""
+    return None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The result of a pass over the validation set.
+
+    Attributes:
+        metrics: the task's metrics in percent, the main one first.
+        loss: mean over all targets.
+        temperature: fits the temperature to the logits of the pass; None for a kind without probabilities.
+    """
+
+    metrics: dict[str, float]
+    loss: float
+    temperature: Callable[[], float | None] = no_temperature
+
+
+Validation = Callable[[TunedModel], Validated]
 Oracle = Callable[[TunedModel], dict[str, float]]
 
 
@@ -53,6 +74,7 @@ class Evaluation:
         gradient_norm: the largest norm of all steps, before clipping.
         oracle: the main metric on the validation sets of other languages, with the setting `oracle`. Nothing is chosen
             by it.
+        temperature: what calibrates the probabilities, see `temperature`; None if the weights were not kept then.
     """
 
     step: int
@@ -62,6 +84,7 @@ class Evaluation:
     training_loss: float
     gradient_norm: float
     oracle: dict[str, float] = field(default_factory=dict)
+    temperature: float | None = None
 
     @property
     def main_metric(self) -> float:
@@ -262,7 +285,7 @@ def train(
         tokens: the training features.
         settings: the merged settings of the run.
         learning_rates: one per model, the peak of its schedule.
-        validate: returns the metrics (percent, the main one first) and the loss on the validation set.
+        validate: makes a pass over the validation set.
         checkpoint: saved at the end of each epoch and every few minutes.
         device: where the models are.
         until: the share of the steps after which to return, at the next evaluation; the checkpoint then holds all that
@@ -427,10 +450,10 @@ def finish_evaluation(
     outcome, model, settings = candidate.outcome, candidate.model, schedule.settings
     training_loss = torch.stack(outcome.losses).mean().item()
     gradient_norm = torch.stack(outcome.norms).max().item()
-    metrics, validation_loss = validate(model)
+    validated = validate(model)
     epoch = schedule.epoch_of(step)
-    if not math.isfinite(validation_loss):
-        outcome.mark_diverged(f"the validation loss became {validation_loss} in epoch {math.ceil(epoch)}")
+    if not math.isfinite(validated.loss):
+        outcome.mark_diverged(f"the validation loss became {validated.loss} in epoch {math.ceil(epoch)}")
         return
     first = outcome.first_norm
     if first and gradient_norm > EXPLODING * first and not outcome.problem:
@@ -439,10 +462,11 @@ def finish_evaluation(
         )
     outcome.losses.clear()
     outcome.norms.clear()
-    outcome.evaluations.append(
-        Evaluation(step, epoch, metrics, validation_loss, training_loss, gradient_norm, oracle(model))
-    )
+    evaluation = Evaluation(step, epoch, validated.metrics, validated.loss, training_loss, gradient_norm, oracle(model))
+    outcome.evaluations.append(evaluation)
     keep_weights(outcome, model, settings)
+    if step in outcome.snapshots:
+        evaluation.temperature = validated.temperature()
     if settings.patience is not None and step < schedule.steps:
         since = evaluations_since_gain(outcome.evaluations, settings.keep)
         if since >= settings.patience:

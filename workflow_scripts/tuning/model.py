@@ -318,7 +318,7 @@ def restore(
 
 
 def load_run(
-    folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens], **changes: Any
+    folder: Path, run: Path, device: torch.device, texts: Sequence[Tokens] | None, **changes: Any
 ) -> tuple[TunedModel, TrainingSettings]:
     """Load a run's model onto a device; return it with its settings.
 
@@ -326,7 +326,8 @@ def load_run(
         folder: the encoder's folder.
         run: the run's folder, with `weights.safetensors` and `run.json`.
         device: where to put the model. `precision: auto` is resolved for this device, not for the one that trained.
-        texts: all texts that the model will read.
+        texts: all texts that the model will read, so that the embedding table is reduced to their ids; None for texts
+            that are not known yet, which keeps the whole table.
         changes: settings that replace the run's, for texts of another task than the one it was tuned on.
 
     Raises UserError if a file is missing, damaged or belongs to another model.
@@ -336,10 +337,12 @@ def load_run(
 
     record = run / "run.json"
     settings = TrainingSettings.read(read_json(record)["settings"], f"{record}: settings")
-    settings = settings.changed(**changes, precision=find_precision(settings.precision, device))
+    settings = settings.changed(**changes)
+    settings = settings.changed(precision=find_precision(settings.precision, device))
     weights = run / "weights.safetensors"
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
-    return restore(folder, settings, tensors, ids_in(*texts)).to(device), settings
+    ids = None if texts is None else ids_in(*texts)
+    return restore(folder, settings, tensors, ids).to(device), settings

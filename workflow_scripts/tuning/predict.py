@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from workflow_scripts.core.settings import given
-from workflow_scripts.corpora.schema import Row
+from workflow_scripts.corpora.schema import Confidences, Row
 from workflow_scripts.kinds import model_part, part
+from workflow_scripts.kinds.probability import confidence
 from workflow_scripts.kinds.tokens import Ragged, Tokens
 from workflow_scripts.tuning.backbone.positions import padding_id
 from workflow_scripts.tuning.batches import Batch, Samples, collate, prediction_batches
@@ -116,19 +117,52 @@ def predict(
     model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
 ) -> dict[str, Any]:
     """Return a prediction for every row, by row id: see `decode` of the kind."""
-    values: Sequence[Any]
+    return predict_with_confidences(model, tokens, rows, settings, device, None)[0]
+
+
+def predict_with_confidences(
+    model: TunedModel,
+    tokens: Tokens,
+    rows: Sequence[Row],
+    settings: TrainingSettings,
+    device: torch.device,
+    temperature: float | None,
+) -> tuple[dict[str, Any], Confidences | None]:
+    """Return what `predict` does, and the probability of each prediction, at a temperature and without one.
+
+    temperature: that of the run's record; None for a kind without probabilities, whose predictions have none.
+    """
+    kind, values = _kind(settings), _values(model, tokens, settings, device)
+    predictions: dict[str, Any] = kind.decode(values, tokens, rows, settings.labels)
+    if temperature is None:
+        return predictions, None
+
+    def confidences(at: float) -> dict[str, float | list[float]]:
+        found = kind.probabilities(values, tokens, rows, settings.labels, at)
+        return {identity: confidence(found[identity], guess) for identity, guess in predictions.items()}
+
+    return predictions, Confidences(confidences(temperature), confidences(1.0))
+
+
+def _values(model: TunedModel, tokens: Tokens, settings: TrainingSettings, device: torch.device) -> Sequence[Any]:
+    """What `decode` of the kind takes: the logits of each feature, or its text."""
     if model.writer:
-        values = generated_texts(model, tokens, settings, device)
-    else:
-        values = logits(model, tokens, settings.precision, device)
-    predictions: dict[str, Any] = _kind(settings).decode(values, tokens, rows, settings.labels)
-    return predictions
+        return generated_texts(model, tokens, settings, device)
+    return logits(model, tokens, settings.precision, device)
 
 
 def evaluate(
-    model: TunedModel, tokens: Tokens, rows: Sequence[Row], settings: TrainingSettings, device: torch.device
+    model: TunedModel,
+    tokens: Tokens,
+    rows: Sequence[Row],
+    settings: TrainingSettings,
+    device: torch.device,
+    keep: Callable[[torch.Tensor, Batch], None] | None = None,
 ) -> tuple[dict[str, Any], float]:
-    """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets."""
+    """Return what `predict` does, and the mean loss over all targets; `tokens` must hold the targets.
+
+    `keep` is called with the logits and the batch of each micro-batch.
+    """
     kind = _kind(settings)
     total, count = 0.0, 0
 
@@ -136,6 +170,8 @@ def evaluate(
         nonlocal total, count
         total += float(kind.loss(values, batch)) * kind.counted(batch)
         count += kind.counted(batch)
+        if keep:
+            keep(values, batch)
 
     values: Sequence[Any] = logits(model, tokens, settings.precision, device, kind, add_loss)
     if model.writer:

@@ -26,6 +26,7 @@ from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
 from workflow_scripts.evaluation.metrics import baseline, score
+from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds import module_of as kind_module
 from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_tokens
 from workflow_scripts.tuning.acceleration.embedding import ids_in
@@ -33,10 +34,20 @@ from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
 from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
-from workflow_scripts.tuning.loop import Outcome, Schedule, TrainingResult, TrainingState, schedule_of, standing, train
+from workflow_scripts.tuning.loop import (
+    Outcome,
+    Schedule,
+    TrainingResult,
+    TrainingState,
+    Validated,
+    schedule_of,
+    standing,
+    train,
+)
 from workflow_scripts.tuning.model import TunedModel, build_together, restore
 from workflow_scripts.tuning.predict import evaluate
 from workflow_scripts.tuning.settings import Halving, TrainingSettings
+from workflow_scripts.tuning.temperature import Logits, fit_temperature, has_probabilities, keep_on_host
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +202,7 @@ class Pass:
         self.configured = self.configured.changed(**values)
         precision = find_precision(self.configured.precision, self.material.device)
         self.settings = self.configured.changed(precision=precision)
+        self.kind = part(self.settings.kind, model_part(self.settings.answers))
         self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
         self.rates = [run.values["learning_rate"] for run in self.runs]
         self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
@@ -274,23 +286,29 @@ class Pass:
             or (outcome["evaluations"] and outcome["evaluations"][-1]["step"] >= step)
         }
 
-    def validate(self, model: TunedModel) -> tuple[dict[str, float], float]:
-        """The metrics (percent, the main one first) and the loss on the validation set."""
-        language = source_languages(self.settings.source)[0]
-        return self._scores(model, self.material.validation_tokens, self.material.validation_rows, language)
+    def validate(self, model: TunedModel) -> Validated:
+        """Make a pass over the validation set."""
+        material = self.material
+        batches: Logits = []
+        predictions, loss = evaluate(
+            model,
+            material.validation_tokens,
+            material.validation_rows,
+            self.settings,
+            material.device,
+            keep_on_host(batches) if has_probabilities(self.kind) else None,
+        )
+        metrics = score(self.settings.kind, material.validation_rows, predictions, self.scoring)
+        return Validated(metrics, loss, lambda: fit_temperature(self.kind, batches))
 
     def oracle(self, model: TunedModel) -> dict[str, float]:
         """The main metric on the validation set of each language of `oracle`."""
-        scores = {
-            language: self._scores(model, tokens, rows, language)[0]
-            for language, (tokens, rows) in self.material.others.items()
-        }
-        return {language: next(iter(metrics.values())) for language, metrics in scores.items()}
-
-    def _scores(self, model: TunedModel, tokens: Tokens, rows: Any, language: str) -> tuple[dict[str, float], float]:
-        """The metrics and the loss on some rows."""
-        predictions, loss = evaluate(model, tokens, rows, self.settings, self.material.device)
-        return score(self.settings.kind, rows, predictions, self.settings.scoring(language)), loss
+        found = {}
+        for language, (tokens, rows) in self.material.others.items():
+            predictions, _ = evaluate(model, tokens, rows, self.settings, self.material.device)
+            metrics = score(self.settings.kind, rows, predictions, self.settings.scoring(language))
+            found[language] = next(iter(metrics.values()))
+        return found
 
     def write(self) -> list[dict[str, Any]]:
         """Write the folder of each run; return the content of each `run.json`."""
@@ -298,8 +316,8 @@ class Pass:
 
     def _write_run(self, number: int) -> dict[str, Any]:
         run, outcome, state = self.runs[number], self.trained.outcomes[number], self.trained.state
-        weights, metrics, oracle = self._kept(outcome)
-        metric, value = next(iter(metrics.items()))
+        weights, validated, oracle = self._kept(outcome)
+        metric, value = next(iter(validated.metrics.items()))
         majority = baseline(self.settings.kind, self.material.validation_rows, self.scoring)
         problem = outcome.problem
         if value <= majority and number not in self.left:
@@ -316,6 +334,7 @@ class Pass:
             "metrics_code": self.metrics_code,
             **training_fields(outcome, self.trained, self.schedule),
             "problem": problem,
+            "temperature": validated.temperature(),
             "oracle": oracle,
             "left_search_after": self.left.get(number),
             "tuned_parameters": state.tuned_parameters,
@@ -330,11 +349,12 @@ class Pass:
         write_run(run.folder, outcome, weights, record)
         return record
 
-    def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], dict[str, float], dict[str, float]]:
-        """The weights to store, their metrics, and those of the oracle: of averaged weights they are computed now."""
+    def _kept(self, outcome: Outcome) -> tuple[dict[str, torch.Tensor], Validated, dict[str, float]]:
+        """The weights to store, their validation and the oracle's scores; of averaged weights both are computed now."""
         weights, kept = outcome.weights(), outcome.kept
         if len(kept) == 1:
-            return weights, kept[0].metrics, kept[0].oracle
+            (one,) = kept
+            return weights, Validated(one.metrics, one.validation_loss, lambda: one.temperature), one.oracle
         material = self.material
         if kept:
             model = restore(material.folder, self.settings, weights, material.ids)
@@ -342,8 +362,7 @@ class Pass:
             # Not trained, or diverged before the first evaluation: the initial weights, so that the grid can run on.
             (model,) = build_together(material.folder, self.settings, material.touched, 1, material.ids)
             weights = {name: tensor.clone() for name, tensor in model.tuned_tensors().items()}
-        metrics, _ = self.validate(model.to(material.device))
-        return weights, metrics, self.oracle(model)
+        return weights, self.validate(model.to(material.device)), self.oracle(model)
 
 
 def read_all(files: Sequence[Path]) -> list[Tokens]:

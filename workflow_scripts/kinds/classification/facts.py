@@ -11,3 +11,4 @@ TEMPLATE = ("text", "text_pair")
 NEEDS_LABELS = True
 BOUNDED = False
 ANALYSABLE = True
+HUB_TASK = "text-classification"

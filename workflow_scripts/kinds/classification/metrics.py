@@ -13,6 +13,11 @@ def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSetti
     return {"accuracy": accuracy([row["label"] for row in rows], predictions)}
 
 
+def correct(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> list[list[bool]]:
+    """Whether the label of each row is correct."""
+    return [[row["label"] == guess] for row, guess in zip(rows, predictions, strict=True)]
+
+
 def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """The accuracy of the most frequent label."""
     labels = [row["label"] for row in rows]

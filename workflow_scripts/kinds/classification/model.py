@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workflow_scripts.kinds.probability import softmax
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
@@ -68,3 +69,11 @@ def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], la
     """The label of the highest logit. logits: one array (labels,) a feature."""
     chosen = {row: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)}
     return {rows[row]["id"]: chosen[row] for row in sorted(chosen)}
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, dict[str, float]]:
+    """The probability of each label. logits: one array (labels,) a feature."""
+    found = dict(zip(tokens.plain("row").tolist(), softmax(np.stack(logits), temperature).tolist(), strict=True))
+    return {rows[row]["id"]: dict(zip(labels, found[row], strict=True)) for row in sorted(found)}

@@ -16,6 +16,7 @@ from workflow_scripts.kinds.words import (
     TARGETS,
     TOGETHER,
     Question,
+    answer_probabilities,
     best_answers,
     counted,
     loss,
@@ -23,7 +24,19 @@ from workflow_scripts.kinds.words import (
     tokenise_questions,
 )
 
-__all__ = ["HEAD_DROPOUT", "LEVEL", "READ", "TARGETS", "TOGETHER", "counted", "decode", "loss", "outputs", "tokenise"]
+__all__ = [
+    "HEAD_DROPOUT",
+    "LEVEL",
+    "READ",
+    "TARGETS",
+    "TOGETHER",
+    "counted",
+    "decode",
+    "loss",
+    "outputs",
+    "probabilities",
+    "tokenise",
+]
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
@@ -44,3 +57,11 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The label of the best answer. logits: one array (scored tokens,) a feature."""
     return {rows[row]["id"]: labels[answer] for row, answer in best_answers(logits, tokens).items()}
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, dict[str, float]]:
+    """The probability of each label among the labels. logits: one array (scored tokens,) a feature."""
+    found = answer_probabilities(logits, tokens, temperature)
+    return {rows[row]["id"]: dict(zip(labels, of_row, strict=True)) for row, of_row in found.items()}

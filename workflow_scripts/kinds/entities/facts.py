@@ -19,3 +19,4 @@ NEEDS_LABELS = True
 BOUNDED = False
 SCORING_KEYS: tuple[str, ...] = ()
 ANALYSABLE = False
+HUB_TASK = "token-classification"

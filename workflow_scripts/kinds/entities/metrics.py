@@ -10,7 +10,9 @@ from typing import Any
 
 from workflow_scripts.kinds.protocol import Row, Sums
 from workflow_scripts.kinds.settings import ScoringSettings
-from workflow_scripts.kinds.tagging.metrics import check_tag_counts
+from workflow_scripts.kinds.tagging.metrics import check_tag_counts, correct
+
+__all__ = ["baseline", "contributions", "correct", "entities", "score"]
 
 Span = tuple[str, int, int]  # type, first word, last word
 

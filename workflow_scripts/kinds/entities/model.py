@@ -17,7 +17,18 @@ from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.kinds.tagging.model import HEAD_DROPOUT, LEVEL, TARGETS, TOGETHER, counted, loss
 from workflow_scripts.kinds.tokens import Tokens
 
-__all__ = ["HEAD_DROPOUT", "LEVEL", "TARGETS", "TOGETHER", "counted", "decode", "loss", "outputs", "tokenise"]
+__all__ = [
+    "HEAD_DROPOUT",
+    "LEVEL",
+    "TARGETS",
+    "TOGETHER",
+    "counted",
+    "decode",
+    "loss",
+    "outputs",
+    "probabilities",
+    "tokenise",
+]
 
 
 def outputs(labels: Sequence[str]) -> int:
@@ -35,3 +46,10 @@ def decode(
 ) -> dict[str, list[str]]:
     """The tag of the highest logit at each word's labelled subword. logits: one array (tokens, tags) a feature."""
     return tagging.decode(logits, tokens, rows, tags_of(labels))
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, list[float]]:
+    """The probability of each word's predicted tag. logits: one array (tokens, tags) a feature."""
+    return tagging.probabilities(logits, tokens, rows, tags_of(labels), temperature)

@@ -4,13 +4,14 @@ The task's `labels` are the entity types, such as PER, ORG and LOC. The tags fol
 B-PER for the first word of a person and I-PER for each further word of the same person.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.tagging import rows as tagging
 from workflow_scripts.kinds.tagging.rows import FIELDS, from_record, group, labels_in, oddity
 
-__all__ = ["FIELDS", "OUTSIDE", "from_record", "group", "labels_in", "oddity", "problem", "tags_of"]
+__all__ = ["FIELDS", "OUTSIDE", "from_record", "group", "labels_in", "oddity", "placeholder", "problem", "tags_of"]
 
 OUTSIDE = "O"
 
@@ -33,3 +34,8 @@ def problem(row: Row, labels: Sequence[str]) -> str:
             )
         before = tag
     return ""
+
+
+def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
+    """Some tags, for words without them."""
+    return tagging.placeholder(record, tags_of(labels))

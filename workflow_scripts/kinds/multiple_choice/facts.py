@@ -11,3 +11,4 @@ NEEDS_LABELS = False
 BOUNDED = False
 SCORING_KEYS: tuple[str, ...] = ()
 ANALYSABLE = False
+HUB_TASK = "multiple-choice"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.kinds.probability import softmax
 from workflow_scripts.kinds.protocol import Columns, Counts, Row
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokens import Tokens
@@ -100,7 +101,21 @@ def counted(batch: dict[str, "torch.Tensor"]) -> int:
 
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, int]:
     """The place of the choice with the highest number, the first of equals. logits: one array (1,) a feature."""
+    values = _by_row(logits, tokens, rows)
+    return {row["id"]: int(of_row.argmax()) for row, of_row in zip(rows, values, strict=True)}
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, list[float]]:
+    """The probability of each choice. logits: one array (1,) a feature."""
+    values = _by_row(logits, tokens, rows)
+    return {row["id"]: softmax(of_row, temperature).tolist() for row, of_row in zip(rows, values, strict=True)}
+
+
+def _by_row(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row]) -> list[np.ndarray]:
+    """The numbers of the choices of each row, (choices,)."""
     values = [np.full(len(row["choices"]), -np.inf) for row in rows]
     for row, place, (value,) in zip(tokens.plain("row"), tokens.plain("choice"), logits, strict=True):
         values[row][place] = value
-    return {row["id"]: int(of_row.argmax()) for row, of_row in zip(rows, values, strict=True)}
+    return values

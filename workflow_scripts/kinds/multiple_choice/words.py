@@ -15,6 +15,7 @@ from workflow_scripts.kinds.words import (
     TARGETS,
     TOGETHER,
     Question,
+    answer_probabilities,
     best_answers,
     counted,
     loss,
@@ -22,7 +23,19 @@ from workflow_scripts.kinds.words import (
     tokenise_questions,
 )
 
-__all__ = ["HEAD_DROPOUT", "LEVEL", "READ", "TARGETS", "TOGETHER", "counted", "decode", "loss", "outputs", "tokenise"]
+__all__ = [
+    "HEAD_DROPOUT",
+    "LEVEL",
+    "READ",
+    "TARGETS",
+    "TOGETHER",
+    "counted",
+    "decode",
+    "loss",
+    "outputs",
+    "probabilities",
+    "tokenise",
+]
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
@@ -36,3 +49,10 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, int]:
     """The place of the best choice, from 0. logits: one array (scored tokens,) a feature."""
     return {rows[row]["id"]: answer for row, answer in best_answers(logits, tokens).items()}
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, list[float]]:
+    """The probability of each choice among the choices. logits: one array (scored tokens,) a feature."""
+    return {rows[row]["id"]: of_row for row, of_row in answer_probabilities(logits, tokens, temperature).items()}

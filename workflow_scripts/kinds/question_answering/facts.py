@@ -12,3 +12,4 @@ GENERATES = True
 NEEDS_LABELS = False
 BOUNDED = True
 ANALYSABLE = False
+HUB_TASK = "question-answering"

@@ -26,6 +26,12 @@ def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSetti
     return answer_scores([row["answers"]["text"] for row in rows], predictions, _of_rows(rows, scoring))
 
 
+def correct(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> list[list[bool]]:
+    """Whether each answer is an exact match."""
+    questions = zip(rows, predictions, _of_rows(rows, scoring), strict=True)
+    return [[exact_match(row["answers"]["text"], answer, normalise) == 100] for row, answer, normalise in questions]
+
+
 def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """0: the questions share no answer."""
     return 0.0

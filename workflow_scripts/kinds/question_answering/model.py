@@ -152,15 +152,61 @@ def counted(batch: dict[str, "torch.Tensor"]) -> int:
 
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
     """The text of the best span over all windows of a question. logits: one array (tokens, 2) a feature."""
-    best = {row["id"]: (-np.inf, "") for row in rows}
+    best = _best_characters(logits, tokens, rows)
+    return {row["id"]: row["context"][start:end] for row, (start, end) in zip(rows, best, strict=True)}
+
+
+def places(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row]) -> dict[str, tuple[str, int, int]]:
+    """Where each answer is: the column, the first character, and the one after the last."""
+    best = _best_characters(logits, tokens, rows)
+    return {row["id"]: ("context", start, end) for row, (start, end) in zip(rows, best, strict=True)}
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, float]:
+    """The probability of each answer's span among all spans of at most `LONGEST_ANSWER` tokens in all windows.
+
+    A span's probability is proportional to `exp((start + end) / temperature)`. Windows overlap: a span that is in
+    several of them has the sum of its probabilities. 0 where no span is allowed.
+    """
+    best = _best_characters(logits, tokens, rows)
+    scores: list[list[np.ndarray]] = [[] for _ in rows]  # of all spans
+    of_best: list[list[np.ndarray]] = [[] for _ in rows]
+    offset_starts, offset_ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
+    for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
+        starts, ends = offset_starts[feature], offset_ends[feature]
+        inside = (starts >= 0) & (ends > starts)
+        start, end = values.astype(np.float64).T / temperature
+        for further in range(min(LONGEST_ANSWER, len(inside))):
+            first, last = slice(0, len(inside) - further), slice(further, None)
+            allowed = inside[first] & inside[last]
+            sums = (start[first] + end[last])[allowed]
+            is_best = (starts[first][allowed] == best[row][0]) & (ends[last][allowed] == best[row][1])
+            scores[row].append(sums)
+            of_best[row].append(sums[is_best])
+    return {row["id"]: _share(of_best[number], scores[number]) for number, row in enumerate(rows)}
+
+
+def _share(some: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> float:
+    """The sum of the exponentials of some scores, as a share of that of all; 0 if there are none."""
+    if not any(values.size for values in some):
+        return 0.0
+    highest = max(values.max() for values in scores if values.size)
+    part, whole = (sum(float(np.exp(values - highest).sum()) for values in of) for of in (some, scores))
+    return part / whole
+
+
+def _best_characters(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """The characters of the context that the best span of each row covers; (0, 0) where no span is allowed."""
+    best, characters = [-np.inf] * len(rows), [(0, 0)] * len(rows)
     offset_starts, offset_ends = tokens.ragged("offset_start"), tokens.ragged("offset_end")
     for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
         starts, ends = offset_starts[feature], offset_ends[feature]
         span = best_span(values[:, 0], values[:, 1], inside=(starts >= 0) & (ends > starts))
-        identity, context = rows[row]["id"], rows[row]["context"]
-        if span and span[0] > best[identity][0]:
-            best[identity] = (span[0], context[starts[span[1]] : ends[span[2]]])
-    return {identity: text for identity, (_, text) in best.items()}
+        if span and span[0] > best[row]:
+            best[row], characters[row] = span[0], (int(starts[span[1]]), int(ends[span[2]]))
+    return characters
 
 
 def best_span(start: np.ndarray, end: np.ndarray, inside: np.ndarray) -> tuple[float, int, int] | None:

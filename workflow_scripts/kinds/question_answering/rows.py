@@ -87,3 +87,8 @@ def _start(context: str, answer: str, stated: int) -> int:
         return stated
     starts = [match.start() for match in re.finditer(f"(?={re.escape(answer)})", context)]
     return min(starts, key=lambda start: abs(start - stated), default=ABSENT)
+
+
+def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
+    """The whole context, for a question without gold answers."""
+    return {"answers": {"text": [record.get("context")], "answer_start": [0]}}

@@ -13,3 +13,4 @@ NEEDS_LABELS = True
 BOUNDED = False
 SCORING_KEYS: tuple[str, ...] = ()
 ANALYSABLE = False
+HUB_TASK = "text-classification"

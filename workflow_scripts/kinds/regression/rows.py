@@ -13,7 +13,17 @@ from workflow_scripts.kinds.classification.rows import group, oddity
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.kinds.values import number, optional_text, text
 
-__all__ = ["FIELDS", "check_labels", "from_record", "group", "labels_in", "oddity", "problem", "score_range"]
+__all__ = [
+    "FIELDS",
+    "check_labels",
+    "from_record",
+    "group",
+    "labels_in",
+    "oddity",
+    "placeholder",
+    "problem",
+    "score_range",
+]
 
 FIELDS = {"text": pa.string(), "text_pair": pa.string(), "score": pa.float64()}
 
@@ -55,3 +65,8 @@ def problem(row: Row, labels: Sequence[str]) -> str:
     """The score must be in the task's range."""
     low, high = score_range(labels)
     return "" if low <= row["score"] <= high else f"score {row['score']:g} is not between {low:g} and {high:g}"
+
+
+def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
+    """Some score, for a text without one."""
+    return {"score": score_range(labels)[0]}

@@ -24,3 +24,4 @@ SCORING_KEYS: tuple[str, ...] = ()
 NEEDS_LABELS = True
 BOUNDED = False
 ANALYSABLE = False
+HUB_TASK = "token-classification"

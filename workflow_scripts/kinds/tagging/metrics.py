@@ -22,6 +22,14 @@ def score(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSetti
     }
 
 
+def correct(rows: Sequence[Row], predictions: Sequence[Any], scoring: ScoringSettings) -> list[list[bool]]:
+    """Whether each word of a sentence has the correct tag."""
+    return [
+        [tag == guess for tag, guess in zip(row["tags"], tags, strict=True)]
+        for row, tags in zip(rows, predictions, strict=True)
+    ]
+
+
 def baseline(rows: Sequence[Row], scoring: ScoringSettings) -> float:
     """`tagging_f1` with the most frequent tag on every word.
 

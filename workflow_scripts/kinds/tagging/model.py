@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workflow_scripts.kinds.probability import softmax
 from workflow_scripts.kinds.protocol import IGNORED, Columns, Counts, Row
 from workflow_scripts.kinds.settings import TokeniseSettings
 from workflow_scripts.kinds.tokenizer import around_text
@@ -139,3 +140,18 @@ def decode(
         for position in np.flatnonzero(word >= 0):
             predictions[rows[row]["id"]][word[position]] = labels[int(values[position].argmax())]
     return predictions
+
+
+def probabilities(
+    logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
+) -> dict[str, list[float]]:
+    """The probability of each word's predicted tag. logits: one array (tokens, tags) a feature."""
+    found = {row["id"]: [0.0] * len(row["tokens"]) for row in rows}
+    words = tokens.ragged("word")
+    for feature, (row, values) in enumerate(zip(tokens.plain("row"), logits, strict=True)):
+        word = words[feature]
+        labelled = np.flatnonzero(word >= 0)
+        of_row = found[rows[row]["id"]]
+        for place, value in zip(word[labelled], softmax(values[labelled], temperature).max(-1).tolist(), strict=True):
+            of_row[place] = value
+    return found

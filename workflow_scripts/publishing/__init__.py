@@ -1,0 +1,1 @@
+"""Tuned models in folders that stock libraries load, without this project."""
