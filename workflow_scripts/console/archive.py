@@ -103,9 +103,9 @@ models.
 
 Check the files with `sh verify.sh`. It needs a shell and `sha256sum` or `shasum`.
 
-With Python 3.11, compare the results with the configuration as well:
+With Python 3.11, compare the results with the configuration as well{recomputed}:
 
-    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory .."
+    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory ..{quick}"
 
 Paths of the machine were replaced: `elsewhere/NAME` was an absolute path. {weights}
 
@@ -287,6 +287,8 @@ def documents(
         results=place.results,
         resources=place.resources,
         rows=rows,
+        recomputed=", and compute all tables again from the predictions" if arguments.rows else "",
+        quick="" if arguments.rows else " --quick",
         weights="Tuned weights are included." if arguments.weights else "Tuned weights are left out.",
         licences="\n".join(licences(configuration)),
     )
