@@ -15,7 +15,7 @@ from workflow_scripts.core.files import read_json, sha256
 from workflow_scripts.core.languages import subtag
 from workflow_scripts.evaluation.intervals import score_interval
 from workflow_scripts.publishing.card import cell
-from workflow_scripts.publishing.winner import winner_of
+from workflow_scripts.publishing.winner import ranking
 
 SCORES = ["encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric", "value"]
 RUNS = ["encoder", "task", "source", "method", "prompt_length", "seed", "stage", "tuned_parameters", "validation"]
@@ -40,27 +40,28 @@ def test_the_winner_transfers_best_and_its_seed_is_best_on_validation():
             "fine_tuning": {13: (99.0, 60.0, 99.0), 42: (99.0, 61.0, 99.0)},
         }
     )
-    winner = winner_of(scores, runs, "mood", "accuracy")
+    winner, second = ranking(scores, runs, "mood", "accuracy")
     assert winner.folder == "small/mood/en/lora/seed-42"
     assert (winner.mean, winner.arms, winner.seeds) == (68.0, 2, 2)
     assert "chosen among 2" in winner.note
+    assert (second.folder, second.mean) == ("small/mood/en/fine_tuning/seed-13", 60.5)
 
 
 def test_of_equal_arms_the_one_with_fewer_parameters_wins():
     scores, runs = tables({"none": {}, "lora": {1: (50.0, 50.0, 50.0)}, "fine_tuning": {1: (50.0, 50.0, 50.0)}})
-    assert winner_of(scores, runs, "mood", "accuracy").folder.split("/")[3] == "lora"
+    assert ranking(scores, runs, "mood", "accuracy")[0].folder.split("/")[3] == "lora"
 
 
 def test_a_grid_in_one_language_has_a_winner_too():
     scores, runs = tables({"none": {}, "lora": {1: (40.0, 0.0, 0.0)}, "bitfit": {1: (60.0, 0.0, 0.0)}})
-    winner = winner_of(scores[scores["language"] == "en"], runs, "mood", "accuracy")
+    winner, _ = ranking(scores[scores["language"] == "en"], runs, "mood", "accuracy")
     assert (winner.folder.split("/")[3], winner.mean) == ("bitfit", 60.0)
 
 
 def test_a_task_without_scores_has_no_winner():
     scores, runs = tables({"none": {1: (90.0, 95.0, 99.0)}})
     with pytest.raises(UserError, match="no tuned model of the task mood has a score"):
-        winner_of(scores, runs, "mood", "accuracy")
+        ranking(scores, runs, "mood", "accuracy")
 
 
 def test_the_interval_of_an_accuracy_is_wilsons():

@@ -123,7 +123,7 @@ def test_a_step_runs_in_the_image_and_sees_the_project_and_the_users_folders(fin
     scores = "results/tiny/udpos/en/prompt_tuning-2/seed-13/scores.csv"
     before = (grid.folder / scores).read_bytes()
     (grid.folder / scores).unlink()
-    outcome = run(grid, variables | {"APPTAINER_BIND": "/of/mine"}, "--sdm", "apptainer", scores)
+    outcome = run(grid, variables | {"APPTAINER_BIND": "/of/mine"}, "--sdm", "apptainer", "--", scores)
     assert outcome.returncode == 0, outcome.stderr
     assert (grid.folder / scores).read_bytes() == before
     bound, command = seen.read_text().splitlines()

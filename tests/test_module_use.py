@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.path_modifier import PathModifier
 from snakemake_runs import ROOT, blocks, copy_checkout, edited, plan, snakemake
+
+from workflow_scripts.experiment.as_module import with_prefix
+from workflow_scripts.experiment.configuration import load
 
 # `own_package` is imported from the working folder, and its result shows the variables that its process has.
 SNAKEFILE = """
@@ -169,3 +173,13 @@ def test_a_module_from_a_repository_is_refused_in_one_line(outer: Path, tmp_path
     outcome = run(tmp_path, "--dry-run")
     assert outcome.returncode != 0
     assert "crossprompt must be a folder on this machine" in outcome.stdout and "Traceback" not in outcome.stdout
+
+
+def test_alone_the_configuration_is_the_one_that_was_loaded(outer: Path):
+    """A key that counts as set would change the settings of the steps that read the whole configuration."""
+    values = yaml.safe_load((outer / "config.yaml").read_text())["crossprompt"]
+    alone, inside = PathModifier(None, None, None), PathModifier(None, "transfer", None)
+    configuration = load(values)
+    assert with_prefix(configuration, alone).model_fields_set == configuration.model_fields_set
+    moved = with_prefix(configuration, inside)
+    assert (moved.resources, moved.results) == ("transfer/resources", "transfer/results")

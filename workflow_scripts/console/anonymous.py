@@ -30,15 +30,17 @@ class Anonymous:
     Args:
         working_folder: paths below it become relative.
         project: the folder of the code.
-        values: the configuration, whose absolute paths are replaced.
+        values: the configuration and lists of paths, whose absolute paths are replaced.
         moved: absolute folders with their new names.
     """
 
     def __init__(self, working_folder: Path, project: Path, values: Any, moved: Mapping[str, str]) -> None:
         replacements: dict[str, str] = {}
         for path in absolute_paths(values):
-            replacements[str(path)] = f"{ELSEWHERE}/{path.name}"
-        for folder, name in ((Path(sys.prefix), "environment"), (project, "code"), (Path.home(), "~")):
+            if not any(path.is_relative_to(folder) for folder in (working_folder.absolute(), project)):
+                replacements[str(path)] = f"{ELSEWHERE}/{path.name}"
+        homes = [Path.home(), *(Path(place, user) for place in ("/home", "/Users") if (user := os.environ.get("USER")))]
+        for folder, name in ((Path(sys.prefix), "environment"), (project, "code"), *((home, "~") for home in homes)):
             replacements |= {str(one): name for one in (folder, folder.resolve()) if len(one.parts) > 1}
         for folder in (working_folder.absolute(), working_folder.resolve()):
             if len(folder.parts) > 1:

@@ -24,11 +24,12 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import yaml
 
 from workflow_scripts.console.anonymous import CHUNK, Anonymous
+from workflow_scripts.console.plan import counted
 from workflow_scripts.core.errors import ERROR_PREFIX, UserError
 from workflow_scripts.core.files import read_json, sha256, written
 from workflow_scripts.core.lineage import Lineage, record_of
@@ -43,7 +44,24 @@ from workflow_scripts.verify import values
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"fetch_corpus", "tokenise"}  # the jobs whose outputs hold texts of the corpora
 TIME = 315532800  # of every file in the archive: the first of January 1980
-LEFT_OUT_OF_CODE = (".git", ".venv", "__pycache__", "site")
+# The code where there is no git, such as in a downloaded release; the user's own folders may be beside it.
+CODE = (
+    *(
+        "Snakefile",
+        "Makefile",
+        "*.md",
+        "*.toml",
+        "*.cff",
+        "*.yml",
+        "*.yaml",
+        "*.schema.json",
+        "LICENSE",
+        ".gitattributes",
+        ".ci",
+    ),
+    *("benchmarks", "configs", "docs", "envs", "profiles", "report", "rules", "slurm", "tasks", "tests"),
+    *("workflow_scripts", "workstation"),
+)
 
 VERIFY = """#!/bin/sh
 # Checks that every file of this folder is as it was archived, and that no file was added: sh verify.sh
@@ -75,9 +93,9 @@ models.
 |---|---|
 | `{results}/report.html` | the report: open it in a browser |
 | `{results}/` | tables, statistics, and for each tuned model its record, training log, predictions and scores |
-| `config/resolved.yaml` | the whole configuration |
+| `config/resolved.yaml` | the configuration: all files and `--config` in one |
 | `config/given-*` | the configuration files as they were given |
-| `{results}/provenance.json` | versions, machine, commit, and the origin and checksums of encoders and corpora |
+| `{results}/provenance.json` | all settings with their defaults, versions, machine, commit, origins and checksums |
 | `{resources}/` | records of encoders and corpora{rows} |
 | `logs/` | the log of each job |
 | `code/` | the workflow that made the results |
@@ -85,9 +103,9 @@ models.
 
 Check the files with `sh verify.sh`. It needs a shell and `sha256sum` or `shasum`.
 
-With Python 3.11, compare the results with the configuration as well:
+With Python 3.11, compare the results with the configuration as well{recomputed}:
 
-    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory .. --quick"
+    cd code && make verify ARGS="--configfile ../config/resolved.yaml --directory ..{quick}"
 
 Paths of the machine were replaced: `elsewhere/NAME` was an absolute path. {weights}
 
@@ -129,18 +147,19 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.unfinished:
         check_finished(configuration, jobs)
     place = Places(configuration)
-    anonymous = Anonymous(Path.cwd(), ROOT, [raw, configuration.model_dump(mode="json")], place.moved)
+    files = sorted(members(configuration, jobs, arguments.weights, arguments.rows))
+    named = [raw, configuration.model_dump(mode="json"), list(recorded_paths(files))]
+    anonymous = Anonymous(Path.cwd(), ROOT, named, place.moved)
     with written(target) as temporary, temporary.open("wb") as file, tempfile.TemporaryDirectory() as scratch:
         archive = Archive(file, target.name.removesuffix(".tar.gz"), anonymous, Path(scratch))
-        for name, content in documents(arguments, configuration, given, place).items():
+        for name, content in documents(arguments, configuration, raw, given, place).items():
             archive.add_text(name, content)
-        archive.add_files(place, sorted(members(configuration, jobs, arguments.weights, arguments.rows)))
+        archive.add_files(place, files)
         archive.add_files(place, sorted(logs(configuration)))
         for path in code_files():
             archive.add_code(path)
         archive.close()
-    size = target.stat().st_size / 1e6
-    print(f"{len(archive.sums)} files, {size:.1f} MB: {target}")
+    print(f"{len(archive.sums)} files, {target.stat().st_size / 1e6:.1f} MB: {target}")
     if not arguments.creator or not arguments.licence:
         print("Zenodo asks for creators and a licence: add --creator and --licence, or enter them there")
 
@@ -224,6 +243,15 @@ def beside(job: Job, output: Path, weights: bool) -> Iterator[Path]:
         yield from (file for file in output.parent.rglob("*") if file.is_file())
 
 
+def recorded_paths(files: Iterable[str]) -> Iterator[str]:
+    """The absolute paths of the files that outputs were made from, such as the user's own rows."""
+    for file in filter(is_record, files):
+        record = read_json(Path(file))
+        for name in (*record.get("inputs", ()), *record.get("sources", ()), *record.get("patterns", ())):
+            if name.startswith("/"):
+                yield name
+
+
 def logs(configuration: Configuration) -> Iterator[str]:
     """The logs of the grid's jobs; other grids' may be in the same folder."""
     names = {*configuration.encoders, *configuration.tasks, *configuration.revisions(), "outside"}
@@ -234,21 +262,20 @@ def logs(configuration: Configuration) -> Iterator[str]:
 
 
 def code_files() -> list[Path]:
-    """The files of the workflow's code, relative to its folder: those that git tracks, or all outside of a checkout."""
+    """The files of the workflow's code, relative to its folder: those that git tracks, else all of `CODE`."""
     try:
         command = ["git", "-C", str(ROOT), "ls-files", "-z"]
         tracked = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
         files = [Path(name) for name in tracked if name]
     except (OSError, subprocess.CalledProcessError):
-        kept = [
-            entry for entry in ROOT.iterdir() if entry.name not in (*LEFT_OUT_OF_CODE, "resources", "results", "logs")
-        ]
-        files = [file.relative_to(ROOT) for entry in kept for file in (entry.rglob("*") if entry.is_dir() else [entry])]
-    return sorted(file for file in files if (ROOT / file).is_file() and not set(file.parts) & set(LEFT_OUT_OF_CODE))
+        found = [entry for pattern in CODE for entry in ROOT.glob(pattern)]
+        inside = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else [entry])]
+        files = [file.relative_to(ROOT) for file in inside if "__pycache__" not in file.parts]
+    return sorted(file for file in set(files) if (ROOT / file).is_file())
 
 
 def documents(
-    arguments: argparse.Namespace, configuration: Configuration, given: dict[str, bytes], place: Places
+    arguments: argparse.Namespace, configuration: Configuration, raw: Any, given: dict[str, bytes], place: Places
 ) -> dict[str, bytes]:
     """The files that this program writes itself, by name."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
@@ -260,38 +287,52 @@ def documents(
         results=place.results,
         resources=place.resources,
         rows=rows,
+        recomputed=", and compute all tables again from the predictions" if arguments.rows else "",
+        quick="" if arguments.rows else " --quick",
         weights="Tuned weights are included." if arguments.weights else "Tuned weights are left out.",
         licences="\n".join(licences(configuration)),
     )
     zenodo = {
         "title": title,
         "upload_type": "dataset",
-        "description": f"Scores, statistics, predictions and run records of {counted(configuration)}. README.md"
+        "description": f"Scores, statistics, predictions and run records of {size(configuration)}. README.md"
         " explains the files.",
         "creators": [{"name": name} for name in arguments.creator],
         "keywords": citation["keywords"],
         **({"license": arguments.licence} if arguments.licence else {}),
         "notes": f"Made with crossprompt {citation['version']}.",
     }
-    resolved = configuration.model_dump(mode="json")
-    modules = [Path(section.module) for section in configuration.methods.values() if section.module]
+    files = [section.module for section in configuration.methods.values()]
+    files += [section.file for section in configuration.tasks.values()]
     return {
         "README.md": readme.encode(),
         "verify.sh": VERIFY.encode(),
         ".zenodo.json": (json.dumps(zenodo, indent=2, ensure_ascii=False) + "\n").encode(),
         "CITATION.cff": (ROOT / "CITATION.cff").read_bytes(),
-        "config/resolved.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "config/resolved.yaml": yaml.safe_dump(with_variables(raw), sort_keys=False, allow_unicode=True).encode(),
         **{f"config/given-{number}-{name}": content for number, (name, content) in enumerate(given.items(), 1)},
-        **{str(module): module.read_bytes() for module in modules},
+        **{file: Path(file).read_bytes() for file in files if file is not None and Path(file).is_file()},
     }
 
 
-def counted(configuration: Configuration) -> str:
-    """The grid in words."""
-    encoders, tasks, methods = (
-        len(part) for part in (configuration.encoders, configuration.tasks, configuration.methods)
-    )
-    return f"{encoders} encoders, {tasks} tasks and {methods} methods"
+def with_variables(values: Any) -> Any:
+    """The configuration with `~` and environment variables of paths replaced by their values."""
+    if isinstance(values, dict):
+        return {key: with_variables(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [with_variables(value) for value in values]
+    if isinstance(values, str) and values.startswith(("~", "$")):
+        expanded = os.path.expandvars(os.path.expanduser(values))  # noqa: PTH111  (pathlib raises for unknown users)
+        return expanded if Path(expanded).is_absolute() else values
+    return values
+
+
+def size(configuration: Configuration) -> str:
+    """The grid in words: `1 encoder, 2 tasks and 3 methods`."""
+    sizes = {"encoder": len(configuration.encoders), "task": len(configuration.tasks)}
+    sizes["method"] = len(configuration.methods)
+    encoders, tasks, methods = (counted(size, word) for word, size in sizes.items())
+    return f"{encoders}, {tasks} and {methods}"
 
 
 def licences(configuration: Configuration) -> Iterator[str]:
@@ -324,8 +365,8 @@ class Archive:
         self._add(name, len(content), [content])
 
     def add_code(self, path: Path) -> None:
-        """Add a file of the code as it is."""
-        self._add_unchanged(f"code/{path.as_posix()}", ROOT / path)
+        """Add a file of the code."""
+        self._add_anonymous(f"code/{path.as_posix()}", ROOT / path)
 
     def add_files(self, place: Places, paths: list[str]) -> None:
         """Add files of the grid. Lineage records name the checksums of the files as they are in the archive."""

@@ -30,8 +30,10 @@ def with_prefix(configuration: Configuration, path_modifier: Any) -> Configurati
         configuration: as the other workflow declares it.
         path_modifier: Snakemake's `PathModifier` of the module.
     """
-    moved = {key: str(path_modifier.replace_prefix(getattr(configuration, key))) for key in ("resources", "results")}
-    return configuration.model_copy(update=moved)
+    given = {key: getattr(configuration, key) for key in ("resources", "results")}
+    moved = {key: str(path_modifier.replace_prefix(folder)) for key, folder in given.items()}
+    # Without a prefix it stays the same: settings tell a key that is set from one that has its default.
+    return configuration.model_copy(update={key: folder for key, folder in moved.items() if folder != given[key]})
 
 
 def exports(namespace: str, variables: Mapping[str, str], own_environments: bool) -> str:

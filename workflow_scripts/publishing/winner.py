@@ -13,13 +13,13 @@ ARM = ["encoder", "source", "method", "prompt_length"]
 
 @dataclass(frozen=True)
 class Winner:
-    """The model that transferred best.
+    """The best model of an arm.
 
     Attributes:
         folder: its run's folder within the results.
-        mean: its arm's mean score, over seeds and the languages that it was not tuned on.
+        mean: the arm's mean score, over seeds and the languages that it was not tuned on.
         arms: how many arms were compared.
-        seeds: how many seeds its arm has.
+        seeds: how many seeds the arm has.
     """
 
     folder: str
@@ -38,8 +38,8 @@ class Winner:
         )
 
 
-def winner_of(scores: pd.DataFrame, runs: pd.DataFrame, task: str, metric: str) -> Winner:
-    """Choose the arm with the best mean over seeds and languages, and its seed with the best validation score.
+def ranking(scores: pd.DataFrame, runs: pd.DataFrame, task: str, metric: str) -> list[Winner]:
+    """Return the arms by their mean over seeds and languages, the best first, each with its best seed on validation.
 
     A model counts in the languages that it was not tuned on; if a grid has no such language, in all of them. Ties go to
     the arm that tunes fewer parameters.
@@ -61,9 +61,11 @@ def winner_of(scores: pd.DataFrame, runs: pd.DataFrame, task: str, metric: str) 
     if rows.empty:
         raise UserError(f"no tuned model of the task {task} has a score: there is nothing to export")
     means = rows.groupby(ARM).agg(mean=("value", "mean"), parameters=("tuned_parameters", "max")).reset_index()
-    best = means.sort_values(["mean", "parameters"], ascending=[False, True], kind="stable").iloc[0]
-    own = tuned[(tuned[ARM] == best[ARM]).all(axis=1)]
-    seed = own.sort_values("validation", ascending=False, kind="stable")["seed"].iloc[0]
-    arm = arm_name(best["method"], int(best["prompt_length"]))
-    folder = f"{best['encoder']}/{task}/{best['source']}/{arm}/seed-{seed}"
-    return Winner(folder, float(best["mean"]), len(means), len(own))
+    found = []
+    for best in means.sort_values(["mean", "parameters"], ascending=[False, True], kind="stable").to_dict("records"):
+        own = tuned[(tuned[ARM] == pd.Series(best)[ARM]).all(axis=1)]
+        seed = own.sort_values("validation", ascending=False, kind="stable")["seed"].iloc[0]
+        arm = arm_name(best["method"], int(best["prompt_length"]))
+        folder = f"{best['encoder']}/{task}/{best['source']}/{arm}/seed-{seed}"
+        found.append(Winner(folder, float(best["mean"]), len(means), len(own)))
+    return found
