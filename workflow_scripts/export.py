@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "--merge", action="store_true", help="merge adapters into the encoder, so that transformers alone loads it"
     )
     result.add_argument("--onnx", action="store_true", help="write model.onnx, too; needs envs/export.txt")
+    result.add_argument("--licence", metavar="ID", help="of the weights as the Hub names it, such as mit; for the card")
     result.add_argument(
         "--push", metavar="REPOSITORY", help="upload the folder to the Hugging Face Hub, with the token in HF_TOKEN"
     )
@@ -49,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
         hub.token()  # a missing one ends the step before the work
     found = open_run(arguments.run, arguments.resources)
     made = export_run(found, arguments.to or default_folder(found), arguments.merge, arguments.onnx)
-    write_card(found, made)
+    write_card(found, made, arguments.licence)
     print(f"{made.folder} loads with {made.loads_with}; its logits differ by {made.facts['largest_difference']:.1g}:\n")
     print(made.usage(str(made.folder)))
     if arguments.push:
