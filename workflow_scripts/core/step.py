@@ -143,10 +143,7 @@ def _start_log(file: Path | None) -> None:
     handlers[0].setLevel(logging.WARNING)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
-            os.truncate(file, 0)
-        # Append, since a process that Snakemake left may still write to the same file.
-        handlers.append(logging.FileHandler(file, mode="a", encoding="utf-8"))
+        handlers.append(logging.FileHandler(file, mode="w", encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(_VisibleFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)

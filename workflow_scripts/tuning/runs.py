@@ -33,7 +33,14 @@ from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
-from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
+from workflow_scripts.tuning.device import (
+    check_precision,
+    device_name,
+    find_device,
+    find_precision,
+    keep_freed_memory,
+    memory_peak,
+)
 from workflow_scripts.tuning.loop import (
     Outcome,
     Schedule,
@@ -88,6 +95,7 @@ def tune(
     material = Material.read(arguments, settings)
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainings = [Pass(material, settings, runs, checkpoints, arguments.checkpoint_every) for runs in passes]
+    resolve_precision(trainings, material.device)
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
         if halving is not None:
@@ -119,6 +127,28 @@ def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
             "no candidate left the search early: the only evaluation after search.rungs is the last; set"
             " training.evaluate_every to evaluate more often"
         )
+
+
+def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None:
+    """Set the precision of every training: with `precision: auto`, one for all.
+
+    It is the one that the first of them began with, perhaps on another machine, or else the faster one here. So a
+    training has one precision, and so have the candidates of a search. Raises UserError if the device lacks it.
+    """
+    for training in trainings:
+        check_precision(training.configured.precision, device)
+    automatic = [training for training in trainings if training.configured.precision == "auto"]
+    if not automatic:
+        return
+    started = {begun: training for training in reversed(automatic) if (begun := training.begun_in())}
+    found = next(reversed(started), None)
+    if found is None:
+        found = find_precision("auto", device)
+    else:
+        check_precision(found, device, started[found].checkpoint.path)
+        logger.info("resuming in %s, as this training began", found)
+    for training in automatic:
+        training.settings = training.configured.changed(precision=found)
 
 
 @dataclass(frozen=True)
@@ -200,13 +230,13 @@ class Pass:
         values = dict(self.runs[0].values)
         values.pop("learning_rate")
         self.configured = self.configured.changed(**values)
-        precision = find_precision(self.configured.precision, self.material.device)
-        self.settings = self.configured.changed(precision=precision)
+        self.settings = self.configured
         self.kind = part(self.settings.kind, model_part(self.settings.answers))
         self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
         self.rates = [run.values["learning_rate"] for run in self.runs]
         self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
-        # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
+        # `precision` as configured, not as resolved: a training resumes on another machine, in the precision that it
+        # began with.
         key = checkpoint_key(
             self.configured.as_json(),
             self.metrics_code,
@@ -224,6 +254,11 @@ class Pass:
         """The result of the last call of `train`."""
         assert self.result is not None
         return self.result
+
+    def begun_in(self) -> str | None:
+        """The precision that an earlier process began this training in; None without a checkpoint."""
+        saved = self.checkpoint.peek()
+        return None if saved is None else saved["precision"]
 
     def in_the_search(self) -> list[int]:
         """The numbers of the runs that have not left the search."""
