@@ -1,6 +1,7 @@
-"""A training that resumes on another kind of processor keeps the precision that it began with."""
+"""A training that resumes keeps the precision that it began with, and takes another `micro_batch_size`."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from test_steps import by_hand, searching, training, workplace  # noqa: F401  (w
 
 from workflow_scripts import search, train
 from workflow_scripts.core.errors import Interrupted, UserError
+from workflow_scripts.core.names import MICRO_BATCHES
 from workflow_scripts.tuning import runs
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.device import check_precision
+from workflow_scripts.tuning.gradients import Gradients
 
 
 class Processor:
@@ -83,3 +86,24 @@ def test_a_gpu_without_the_precision_is_named_with_the_remedy(tmp_path, monkeypa
         check_precision("bfloat16", gpu)
     check_precision("float32", gpu, checkpoint)
     check_precision("bfloat16", torch.device("cpu"), checkpoint)
+
+
+def test_an_interrupted_training_resumes_with_another_micro_batch_size(workplace, monkeypatch, caplog):  # noqa: F811
+    """The workflow passes the key in a variable, so that it is not among the settings that a rerun depends on."""
+    words = training(workplace, "smaller", 0.01, epochs=3)
+    stopped_after_saving(monkeypatch, 1, train, *words)
+    sizes = {"xnli": {"prompt_tuning": 2, "fine_tuning": 1}, "udpos": {"prompt_tuning": 3}}
+    monkeypatch.setenv(MICRO_BATCHES, json.dumps(sizes))
+    seen: list[int] = []
+    compute = Gradients.compute
+
+    def watched(self, models, optimizers, parts):
+        seen.append(max(map(len, parts)))
+        return compute(self, models, optimizers, parts)
+
+    monkeypatch.setattr(Gradients, "compute", watched)
+    caplog.set_level(logging.INFO)
+    by_hand(train, *words)
+    assert "resuming after step" in caplog.text
+    assert set(seen) == {2}
+    assert json.loads((workplace / "smaller" / "run.json").read_text())["settings"]["micro_batch_size"] == 2

@@ -316,8 +316,8 @@ def train(
         state.micro_batch_size = micro_batches.size
         save(checkpoint, outcomes, candidates, state, settings.precision, device)
 
-    size = state.micro_batch_size or settings.micro_batch_size or settings.batch_size
-    micro_batches = MicroBatches(size, keep_smaller_size)
+    sizes = (settings.batch_size, settings.micro_batch_size, state.micro_batch_size)
+    micro_batches = MicroBatches(min(filter(None, sizes)), keep_smaller_size)
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates.values() if candidate.outcome.is_running]

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 
 from workflow_scripts.core.files import write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
-from workflow_scripts.core.names import Values, candidate_name, source_languages
+from workflow_scripts.core.names import MICRO_BATCHES, Values, candidate_name, source_languages
 from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
@@ -92,6 +93,7 @@ def tune(
     Returns the content of each `run.json`, in the order of the runs. Raises UserError for bad input files, Interrupted
     after SIGTERM or Ctrl-C.
     """
+    settings = with_micro_batch_size(settings)
     material = Material.read(arguments, settings)
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainings = [Pass(material, settings, runs, checkpoints, arguments.checkpoint_every) for runs in passes]
@@ -105,6 +107,13 @@ def tune(
     records = [record for training in trainings for record in training.write()]
     trainings[0].checkpoint.remove()  # those of all passes: they are in one folder
     return records
+
+
+def with_micro_batch_size(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the workflow's value of `micro_batch_size`, if there is one."""
+    sizes = json.loads(os.environ.get(MICRO_BATCHES) or "{}")
+    size = sizes.get(settings.task, {}).get(settings.method)
+    return settings if size is None else settings.changed(micro_batch_size=size)
 
 
 def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
@@ -235,10 +244,11 @@ class Pass:
         self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
         self.rates = [run.values["learning_rate"] for run in self.runs]
         self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
+        # Without `micro_batch_size`: a training that is short of memory resumes with a smaller one.
         # `precision` as configured, not as resolved: a training resumes on another machine, in the precision that it
         # began with.
         key = checkpoint_key(
-            self.configured.as_json(),
+            {name: value for name, value in self.configured.as_json().items() if name != "micro_batch_size"},
             self.metrics_code,
             self.rates,
             self.material.encoder["files"],
