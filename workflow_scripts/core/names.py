@@ -58,7 +58,7 @@ def group_name(candidates: Sequence[Values]) -> str:
 def group_title(name: str) -> str:
     """A group of candidates in words, by its name: `0.001 and 0.0005`, `12 candidates (1a2b3c4d)`."""
     match = re.fullmatch(r"(\d+)-([0-9a-f]{8})", name)
-    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(name.split("+"))
+    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(re.split(r"(?<!e)\+", name))  # 1e+16
 
 
 def languages_name(languages: list[str]) -> str:
