@@ -1,4 +1,4 @@
-"""A diverged model whose vectors hold NaN or infinity in one language: it is named, and the others are shown."""
+"""Numbers that are not finite: a diverged training is recorded, and lost vectors are named; all else goes on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from made_up_experiment import make_alignment, make_report
 from test_analysis import by_hand, table
+from test_steps import by_hand as by_hand_on
+from test_steps import searching, workplace  # noqa: F401  (workplace is a fixture)
 
-from workflow_scripts import align, project
+from workflow_scripts import align, project, search, select
 from workflow_scripts.analysis.samples import Vectors, write_vectors
-from workflow_scripts.core.files import sha256, write_json
-from workflow_scripts.core.names import vectors_file
+from workflow_scripts.core.files import read_json, sha256, write_json
+from workflow_scripts.core.names import group_title, vectors_file
 from workflow_scripts.reporting.views.problems import concerns
 
 LANGUAGES = ["en", "de", "zh"]
@@ -79,3 +81,26 @@ def test_the_report_names_the_model_and_the_language():
     ((where, what),) = found
     assert f"seed {one['seed'].item()}" in where
     assert what == "vectors are not finite in German: their measures and points are left out"
+
+
+def test_a_group_of_learning_rates_is_named_as_they_are_written():
+    assert group_title("1e+16+0.001+1e-05") == "1e+16 and 0.001 and 1e-05"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning"])
+def test_a_search_with_a_learning_rate_of_1e16_records_it_and_selects_the_other(workplace, method, precision):  # noqa: F811
+    name = f"huge-{method}-{precision}"
+    candidates = [{"learning_rate": rate} for rate in (1e16, 0.01)]
+    passes = [candidates] if method == "prompt_tuning" else [[one] for one in candidates]
+    found = workplace / name / "1e+16+0.01.json"
+    prompts = {} if method == "prompt_tuning" else {"prompt_length": 0}
+    by_hand_on(search, *searching(workplace, name, found, passes, method=method, precision=precision, **prompts))
+    huge, usual = read_json(found)
+    assert huge["problem"] and "not above the majority class" in huge["problem"]
+    assert huge["diverged"] == ("the loss became nan in epoch 1" in huge["problem"])
+    assert not usual["diverged"] and usual["validation"] > huge["validation"]
+    selected = workplace / f"{name}.json"
+    settings = {"candidates": [{"learning_rate": rate} for rate in (1e16, 0.01)]}
+    by_hand(select, settings, "--searches", found, "--selected", selected)
+    assert read_json(selected) == {"learning_rate": 0.01}
