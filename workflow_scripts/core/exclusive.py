@@ -27,6 +27,7 @@ POLL_SECONDS = 1.0
 BEAT_SECONDS = 60.0  # between two signs of life of a holder
 # A server may keep the lock of a machine that has crashed. NFS clients show a new time after a minute at the latest.
 SILENT_SECONDS = 600.0
+DELETED = 100  # times that a lock file may be found deleted
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,14 @@ def _wait(file: Path) -> tuple[int | None, bool]:
     known: Holder | None = None
     asked: Holder | None = None
     sign, seen = 0, time.monotonic()
-    waited = False
+    waited, deleted = False, 0
     while True:
         try:
-            if (lock := _locked(file)) is not None:
+            if (lock := _locked(file, deleted < DELETED)) is not None:
                 return lock, waited
             last = file.stat().st_mtime_ns
         except FileNotFoundError:  # it was released at this moment
+            deleted += 1
             continue
         except OSError as error:
             reason = error.strerror or str(error)
@@ -128,16 +130,17 @@ def _wait(file: Path) -> tuple[int | None, bool]:
         time.sleep(POLL_SECONDS)
 
 
-def _locked(file: Path) -> int | None:
+def _locked(file: Path, compare: bool) -> int | None:
     """Lock a file; its descriptor, which child processes do not inherit, or None if another process holds the lock.
 
-    Raises OSError if the file system has no locks.
+    Raises OSError if the file system has no locks, and FileNotFoundError if the holder deleted the file since it was
+    opened. `compare`: whether to check that; some file systems have no inode numbers to tell.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_ino != file.stat().st_ino:  # deleted by its holder since it was opened
+        if compare and os.fstat(lock).st_ino != file.stat().st_ino:
             raise FileNotFoundError(file)
         content = json.dumps(asdict(Holder.this_process())).encode()
         os.ftruncate(lock, 0)

@@ -65,8 +65,8 @@ async def accept_finished(dag: Any, rerun: set[str]) -> None:
         marked = await dag.workflow.persistence.incomplete(job)
         if marked and all([await output.exists() for output in job.output]):
             dag.forcefiles.difference_update(marked)
-            if not dag.workflow.dryrun:
-                dag.workflow.persistence.cleanup(job)  # removes the mark
+            # Removes the mark, and metadata of an earlier run. In a dry run, too: it would plan the job otherwise.
+            dag.workflow.persistence.cleanup(job)
 
 
 def outdated(lineage: Lineage, configuration: Configuration, with_code: bool) -> list[Difference]:
