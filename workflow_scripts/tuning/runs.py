@@ -149,13 +149,13 @@ def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None
     automatic = [training for training in trainings if training.configured.precision == "auto"]
     if not automatic:
         return
-    started = {begun: training for training in reversed(automatic) if (begun := training.begun_in())}
-    found = next(reversed(started), None)
-    if found is None:
-        found = find_precision("auto", device)
-    else:
-        check_precision(found, device, started[found].checkpoint.path)
+    begun = [(training, precision) for training in automatic if (precision := training.begun_in())]
+    if begun:
+        first, found = begun[0]
+        check_precision(found, device, first.checkpoint.path)
         logger.info("resuming in %s, as this training began", found)
+    else:
+        found = find_precision("auto", device)
     for training in automatic:
         training.settings = training.configured.changed(precision=found)
 
