@@ -268,7 +268,7 @@ class Pass:
     def begun_in(self) -> str | None:
         """The precision that an earlier process began this training in; None without a checkpoint."""
         saved = self.checkpoint.peek()
-        return None if saved is None else saved["precision"]
+        return None if saved is None else saved.get("precision")
 
     def in_the_search(self) -> list[int]:
         """The numbers of the runs that have not left the search."""
