@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")  # the oldest that has what this file uses
 
 # Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
 HERE = str(workflow.current_basedir.get_path_or_uri(secret_free=True))
