@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")  # the oldest that has what this file uses
 
 # Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
 HERE = str(workflow.current_basedir.get_path_or_uri(secret_free=True))
@@ -63,6 +63,7 @@ from workflow_scripts.experiment.resource_names import keep_names
 from workflow_scripts.experiment.snakemake_timers import share_one_timer
 from workflow_scripts.core.files import read_json
 from workflow_scripts.experiment.table_names import table_names
+from workflow_scripts.experiment.unkept_weights import delete_unkept_weights
 from workflow_scripts.experiment.working_folder import (
     lock_working_folder,
     cancel_jobs,
@@ -95,7 +96,14 @@ GRID = Grid(CONFIGURATION)
 
 DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
 OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
-OF_STEPS = (Path(HERE), CONFIGURATION.resources, CONFIGURATION.results, GRID.dropped_methods(), OWN_ENVIRONMENTS)
+OF_STEPS = (
+    Path(HERE),
+    CONFIGURATION.resources,
+    CONFIGURATION.results,
+    GRID.dropped_methods(),
+    OWN_ENVIRONMENTS,
+    GRID.micro_batches(),
+)
 SET = ""  # the start of every command
 if IS_MODULE:
     SET = exports(workflow.modifier.namespace, step_variables(*OF_STEPS), OWN_ENVIRONMENTS)
@@ -129,6 +137,8 @@ onstart:
 
 
 onsuccess:
+    if workflow.is_main_process:
+        delete_unkept_weights(CONFIGURATION)
     report = Path(CONFIGURATION.results, REPORT)
     if workflow.is_main_process and not CONSOLE and report.is_file():
         print(f"The report: {report.absolute()}", file=sys.stderr)

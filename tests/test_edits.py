@@ -609,6 +609,12 @@ def test_a_language_of_the_task_file_that_the_grid_leaves_out_runs_only_the_sums
         assert own.planned({"tasks.mood.languages": ["en", "de", "fr"]}) == jobs(*SUMS)
 
 
+def test_another_micro_batch_size_trains_nothing(grid):
+    """It changes a result as little as running out of memory does."""
+    edits = {"training.micro_batch_size": 2, "tasks.udpos.methods": {"prompt_tuning": {"micro_batch_size": 1}}}
+    assert grid.planned(edits) == jobs(*SUMS)
+
+
 # Edits of the user's own data and encoder, which are not in the working folder's `resources`
 
 

@@ -117,6 +117,15 @@ def test_conda_environments_hold_the_same_pins(file):
     assert pins(line for line in pip["pip"] if not line.startswith("--")) == steps_pins() | pins(lines("quickstart"))
 
 
+@pytest.mark.parametrize("file", ["cpu.yaml", "gpu.yaml"])
+def test_the_versions_of_the_conda_environments_are_those_that_these_tests_ran_with(file):
+    """pip installed them here, so that each name and version exists and they fit together."""
+    *_, pip = yaml.safe_load((ENVS / file).read_text())["dependencies"]
+    pinned = pins(line for line in pip["pip"] if not line.startswith("--"))
+    installed = {name: importlib.metadata.version(name).partition("+")[0] for name in pinned}  # torch: 2.13.0+cpu
+    assert installed == pinned
+
+
 def test_one_python_floor_everywhere():
     assert PROJECT["project"]["requires-python"] == f">={FLOOR}"
     assert PROJECT["tool"]["mypy"]["python_version"] == FLOOR

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from snakemake_runs import Workplace, copy_checkout, jobs
 
+from workflow_scripts.experiment.configuration import load
+from workflow_scripts.experiment.unkept_weights import delete_unkept_weights
+
 GRID = {
     "corpora": {"source": "mini", "limits": {"train": 16, "validation": 8, "test": 8}},
     "keep_weights": False,
@@ -17,10 +20,16 @@ GRID = {
 
 @pytest.fixture(scope="module")
 def grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A finished grid of two methods, one searched. Read only."""
+    """A finished grid of two methods, one searched. Read only.
+
+    Its first seed was finished when weights were kept.
+    """
     place = tmp_path_factory.mktemp("dropped")
     encoders = {"encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}}}
     workplace = Workplace(copy_checkout(place / "checkout"), place / "work", GRID | encoders)
+    outcome = workplace.run({"keep_weights": True, "seeds": [13]})
+    assert outcome.returncode == 0, outcome.stdout
+    assert len([file for file in weights(workplace) if "/fine_tuning/" in file]) == 1 + 2  # the seed and the search
     outcome = workplace.run()
     assert outcome.returncode == 0, outcome.stdout
     return workplace
@@ -35,6 +44,30 @@ def test_only_prompts_are_kept_and_the_searchs_weights_are_gone_too(grid):
     assert weights(grid) == [f"en/prompt_tuning-2/seed-{seed}/weights.safetensors" for seed in (13, 42)]
     assert (grid.folder / "results/report.html").is_file()
     assert len(list((grid.folder / "results/tiny/pawsx/en/fine_tuning").rglob("run.json"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("missing", "seeds", "deleted"),
+    [
+        (None, [13, 42], ["search", "search", "seed-13", "seed-42"]),
+        ("seed-42/predictions/en.json", [13, 42], ["search", "search", "seed-13"]),
+        ("seed-13/run.json", [13, 42], ["seed-42"]),
+        ("seed-13/run.json", [42], ["search", "search", "seed-42"]),
+    ],
+    ids=["finished", "a prediction is missing", "the run that links the winner is missing", "no run links the winner"],
+)
+def test_weights_are_deleted_once_no_job_needs_them(grid, tmp_path, monkeypatch, missing, seeds, deleted):
+    copy = grid.copied(tmp_path / "work")
+    arm = copy.folder / "results/tiny/pawsx/en/fine_tuning"
+    for run in arm.rglob("log.jsonl"):
+        run.with_name("weights.safetensors").write_bytes(b"weights")
+    if missing:
+        (arm / missing).unlink()
+    monkeypatch.chdir(copy.folder)
+    found = delete_unkept_weights(load(copy.configuration | {"seeds": seeds}))
+    assert sorted(file.relative_to("results/tiny/pawsx/en/fine_tuning").parts[0] for file in found) == deleted
+    assert not any(file.exists() for file in found)
+    assert len(list(arm.rglob("weights.safetensors"))) == 4 - len(deleted)
 
 
 def test_nothing_is_trained_again_because_weights_are_gone(grid):

@@ -1,5 +1,6 @@
 """A batch that does not fit into memory goes through the encoder in micro-batches, with the same result."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,12 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import random_tokens, save_encoder
+from tiny import settings as tiny_settings
 
 from workflow_scripts.core.faults import explain
 from workflow_scripts.experiment.environment import prepare
+from workflow_scripts.kinds.tagging import model as tagging
+from workflow_scripts.tuning.acceleration.dropout import random_words
 from workflow_scripts.tuning.acceleration.packed import available
+from workflow_scripts.tuning.batches import Batch
+from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.device import seed_everything
+from workflow_scripts.tuning.loop import Validated, train
 from workflow_scripts.tuning.memory import MicroBatches, is_out_of_memory
+from workflow_scripts.tuning.model import build_together
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parent.parent
 
 # A training in a process with a limited address space, so that allocations really fail.
@@ -65,8 +76,6 @@ def train_within(folder: Path, room: int) -> tuple[str, dict[str, torch.Tensor]]
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits the memory of a process")
 def test_a_training_that_runs_out_of_memory_continues_with_micro_batches_to_the_same_weights(tmp_path):
-    from tiny import save_encoder
-
     save_encoder(tmp_path / "encoder", "bert")
     log, whole = train_within(tmp_path, room=0)
     assert "out of memory" not in log
@@ -229,3 +238,60 @@ def test_the_backward_pass_of_a_frozen_layer_caches_nothing_more_for_a_new_shape
     there = printed_by(KEPT.format(back=False))
     assert there > 60 * 100, "oneDNN keeps nothing of a shape here"  # KiB
     assert printed_by(KEPT.format(back=True)) < 1.3 * there
+
+
+# Random numbers
+
+
+def test_a_batch_that_ran_out_of_memory_draws_the_random_numbers_of_one_that_was_smaller_at_once():
+    def drawn(first: int) -> list[torch.Tensor]:
+        def work(parts: list[np.ndarray]) -> list[torch.Tensor]:
+            masks = [torch.stack([random_words(len(part)).float(), torch.rand(len(part))]) for part in parts]
+            if len(parts[0]) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return masks
+
+        seed_everything(3)
+        micro_batches = MicroBatches(first)
+        return [mask for _ in range(2) for mask in micro_batches.run(work, np.arange(16))]
+
+    for found, expected in zip(drawn(16), drawn(4), strict=True):
+        assert torch.equal(found, expected)
+
+
+class Killed(BaseException):
+    """Ends a training without a checkpoint, as SIGKILL does."""
+
+
+def test_a_kill_before_or_after_a_batch_that_did_not_fit_gives_the_same_bytes(tmp_path, monkeypatch):
+    """Also if all batches fit after the kill, since the process that took the memory has ended."""
+    encoder = save_encoder(tmp_path / "encoder", "bert")
+    settings = tiny_settings(kind="tagging", epochs=2, batch_size=16, micro_batch_size=16, dropout=0.3)
+    tokens, loss = random_tokens("tagging", 80), tagging.loss
+
+    def trained(folder: str, fails: int = 0, killed: int = 0, every: float = 1e9) -> dict[str, torch.Tensor]:
+        """Run out of memory in one forward pass, or die in one, counted from 1."""
+        passes = itertools.count(1)
+
+        def limited_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+            number = next(passes)
+            if number == fails:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            if number == killed:
+                raise Killed
+            return loss(logits, batch)
+
+        monkeypatch.setattr(tagging, "loss", limited_loss)
+        (model,) = build_together(encoder, settings, None, 1)
+        checkpoint = Checkpoint(tmp_path / folder, "key", every)
+        result = train([model], tokens, settings, [1e-2], lambda _: Validated({"f1": 1.0}, 1.0), checkpoint, CPU)
+        return result.outcomes[0].weights()
+
+    whole = trained("whole", fails=3)
+    with pytest.raises(Killed):
+        trained("before", killed=2, every=0)
+    with pytest.raises(Killed):
+        trained("after", fails=3, killed=7)
+    for again in (trained("before", fails=2), trained("after")):
+        assert whole.keys() == again.keys()
+        assert all(torch.equal(whole[name], again[name]) for name in whole)

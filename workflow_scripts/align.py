@@ -5,7 +5,8 @@
 Measures: `before_after` (cosine in percent, table 3); `translation`, `non_translation` (cosines in percent) and
 `relative_difference` (percent; table 4, for language xx of the pair en-xx); `linear_accuracy` (percent, of a classifier
 fitted on English vectors; cross-validated); `boundary_angle` (degrees between a language's own boundary and English's);
-`split_half_angle` (degrees between the English boundaries of two halves of the samples).
+`split_half_angle` (degrees between the English boundaries of two halves of the samples); `not_finite` (the number of
+samples whose vector holds NaN or infinity, of a language that has such samples and therefore no other measure).
 Settings: `analysis.samples.SampleSettings`.
 """
 
@@ -49,24 +50,37 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measures(before: Samples, after: Samples) -> Iterator[tuple[str, str, float]]:
-    """Yield (language, measure, value) for each measure that the samples allow; nothing for fewer than two samples."""
+    """Yield (language, measure, value) for each measure that the samples allow; nothing for fewer than two samples.
+
+    A language with a vector that is not finite has the measure `not_finite` alone. If that is English, the others have
+    only the measure that does not compare with English.
+    """
     assert before.ids == after.ids
-    if len(after.ids) < 2:
+    samples = len(after.ids)
+    if samples < 2:
         return
-    english, *others = after.vectors
-    for language, vectors in after.vectors.items():
-        yield language, "before_after", mean_cosine_of_pairs(before.vectors[language], vectors)
-    for language in others:
-        translations = mean_cosine_of_pairs(after.vectors[english], after.vectors[language])
-        non_translations = mean_cosine_of_other_pairs(after.vectors[english], after.vectors[language])
+    lost, lost_before = after.not_finite(), before.not_finite()
+    for language, count in lost.items():
+        logger.warning("%s: %d of %d vectors are not finite: its measures are left out", language, count, samples)
+        yield language, "not_finite", float(count)
+    usable = {language: vectors for language, vectors in after.vectors.items() if language not in lost}
+    for language, vectors in usable.items():
+        if language not in lost_before:
+            yield language, "before_after", mean_cosine_of_pairs(before.vectors[language], vectors)
+    english = next(iter(after.vectors))
+    if english in lost:
+        return
+    for language in list(usable)[1:]:
+        translations = mean_cosine_of_pairs(usable[english], usable[language])
+        non_translations = mean_cosine_of_other_pairs(usable[english], usable[language])
         yield language, "translation", translations
         yield language, "non_translation", non_translations
         yield language, "relative_difference", relative_difference(translations, non_translations)
-    for language, accuracy in transfer_accuracy(after.vectors, after.labels).items():
+    for language, accuracy in transfer_accuracy(usable, after.labels).items():
         yield language, "linear_accuracy", accuracy
-    for language, degrees in boundary_angles(after.vectors, after.labels).items():
+    for language, degrees in boundary_angles(usable, after.labels).items():
         yield language, "boundary_angle", degrees
-    halves = split_half_angle(after.vectors[english], after.labels[english])
+    halves = split_half_angle(usable[english], after.labels[english])
     if halves is not None:
         yield english, "split_half_angle", halves
 

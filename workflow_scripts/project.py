@@ -8,6 +8,7 @@ Figure 2 of the paper, by t-SNE. Settings: `ProjectSettings`.
 
 import argparse
 import csv
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from workflow_scripts.analysis.projection import boundary, project
 from workflow_scripts.analysis.samples import SampleSettings, read_records
 from workflow_scripts.core.files import written
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
+
+logger = logging.getLogger(__name__)
 
 POINTS = ("language", "id", "label", "x", "y")
 BOUNDARIES = ("language", "x_weight", "y_weight", "intercept")
@@ -51,11 +54,15 @@ def main(arguments: argparse.Namespace) -> None:
     shown = min(settings.figure_samples, len(samples.ids))
     points: list[tuple[Any, ...]] = []
     lines: list[tuple[Any, ...]] = []
+    lost = samples.not_finite()
+    if lost:
+        logger.warning("not in the figure, since vectors are not finite: %s", ", ".join(lost))
+    usable = {language: vectors for language, vectors in samples.vectors.items() if language not in lost}
     # With fewer points t-SNE has no neighbourhoods to preserve.
-    if shown >= 2:
-        together = project(np.concatenate([vectors[:shown] for vectors in samples.vectors.values()]))
-        parts = np.split(together, len(samples.vectors))
-        for (language, labels), part in zip(samples.labels.items(), parts, strict=True):
+    if shown >= 2 and usable:
+        together = project(np.concatenate([vectors[:shown] for vectors in usable.values()]))
+        for language, part in zip(usable, np.split(together, len(usable)), strict=True):
+            labels = samples.labels[language]
             rows = zip(samples.ids, labels, part.tolist(), strict=False)
             points += [(language, identity, label, repr(x), repr(y)) for identity, label, (x, y) in rows]
             line = boundary(part, labels[:shown])

@@ -18,7 +18,7 @@ import argparse
 from workflow_scripts.core.files import write_json
 from workflow_scripts.core.names import candidate_folder
 from workflow_scripts.core.step import output_file, run, step_parser
-from workflow_scripts.core.training_step import training_arguments
+from workflow_scripts.core.training_step import has_run, training_arguments
 from workflow_scripts.tuning.settings import SearchSettings
 
 RECORDED = ("candidate", "metric", "validation", "diverged", "left_search_after", "problem")
@@ -47,5 +47,12 @@ def main(arguments: argparse.Namespace) -> None:
     write_json(arguments.record, [{name: record[name] for name in RECORDED} for record in records])
 
 
+def is_complete(arguments: argparse.Namespace) -> bool:
+    """Whether every candidate's folder has the files of a finished run."""
+    settings: SearchSettings = arguments.settings
+    folders = [candidate_folder(arguments.record, values) for together in settings.passes for values in together]
+    return all(map(has_run, folders))
+
+
 if __name__ == "__main__":
-    run(main, parser())
+    run(main, parser(), is_complete)

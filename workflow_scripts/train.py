@@ -26,13 +26,10 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, written
 from workflow_scripts.core.names import DROPPED, candidate_folder
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
-from workflow_scripts.core.training_step import training_arguments
+from workflow_scripts.core.training_step import RUN_FILES, WEIGHTS, has_run, training_arguments
 from workflow_scripts.tuning.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS = "weights.safetensors"
-RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,6 +65,11 @@ def main(arguments: argparse.Namespace) -> None:
     from workflow_scripts.tuning.runs import Run, tune
 
     tune(arguments, settings, [[Run(values, folder)]], checkpoints=folder)
+
+
+def is_complete(arguments: argparse.Namespace) -> bool:
+    """Whether the run's folder has all files of a finished run."""
+    return has_run(arguments.run.parent)
 
 
 def check(origin: Path, record: Path) -> None:
@@ -113,4 +115,4 @@ def drop_candidates(search: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, parser())
+    run(main, parser(), is_complete)

@@ -77,6 +77,11 @@ class Samples:
     disagreeing: dict[str, dict[str, str]] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
 
+    def not_finite(self) -> dict[str, int]:
+        """By language, the number of samples whose vector holds NaN or infinity, as a diverged model gives them."""
+        counts = {name: int(np.sum(~np.isfinite(values).all(axis=1))) for name, values in self.vectors.items()}
+        return {name: count for name, count in counts.items() if count}
+
 
 def shuffled(ids: Iterable[str]) -> list[str]:
     """Return the ids in a pseudo-random order that depends on the ids alone."""

@@ -106,6 +106,19 @@ class Lineage:
         return {name: digest for name, digest in found.items() if digest is not None}
 
 
+def is_current(settings: Mapping[str, Any], inputs: Iterable[Path], outputs: Iterable[Path]) -> bool:
+    """Whether all outputs exist and were made with these settings from these inputs."""
+    lineage = Lineage(os.environ.get(RESOURCES), os.environ.get(RESULTS), checksums=True)
+    wanted = {"settings": json.loads(json.dumps(settings)), "inputs": lineage.inputs(inputs)}
+    for output in map(str, outputs):
+        record = lineage.record(output)
+        if record is None or any(record[name] != value for name, value in wanted.items()):
+            return False
+        if lineage.digest(output) != record["sha256"]:
+            return False
+    return True
+
+
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(file.read_bytes())

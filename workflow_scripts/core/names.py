@@ -11,6 +11,9 @@ LONGEST_NAME = 120  # characters of a group of languages or candidates in a path
 # The environment variable with the methods whose weights are deleted after their predictions. It is not among a job's
 # settings: whether weights are kept changes no result, so it must not rerun anything.
 DROPPED = "CROSSPROMPT_DROPPED"
+# The one with the values of `micro_batch_size` that are set, by task and method, as JSON. They change a result no more
+# than running out of memory does, so they must not rerun anything either.
+MICRO_BATCHES = "CROSSPROMPT_MICRO_BATCHES"
 # The one with Snakemake's version, since steps may run in environments without Snakemake.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 # Those with the folders of the configuration, for the paths in lineage records.
@@ -55,7 +58,7 @@ def group_name(candidates: Sequence[Values]) -> str:
 def group_title(name: str) -> str:
     """A group of candidates in words, by its name: `0.001 and 0.0005`, `12 candidates (1a2b3c4d)`."""
     match = re.fullmatch(r"(\d+)-([0-9a-f]{8})", name)
-    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(name.split("+"))
+    return f"{match[1]} candidates ({match[2]})" if match else " and ".join(re.split(r"(?<!e)\+", name))  # 1e+16
 
 
 def languages_name(languages: list[str]) -> str:

@@ -11,6 +11,7 @@ user's, or nothing.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted, UserError
+from workflow_scripts.core.exclusive import alone_at
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.files import read_json, sha256
-from workflow_scripts.core.lineage import recorded
+from workflow_scripts.core.lineage import is_current, recorded
 from workflow_scripts.core.own_module import explain_own
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.source_files import SourceFiles
@@ -70,9 +72,14 @@ def step_parser(description: str | None, settings: type[StepSettings] = StepSett
 
 
 def run(
-    main: Callable[[argparse.Namespace], Iterable[Path | SourceFiles] | None], parser: argparse.ArgumentParser
+    main: Callable[[argparse.Namespace], Iterable[Path | SourceFiles] | None],
+    parser: argparse.ArgumentParser,
+    is_complete: Callable[[argparse.Namespace], bool] | None = None,
 ) -> None:
     """Run a step from the command line: exit with status 0, or with 1 after a line that starts with `error:`.
+
+    A step with `is_complete` waits for another process that makes the same output, see `core/exclusive.py`. If that
+    process finished, with the same settings and inputs, and `is_complete` finds all files, there is nothing left to do.
 
     A step that was interrupted exits with `Interrupted.status` if it has saved a checkpoint, and with 130 if Ctrl-C
     ended it without one.
@@ -81,8 +88,13 @@ def run(
         arguments = parser.parse_args()
         _start_log(arguments.log)
         inputs, outputs = files_of(parser, arguments, input_file), files_of(parser, arguments, output_file)
-        with recorded(Path(sys.argv[0]).stem, arguments.settings.as_json(), inputs, outputs) as found:
-            found += main(arguments) or []
+        settings = arguments.settings.as_json()
+        with alone_at(outputs[0]) if is_complete else contextlib.nullcontext(False) as waited:
+            if waited and is_complete and is_current(settings, inputs, outputs) and is_complete(arguments):
+                logger.warning("that process has made %s", outputs[0])
+            else:
+                with recorded(Path(sys.argv[0]).stem, settings, inputs, outputs) as found:
+                    found += main(arguments) or []
     except UserError as error:
         _log_error(str(error))
         sys.exit(1)

@@ -1,8 +1,17 @@
-"""The command-line arguments of the two steps that train."""
+"""What the two steps that train have in common: command-line arguments, and the files of a run."""
 
 import argparse
+from pathlib import Path
 
 from workflow_scripts.core.step import input_file
+
+WEIGHTS = "weights.safetensors"
+RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a folder has all files of a finished run."""
+    return all((folder / name).is_file() for name in RUN_FILES)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -10,6 +10,22 @@ Kind = Literal["encoder", "decoder", "encoder-decoder"]
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
+# Model types of transformers that cannot work here, although they look like encoders of text, and why.
+UNUSABLE = {
+    "esm": "read amino acids instead of text",
+    "funnel": "shorten the text from layer to layer",
+    "reformer": "return vectors that are twice as wide as the embeddings",
+}
+
+
+def refuse_unusable_type(config: Any) -> None:
+    """Raise UserError for a type in `UNUSABLE`. It needs the configuration alone."""
+    if reason := UNUSABLE.get(config.model_type):
+        raise UserError(
+            f"models of the type {config.model_type!r} {reason} and cannot be tuned: choose another encoder"
+        )
+
+
 def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
     """Return the class of a configuration's encoder and the keyword arguments to construct it with.
 

@@ -19,6 +19,7 @@ from workflow_scripts.encoders.architecture import (
     kind_of,
     language_model,
     refuse_untunable,
+    refuse_unusable_type,
 )
 from workflow_scripts.encoders.weights import read_header, tensor_files
 
@@ -93,6 +94,10 @@ def _check_configuration(checkpoint: _Checkpoint) -> None:
         f"config.json cannot be read by transformers {version('transformers')}",
         "correct it, or choose another encoder",
     )
+    try:
+        refuse_unusable_type(checkpoint.config)
+    except UserError as error:
+        raise checkpoint.error(str(error)) from error
     if getattr(checkpoint.config, "quantization_config", None):
         raise checkpoint.error(
             "config.json has a quantization_config, and quantized weights cannot be tuned: use the checkpoint in"

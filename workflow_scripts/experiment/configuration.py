@@ -84,7 +84,8 @@ class Configuration(Section):
     keep_weights: Annotated[Boolean, about(False)] = True
     """Whether to keep the tuned weights of fine-tuned models, each as large as the encoder. `false` deletes them as
     soon as all planned predictions and vectors are computed; to predict in another language later, the model must be
-    tuned again. Other methods' weights are small and always kept. Models that are finished already keep theirs."""
+    tuned again. The weights of finished models and of all candidates of a search are deleted, too, at the end of the
+    next run. Other methods' weights are small and always kept."""
 
     threads: Annotated[Count, about(4, unit="CPU threads")] = 1
     """CPU threads of one training or prediction. Two jobs of one thread use two cores better than one job of two."""

@@ -2,13 +2,14 @@
 
 import importlib.machinery
 import importlib.metadata
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.names import DROPPED, RESOURCES, RESULTS, SNAKEMAKE
+from workflow_scripts.core.names import DROPPED, MICRO_BATCHES, RESOURCES, RESULTS, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
@@ -21,12 +22,13 @@ def prepare(
     results: str = "results",
     dropped: Iterable[str] = (),
     own_environments: bool = False,
+    micro_batches: Mapping[str, Mapping[str, int]] = {},
 ) -> None:
     """Set the variables of `step_variables` for every step's process.
 
     The programs beside this Python come first on the path, so that `python` in a job's command is this one.
     """
-    os.environ.update(step_variables(root, resources, results, dropped, own_environments))
+    os.environ.update(step_variables(root, resources, results, dropped, own_environments, micro_batches))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
@@ -36,6 +38,7 @@ def step_variables(
     results: str = "results",
     dropped: Iterable[str] = (),
     own_environments: bool = False,
+    micro_batches: Mapping[str, Mapping[str, int]] = {},
 ) -> dict[str, str]:
     """The environment variables with which steps import this project's modules and their packages.
 
@@ -48,10 +51,12 @@ def step_variables(
         resources, results: the folders of the configuration.
         dropped: the methods whose weights are not kept.
         own_environments: steps run in environments of their own (`--sdm conda` or `apptainer`), not in Snakemake's.
+        micro_batches: the values of `micro_batch_size`, by task and method, where it is set.
     """
     paths = [str(root), *([] if own_environments else _further_paths(root))]
     return {
         DROPPED: " ".join(dropped),
+        MICRO_BATCHES: json.dumps(micro_batches),
         RESOURCES: resources,
         RESULTS: results,
         SNAKEMAKE: importlib.metadata.version("snakemake"),

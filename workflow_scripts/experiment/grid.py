@@ -119,6 +119,15 @@ class Grid:
             return []
         return [name for name in configuration.methods if configuration.method(name).stores_encoder]
 
+    def micro_batches(self) -> dict[str, dict[str, int]]:
+        """The values of `micro_batch_size`, by task and method, where it is set."""
+        found: dict[str, dict[str, int]] = {}
+        for task in self.configuration.tasks:
+            for method in self.configuration.methods:
+                if size := self.configuration.training_of(task, method).micro_batch_size:
+                    found.setdefault(task, {})[method] = size
+        return found
+
     def languages(self, task: str) -> list[str]:
         """The test languages of a task."""
         return self.configuration.languages_of(task)

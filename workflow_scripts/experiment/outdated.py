@@ -1,4 +1,4 @@
-"""Reruns the jobs of outputs that do not match the configuration or the user's files.
+"""Reruns the jobs of outputs that do not match the configuration or the user's files, and no finished training.
 
 This does not depend on Snakemake's own metadata, which can be lost.
 """
@@ -13,6 +13,7 @@ from workflow_scripts.experiment.jobs import all_jobs
 
 logger = logging.getLogger("snakemake.logging")  # Snakemake shows no other logger's messages
 
+TRAININGS = ("search", "train", "train_and_drop")  # rules
 SHOWN = 8  # differences that a run lists; a dry run lists all
 
 
@@ -30,12 +31,14 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
     check_incomplete = dag_class.check_incomplete
 
     async def check_incomplete_and_outdated(dag: Any) -> None:
+        forced = set(dag.forcefiles)
         await check_incomplete(dag)
         if dag.workflow is not workflow:
             return
         lineage = Lineage(configuration.resources, configuration.results)
         with_code = "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
         differing = outdated(lineage, configuration, with_code)
+        await accept_finished(dag, forced | {difference.output for difference in differing})
         if not workflow.dryrun:
             lineage.note_times()
         if differing:
@@ -43,6 +46,27 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
         dag.forcefiles.update(difference.output for difference in differing)
 
     dag_class.check_incomplete = check_incomplete_and_outdated
+
+
+async def accept_finished(dag: Any, rerun: set[str]) -> None:
+    """Keep trainings that finished after their Snakemake was killed.
+
+    Snakemake marks the outputs of a running job as incomplete. The step goes on without Snakemake, and nobody removes
+    the mark, so the next command would train again. But the step writes its records last: an output with a record that
+    matches the configuration is complete.
+
+    Args:
+        dag: Snakemake's graph.
+        rerun: the outputs whose jobs are to run in any case.
+    """
+    for job in dag.jobs:
+        if job.rule.name not in TRAININGS or not rerun.isdisjoint(job.output):
+            continue
+        marked = await dag.workflow.persistence.incomplete(job)
+        if marked and all([await output.exists() for output in job.output]):
+            dag.forcefiles.difference_update(marked)
+            # Removes the mark, and metadata of an earlier run. In a dry run, too: it would plan the job otherwise.
+            dag.workflow.persistence.cleanup(job)
 
 
 def outdated(lineage: Lineage, configuration: Configuration, with_code: bool) -> list[Difference]:

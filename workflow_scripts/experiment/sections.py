@@ -284,7 +284,9 @@ class Training(Section):
     micro_batch_size: Annotated[OptionalCount, about(4, unit="features")] = None
     """Features that pass through the encoder at once; the gradients of a batch's parts are accumulated. Smaller parts
     need less memory and give the same result, except that dropout draws other masks. A part that does not fit into
-    memory is halved automatically. `null` forms parts of similar length, as large as is fast on the device."""
+    memory is halved automatically. `null` forms parts of similar length, as large as is fast on the device. A change of
+    this key trains nothing again: finished models stay as they are, and an interrupted training resumes with the new
+    value. `run.json` records the value that a model was trained with."""
 
     schedule: Annotated[Literal["linear", "exponential", "constant"], about("constant")] = "linear"
     """The learning rate after warm-up: `linear` decreases to 0, `exponential` is multiplied by `decay` after each

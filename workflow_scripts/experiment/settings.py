@@ -100,7 +100,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
 
     A seed run reads the learning rate, and what else was searched, from `selected.json`, so seed runs depend on the
     winner alone. Keys that only other methods or other kinds of task read are left out: an edit of such a key reruns
-    nothing here.
+    nothing here. So is `micro_batch_size`, which is in an environment variable (`names.MICRO_BATCHES`).
 
     An edit of a metric computes new scores and trains nothing, although metrics select epochs and learning rates: the
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
@@ -109,7 +109,7 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     definition = configuration.tasks[arm.task].definition
     kind, answers = definition.kind, training["answers"]
     unread = METHOD_KEYS - set(configuration.method(arm.method).keys)
-    unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths"}
+    unread |= foreign_keys(kind) | {"learning_rates", "prompt_lengths", "micro_batch_size"}
     varied = configuration.searched(arm.task, arm.method)
     # What the search varies is replaced by the winner's value.
     training |= {key: values[0] for key, values in varied.items() if key in training}

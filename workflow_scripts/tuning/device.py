@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.machine import processor
 from workflow_scripts.tuning.acceleration.dropout import seed_dropout
 from workflow_scripts.tuning.gpus import claim_gpu
@@ -43,6 +44,21 @@ def find_precision(wanted: str, device: torch.device) -> str:
         seconds = product_seconds()
         fast = seconds["bfloat16"] < seconds["float32"]
     return "bfloat16" if fast else "float32"
+
+
+def check_precision(precision: str, device: torch.device, checkpoint: Path | None = None) -> None:
+    """Raise UserError if the device cannot compute in the precision.
+
+    `checkpoint` is that of a training that began in it on another device.
+    """
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        gpu = device_name(device)
+        if checkpoint is None:
+            raise UserError(f"precision: bfloat16 is not supported by the GPU {gpu}: set training.precision to float32")
+        raise UserError(
+            f"the training began in bfloat16, which the GPU {gpu} does not support: resume it on another device, or"
+            f" delete {checkpoint} to start over in float32"
+        )
 
 
 def product_seconds(rounds: int = 20) -> dict[str, float]:

@@ -309,8 +309,15 @@ def train(
     state.tuned_parameters = sum(parameter.numel() for parameter in first.tuned_parameters().values())
     gradients = Gradients(tokens, settings, device, frozen=is_frozen(first.encoder))
     progress = Progress(steps, settings.epochs, done=state.step)
-    micro_batches = MicroBatches(state.micro_batch_size or settings.micro_batch_size or settings.batch_size)
     clock = Clock()
+
+    def keep_smaller_size() -> None:
+        """Save the state before the step, so that a training that resumes does not try the larger size again."""
+        state.micro_batch_size = micro_batches.size
+        save(checkpoint, outcomes, candidates, state, settings.precision, device)
+
+    sizes = (settings.batch_size, settings.micro_batch_size, state.micro_batch_size)
+    micro_batches = MicroBatches(min(filter(None, sizes)), keep_smaller_size)
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates.values() if candidate.outcome.is_running]
@@ -377,15 +384,15 @@ def train(
                 if not running() or due():
                     break
                 if stop.received or checkpoint.is_due():
-                    save(checkpoint, outcomes, candidates, state, device)
+                    save(checkpoint, outcomes, candidates, state, settings.precision, device)
                     clock.passed()
                     if stop.received:
                         raise Interrupted(f"saved after step {state.step} of {steps}")
             ends_epoch = state.step % schedule.steps_an_epoch == 0
             if saved := ends_epoch or state.step >= end or stop.received or checkpoint.is_due():
-                save(checkpoint, outcomes, candidates, state, device)
+                save(checkpoint, outcomes, candidates, state, settings.precision, device)
         if end < steps:
-            save(checkpoint, outcomes, candidates, state, device)  # with the evaluation
+            save(checkpoint, outcomes, candidates, state, settings.precision, device)  # with the evaluation
     progress.close()
     return TrainingResult(outcomes, state)
 
@@ -490,6 +497,7 @@ def save(
     outcomes: Sequence[Outcome],
     candidates: Mapping[int, Candidate],
     state: TrainingState,
+    precision: str,
     device: torch.device,
 ) -> None:
     """Save everything that the rest of the training depends on."""
@@ -516,7 +524,8 @@ def save(
         tensors |= {f"{number}/{name}": tensor.contiguous() for name, tensor in parts.items()}
         plain = {name: getattr(outcome, name) for name in Outcome.JSON_FIELDS}
         states.append(plain | {"evaluations": [asdict(one) for one in outcome.evaluations]})
-    checkpoint.save(tensors, {"candidates": states, "state": asdict(state), "dropout": dropout_state()})
+    content = {"candidates": states, "state": asdict(state), "dropout": dropout_state(), "precision": precision}
+    checkpoint.save(tensors, content)
 
 
 def resume(

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 
 from workflow_scripts.core.files import write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
-from workflow_scripts.core.names import Values, candidate_name, source_languages
+from workflow_scripts.core.names import MICRO_BATCHES, Values, candidate_name, source_languages
 from workflow_scripts.core.settings import given
 from workflow_scripts.corpora.schema import read_rows
 from workflow_scripts.encoders.record import read_encoder
@@ -33,7 +34,14 @@ from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
 from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
-from workflow_scripts.tuning.device import device_name, find_device, find_precision, keep_freed_memory, memory_peak
+from workflow_scripts.tuning.device import (
+    check_precision,
+    device_name,
+    find_device,
+    find_precision,
+    keep_freed_memory,
+    memory_peak,
+)
 from workflow_scripts.tuning.loop import (
     Outcome,
     Schedule,
@@ -85,9 +93,11 @@ def tune(
     Returns the content of each `run.json`, in the order of the runs. Raises UserError for bad input files, Interrupted
     after SIGTERM or Ctrl-C.
     """
+    settings = with_micro_batch_size(settings)
     material = Material.read(arguments, settings)
     checkpoints.mkdir(parents=True, exist_ok=True)
     trainings = [Pass(material, settings, runs, checkpoints, arguments.checkpoint_every) for runs in passes]
+    resolve_precision(trainings, material.device)
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
     with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
         if halving is not None:
@@ -97,6 +107,13 @@ def tune(
     records = [record for training in trainings for record in training.write()]
     trainings[0].checkpoint.remove()  # those of all passes: they are in one folder
     return records
+
+
+def with_micro_batch_size(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the workflow's value of `micro_batch_size`, if there is one."""
+    sizes = json.loads(os.environ.get(MICRO_BATCHES) or "{}")
+    size = sizes.get(settings.task, {}).get(settings.method)
+    return settings if size is None else settings.changed(micro_batch_size=size)
 
 
 def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
@@ -119,6 +136,28 @@ def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
             "no candidate left the search early: the only evaluation after search.rungs is the last; set"
             " training.evaluate_every to evaluate more often"
         )
+
+
+def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None:
+    """Set the precision of every training: with `precision: auto`, one for all.
+
+    It is the one that the first of them began with, perhaps on another machine, or else the faster one here. So a
+    training has one precision, and so have the candidates of a search. Raises UserError if the device lacks it.
+    """
+    for training in trainings:
+        check_precision(training.configured.precision, device)
+    automatic = [training for training in trainings if training.configured.precision == "auto"]
+    if not automatic:
+        return
+    begun = [(training, precision) for training in automatic if (precision := training.begun_in())]
+    if begun:
+        first, found = begun[0]
+        check_precision(found, device, first.checkpoint.path)
+        logger.info("resuming in %s, as this training began", found)
+    else:
+        found = find_precision("auto", device)
+    for training in automatic:
+        training.settings = training.configured.changed(precision=found)
 
 
 @dataclass(frozen=True)
@@ -200,15 +239,16 @@ class Pass:
         values = dict(self.runs[0].values)
         values.pop("learning_rate")
         self.configured = self.configured.changed(**values)
-        precision = find_precision(self.configured.precision, self.material.device)
-        self.settings = self.configured.changed(precision=precision)
+        self.settings = self.configured
         self.kind = part(self.settings.kind, model_part(self.settings.answers))
         self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
         self.rates = [run.values["learning_rate"] for run in self.runs]
         self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
-        # `precision` as configured, not as resolved: a training resumes on another machine in that machine's precision.
+        # Without `micro_batch_size`: a training that is short of memory resumes with a smaller one.
+        # `precision` as configured, not as resolved: a training resumes on another machine, in the precision that it
+        # began with.
         key = checkpoint_key(
-            self.configured.as_json(),
+            {name: value for name, value in self.configured.as_json().items() if name != "micro_batch_size"},
             self.metrics_code,
             self.rates,
             self.material.encoder["files"],
@@ -224,6 +264,11 @@ class Pass:
         """The result of the last call of `train`."""
         assert self.result is not None
         return self.result
+
+    def begun_in(self) -> str | None:
+        """The precision that an earlier process began this training in; None without a checkpoint."""
+        saved = self.checkpoint.peek()
+        return None if saved is None else saved.get("precision")
 
     def in_the_search(self) -> list[int]:
         """The numbers of the runs that have not left the search."""

@@ -22,6 +22,7 @@ class TrainingSettings(StepSettings):
         union: how several training sets are joined.
         prompt_length: 0 for methods without prompts.
         max_length: the most tokens of a feature.
+        micro_batch_size: not from the workflow, which passes it in an environment variable.
         module: the file of a user's own method.
         oracle: the languages on whose validation sets every evaluation is scored, too.
         new_tokens: the most tokens of a generated answer; None where none is generated.
@@ -44,7 +45,7 @@ class TrainingSettings(StepSettings):
     max_length: int
     epochs: int
     batch_size: int
-    micro_batch_size: int | None
+    micro_batch_size: int | None = None
     schedule: Literal["linear", "exponential", "constant"]
     decay: float | None = None
     warmup: float

@@ -74,7 +74,20 @@ def concerns(report: Report) -> list[Concern]:
         *run_concerns(report, final=True),
         *_gaps_in_the_grid(report),
         *_other_numbers_of_rows(report),
+        *_vectors_that_are_not_finite(report),
     ]
+
+
+def _vectors_that_are_not_finite(report: Report) -> Iterator[Concern]:
+    """The models with languages whose vectors hold NaN or infinity."""
+    names, alignment = report.names, report.inputs.alignment
+    rows = alignment[alignment["measure"] == "not_finite"]
+    key = ["encoder", "task", "source", "method", "prompt_length", "seed"]
+    for (encoder, task, source, method, length, seed), found in rows.groupby(key, sort=False):
+        model = names.arm(method, length, encoder, source)
+        where = f"{report.tasks.title(task)} · {model} · seed {seed}" if task else model
+        languages = listed([names.language(code) for code in found["language"]])
+        yield Concern(where, f"vectors are not finite in {languages}: their measures and points are left out")
 
 
 def unknown_codes(report: Report) -> list[str]:

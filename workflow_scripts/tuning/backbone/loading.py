@@ -132,7 +132,9 @@ def without_weights(
         if bidirectional:
             part.is_causal = False
         for name in vars(part):
-            is_probability = name.endswith(DROPOUT_NAMES) and isinstance(getattr(part, name), (int, float))
+            value = getattr(part, name)
+            # Some flags have such a name, too: ESM's token_dropout.
+            is_probability = name.endswith(DROPOUT_NAMES) and type(value) in (int, float)
             if dropout is not None and is_probability:
                 setattr(part, name, dropout)
     config._attn_implementation = attention
