@@ -4,6 +4,7 @@ Files of the library `datasets` state the names of class labels in their metadat
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _first_undecodable(batch: pa.RecordBatch) -> int:
 
 
 def _check_names(names: list[str], where: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise UserError(f"{where}: more than one column is named {twice[0]!r}: rename one of them")
 
