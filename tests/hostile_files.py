@@ -22,7 +22,7 @@ from workflow_scripts.core.errors import UserError
 SECONDS = 2.0  # of CPU: a busy machine must not fail a test
 MEMORY = 2**30  # bytes beyond what the process has
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-SMALL = 150  # examples in the test suite
+SMALL = 60  # examples in the test suite
 
 # What hostile files hold: each is inserted somewhere, or takes the place of a part.
 FRAGMENTS: tuple[bytes, ...] = (
