@@ -420,13 +420,14 @@ def hostile_inputs(text: str) -> Inputs:
 
     A grid of two encoders, two sources and an own method.
     """
-    arms = (*ARMS, (text, 0))
+    size: dict[str, Any] = {"tasks": ("xnli", "udpos"), "seeds": (1, 2), "arms": (*ARMS, (text, 0))}
     names = {ENCODER: text, "de": text, "1": text}
-    scores, runs = make_scores(arms=arms), make_runs(arms=arms)
+    scores, runs = make_scores(**size), make_runs(**size)
     means = scores.assign(answers=10, error=2.0, error_uncalibrated=3.0, temperature=1.1)
     means = means.assign(confidence=50.0, confidence_uncalibrated=60.0, accuracy=55.0)
     chosen = scores.assign(kept=scores["value"], best=scores["value"] + 1, best_epoch=1)
-    differences = make_differences(arms=arms)
+    scores = scores[scores["language"].isin(["en", "de", "fr", "ur"])]
+    differences = make_differences(**size)
     between = differences.query("scope not in ['average', 'gap']").rename(columns={"scope": "language"})
     examples = make_examples(["xnli"], each=1)
     examples[0] |= {"inputs": {text: text}, "gold": [text], "predictions": {"fine_tuning": text}, "id": text}
@@ -438,12 +439,12 @@ def hostile_inputs(text: str) -> Inputs:
         "scores": scores,
         "runs": runs.assign(problem=text),
         "differences": differences,
-        "ranks": make_ranks(arms=arms),
+        "ranks": make_ranks(**size),
         "shots": scores.query("language in ['de', 'fr']").assign(shots=16)[COLUMNS["shots"]],
         "calibration": means[COLUMNS["calibration"]],
         "curves": make_curves(runs),
         "oracle": chosen[COLUMNS["oracle"]],
-        **dict(zip(("distances", "explained"), make_distances(), strict=True)),
+        **dict(zip(("distances", "explained"), make_distances(scores, runs), strict=True)),
         "alignment": make_alignment(),
         **dict(zip(("projections", "boundaries"), make_projections(texts=10), strict=True)),
         "source_differences": between.assign(other=text)[COLUMNS["source_differences"]],
