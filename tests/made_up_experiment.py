@@ -415,6 +415,61 @@ def make_inputs(**changes) -> Inputs:
     return Inputs(**{**whole, **changes})
 
 
+def hostile_inputs(text: str) -> Inputs:
+    """Inputs of every section of the page, with a text in the place of names, labels, texts and ids of others.
+
+    A grid of two encoders, two sources and an own method.
+    """
+    size: dict[str, Any] = {"tasks": ("xnli", "udpos"), "seeds": (1, 2), "arms": (*ARMS, (text, 0))}
+    names = {ENCODER: text, "de": text, "1": text}
+    scores, runs = make_scores(**size), make_runs(**size)
+    means = scores.assign(answers=10, error=2.0, error_uncalibrated=3.0, temperature=1.1)
+    means = means.assign(confidence=50.0, confidence_uncalibrated=60.0, accuracy=55.0)
+    chosen = scores.assign(kept=scores["value"], best=scores["value"] + 1, best_epoch=1)
+    scores = scores[scores["language"].isin(["en", "de", "fr", "ur"])]
+    differences = make_differences(**size)
+    between = differences.query("scope not in ['average', 'gap']").rename(columns={"scope": "language"})
+    examples = make_examples(["xnli"], each=1)
+    examples[0] |= {"inputs": {text: text}, "gold": [text], "predictions": {"fine_tuning": text}, "id": text}
+    provenance = make_provenance(name=text, description=text, why_not_comparable=[text])
+    provenance["configuration"][text] = provenance["machine"][text] = provenance["versions"][text] = text
+    provenance["encoders"][text] = {text: [text]}
+    provenance["corpora"].append({"task": "xnli", "language": text, "split": text, "rows": 1, "sha256": text})
+    frames: dict[str, pd.DataFrame] = {
+        "scores": scores,
+        "runs": runs.assign(problem=text),
+        "differences": differences,
+        "ranks": make_ranks(**size),
+        "shots": scores.query("language in ['de', 'fr']").assign(shots=16)[COLUMNS["shots"]],
+        "calibration": means[COLUMNS["calibration"]],
+        "curves": make_curves(runs),
+        "oracle": chosen[COLUMNS["oracle"]],
+        **dict(zip(("distances", "explained"), make_distances(scores, runs), strict=True)),
+        "alignment": make_alignment(),
+        **dict(zip(("projections", "boundaries"), make_projections(texts=10), strict=True)),
+        "source_differences": between.assign(other=text)[COLUMNS["source_differences"]],
+    }
+    for name in ("scores", "runs", "differences"):  # the second source and the second encoder
+        frames[name] = pd.concat(
+            [frames[name], frames[name].assign(source="fr"), frames[name].assign(encoder="second")]
+        )
+    frames["encoder_differences"] = make_encoder_differences(ENCODER, text)
+    samples = {
+        "task": text,
+        "asked": 2,
+        "used": 1,
+        "languages": [text],
+        "disagreeing": [{"id": text, "labels": {text: text}}],
+        "missing": {text: 1},
+    }
+    return make_inputs(
+        **{name: frame.replace(names).reset_index(drop=True) for name, frame in frames.items()},
+        provenance=provenance,
+        examples=examples,
+        samples=samples,
+    )
+
+
 def make_report(**changes) -> Report:
     """The report of `make_inputs`."""
     return Report.of(make_inputs(**changes))

@@ -9,16 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_up_experiment import (
-    ANALYSED,
     ARMS,
-    ENCODER,
     TEMPLATES,
+    hostile_inputs,
     make_alignment,
     make_curves,
     make_differences,
     make_examples,
     make_inputs,
-    make_provenance,
     make_runs,
     make_scores,
 )
@@ -460,21 +458,8 @@ def test_on_paper_there_are_no_controls_and_nothing_is_folded(opened, browser):
 
 
 def test_markup_in_data_is_shown_and_does_not_run(browser, tmp_path):
-    runs = make_runs()
-    runs.loc[runs["stage"] == "seed", "problem"] = RUNS
-    examples = make_examples(["xnli"], each=1)
-    examples[0] |= {"inputs": {RUNS: RUNS}, "gold": [RUNS], "predictions": {"fine_tuning": RUNS}, "id": RUNS}
-    inputs = make_inputs(
-        scores=make_scores().assign(encoder=RUNS),
-        runs=runs.assign(encoder=RUNS),
-        differences=make_differences().replace({"encoder": {ENCODER: RUNS}, "scope": {"de": RUNS}}),
-        alignment=make_alignment().replace({"encoder": {ENCODER: RUNS}}),
-        examples=examples,
-        provenance=make_provenance(name=RUNS, description=RUNS),
-        samples={"task": RUNS, "asked": 2, "used": 1, "languages": list(ANALYSED), "disagreeing": [], "missing": {}},
-    )
     screen(browser, WIDE)
-    browser.get(written(inputs, tmp_path).as_uri())
+    browser.get(written(hostile_inputs(RUNS), tmp_path).as_uri())
     assert browser.execute_script("return window.ran") is None
     assert browser.execute_script("return document.images.length") == 0
     assert browser.execute_script("return document.body.textContent.split(arguments[0]).length", RUNS) > 12

@@ -660,6 +660,7 @@ NEWER = r"tokenizer\.json cannot be loaded by tokenizers [\d.]+ \(.*newer versio
         (edit_config(model_type="roberta", pad_token_id=None), "roberta has no number pad_token_id"),
         (edit_config(model_type="gpt2"), r"do not match config\.json: h\.0\..* is missing"),
         (edit_config(num_hidden_layers=3), r"do not match config\.json: encoder\.layer\.2.* is missing"),
+        (edit_config(num_hidden_layers=10**9), r"config\.json has 1000000000 layers, but the weights have \d+ tensors"),
         (edit_config(intermediate_size=24), r"has the shape \[16\] instead of \[24\]"),
         (
             replace_weights(lambda name, tensor: {name: tensor.to(torch.int8) if name == QUERY else tensor}),

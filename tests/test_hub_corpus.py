@@ -442,6 +442,21 @@ def test_a_server_that_is_no_hub_is_named(server, monkeypatch):
         hub.pin("facebook/xnli", "main")
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../mine.parquet", "de/../../../../mine.parquet", "/etc/passwd", "de//test.parquet"]
+)
+def test_a_file_name_that_leads_out_of_the_cache_is_refused(server, xnli, name):
+    xnli.files[name] = b"x"
+    with pytest.raises(UserError, match=r"facebook/xnli: the server names the file .*HF_ENDPOINT"):
+        hub.pin("facebook/xnli", "main")
+
+
+def test_a_commit_that_leads_out_of_the_cache_is_refused(server, xnli):
+    xnli.commit = "../../mine"
+    with pytest.raises(UserError, match=r"facebook/xnli: the server names the commit '../../mine'"):
+        hub.pin("facebook/xnli", "main")
+
+
 def test_a_server_that_is_not_there_is_named(server, monkeypatch, waits):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9 refuses connections.*HF_ENDPOINT \(http://127\.0\.0\.1:9\)"):

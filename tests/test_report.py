@@ -1,5 +1,7 @@
 """The page and the CSV files, from a synthetic experiment: seven languages, three seeds, two prompt lengths."""
 
+import csv
+import html
 import json
 import re
 import subprocess
@@ -18,6 +20,7 @@ from made_up_experiment import (
     MAJORITY,
     REPOSITORY,
     TEMPLATES,
+    hostile_inputs,
     make_alignment,
     make_differences,
     make_examples,
@@ -32,15 +35,16 @@ from made_up_experiment import (
 from paper_tasks import TASKS, metric_names
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.visible import visible
 from workflow_scripts.evaluation.tables import read_runs, read_scores
 from workflow_scripts.reporting import verdicts
 from workflow_scripts.reporting.charts import clipped, linear_axis, log_axis
-from workflow_scripts.reporting.files import write_tables
+from workflow_scripts.reporting.files import plain, write_tables
 from workflow_scripts.reporting.inputs import COLUMNS, Inputs
-from workflow_scripts.reporting.latex import table_latex
+from workflow_scripts.reporting.latex import escaped, table_latex
 from workflow_scripts.reporting.page import render
 from workflow_scripts.reporting.report import Report
-from workflow_scripts.reporting.sections import sections
+from workflow_scripts.reporting.sections import VIEWS, sections
 from workflow_scripts.reporting.table import Table
 from workflow_scripts.reporting.tables import problems
 from workflow_scripts.reporting.views.corpora import CHANGES, corpora_table, licences_table
@@ -882,6 +886,57 @@ def test_markup_in_an_example_a_sample_and_an_analysis_is_shown_not_run():
     page = Page(render(inputs, TEMPLATES))
     assert page.tags.count("script") == 1
     assert page.text.count(EVIL) >= 12
+
+
+def test_hostile_text_is_text_in_every_section():
+    page = render(hostile_inputs(EVIL), TEMPLATES)
+    parsed = Page(page)
+    assert parsed.tags.count("script") == 1 and not {"img", "iframe", "link", "object"} & set(parsed.tags)
+    assert all(address.startswith("#") for address in parsed.addresses)
+    found = re.findall(r'<section id="([^"]+)".*?>(.*?)</section>', page, re.DOTALL)
+    without = {name for name, content in found if EVIL not in html.unescape(content)}
+    assert len(found) == len(VIEWS)
+    assert without <= {"published"}  # the paper's own numbers
+
+
+@pytest.mark.parametrize("text", ["+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-cmd"])
+def test_what_a_spreadsheet_would_compute_is_a_text(text):
+    assert plain(text) == visible(f"'{text}")
+
+
+@pytest.mark.parametrize("value", ["-2.5", "+3", "-1e-5", "a=b", "", "\u22122", -2.5, None])
+def test_numbers_and_other_texts_stay_as_they_are(value):
+    assert plain(value) == value
+
+
+def test_no_cell_of_an_exported_table_is_a_formula(tmp_path):
+    formula = "=cmd|' /C calc'!A0"
+    inputs = hostile_inputs(formula)
+    files = [file for file in write_tables(sections(Report.of(inputs)), tmp_path) if file.suffix == ".csv"]
+    cells = [cell for file in files for row in csv.reader(file.open(newline="", encoding="utf-8")) for cell in row]
+    assert sum(cell == visible(f"'{formula}") for cell in cells) > 100
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\uff1d")) and not NUMBER.fullmatch(cell)]
+
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?")
+# What our own LaTeX is made of.
+COMMANDS = (
+    *("begin", "end", "centering", "footnotesize", "setlength", "tabcolsep", "caption", "label", "medskip", "toprule"),
+    *("midrule", "bottomrule", "textbf", "quad", "multicolumn", "usepackage", "textbackslash", "textasciitilde"),
+    *("textasciicircum", "textless", "textgreater", "pm", "circ", "dagger", "cdot", *"\\&%$#_{}"),
+)
+
+
+def test_hostile_text_runs_no_command_of_latex(tmp_path):
+    text = r"[1cm] \input{/etc/passwd} \write18{id} ^^5cinput x % $ & # ~ }{"
+    files = write_tables(sections(Report.of(hostile_inputs(text))), tmp_path)
+    sources = [file.read_text(encoding="utf-8") for file in files if file.suffix == ".tex"]
+    assert sum(escaped(text) in source for source in sources) > 5
+    for source in sources:
+        assert set(re.findall(r"\\([A-Za-z]+|.)", source)) <= set(COMMANDS)
+        assert "^^" not in source and not re.search(r"\\\\\s*[*\[]", source)
+        rest = re.sub(r"\\[{}%$&#_]", "", source)
+        assert rest.count("{") == rest.count("}") and rest.count("$") % 2 == 0
 
 
 def test_examples_of_a_right_to_left_language_say_so_and_each_prediction_is_marked_in_words():

@@ -3,6 +3,7 @@
 from workflow_scripts.core.visible import visible
 
 ERROR_PREFIX = "error: "  # begins every line of a log that says why a step failed
+LONGEST_LINE = 2000  # characters of a message
 BUG_MESSAGE = "this is a bug in the workflow; the traceback follows"
 
 
@@ -10,11 +11,19 @@ class UserError(Exception):
     """An error that the user can fix: its message is one line that names the key, file or row, and the remedy.
 
     A step prints it without a traceback and exits with status 1. Any other exception is a bug in this project. Text
-    that the message quotes from data may contain any character: control characters appear as escapes.
+    that the message quotes from data may contain any character: control characters appear as escapes. It may be of any
+    length: the middle of a long line is left out, since its place is named at the beginning and the remedy at the end.
     """
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        text = super().__str__()
+        if len(text) > LONGEST_LINE:
+            text = "\n".join(map(_shortened, text.split("\n")))
+        return visible(text)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 500]} … {line[-400:]}"
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error)

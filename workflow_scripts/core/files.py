@@ -10,6 +10,7 @@ from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.faults import explain
+from workflow_scripts.core.json_text import decode
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises UserError that names the file if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return decode(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): run the workflow again") from error
     except ValueError as error:

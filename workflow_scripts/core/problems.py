@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 EMPTY = {"too_short", "string_too_short"}
+MOST = 50  # problems that are shown
+SHOWN = 200  # characters of a value, at most
 SECTION = "it must be a section with keys of its own"
 
 # The keys that are allowed in the section at a path, whose content is the second argument.
@@ -25,8 +27,10 @@ def problem_lines(error: ValidationError, values: Any, keys_of: KeysOf) -> list[
     for problem in error.errors():
         found.setdefault(_path(problem, values), []).append(problem)
     # Where a value has one of several types, pydantic reports the problem with each: the most particular is left.
-    paths = [path for path in found if not any(other[: len(path)] == path != other for other in found) or not path]
-    return sorted({line for path in paths for line in _line(path, found[path], values, keys_of).split("\n")})
+    outer = {path[:end] for path in found for end in range(1, len(path))}
+    paths = [path for path in found if path not in outer]
+    lines = sorted({line for path in paths[:MOST] for line in _line(path, found[path], values, keys_of).split("\n")})
+    return lines if len(paths) <= MOST else [*lines, f"{len(paths) - MOST} more problems like these"]
 
 
 def _path(problem: Any, values: Any) -> tuple[str, ...]:
@@ -65,18 +69,27 @@ def _line(path: tuple[str, ...], problems: list[Any], values: Any, keys_of: Keys
             return f"{key}: this key is required"
         case "union_tag_not_found" | "union_tag_invalid":
             tags = problem["ctx"].get("expected_tags") or ", ".join(keys_of([*path, "source"], None))
-            return f"{key}.source: found {found.get('source')!r}; allowed: {tags}"
+            return f"{key}.source: found {shown(found.get('source'))}; allowed: {tags}"
         case "value_error" if not path or isinstance(found, dict):  # of a whole section; the message names the key
             prefix = f"{key}." if path else ""
             return "\n".join(f"{prefix}{line}" for line in str(problem["ctx"]["error"]).split("\n"))
         case "value_error":
-            return f"{key}: found {found!r}; {problem['ctx']['error']}"
+            return f"{key}: found {shown(found)}; {problem['ctx']['error']}"
         case _ if EMPTY & {one["type"] for one in problems}:
-            return f"{key}: found {found!r}; it must not be empty"
+            return f"{key}: found {shown(found)}; it must not be empty"
         case "dict_type" | "model_type" | "model_attributes_type" if len(problems) == 1:
-            return f"{key or 'the file'}: found {found!r}; {SECTION}"
+            return f"{key or 'the file'}: found {shown(found)}; {SECTION}"
         case _:
-            return f"{key}: found {found!r}; {_or(dict.fromkeys(map(_expected, problems)))}"
+            return f"{key}: found {shown(found)}; {_or(dict.fromkeys(map(_expected, problems)))}"
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, cut after `SHOWN` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number of too many digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _expected(problem: Any) -> str:

@@ -41,9 +41,14 @@ def _boolean(value: Any) -> Any:
 
 def distinct(values: list[Any] | None) -> list[Any] | None:
     """The list itself, or None. Raises ValueError if a value occurs twice."""
-    listed = values or []
-    for value in listed:
-        if listed.count(value) > 1:
+    seen: set[Any] = set()
+    for number, value in enumerate(values or []):
+        try:
+            twice = value in seen
+            seen.add(value)
+        except TypeError:  # a list or section
+            twice = value in (values or [])[:number]
+        if twice:
             raise ValueError(f"{value!r} is listed twice: delete one")
     return values
 

@@ -8,6 +8,7 @@ HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and proxies are taken as the hub'
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -38,6 +39,7 @@ def pin(repository: str, revision: str) -> dict[str, Any]:
 
     with explain_failures(_named(repository, revision)):
         info = with_retries(ask, repository, client_retries=False)
+    _refuse_foreign_paths(repository, info)
     card = info.card_data.to_dict() if info.card_data else {}
     return {
         "repository": repository,
@@ -53,6 +55,20 @@ def pin(repository: str, revision: str) -> dict[str, Any]:
             for file in info.siblings or []
         },
     }
+
+
+def _refuse_foreign_paths(repository: str, info: Any) -> None:
+    """Raise UserError if a server names a commit or a file whose path would lead out of the cache.
+
+    The client refuses to write there, but a file that is not as recorded is deleted.
+    """
+    if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+        raise UserError(f"{repository}: the server names the commit {info.sha!r}, which is none: check HF_ENDPOINT")
+    for file in info.siblings or []:
+        if file.rfilename.startswith("/") or {"", ".", ".."} & set(file.rfilename.split("/")):
+            raise UserError(
+                f"{repository}: the server names the file {file.rfilename!r}, which is not in it: check HF_ENDPOINT"
+            )
 
 
 def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> Iterator[PlacedRow]:

@@ -26,6 +26,7 @@ from workflow_scripts.encoders.weights import read_header, tensor_files
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
+FEW_LAYERS = 200  # may share their weights
 FLOATS = ("F64", "F32", "F16", "BF16")
 INTEGERS = ("BOOL", "I16", "I32", "I64", "U16", "U32", "U64")  # types of position and mask buffers, not of weights
 
@@ -191,6 +192,12 @@ def _check_weights(checkpoint: _Checkpoint) -> Kind:
                 f"the weights are quantized ({name!r} is of type {kind}): use the checkpoint in float32, float16 or"
                 " bfloat16"
             )
+    layers = getattr(checkpoint.config, "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > max(FEW_LAYERS, len(found)):  # building them would not end
+        raise checkpoint.error(
+            f"config.json has {layers} layers, but the weights have {len(found)} tensors: correct it, or choose another"
+            " encoder"
+        )
     library = f"transformers {version('transformers')}"
 
     def build() -> tuple[Any, Any, dict[str, bool]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, sha256, write_json
+from workflow_scripts.encoders.gguf_header import check_header
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,9 @@ def _open(file: Path, where: str) -> Any:
         magic = opened.read(len(MAGIC))
     if magic != MAGIC:
         raise UserError(f"{where} is not a GGUF file: it starts with {magic!r}, not {MAGIC!r}")
-    return _attempt(lambda: GGUFReader(file), where, "it is truncated or damaged; fetch it again")
+    fix = "it is truncated or damaged; fetch it again"
+    _attempt(lambda: check_header(file), where, fix)
+    return _attempt(lambda: GGUFReader(file), where, fix)
 
 
 def _attempt(

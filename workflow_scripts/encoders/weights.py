@@ -1,15 +1,16 @@
 """The safetensors files of a checkpoint and their headers."""
 
-import json
 import math
 import struct
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.json_text import decode
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+LARGEST_HEADER = 16 * 2**20  # bytes; 100,000 tensors take about 10 MB
 POINTER = b"version https://git-lfs.github.com/spec/"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -49,7 +50,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file. Raises UserError if it is missing, damaged or not an object."""
     refuse_pointer(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = decode(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
@@ -78,11 +79,13 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size:
                 raise ValueError(f"the header claims {length} bytes")
-            header = json.loads(file.read(length))
+            if length > LARGEST_HEADER:
+                raise ValueError(f"a header of {length:,} bytes")
+            header = decode(file.read(length).decode())
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = 8 + length + max(entry["data_offsets"][1] for entry in entries.values())
         tensors = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()}
-    except (struct.error, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, struct.error, ValueError, OverflowError, AttributeError, LookupError, TypeError) as error:
         raise UserError(f"{path.name} is not a safetensors file ({error}): fetch it again") from error
     if end != size:
         raise UserError(f"{path.name} has {size} bytes, not {end}: it is truncated or damaged; fetch it again")

@@ -26,6 +26,7 @@ from workflow_scripts.core.section import (
     Seed,
     about,
 )
+from workflow_scripts.core.yaml_text import read_yaml
 from workflow_scripts.corpora.description import SPLITS, Corpus, Cut, Source, Split, SplitReading
 from workflow_scripts.experiment.arms import ArmCost, ArmTask, OutsideArm
 from workflow_scripts.experiment.catalogue import METHOD_KEYS, METHODS, OTHER_RATES, PEFT_RATES, Method
@@ -649,16 +650,7 @@ def load(values: Any, where: str = "configuration") -> Configuration:
 
 def load_file(path: Path) -> Configuration:
     """Check a configuration file by itself. Raises UserError."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    return load(values, str(path))
+    return load(read_yaml(path), str(path))
 
 
 def foreign_keys(kind: str) -> set[str]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, ValidationError, WithJsonSchema, model_validator
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.problems import nearest, problem_lines
 from workflow_scripts.core.section import Boolean, Count, Distinct, Section, Text, about, distinct
+from workflow_scripts.core.yaml_text import read_yaml
 from workflow_scripts.corpora.description import (
     SPLITS,
     Corpus,
@@ -36,7 +36,10 @@ from workflow_scripts.kinds.template import problem
 
 def _spelled(value: Any) -> Any:
     """A number as YAML writes it; any other value as it is."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    try:
+        return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    except OverflowError:  # a whole number larger than any float: not a text, so it is refused
+        return value
 
 
 # A validator accepts more than the type says, so the JSON Schema must say it as well.
@@ -251,16 +254,7 @@ def builtin_values(name: str) -> dict[str, Any]:
 
 def read_values(file: Path) -> dict[str, Any]:
     """The content of a task file. Raises UserError that names the file and the line."""
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both read plain values only
-        values = yaml.load(file.read_text(encoding="utf-8"), loader)
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 at byte {error.start}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    values = read_yaml(file)
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a task file: it must have keys such as title and kind")
     kind = values.get("kind")

@@ -36,6 +36,13 @@ def tags(value: Any, row: Row, labels: Sequence[str]) -> list[str]:
     return found
 
 
+def place_of(text: str, count: int) -> int | None:
+    """The place among `count` things that a text names in decimal digits, counted from 0; None if it names none."""
+    # Python refuses to read a number of thousands of digits.
+    place = int(text) if text.isdecimal() and len(text) < 10 else count
+    return place if place < count else None
+
+
 def check_number(choices: int, expected: int, what: str) -> None:
     """Raise UserError unless a model chose among as many answers as there are."""
     if choices != expected:

@@ -42,7 +42,7 @@ def number(record: Mapping[str, Any], name: str, where: str) -> float:
     value = record.get(name)
     try:
         found = float("nan") if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = float("nan")
     if found - found != 0:  # not a number, or infinite
         raise UserError(f"{where}: {name} is {_described(value)}, not a number: check `columns` of the task")

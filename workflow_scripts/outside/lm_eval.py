@@ -22,6 +22,7 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.formats import FormatOptions, Record, column, records
 from workflow_scripts.kinds import part
+from workflow_scripts.kinds.predictions import place_of
 from workflow_scripts.kinds.protocol import Row
 from workflow_scripts.outside.answers import Answer, identity
 from workflow_scripts.outside.settings import ImportSettings
@@ -74,14 +75,14 @@ class _Reader:
         """The answer with the highest log-likelihood."""
         try:
             values = [float(response[0]) for response in self.responses]
-        except (IndexError, TypeError, ValueError):
+        except (IndexError, TypeError, ValueError, OverflowError):
             values = [math.nan]
         if any(map(math.isnan, values)):
             raise UserError("`filtered_resps` holds no log-likelihoods")
         prediction = self._of_place(values.index(max(values)), row)
-        target = str(self.target)
-        if target.isdecimal() and int(target) < len(values):
-            gold = self._of_place(int(target), row)
+        target = place_of(str(self.target), len(values))
+        if target is not None:
+            gold = self._of_place(target, row)
             if part(self.settings.kind, "examples").goodness(row, gold) < 100:
                 raise UserError(
                     f"the harness's target {target} is {gold!r}, which is not the gold answer of the row {row['id']!r}:"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,8 @@ from workflow_scripts.reporting.report import MODEL
 from workflow_scripts.reporting.sections import sheets
 from workflow_scripts.reporting.table import Sheet
 
+# What a formula begins with in spreadsheets: OWASP, "CSV Injection". The wide forms are those of East Asian keyboards.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 SUFFIXES = (".csv", ".tex")
 WRITTEN = ".tables.json"  # names the tables of the last run; other files in the folder belong to the user
 
@@ -40,13 +43,29 @@ def write_tables(sections: list[Section], folder: Path, expected: Iterable[str] 
     files = []
     for name, sheet in tables.items():
         with written(folder / f"{name}.csv") as temporary:
-            shown = sheet.frame.map(lambda value: visible(value) if isinstance(value, str) else value)
+            shown = sheet.frame.map(plain).rename(columns=plain)
             shown.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         with written(folder / f"{name}.tex") as temporary:
             temporary.write_text(latex.HEAD + _latex(sheet), encoding="utf-8", newline="\n")
         files += [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     write_json(folder / WRITTEN, sorted(tables))
     return files
+
+
+def plain(value: Any) -> Any:
+    """A value that spreadsheets show and do not compute: a text that looks like a formula gets an apostrophe before it.
+
+    Names, labels and ids come from others, and `=HYPERLINK(...)` among them would send what is in other cells. These
+    tables are for people; programs read the tables beside them, in which every text is as it was.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.startswith(FORMULA):
+        try:
+            float(value)
+        except ValueError:
+            value = f"'{value}"
+    return visible(value)
 
 
 def _latex(sheet: Sheet) -> str:

@@ -125,6 +125,8 @@ def _line(row: Row, places: Sequence[int], two: bool) -> list[str]:
         title = ", ".join(filter(None, (first.text, first.small)))
         names = [(r"\quad " if "indented" in first.marks else "") + escaped(title)]
     cells = [*names, *map(number, others)]
+    if cells[0].startswith(("[", "*")):  # after `\\` of the row before, they would be its argument
+        cells[0] = f"{{}}{cells[0]}"
     if row.kind == "winner":
         return [cell if cell.startswith(r"\textbf") else bold(cell) for cell in cells]
     return cells

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.json_text import decode
 from workflow_scripts.core.unicode import without_surrogates
 from workflow_scripts.corpora.formats import SUFFIXES
 from workflow_scripts.corpora.formats.delimited import DELIMITERS, FIELD_LIMIT, header_names, unquoted
@@ -133,10 +134,10 @@ def _json(lines: Iterable[Line]) -> Iterator[Placed]:
 
 def _object(text: str) -> dict[str, Any] | BadRecord:
     try:
-        found = json.loads(text)
+        found = decode(text)
     except json.JSONDecodeError as error:
         return BadRecord(f"not JSON ({error.msg} in column {error.colno})")
-    except (RecursionError, ValueError) as error:  # too deeply nested; a number of too many digits
+    except ValueError as error:
         return BadRecord(f"not JSON ({error})")
     return without_surrogates(found) if isinstance(found, dict) else BadRecord("not a JSON object")
 

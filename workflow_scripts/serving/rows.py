@@ -1,6 +1,5 @@
 """From the user's records to rows of a task, without gold values."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.json_text import decode
 from workflow_scripts.corpora.description import Corpus
 from workflow_scripts.corpora.formats import column
 from workflow_scripts.kinds import part
@@ -115,7 +115,7 @@ class RowReader:
             return value
         if value.lstrip().startswith("["):
             try:
-                found = json.loads(value)
+                found = decode(value)
             except ValueError:
                 found = None
             if isinstance(found, list):

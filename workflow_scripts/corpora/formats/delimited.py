@@ -48,8 +48,9 @@ def header_names(fields: Sequence[str], where: str) -> list[str]:
     Raises UserError if two columns have the same name.
     """
     names = [field.strip() or str(number) for number, field in enumerate(fields, 1)]
+    first: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        if (before := names.index(name) + 1) < number:
+        if (before := first.setdefault(name, number)) < number:
             raise UserError(
                 f"{where}: columns {before} and {number} of the header are both named {name!r}: rename one of them, or"
                 " set `header: false` if this line is not a header"

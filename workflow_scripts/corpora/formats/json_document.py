@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.json_text import LONGEST, decode_at
 from workflow_scripts.corpora.formats import FormatOptions, Record
 from workflow_scripts.corpora.formats.text import chunks, with_whole_characters
 
@@ -72,7 +73,6 @@ class _Document:
         self._line = 1  # at the beginning of `_text`
         self._chunks = chunks(path, where)
         self._where = where
-        self._decoder = json.JSONDecoder()
 
     def next(self) -> str:
         """The next character that is not white space, which is where `at` is then; "" at the end."""
@@ -90,15 +90,17 @@ class _Document:
         self.next()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self.at)
+                value, end = decode_at(self._text, self.at)
             except json.JSONDecodeError as error:
                 # Cut off by the end of the text? Of strings, the error states where they begin.
                 cut = error.msg.startswith("Unterminated string") or error.pos + NEAR_THE_END > len(self._text)
+                if cut and len(self._text) - self.at > LONGEST:
+                    raise self.error(f"a value of more than {LONGEST // 2**20} million characters", self.at) from error
                 if not (cut and self._more()):
                     raise self.error(error.msg, error.pos) from error
                 continue
-            except RecursionError as error:
-                raise self.error("too deeply nested", self.at) from error
+            except ValueError as error:
+                raise self.error(str(error), self.at) from error
             # A number at the end of the text may be the beginning of another one: `1` of `12`, of `1.2`, of `1e-2`.
             if isinstance(value, int | float) and len(self._text) - end < NEAR_THE_END and self._more():
                 continue

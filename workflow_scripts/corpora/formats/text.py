@@ -28,6 +28,8 @@ NOT_TEXT = {
 }
 LINE_LIMIT = 64 * 2**20  # bytes
 CHUNK = 2**20  # bytes
+MOST_EXPANSION = 200  # times its size that a compressed file may hold; text is seldom more than 20 times
+SMALL = 16 * 2**20  # bytes that any file may hold
 
 
 def lines(path: Path, where: str) -> Iterator[str]:
@@ -48,6 +50,7 @@ def lines(path: Path, where: str) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise _not_utf8(where, number, offset + error.start, line[error.start]) from error
             offset += len(line)
+            check_expansion(path, offset, where)
             yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
 
 
@@ -67,12 +70,21 @@ def chunks(path: Path, where: str) -> Iterator[str]:
                     where, line, offset - len(pending) + error.start, (pending + chunk)[error.start]
                 ) from error
             offset += len(chunk)
+            check_expansion(path, offset, where)
             number += chunk.count(b"\n")
             if first and text:
                 text, first = text.removeprefix(BYTE_ORDER_MARK), False
             yield text
             if not chunk:
                 return
+
+
+def check_expansion(path: Path, size: int, where: str) -> None:
+    """Raise UserError if a file holds so many bytes for its size that it is made to fill memory or a disk."""
+    if size > SMALL and size > MOST_EXPANSION * path.stat().st_size:
+        raise UserError(
+            f"{where} holds more than {MOST_EXPANSION} times its size: if you trust it, decompress it, or write it anew"
+        )
 
 
 @contextlib.contextmanager

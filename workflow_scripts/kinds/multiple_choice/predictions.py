@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from workflow_scripts.kinds.predictions import NotAnAnswerError, check_number
+from workflow_scripts.kinds.predictions import NotAnAnswerError, check_number, place_of
 from workflow_scripts.kinds.protocol import Row
 
 
@@ -16,8 +16,9 @@ def prediction_of(value: Any, row: Row, labels: Sequence[str]) -> int:
     choices = [choice.strip() for choice in row["choices"]]
     if text in labels:
         return list(labels).index(text)
-    if text.isdecimal() and int(text) < len(choices):
-        return int(text)
+    place = place_of(text, len(choices))
+    if place is not None:
+        return place
     if choices.count(text) == 1:
         return choices.index(text)
     known = f"one of {', '.join(labels)}, nor " if labels else ""

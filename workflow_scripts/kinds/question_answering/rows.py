@@ -3,7 +3,6 @@
 `start` counts code points, and is `ABSENT` for an answer that is nowhere in the context.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +84,12 @@ def _start(context: str, answer: str, stated: int) -> int:
     """Where the answer starts in code points: as stated, or else at its nearest occurrence; `ABSENT` without one."""
     if stated >= 0 and context.startswith(answer, stated):
         return stated
-    starts = [match.start() for match in re.finditer(f"(?={re.escape(answer)})", context)]
+    # The nearest one before and after. `find` takes linear time for any text, `rfind` and regular expressions do not.
+    at = min(max(stated, 0), len(context))
+    after = context.find(answer, at)
+    backwards = context[: at + len(answer)][::-1].find(answer[::-1])
+    before = min(at + len(answer), len(context)) - backwards - len(answer) if backwards >= 0 else ABSENT
+    starts = [start for start in (before, after) if start != ABSENT]
     return min(starts, key=lambda start: abs(start - stated), default=ABSENT)
 
 

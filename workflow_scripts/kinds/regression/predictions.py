@@ -12,7 +12,7 @@ def prediction_of(value: Any, row: Row, labels: Sequence[str]) -> float:
     """The score, a finite number; it may be out of the task's range. Raises UserError for anything else."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise UserError(f"prediction {value!r} is not a number")

@@ -32,7 +32,7 @@ def score_range(labels: Sequence[Any]) -> tuple[float, float]:
     """The lowest and the highest score. Raises UserError unless the labels are two ascending numbers."""
     try:
         low, high = map(float, labels)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low, high = 0.0, 0.0
     if not low < high < float("inf") or low == -float("inf"):
         raise UserError(
