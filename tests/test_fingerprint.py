@@ -246,8 +246,8 @@ def reached(step: str, *modules: str) -> set[str]:
 def test_the_catalogue_and_the_configuration_reach_only_the_sums(step):
     """What another step needs of them is among its settings: a new task or key reruns nothing that was there.
 
-    `verify` and `export` are no rules' steps: a person starts them. `export_winner` comes after the tables, and its card
-    shows titles.
+    `verify` and `export` are no rules' steps: a person starts them. `export_winner` comes after the tables, and its
+    card shows titles.
     """
     whole_grid = {f"workflow_scripts.experiment.{name}" for name in ("catalogue", "configuration", "grid", "settings")}
     if step not in {*SUMS, "verify", "export", "export_winner"}:
