@@ -103,6 +103,29 @@ def test_a_table_of_another_version_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scores.csv", b"\xff\xfe"),
+        ("scores.csv", b"encoder,task\na\n"),
+        ("scores.csv", b'encoder,task\n"a'),
+        ("provenance.json", b"[]"),
+        ("provenance.json", b"{}"),
+        ("provenance.json", b"[" * 100_000),
+        ("provenance.json", b'{"corpora": [1], "encoders": {}, "benchmark": {"source": "mini"}}'),
+        ("curves.parquet", b"PAR1"),
+    ],
+)
+def test_results_of_others_that_are_damaged_are_refused_in_one_line(tmp_path, name, content):
+    grid = other(tmp_path / "b", [THEIRS], RECORD)
+    (grid.folder / name).write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        check("results/a", [OURS], RECORD, [grid])
+        grid.table("scores.csv", COLUMNS)
+        grid.curves()
+    assert name in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("folder", "expected"),
     [
         ("results", "this is the folder of these results; name those of other grids"),

@@ -46,7 +46,6 @@ from workflow_scripts.evaluation.calibration import COLUMNS
 from workflow_scripts.evaluation.curves import curve_rows, read_log
 from workflow_scripts.evaluation.other_grids import (
     CALIBRATION,
-    CURVES,
     ORACLE,
     RUNS,
     SCORES,
@@ -133,7 +132,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         (arguments.oracle, ORACLE, list(oracle_rows(grid, paths)), ORACLE_COLUMNS),
     ):
         write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
-    curves = [*training_curves(grid, paths), *(pq.read_table(other.folder / CURVES) for other in grids)]
+    curves = [*training_curves(grid, paths), *(other.curves() for other in grids)]
     with written(arguments.curves) as temporary:
         pq.write_table(pa.concat_tables(curves), temporary, compression="zstd")
     write_tidy(arguments.results, tidy_rows(grid, paths))

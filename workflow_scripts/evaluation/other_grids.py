@@ -6,10 +6,15 @@ or would count twice: other test rows, other encoders of the same name, and arms
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json
@@ -19,6 +24,44 @@ from workflow_scripts.experiment.grid import Arm
 Row = dict[str, Any]
 SCORES, RUNS, SHOTS, ORACLE, CALIBRATION, CURVES, PROVENANCE = OF_OTHER_GRIDS
 JOINED = ("tokens", "ceilings", "words", "outside")  # lists of the provenance that two grids may share entries of
+
+
+class _Corpus(BaseModel):
+    task: str
+    language: str
+    split: str
+
+
+class _Benchmark(BaseModel):
+    source: str
+    comparable_with_the_paper: bool
+    comparable_pairs: list[list[str]] = []
+    why_not_comparable: list[str] = []
+
+
+class _Record(BaseModel):
+    """What is read of another grid's provenance."""
+
+    corpora: list[_Corpus]
+    encoders: dict[str, dict[str, Any]]
+    benchmark: _Benchmark
+    chosen_by_earlier_metrics: int = 0
+    made_by_earlier_code: int = 0
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise UserError if a file of another grid, which anybody may have made, is not as this workflow writes it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"report.with: {file} is not what this workflow writes ({type(error).__name__}: {reason}): copy the results"
+            " again, or run that grid again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -35,24 +78,35 @@ class OtherGrid:
     def table(self, name: str, columns: Sequence[str]) -> list[Row]:
         """The rows of one of its tables. Raises UserError if it has other columns than this grid's."""
         file = self.folder / name
-        with file.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
+        with _reading(file), file.open(newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines, strict=True)
             if list(reader.fieldnames or ()) != list(columns):
                 raise UserError(f"report.with: {file} has other columns: run that grid again with this version")
-            return list(reader)
+            rows = list(reader)
+            if any(None in row or None in row.values() for row in rows):
+                raise ValueError("a row with more or fewer columns than the header")
+            return rows
+
+    def curves(self) -> pa.Table:
+        """The points of its training curves. Raises UserError for a damaged file."""
+        with _reading(self.folder / CURVES), pq.ParquetFile(self.folder / CURVES) as file:
+            return file.read()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Its record. Raises UserError if it is a report of several grids itself."""
-        record: dict[str, Any] = read_json(self.folder / PROVENANCE)
-        if record.get("other_grids"):
-            parts = ", ".join(one["results"] for one in record["other_grids"])
-            raise UserError(f"report.with: {self.folder} is a report of several grids: name {parts} instead")
+        with _reading(self.folder / PROVENANCE):
+            record: dict[str, Any] = read_json(self.folder / PROVENANCE)
+            if record.get("other_grids"):
+                parts = ", ".join(one["results"] for one in record["other_grids"])
+                raise UserError(f"report.with: {self.folder} is a report of several grids: name {parts} instead")
+            _Record.model_validate(record)
         return record
 
     def arms(self) -> set[Arm]:
         """The arms that it has scores of."""
-        with (self.folder / SCORES).open(newline="", encoding="utf-8") as lines:
+        file = self.folder / SCORES
+        with _reading(file), file.open(newline="", encoding="utf-8") as lines:
             return {arm_of(row) for row in csv.DictReader(lines)}
 
 
