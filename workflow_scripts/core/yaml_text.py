@@ -49,12 +49,12 @@ def _check_size(text: str, where: str) -> None:
     inside: list[tuple[str | None, int]] = []  # the anchor of each open list or section, and the size before it
     size = 0
     for event in yaml.parse(text, LOADER):
-        line = f"{where}, line {event.start_mark.line + 1}"
+        line = f"{where}, line {event.start_mark.line + 1}" if event.start_mark else where
         match event:
             case yaml.AliasEvent():
                 if any(anchor == event.anchor for anchor, _ in inside):
                     raise UserError(f"{line}: *{event.anchor} is inside of &{event.anchor}: write the values out")
-                size += sizes.get(event.anchor, 0) + OF_VALUE
+                size += sizes.get(event.anchor or "", 0) + OF_VALUE
             case yaml.CollectionStartEvent():
                 inside.append((event.anchor, size))
                 size += OF_VALUE
