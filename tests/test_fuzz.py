@@ -183,6 +183,7 @@ DEEP = b"[" * 700 + b"]" * 700
 @fuzzed
 @given(_of("csv"))
 @example(b"\n".join([b",".join(b"%d" % n for n in range(60_000)), b"1"]))  # a wide header
+@example(b"id,text,label" + b"\x04" * 2000 + b"\n1")  # escapes lengthen the message
 def test_csv(folder, data):
     read_corpus(folder, "csv", data)
 

@@ -17,9 +17,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        if len(text) > LONGEST_LINE:
-            text = "\n".join(map(_shortened, text.split("\n")))
-        return visible(text)
+        if len(text) <= LONGEST_LINE // 6:  # an escape has six characters
+            return visible(text)
+        # Before and after: escapes lengthen a line, and megabytes of them would take seconds.
+        lines = (_shortened(visible(_shortened(line))) for line in text.split("\n"))
+        return "\n".join(lines)
 
 
 def _shortened(line: str) -> str:
