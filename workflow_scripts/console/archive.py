@@ -39,6 +39,7 @@ from workflow_scripts.experiment.consistency import Job, differences, summary
 from workflow_scripts.experiment.grid import listed
 from workflow_scripts.experiment.jobs import all_jobs
 from workflow_scripts.experiment.table_names import table_names
+from workflow_scripts.tuning.settings import SearchSettings
 from workflow_scripts.verify import values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,7 +234,7 @@ def beside(job: Job, output: Path, weights: bool) -> Iterator[Path]:
     if job.step == "train":
         yield from (output.with_name(name) for name in run_files)
     elif job.step == "search":
-        for candidate in listed(job.settings["passes"]):
+        for candidate in listed(SearchSettings.read(dict(job.settings), job.step).passes):
             yield from (candidate_folder(output, candidate) / name for name in run_files)
     elif job.step in ("predict", "import_predictions"):
         yield from (predictions_file(output, language) for language in read_json(output))
