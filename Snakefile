@@ -96,7 +96,7 @@ GRID = Grid(CONFIGURATION)
 
 DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
 OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
-OF_STEPS = (
+VARIABLES = step_variables(
     Path(HERE),
     CONFIGURATION.resources,
     CONFIGURATION.results,
@@ -106,9 +106,9 @@ OF_STEPS = (
 )
 SET = ""  # the start of every command
 if IS_MODULE:
-    SET = exports(workflow.modifier.namespace, step_variables(*OF_STEPS), OWN_ENVIRONMENTS)
+    SET = exports(workflow.modifier.namespace, VARIABLES, OWN_ENVIRONMENTS)
 else:
-    prepare(*OF_STEPS)
+    prepare(VARIABLES)
 if DeploymentMethod.APPTAINER in DEPLOYMENT:
     try:
         check_image(image(Path(HERE)))

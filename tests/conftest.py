@@ -58,6 +58,25 @@ def signals_reach_the_tests() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A session of headless Chromium that logs what a page prints and requests."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("there is no browser: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()
+
+
 @pytest.fixture(scope="session")
 def bundled_encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the bundled encoder (e5-small, 470 MB), fetched once a session in about 2 seconds. Read only."""

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -37,21 +37,6 @@ pytestmark = pytest.mark.skipif(
 RUNS = "<script>window.ran = true</script><img src=x onerror='window.ran = true'>"
 WIDE, NARROW = (1280, 900), (375, 700)
 PAPER_SEEDS = range(1, 6)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield session
-    session.quit()
 
 
 @pytest.fixture(scope="module")

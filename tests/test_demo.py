@@ -203,23 +203,6 @@ def test_ctrl_c_ends_the_command_quietly(served_grid):
     assert (process.returncode, rest.strip(), errors) == (0, "", "")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("there is no browser: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield session
-    session.quit()
-
-
 def typed(browser, server: Server, width: int = 1280, **fields: str) -> Any:
     """Open the page, type into its fields and press Ctrl+Enter; returns what runs a script in it."""
     from selenium.webdriver.common.keys import Keys

@@ -50,8 +50,8 @@ def test_empty_and_relative_entries_of_the_users_import_path_are_dropped(tmp_pat
     """An empty entry means the working folder: `export PYTHONPATH=$PYTHONPATH:/x` makes one where there was none."""
     probe = tmp_path / "probe.py"
     probe.write_text(
-        "import os, sys; from pathlib import Path; from workflow_scripts.experiment.environment import prepare\n"
-        f"prepare(Path({str(ROOT)!r})); print(os.environ['PYTHONPATH'])"
+        "import os, sys; from pathlib import Path; from workflow_scripts.experiment import environment\n"
+        f"environment.prepare(environment.step_variables(Path({str(ROOT)!r}))); print(os.environ['PYTHONPATH'])"
     )
     for given, kept in ((":/x", ["/x"]), (".:/x:lib:/y", ["/x", "/y"]), (f"{ROOT}:/x", ["/x"]), ("", [])):
         outcome = subprocess.run(

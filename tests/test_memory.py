@@ -13,7 +13,7 @@ from tiny import random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
 from workflow_scripts.core.faults import explain
-from workflow_scripts.experiment.environment import prepare
+from workflow_scripts.experiment.environment import prepare, step_variables
 from workflow_scripts.kinds.tagging import model as tagging
 from workflow_scripts.tuning.acceleration.dropout import random_words
 from workflow_scripts.tuning.acceleration.packed import available
@@ -199,7 +199,7 @@ def test_in_a_step_a_small_block_does_not_keep_its_freed_neighbours_apart(monkey
     monkeypatch.setattr(os, "environ", {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0"})
     command = [sys.executable, "-c", NEIGHBOURS]
     assert subprocess.check_output(command, env={}) == b"False\n", "this machine's C library keeps none by itself"
-    prepare(ROOT)
+    prepare(step_variables(ROOT))
     assert subprocess.check_output(command, env=os.environ) == b"True\n"
     assert "glibc.malloc.mxfast=0" in os.environ["GLIBC_TUNABLES"], "the user's own stay"
 

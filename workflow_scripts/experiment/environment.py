@@ -16,19 +16,12 @@ TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the 
 PROJECT_PACKAGES = ("workflow_scripts", "benchmarks", "tests")
 
 
-def prepare(
-    root: Path,
-    resources: str = "resources",
-    results: str = "results",
-    dropped: Iterable[str] = (),
-    own_environments: bool = False,
-    micro_batches: Mapping[str, Mapping[str, int]] = {},
-) -> None:
+def prepare(variables: Mapping[str, str]) -> None:
     """Set the variables of `step_variables` for every step's process.
 
     The programs beside this Python come first on the path, so that `python` in a job's command is this one.
     """
-    os.environ.update(step_variables(root, resources, results, dropped, own_environments, micro_batches))
+    os.environ.update(variables)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 

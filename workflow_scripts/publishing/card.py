@@ -22,6 +22,7 @@ from workflow_scripts.core.files import read_json, written
 from workflow_scripts.core.languages import subtag
 from workflow_scripts.core.names import source_languages
 from workflow_scripts.core.places import ROOT
+from workflow_scripts.evaluation.aggregate import final_runs
 from workflow_scripts.evaluation.contributions import read_units
 from workflow_scripts.evaluation.differences import AVERAGE
 from workflow_scripts.evaluation.intervals import score_interval
@@ -112,7 +113,7 @@ class Card:
         """The training languages in words."""
         return self.names.source(self.run.settings.source)
 
-    @property
+    @cached_property
     def encoder(self) -> dict[str, Any]:
         """The encoder's record."""
         record: dict[str, Any] = read_json(self.run.encoder / "encoder.json")
@@ -190,24 +191,27 @@ class Card:
     @cached_property
     def rivals(self) -> pd.DataFrame:
         """The main scores of all arms with the same encoder, task and source."""
-        scores, settings = self.grid.scores, self.run.settings
-        if scores.empty:
-            return scores
-        same = (scores["encoder"] == settings.encoder) & (scores["task"] == settings.task)
-        same &= (scores["source"] == settings.source) & (scores["metric"] == self.task.main.name)
-        return scores[same].dropna(subset="value")
+        if self.grid.scores.empty:
+            return self.grid.scores
+        scores = self.beside_it(self.grid.scores)
+        return scores[scores["metric"] == self.task.main.name].dropna(subset="value")
+
+    def beside_it(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows with the run's encoder, task and source."""
+        keys = ("encoder", "task", "source")
+        return table[np.logical_and.reduce([table[key] == getattr(self.run.settings, key) for key in keys])]
 
     @property
     def arms(self) -> Iterator[list[str]]:
         """A row for each arm: name, source score, mean of the other languages, seeds and costs."""
-        runs, settings = self.grid.runs, self.run.settings
-        for (method, length), models in self.rivals.groupby(ARM, sort=False) if len(self.rivals) else ():
+        if self.rivals.empty:
+            return
+        settings, runs = self.run.settings, final_runs(self.beside_it(self.grid.runs))
+        for (method, length), models in self.rivals.groupby(ARM, sort=False):
             own = models["language"].isin(self.training_languages)
             means = [models[which].groupby("seed")["value"].mean() for which in (own, ~own)]
             texts = [f"{score_text(one.mean())} {spread_text(one.std())}".strip() for one in means]
-            same = (runs["encoder"] == settings.encoder) & (runs["task"] == settings.task)
-            same &= (runs["source"] == settings.source) & (runs["stage"] == "seed")
-            cost = runs[same & (runs["method"] == method) & (runs["prompt_length"] == length)]
+            cost = runs[(runs["method"] == method) & (runs["prompt_length"] == length)]
             name = self.names.arm(method, length)
             is_this = (method, length) == (settings.method, settings.prompt_length)
             yield [
@@ -233,14 +237,12 @@ class Card:
     @property
     def tested(self) -> list[str]:
         """The comparison of this model's method with the grid's baseline, if it was tested."""
-        differences, settings = self.grid.differences, self.run.settings
-        if differences.empty:
+        if self.grid.differences.empty:
             return []
-        same = (differences["encoder"] == settings.encoder) & (differences["task"] == settings.task)
-        same &= (differences["source"] == settings.source) & (differences["metric"] == self.task.main.name)
-        same &= differences["scope"] == AVERAGE
-        own = (differences["method"] == settings.method) & (differences["prompt_length"] == settings.prompt_length)
-        mine = differences[same & (own | (differences["baseline"] == settings.method))]
+        settings, rows = self.run.settings, self.beside_it(self.grid.differences)
+        rows = rows[(rows["metric"] == self.task.main.name) & (rows["scope"] == AVERAGE)]
+        own = (rows["method"] == settings.method) & (rows["prompt_length"] == settings.prompt_length)
+        mine = rows[own | (rows["baseline"] == settings.method)]
         return [average_sentence(row) for row in mine.to_dict("records")]
 
     @property
