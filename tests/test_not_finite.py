@@ -1,4 +1,4 @@
-"""Numbers that are not finite: a diverged training is recorded, and lost vectors are named; all else goes on."""
+"""Numbers that are not finite: a diverged training is recorded, bad vectors are named, and the rest is computed."""
 
 from pathlib import Path
 from typing import Any

@@ -39,7 +39,7 @@ def started(grid: Workplace, edits: dict[str, object], said: Path) -> subprocess
 
 
 def killed_alone(grid: Workplace, edits: dict[str, object]) -> int:
-    """Kill Snakemake alone, with SIGKILL, while it trains; return the process of the training, which goes on."""
+    """Kill Snakemake alone, with SIGKILL, while it trains; return the process of the training, which still runs."""
     said = grid.folder.parent / "first"
     first = started(grid, edits, said)
     while not checkpoints(grid.folder / RUN):

@@ -13,7 +13,7 @@ SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 STRING, ARRAY = 8, 9
 DEPTH = 4  # arrays of arrays
 DIMENSIONS = 4  # of a tensor
-MOST_VALUES = 2**23  # in all arrays together, each of which the package makes an object of: about 100 bytes
+MOST_VALUES = 2**23  # in all arrays together: the package makes an object of about 100 bytes for each
 KEY, TENSOR = 12, 24  # bytes that an entry has at least
 
 

@@ -51,7 +51,7 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
 async def accept_finished(dag: Any, rerun: set[str]) -> None:
     """Keep trainings that finished after their Snakemake was killed.
 
-    Snakemake marks the outputs of a running job as incomplete. The step goes on without Snakemake, and nobody removes
+    Snakemake marks the outputs of a running job as incomplete. The step continues without Snakemake, and nobody removes
     the mark, so the next command would train again. But the step writes its records last: an output with a record that
     matches the configuration is complete.
 

@@ -25,7 +25,7 @@ def save_tokenizer(run: FinishedRun, encoder: Any, folder: Path) -> Any:
     if "pad_token" not in special:
         padding = AutoConfig.from_pretrained(run.encoder).pad_token_id
         special["pad_token"] = ours.convert_ids_to_tokens(max(0, padding or 0))
-    # The general class, which takes everything from tokenizer.json: others set up a part of it anew.
+    # The general class, which takes everything from tokenizer.json: other classes build parts of it again.
     general = PreTrainedTokenizerFast(
         tokenizer_object=ours.backend_tokenizer,
         model_max_length=run.settings.max_length,

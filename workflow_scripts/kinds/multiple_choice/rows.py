@@ -63,5 +63,5 @@ def group(row: Row) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Some choice, for a row of which the correct one is not known."""
+    """Any choice, for a row whose correct choice is not known."""
     return {"label": 0}
