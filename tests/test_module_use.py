@@ -160,7 +160,7 @@ def test_a_wrong_key_of_the_module_is_one_line(outer: Path, tiny_encoder: Path, 
 
 
 def test_a_module_from_a_repository_is_refused_in_one_line(outer: Path, tmp_path: Path):
-    """Snakemake would fetch the rule files one by one. A local repository takes the place of one at a hosting provider."""
+    """Snakemake would fetch the rule files one by one. A local repository replaces one at a hosting provider."""
     repository = tmp_path / "repository"
     repository.mkdir()
     shutil.copy(ROOT / "Snakefile", repository)

@@ -79,7 +79,7 @@ class Predictor:
         return [found[row["id"]] for row in rows]
 
     def _columns(self, rows: list[Row], refused: dict[str, Answer | UserError]) -> Columns:
-        """The model inputs of the rows. Rows for which the tokenizer makes no token are left out: they are `refused`."""
+        """The model inputs of the rows. Rows for which the tokenizer makes no token are left out, as `refused`."""
         kept = [row for row in rows if row["id"] not in refused]
         if not kept:
             return {}

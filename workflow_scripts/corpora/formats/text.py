@@ -83,7 +83,7 @@ def check_expansion(path: Path, size: int, where: str) -> None:
     """Raise UserError if a file holds so many bytes for its size that it is made to fill memory or a disk."""
     if size > SMALL and size > MOST_EXPANSION * path.stat().st_size:
         raise UserError(
-            f"{where} holds more than {MOST_EXPANSION} times its size: if you trust it, decompress it, or write it again"
+            f"{where} holds more than {MOST_EXPANSION} times its size: if you trust it, decompress it or write it again"
         )
 
 
