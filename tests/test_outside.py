@@ -435,6 +435,19 @@ def test_an_added_arm_changes_no_other_number(outside, own_task_grid):
         assert [row for row in after if row.get("method") not in ("copy", "half")] == before, name
 
 
+def test_an_arm_is_ranked_with_the_methods_if_it_covers_their_tasks_and_target_languages(outside):
+    """`copy` predicts what prompt tuning does, so the two share their ranks; `half` has no target language."""
+    frame = pd.read_csv(outside.folder / "results/ranks.csv")
+    here = frame[(frame["encoder"] == "tiny") & (frame["source"] == "en")].set_index("method")
+    assert "copy" in here.index and "half" not in set(frame["method"])
+    assert set(here["arms"]) == {len(here)}
+    estimates = ["mean_rank", "low_here", "high_here", "first_here"]
+    assert here.loc["copy", estimates].tolist() == pytest.approx(here.loc["prompt_tuning", estimates].tolist())
+    assert "copy" not in set(frame.loc[frame["source"] == "de", "method"]), "it was tuned on another source of the grid"
+    page = (outside.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "Not ranked: Half &amp; half. Predictions made elsewhere" in page
+
+
 def test_an_arm_without_a_source_is_compared_with_the_baseline_of_every_source_and_has_no_gap(outside):
     frame = pd.read_csv(outside.folder / "results/differences.csv")
     found = frame[frame["method"] == "half"]

@@ -4,6 +4,9 @@ Ranked are the arms that have scores on every task of the encoder and source, by
 languages that the models of all these arms were tested in. The languages of the source do not count: the question is
 transfer. A method takes part at each prompt length that it has on all tasks; if there is none, since the tasks have
 different lengths, it takes part once, at the length chosen on validation for each task.
+
+Predictions made elsewhere are ranked with each encoder, if they cover every task and target language of its arms: with
+fewer, they would take languages from the ranking of the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.core.names import OUTSIDE, source_languages
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, source_languages
 from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.differences import Reader, Units, shared_languages, shared_units, sums_of
 from workflow_scripts.evaluation.ranking import ScoredTask, ranking, scored_arm, scored_task
@@ -27,9 +30,12 @@ COLUMNS = [*"encoder source method prompt_length mean_rank".split(), *ESTIMATED,
 class Entry:
     """What is ranked: a method with its prompt length on each task.
 
-    `prompt_length` is None where it differs between tasks, 0 for a method without prompts.
+    `encoder` is `outside` for predictions made elsewhere, and `source` is then their own. `prompt_length` is None where
+    it differs between tasks, 0 for a method without prompts.
     """
 
+    encoder: str
+    source: str
     method: str
     prompt_length: int | None
     by_task: Mapping[str, int]
@@ -39,20 +45,33 @@ def rankings(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator
     """The rows: for each encoder and source with at least two such arms, the arms from the best mean rank on.
 
     `arms`, `tasks` and `languages` are how many the ranking has; `seeds` is the smallest number that an arm has on a
-    task. Intervals and `first` are explained in `ranking`.
+    task, apart from arms without seeds. Intervals and `first` are explained in `ranking`.
     """
     scored = scores.dropna(subset="value")
-    for encoder in sorted(set(scored["encoder"]) - {OUTSIDE}):
-        for source in sources_of(scored):
-            here = scored[(scored["encoder"] == encoder) & (scored["source"] == source)]
-            targets = here[~here["language"].isin(source_languages(source))]
+    is_outside = scored["encoder"] == OUTSIDE
+    sources = sources_of(scored[~is_outside])
+    for encoder in sorted(set(scored.loc[~is_outside, "encoder"])):
+        for source in sources:
+            own = (scored["encoder"] == encoder) & (scored["source"] == source)
+            # As in the comparisons with the baseline: an arm of another source of the grid belongs to that source.
+            others = is_outside & ((scored["source"] == source) | ~scored["source"].isin(sources))
+            transfer = ~scored["language"].isin(source_languages(source))
+            targets = pd.concat([scored[own & transfer], complete_arms(scored[others], scored[own & transfer])])
             entries = entries_of(targets, runs)
-            if len(entries) > 1:
+            if any(entry.encoder == encoder for entry in entries) and len(entries) > 1:
                 yield from _rows(encoder, source, entries, targets, read)
 
 
+def complete_arms(others: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of those other arms that have every task and language of `scores`, in these languages."""
+    cells = scores[["task", "language"]].drop_duplicates()
+    here = others.merge(cells)  # in these tasks and languages
+    arms = [arm for _, arm in here.groupby(["source", "method"]) if len(arm[[*cells]].drop_duplicates()) == len(cells)]
+    return pd.concat([here.iloc[:0], *arms])
+
+
 def entries_of(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Entry]:
-    """What can be ranked among the scores of one encoder and source: what is there on every task with two arms."""
+    """What can be ranked among the scores of one ranking: what is there on every task with two arms."""
     lengths = {
         task: {method: sorted(set(rows["prompt_length"])) for method, rows in of_task.groupby("method")}
         for task, of_task in scores.groupby("task")
@@ -64,9 +83,11 @@ def entries_of(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Entry]:
         if not lengths or not all(method in found for found in lengths.values()):
             continue
         common = sorted(set.intersection(*(set(found[method]) for found in lengths.values())))
-        entries += [Entry(method, int(length), dict.fromkeys(lengths, int(length))) for length in common]
+        encoder, source = scores.loc[scores["method"] == method, ["encoder", "source"]].iloc[0]
+        place = (str(encoder), str(source), method)
+        entries += [Entry(*place, int(length), dict.fromkeys(lengths, int(length))) for length in common]
         if not common and all((task, method) in chosen for task in lengths):
-            entries.append(Entry(method, None, {task: chosen[task, method] for task in lengths}))
+            entries.append(Entry(*place, None, {task: chosen[task, method] for task in lengths}))
     return entries
 
 
@@ -77,7 +98,7 @@ def _rows(
     fewest: list[int] = []
     for task in tasks_of(scores):
         if task in entries[0].by_task:
-            arms = [Arm(encoder, task, source, entry.method, entry.by_task[task]) for entry in entries]
+            arms = [Arm(each.encoder, task, each.source, each.method, each.by_task[task]) for each in entries]
             found = _scored(arms, scores[scores["task"] == task], read)
             if found is not None:
                 tasks.append(found[0])
@@ -102,7 +123,7 @@ def _rows(
 
 
 def _scored(arms: Sequence[Arm], scores: pd.DataFrame, read: Reader) -> tuple[ScoredTask, int] | None:
-    """The arms on one task, and the fewest seeds of one of them; None if they share no target language."""
+    """The arms on one task, and the fewest seeds of one that has seeds; None if they share no target language."""
     metric = scores["metric"].iloc[0]
     of_metric = scores[scores["metric"] == metric]
     models: dict[tuple[Arm, int], Units] = {}
@@ -125,5 +146,6 @@ def _scored(arms: Sequence[Arm], scores: pd.DataFrame, read: Reader) -> tuple[Sc
         ]
         by_seed = [[(above[seed], below[seed]) for above, below in sums] for seed in range(len(own))]
         found.append(scored_arm(by_seed, places, len(everything)))
-        seeds.append(len(own))
+        if (arm, NO_SEED) not in models:
+            seeds.append(len(own))
     return scored_task(languages, found), min(seeds)

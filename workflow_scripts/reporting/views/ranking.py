@@ -19,7 +19,7 @@ from workflow_scripts.reporting.table import (
     plain_table,
     text_column,
 )
-from workflow_scripts.reporting.wording import NOTHING, Names, listed, plural
+from workflow_scripts.reporting.wording import NOTHING, Names, listed, method_title, plural
 
 CLEAR = 0.95  # share of draws from which on an arm is said to be first
 MOST_TICKS = 12
@@ -190,6 +190,11 @@ def _limits(report: Report, encoder: str, source: str, rows: pd.DataFrame) -> It
         yield f"{before}Some arm has only one seed. The thick lines do not account for other seeds of it{thin}."
     if left_out := _left_out(report, encoder, source, rows):
         yield f"{before}Not ranked, since they do not have scores on every task: {listed(left_out)}."
+    if unranked := [method_title(name) for name in report.outside if name not in set(rows["method"])]:
+        yield (
+            f"{before}Not ranked: {listed(unranked)}. Predictions made elsewhere are ranked if they cover every task and"
+            " target language, and if the model was not tuned on another source of this grid."
+        )
 
 
 def _left_out(report: Report, encoder: str, source: str, rows: pd.DataFrame) -> list[str]:
