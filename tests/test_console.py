@@ -548,7 +548,7 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
     assert (ROOT.parent / log).is_file() or (tmp_path / log).is_file()
     assert {first, second} == {
         f"error: fetch corpus pawsx de test: {data}/test-de.tsv, line 1: label '7' is not one of 0, 1: correct it,"
-        " add it to `labels`, or give its spelling under `values`"
+        " add it to `labels`, or give its spelling under `values.label`"
         " (log: logs/fetch_corpus/pawsx/de/test.log)",
         f"error: fetch corpus pawsx en validation: {data}/dev-en.tsv is missing (pawsx, en, validation); in its"
         " folder: test-en.tsv, train-en.tsv (log: logs/fetch_corpus/pawsx/en/validation.log)",

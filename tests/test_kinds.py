@@ -212,6 +212,10 @@ def test_records_become_rows():
         choice_rows.from_record(record | {"label": 1.5}, "x.csv, line 2")
     with pytest.raises(UserError, match=r"x\.csv, line 2: score is 'high', not a number"):
         score_rows.from_record({"text": "t", "score": "high"}, "x.csv, line 2")
+    with pytest.raises(UserError, match=r"^x\.csv, line 2: score is null, not a number: check `columns` of the task$"):
+        score_rows.from_record({"text": "t", "score": None}, "x.csv, line 2")
+    with pytest.raises(UserError, match=r"line 2: score is missing; the columns are text, 2: check `columns` of the"):
+        score_rows.from_record({"text": "t", "2": "2.5"}, "x.csv, line 2")
 
 
 # Entities

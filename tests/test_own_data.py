@@ -621,7 +621,7 @@ def one_question(context: str, answer: str, start: int = 0) -> str:
         bad(
             lambda data: data.put_splits("en.csv", "review,verdict\na,good\nb,Godo\n"),
             "test",
-            r"en\.csv, line 3: label 'Godo' is not one of bad, good \(did you mean 'good'\?\): .*`labels`.*`values`",
+            r"en\.csv, line 3: label 'Godo' is not one of bad, good \(did you mean 'good'\?\): .*`labels`.*`values.label`",
         ),
         bad(
             lambda data: data.put_splits("en.csv", "review,verdict\na,3\n"),
@@ -684,7 +684,7 @@ def one_question(context: str, answer: str, start: int = 0) -> str:
         bad(
             lambda data: data.put_splits("x.conll", conll("O") + conll("O", "B-ORG")),
             "test",
-            r"x\.conll, lines 3 to 4: tag 'B-ORG' of token 2 \('w2'\) is not one of O, B-PER.*`values`",
+            r"x\.conll, lines 3 to 4: tag 'B-ORG' of token 2 \('w2'\) is not one of O, B-PER.*`values.tags`",
             NER,
             **NAMES,
         ),

@@ -235,7 +235,7 @@ def test_a_malformed_row_ends_in_one_line_and_the_good_files_stay(xtreme):
 
     assert outcome.returncode == 1
     line = f"error: {german}, line 2: label '7' is not one of 0, 1: correct it, add it to `labels`, or give its"
-    line += " spelling under `values`"
+    line += " spelling under `values.label`"
     assert errors_of(outcome.stdout) == [line]
     assert "Traceback" not in outcome.stdout
     log = xtreme.folder / "logs/fetch_corpus/pawsx/de/test.log"

@@ -15,7 +15,7 @@ def text(record: Mapping[str, Any], name: str, where: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"{where}: {name} is {_described(value)}, not a text: check `columns` of the task")
+        raise unlike(record, name, "a text", where)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -33,7 +33,7 @@ def texts(record: Mapping[str, Any], name: str, where: str) -> list[str]:
     """A list of texts. Raises UserError for another type."""
     value = record.get(name)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{where}: {name} is {_described(value)}, not a list of texts: check `columns` of the task")
+        raise unlike(record, name, "a list of texts", where)
     return value
 
 
@@ -45,18 +45,32 @@ def number(record: Mapping[str, Any], name: str, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         found = float("nan")
     if found - found != 0:  # not a number, or infinite
-        raise UserError(f"{where}: {name} is {_described(value)}, not a number: check `columns` of the task")
+        raise unlike(record, name, "a number", where)
     return found
 
 
-def unknown(value: str, known: Sequence[str]) -> str:
-    """What a message says of a label that the task does not have: `is not one of ...`, with the way out."""
+def unlike(record: Mapping[str, Any], name: str, what: str, where: str) -> UserError:
+    """The error for a column that a record lacks, or that is not what it has to be."""
+    value = record.get(name)
+    if name not in record:
+        columns = list(map(str, record))
+        others = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+        found = f"missing; the columns are {', '.join(columns[:SHOWN])}{others}"
+    elif value is None:
+        found = f"null, not {what}"
+    else:
+        text = repr(value)
+        found = f"{text if len(text) < 60 else f'{text[:60]}…'}, not {what}"
+    return UserError(f"{where}: {name} is {found}: check `columns` of the task")
+
+
+def unknown(value: str, known: Sequence[str], key: str = "values") -> str:
+    """What a message says of a label that the task does not have: `is not one of ...`, with the way out.
+
+    `key` is the key of the configuration that other spellings are listed under.
+    """
     shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
     by_lower = {other.lower(): other for other in known}
     near = difflib.get_close_matches(value.lower(), by_lower, n=1)
     guess = f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
-    return f"is not one of {shown}{guess}: correct it, add it to `labels`, or give its spelling under `values`"
-
-
-def _described(value: Any) -> str:
-    return "missing" if value is None else repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}…"
+    return f"is not one of {shown}{guess}: correct it, add it to `labels`, or give its spelling under `{key}`"

@@ -22,7 +22,7 @@ def from_record(record: Mapping[str, Any], where: str) -> Row:
 
 def problem(row: Row, labels: Sequence[str]) -> str:
     """The label must be one of the task's."""
-    return "" if row["label"] in labels else f"label {row['label']!r} {unknown(row['label'], labels)}"
+    return "" if row["label"] in labels else f"label {row['label']!r} {unknown(row['label'], labels, 'values.label')}"
 
 
 def oddity(row: Row) -> str:

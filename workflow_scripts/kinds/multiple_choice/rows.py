@@ -9,9 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from workflow_scripts.core.errors import UserError
 from workflow_scripts.kinds.protocol import Row
-from workflow_scripts.kinds.values import number, optional_text, text, texts
+from workflow_scripts.kinds.values import number, optional_text, text, texts, unlike
 
 FIELDS = {"text": pa.string(), "question": pa.string(), "choices": pa.list_(pa.string()), "label": pa.int32()}
 
@@ -20,7 +19,7 @@ def from_record(record: Mapping[str, Any], where: str) -> Row:
     """The texts and the place of the correct choice. Raises UserError for a label that is no whole number."""
     place = number(record, "label", where)
     if place != int(place):
-        raise UserError(f"{where}: label is {record['label']!r}, not a whole number: check `columns` of the task")
+        raise unlike(record, "label", "a whole number", where)
     return {
         "text": text(record, "text", where),
         "question": optional_text(record, "question", where),

@@ -24,7 +24,7 @@ def problem(row: Row, labels: Sequence[str]) -> str:
         return f"{len(row['tokens'])} tokens but {len(row['tags'])} tags: each token needs one"
     for position, (token, tag) in enumerate(zip(row["tokens"], row["tags"], strict=True), 1):
         if tag not in labels:
-            return f"tag {tag!r} of token {position} ({token!r}) {unknown(tag, labels)}"
+            return f"tag {tag!r} of token {position} ({token!r}) {unknown(tag, labels, 'values.tags')}"
     return ""
 
 

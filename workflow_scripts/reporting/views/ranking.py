@@ -192,8 +192,8 @@ def _limits(report: Report, encoder: str, source: str, rows: pd.DataFrame) -> It
         yield f"{before}Not ranked, since they do not have scores on every task: {listed(left_out)}."
     if unranked := [method_title(name) for name in report.outside if name not in set(rows["method"])]:
         yield (
-            f"{before}Not ranked: {listed(unranked)}. Predictions made elsewhere are ranked if they cover every task and"
-            " target language, and if the model was not tuned on another source of this grid."
+            f"{before}Not ranked: {listed(unranked)}. Predictions made elsewhere are ranked if they cover every task"
+            " and target language, and if the model was not tuned on another source of this grid."
         )
 
 
