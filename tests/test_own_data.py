@@ -621,7 +621,7 @@ def one_question(context: str, answer: str, start: int = 0) -> str:
         bad(
             lambda data: data.put_splits("en.csv", "review,verdict\na,good\nb,Godo\n"),
             "test",
-            r"en\.csv, line 3: label 'Godo' is not one of bad, good \(did you mean 'good'\?\): .*`labels`.*`values.label`",
+            r"line 3: label .Godo. is not one of bad, good \(did you mean .good.\?\): .*`labels`.*`values.label`",
         ),
         bad(
             lambda data: data.put_splits("en.csv", "review,verdict\na,3\n"),

@@ -218,6 +218,22 @@ def test_every_encoder_and_source_has_a_ranking_of_its_own_the_best_arm_first():
     assert {row["languages"] for row in both} == {2}
 
 
+def test_tasks_may_name_the_same_language_by_different_codes():
+    """As SIB-200 and XNLI do: one ranking, whose languages are those of both tasks."""
+    results = Results({"xnli": BOTH, "pawsx": BOTH})
+    before = results.rows()
+    long = {"en": "eng_Latn", "de": "deu_Latn", "fr": "fra_Latn"}
+    of_task = results.scores["task"] == "pawsx"
+    for column in ("source", "language"):
+        results.scores.loc[of_task, column] = results.scores.loc[of_task, column].map(long)
+        results.runs = results.runs.assign(source=["eng_Latn" if t == "pawsx" else "en" for t in results.runs["task"]])
+    for (task, *_), units in results.units.items():
+        if task == "pawsx":
+            units |= {long[code]: units.pop(code) for code in list(units)}
+    assert results.rows() == before
+    assert {row["source"] for row in before} == {"en"}
+
+
 def test_the_source_language_does_not_count():
     results = Results({"xnli": BOTH, "pawsx": BOTH})
     before = results.rows()
@@ -240,7 +256,8 @@ def test_a_method_is_ranked_at_each_length_of_all_tasks_or_once_at_the_chosen_on
     assert {(row["method"], row["prompt_length"]) for row in results.rows()} == {BOTH[0], *prompts[:2]}
     results = Results({"xnli": [BOTH[0], *prompts[:2]], "pawsx": [BOTH[0], prompts[2]]})
     (entry,) = (one for one in entries_of(results.scores, results.runs) if one.method == "prompt_tuning")
-    assert (entry.prompt_length, entry.by_task) == (None, {"xnli": 16, "pawsx": 32}), "chosen on validation"
+    lengths = {task: arm.prompt_length for task, arm in entry.arms.items()}
+    assert (entry.prompt_length, lengths) == (None, {"xnli": 16, "pawsx": 32}), "chosen on validation"
     assert [row["prompt_length"] for row in results.rows() if row["method"] == "prompt_tuning"] == [None]
 
 

@@ -10,7 +10,7 @@ The packages are imported by the first call, so importing this module is cheap.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,6 +99,31 @@ def same_language(code: str, known: Sequence[str]) -> str | None:
         return code
     wanted = _canonical(code)
     return next((other for other in known if wanted is not None and _canonical(other) == wanted), None)
+
+
+def common_codes(groups: Iterable[Iterable[str]]) -> dict[str, str]:
+    """One code for each language that groups of codes name differently: `{"eng_Latn": "en"}` if one has `en`.
+
+    It is the shortest code. Codes of one group always stay apart: a language that a group has twice, such as `pt-BR`
+    and `pt-PT`, is not renamed. Codes that keep their name are left out.
+    """
+    found: dict[tuple[str, str], set[str]] = {}
+    twice: set[tuple[str, str]] = set()
+    for group in groups:
+        own: dict[tuple[str, str], set[str]] = {}
+        for code in group:
+            if language := _canonical(code):
+                own.setdefault(language, set()).add(code)
+        for language, codes in own.items():
+            found[language] = found.get(language, set()) | codes
+            if len(codes) > 1:
+                twice.add(language)
+    renamed: dict[str, str] = {}
+    for language, codes in found.items():
+        shortest = min(codes, key=lambda code: (len(code), code))
+        if language not in twice:
+            renamed |= dict.fromkeys(codes - {shortest}, shortest)
+    return renamed
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ def with_shots(source: str, shots: int, target: str) -> str:
 def base_source(source: str) -> str:
     """The training source without the rows of a target language."""
     return "+".join(source_languages(source))
+
+
+def in_other_codes(source: str, codes: Mapping[str, str]) -> str:
+    """A language or a training source, with other codes for some languages: `eng_Latn+16deu_Latn` as `en+16de`."""
+    parts = [match.groups() if (match := SHOTS.fullmatch(part)) else ("", part) for part in source.split("+")]
+    return "+".join(f"{shots}{codes.get(language, language)}" for shots, language in parts)
 
 
 # The files of another grid's results that a report of several grids reads, besides the units of its models.

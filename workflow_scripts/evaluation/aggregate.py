@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.languages import common_codes
 from workflow_scripts.core.names import OUTSIDE, arm_name, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
 
@@ -93,6 +94,18 @@ def tasks_of(frame: pd.DataFrame) -> list[str]:
 def sources_of(frame: pd.DataFrame) -> list[str]:
     """The sources of a score or run table, in its order."""
     return list(dict.fromkeys(frame["source"]))
+
+
+def codes_of(scores: pd.DataFrame) -> dict[str, str]:
+    """Other codes for languages that the tasks of a score table name differently (see `languages.common_codes`).
+
+    SIB-200 calls English `eng_Latn`, XNLI calls it `en`: what goes over several tasks takes them for one language.
+    """
+    tasks = [rows for _, rows in scores.groupby("task")]
+    return common_codes(
+        {*rows["language"], *(code for source in set(rows["source"]) for code in source_languages(source))}
+        for rows in tasks
+    )
 
 
 def methods_of(frame: pd.DataFrame) -> list[str]:

@@ -10,35 +10,33 @@ fewer, they would take languages from the ranking of the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.core.names import NO_SEED, OUTSIDE, source_languages
-from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
+from workflow_scripts.core.names import NO_SEED, OUTSIDE, in_other_codes, source_languages
+from workflow_scripts.evaluation.aggregate import codes_of, headline_arms, methods_of, tasks_of
 from workflow_scripts.evaluation.differences import Reader, Units, shared_languages, shared_units, sums_of
 from workflow_scripts.evaluation.ranking import ScoredTask, ranking, scored_arm, scored_task
 from workflow_scripts.experiment.grid import Arm
 
 ESTIMATED = "low high first low_here high_here first_here".split()
+ARM_COLUMNS = [each.name for each in fields(Arm)]
 COLUMNS = [*"encoder source method prompt_length mean_rank".split(), *ESTIMATED, *"arms tasks languages seeds".split()]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is ranked: a method with its prompt length on each task.
+    """What is ranked: a method, and its arm on each task.
 
-    `encoder` is `outside` for predictions made elsewhere, and `source` is then their own. `prompt_length` is None where
-    it differs between tasks, 0 for a method without prompts.
+    `prompt_length` is None where it differs between tasks, 0 for a method without prompts.
     """
 
-    encoder: str
-    source: str
     method: str
     prompt_length: int | None
-    by_task: Mapping[str, int]
+    arms: Mapping[str, Arm]
 
 
 def rankings(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
@@ -47,47 +45,52 @@ def rankings(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator
     `arms`, `tasks` and `languages` are how many the ranking has; `seeds` is the smallest number that an arm has on a
     task, apart from arms without seeds. Intervals and `first` are explained in `ranking`.
     """
-    scored = scores.dropna(subset="value")
+    codes = codes_of(scores)
+    scored = scores.dropna(subset="value").copy()
+    scored["tuned_on"], scored["tested_in"] = (
+        [in_other_codes(name, codes) for name in scored[column]] for column in ("source", "language")
+    )
     is_outside = scored["encoder"] == OUTSIDE
-    sources = sources_of(scored[~is_outside])
+    sources = list(dict.fromkeys(scored.loc[~is_outside, "tuned_on"]))
     for encoder in sorted(set(scored.loc[~is_outside, "encoder"])):
         for source in sources:
-            own = (scored["encoder"] == encoder) & (scored["source"] == source)
+            transfer = ~scored["tested_in"].isin(source_languages(source))
+            own = scored[(scored["encoder"] == encoder) & (scored["tuned_on"] == source) & transfer]
             # As in the comparisons with the baseline: an arm of another source of the grid belongs to that source.
-            others = is_outside & ((scored["source"] == source) | ~scored["source"].isin(sources))
-            transfer = ~scored["language"].isin(source_languages(source))
-            targets = pd.concat([scored[own & transfer], complete_arms(scored[others], scored[own & transfer])])
+            others = is_outside & ((scored["tuned_on"] == source) | ~scored["tuned_on"].isin(sources))
+            targets = pd.concat([own, complete_arms(scored[others], own)])
             entries = entries_of(targets, runs)
-            if any(entry.encoder == encoder for entry in entries) and len(entries) > 1:
+            if len(entries) > 1 and any(entry.method in set(own["method"]) for entry in entries):
                 yield from _rows(encoder, source, entries, targets, read)
 
 
 def complete_arms(others: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """The scores of those other arms that have every task and language of `scores`, in these languages."""
     cells = scores[["task", "language"]].drop_duplicates()
-    here = others.merge(cells)  # in these tasks and languages
-    arms = [arm for _, arm in here.groupby(["source", "method"]) if len(arm[[*cells]].drop_duplicates()) == len(cells)]
+    here = others.merge(cells)
+    arms = [
+        arm for _, arm in here.groupby(["tuned_on", "method"]) if len(arm[[*cells]].drop_duplicates()) == len(cells)
+    ]
     return pd.concat([here.iloc[:0], *arms])
 
 
 def entries_of(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Entry]:
     """What can be ranked among the scores of one ranking: what is there on every task with two arms."""
-    lengths = {
-        task: {method: sorted(set(rows["prompt_length"])) for method, rows in of_task.groupby("method")}
-        for task, of_task in scores.groupby("task")
-    }
-    lengths = {task: found for task, found in lengths.items() if sum(map(len, found.values())) > 1}
-    chosen = {(task, method): length for (_, task, _, method), length in headline_arms(scores, runs).items()}
+    arms: dict[str, dict[str, list[Arm]]] = {}
+    for encoder, task, source, method, length in scores[ARM_COLUMNS].drop_duplicates().itertuples(index=False):
+        arms.setdefault(task, {}).setdefault(method, []).append(Arm(encoder, task, source, method, int(length)))
+    tasks = [task for task, by_method in arms.items() if sum(map(len, by_method.values())) > 1]
+    chosen = headline_arms(scores, runs)
     entries = []
-    for method in methods_of(scores):
-        if not lengths or not all(method in found for found in lengths.values()):
-            continue
-        common = sorted(set.intersection(*(set(found[method]) for found in lengths.values())))
-        encoder, source = scores.loc[scores["method"] == method, ["encoder", "source"]].iloc[0]
-        place = (str(encoder), str(source), method)
-        entries += [Entry(*place, int(length), dict.fromkeys(lengths, int(length))) for length in common]
-        if not common and all((task, method) in chosen for task in lengths):
-            entries.append(Entry(*place, None, {task: chosen[task, method] for task in lengths}))
+    for method in methods_of(scores) if tasks else []:
+        of_method = [arm for task in tasks for arm in arms[task].get(method, [])]
+        common = set.intersection(*({arm.prompt_length for arm in of_method if arm.task == task} for task in tasks))
+        for length in sorted(common):
+            entries.append(Entry(method, length, {arm.task: arm for arm in of_method if arm.prompt_length == length}))
+        if not common:
+            keys = {arm: (arm.encoder, arm.task, arm.source, method) for arm in of_method}
+            by_task = {arm.task: arm for arm in of_method if chosen.get(keys[arm]) == arm.prompt_length}
+            entries += [Entry(method, None, by_task)] if len(by_task) == len(tasks) else []
     return entries
 
 
@@ -97,9 +100,8 @@ def _rows(
     tasks: list[ScoredTask] = []
     fewest: list[int] = []
     for task in tasks_of(scores):
-        if task in entries[0].by_task:
-            arms = [Arm(each.encoder, task, each.source, each.method, each.by_task[task]) for each in entries]
-            found = _scored(arms, scores[scores["task"] == task], read)
+        if task in entries[0].arms:
+            found = _scored([entry.arms[task] for entry in entries], scores[scores["task"] == task], read)
             if found is not None:
                 tasks.append(found[0])
                 fewest.append(found[1])
@@ -148,4 +150,5 @@ def _scored(arms: Sequence[Arm], scores: pd.DataFrame, read: Reader) -> tuple[Sc
         found.append(scored_arm(by_seed, places, len(everything)))
         if (arm, NO_SEED) not in models:
             seeds.append(len(own))
-    return scored_task(languages, found), min(seeds)
+    tested_in = dict(zip(scores["language"], scores["tested_in"], strict=True))
+    return scored_task([tested_in[language] for language in languages], found), min(seeds)

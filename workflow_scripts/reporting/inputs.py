@@ -1,7 +1,8 @@
 """The inputs of the page: reading and checking the tables and records of earlier steps."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.files import read_json
+from workflow_scripts.core.names import in_other_codes
 from workflow_scripts.evaluation.aggregate import check_runs, check_scores
 
 MODEL = ["encoder", "task", "source", "method", "prompt_length"]
@@ -126,6 +128,7 @@ TEXT = [
     "model",
     "note",
 ]
+OF_LANGUAGES = ("source", "language", "scope", "other")  # columns with languages or training sources
 EXAMPLE = ("encoder", "task", "source", "language", "id", "inputs", "gold", "predictions", "right", "seed", "answers")
 BENCHMARK = ("name", "source", "comparable_with_the_paper", "description")
 
@@ -185,6 +188,25 @@ class Inputs:
     def comparable_pairs(self) -> list[tuple[str, str]]:
         """The encoders and tasks whose scores are comparable with the paper's."""
         return [(encoder, task) for encoder, task in self.provenance["benchmark"].get("comparable_pairs", [])]
+
+    def in_other_codes(self, codes: Mapping[str, str]) -> "Inputs":
+        """The same tables, samples and examples with other codes for some languages; the provenance is as it was."""
+        if not codes:
+            return self
+        changed: dict[str, Any] = {}
+        for name, frame in ((one.name, getattr(self, one.name)) for one in fields(self)):
+            if isinstance(frame, pd.DataFrame):
+                columns = [column for column in OF_LANGUAGES if column in frame]
+                changed[name] = frame.assign(
+                    **{column: [in_other_codes(value, codes) for value in frame[column]] for column in columns}
+                )
+        changed["examples"] = [
+            example | {key: in_other_codes(example[key], codes) for key in ("source", "language")}
+            for example in self.examples
+        ]
+        listed = [codes.get(code, code) for code in self.samples.get("languages", ())]
+        changed["samples"] = self.samples | ({"languages": listed} if listed else {})
+        return replace(self, **changed)
 
     def check(self) -> None:
         """Raise a UserError that names the table and the column or key if an input cannot be shown."""

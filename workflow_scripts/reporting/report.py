@@ -4,8 +4,8 @@ Each frame is a cached property, so that the page, the tables and the summary sh
 some inputs; only this module calls the aggregation of scores.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from workflow_scripts.evaluation.aggregate import (
     Comparison,
     averages,
     by_language,
+    codes_of,
     comparisons,
     headline_arms,
     in_table_order,
@@ -64,11 +65,15 @@ class ScoresByLanguage:
 
 @dataclass(frozen=True)
 class Report:
-    """The inputs, the facts about tasks, and the names; see `Report.of`."""
+    """The inputs, the facts about tasks, and the names; see `Report.of`.
+
+    A language has one code in all of them: `codes` are those by which some tasks name languages otherwise.
+    """
 
     inputs: Inputs
     tasks: Tasks
     names: Names
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inputs: Inputs, tasks: Tasks | None = None) -> "Report":
@@ -83,12 +88,15 @@ class Report:
             UserError: a table lacks a column, or the provenance a key of its benchmark.
         """
         inputs.check()
+        codes = codes_of(inputs.scores)
+        inputs = inputs.in_other_codes(codes)
         name_methods(_titles(inputs.provenance))
         both = pd.concat([inputs.scores[["encoder", "source"]], inputs.runs[["encoder", "source"]]])
         both = both[both["encoder"] != OUTSIDE]
         names = Names(several_encoders=both["encoder"].nunique() > 1, sources=tuple(dict.fromkeys(both["source"])))
         named = [*inputs.scores["task"], *inputs.runs["task"], *inputs.published["task"]]
-        return cls(inputs, tasks or tasks_of(inputs.provenance, named), names)
+        tasks = (tasks or tasks_of(inputs.provenance, named)).in_other_codes(codes)
+        return cls(inputs, tasks, names, codes)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -273,14 +281,18 @@ class Report:
         """
         records = self.inputs.provenance.get("ceilings") or []
         rows = [
-            (record["encoder"], task, metric.name, language, record["metrics"][metric.name][language])
+            (record["encoder"], task, metric.name, language, values[language])
             for task in self.tasks.in_order(record["task"] for record in records)
             for record in records
             if record["task"] == task
             for metric in self.tasks[task].metrics
-            for language in self.tasks[task].in_order(record["metrics"][metric.name])
+            for values in [self._in_own_codes(record["metrics"][metric.name])]
+            for language in self.tasks[task].in_order(values)
         ]
         return pd.DataFrame(rows, columns=CEILINGS)
+
+    def _in_own_codes(self, by_language: Mapping[str, Any]) -> dict[str, Any]:
+        return {self.codes.get(code, code): value for code, value in by_language.items()}
 
     @cached_property
     def audit(self) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What the report says about tasks: titles, metrics, languages. Views get these facts and never look a task up."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -78,6 +78,14 @@ class Tasks:
         """The note on a metric with the names of task and metric, or nothing."""
         note = self[task].metric(metric).note
         return note and f"{self.title(task)}, {self.metric_title(task, metric)}: {note[0].lower()}{note[1:]}"
+
+    def in_other_codes(self, codes: Mapping[str, str]) -> "Tasks":
+        """The same with other codes for some languages of the test sets."""
+        renamed = {
+            name: replace(task, languages=tuple(codes.get(code, code) for code in task.languages))
+            for name, task in self.by_name.items()
+        }
+        return Tasks(renamed)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Names of tasks in the order of tables, unknown ones last."""
