@@ -12,7 +12,7 @@ A missing cell stays empty, and the average is over the languages present. Avera
 compared, so every table has the number of languages, and `complete` is False where another arm has more of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -22,6 +22,7 @@ from workflow_scripts.core.languages import common_codes
 from workflow_scripts.core.names import OUTSIDE, arm_name, source_languages
 from workflow_scripts.experiment.catalogue import METHODS
 
+BASELINE = "fine_tuning"
 SCORE_COLUMNS = ["encoder", "task", "source", "method", "prompt_length", "seed", "language", "metric", "value"]
 RUN_COLUMNS = [
     "encoder",
@@ -112,6 +113,11 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
     """The methods of a score or run table: in the catalogue's order, then the user's own by name."""
     found = set(frame["method"])
     return [method for method in METHODS if method in found] + sorted(found - set(METHODS))
+
+
+def baseline_of(methods: Sequence[str]) -> str:
+    """The method that the others are compared with: fine-tuning, or the first where there is none."""
+    return BASELINE if BASELINE in methods else next(iter(methods), BASELINE)
 
 
 def in_table_order(frame: pd.DataFrame, *further: str) -> pd.DataFrame:

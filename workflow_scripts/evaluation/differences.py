@@ -21,7 +21,7 @@ from scipy import sparse
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.names import NO_SEED, OUTSIDE, source_languages
-from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, sources_of, tasks_of
+from workflow_scripts.evaluation.aggregate import baseline_of, headline_arms, methods_of, sources_of, tasks_of
 from workflow_scripts.evaluation.contributions import Sums
 from workflow_scripts.evaluation.significance import (
     CONFIDENCE,
@@ -38,7 +38,6 @@ from workflow_scripts.evaluation.significance import (
 )
 from workflow_scripts.experiment.grid import Arm
 
-BASELINE = "fine_tuning"
 AVERAGE, GAP = "average", "gap"  # scopes beside the languages
 LANGUAGE = "language"  # what all other scopes are
 ESTIMATED = (  # columns that may be empty
@@ -208,7 +207,7 @@ def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iter
             sources = sources_of(of_task[of_task["encoder"] != OUTSIDE])
             for source in sources:
                 having = [method for method in methods_of(of_task) if (encoder, task, source, method) in arms]
-                first = BASELINE if BASELINE in having else next(iter(having), BASELINE)
+                first = baseline_of(having)
                 if not having:
                     continue
                 treated = [(encoder, task, source, method) for method in having if method != first]

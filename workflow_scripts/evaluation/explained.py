@@ -21,8 +21,7 @@ from scipy import special, stats
 from workflow_scripts.core.languages import language
 from workflow_scripts.core.names import source_languages
 from workflow_scripts.core.typology import GENETIC, SYNTACTIC, distance
-from workflow_scripts.evaluation.aggregate import headline_arms, methods_of, tasks_of
-from workflow_scripts.evaluation.differences import BASELINE
+from workflow_scripts.evaluation.aggregate import baseline_of, headline_arms, methods_of, tasks_of
 from workflow_scripts.evaluation.pieces import Pieces, premium_of_union
 
 FEWEST_LANGUAGES = 8
@@ -110,7 +109,7 @@ def explained(found: pd.DataFrame, measures: pd.DataFrame) -> Iterator[dict[str,
         wide = of_task.pivot(index="language", columns="method", values="gap")
         lengths = dict(zip(of_task["method"], of_task["prompt_length"], strict=True))
         methods = methods_of(of_task)
-        first = BASELINE if BASELINE in methods else methods[0]
+        first = baseline_of(methods)
         for method in methods:
             for baseline in ("", first) if method != first else ("",):
                 values = wide[method] - wide[baseline] if baseline else wide[method]

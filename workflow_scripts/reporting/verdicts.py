@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from workflow_scripts.core.names import OUTSIDE
+from workflow_scripts.evaluation.aggregate import baseline_of, methods_of
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.views.differences import AVERAGE, GAP, by_language, direction
@@ -144,7 +146,8 @@ def borrowed_strength(differences: pd.DataFrame) -> str:
     )
 
 
-NOTHING_BESIDE = "of fine-tuning and of another method on one task"
+PLACE = ["encoder", "task", "source"]
+NOTHING_BESIDE = "of two methods on one task"
 
 
 def headline(report: Report) -> list[str]:
@@ -244,15 +247,20 @@ def _where(report: Report) -> Iterator[str]:
         yield sentence + "."
 
 
+def _pairs(report: Report, table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+    """A method, its baseline, and the rows of each where both have some: those of the arms that show the methods."""
+    shown = table[report.is_headline(table) & (table["encoder"] != OUTSIDE)]
+    groups = [(rows, baseline_of(methods_of(rows))) for _, rows in shown.groupby(PLACE, sort=False)]
+    for method, baseline in dict.fromkeys((method, first) for rows, first in groups for method in rows["method"]):
+        places = [rows for rows, first in groups if first == baseline and method in set(rows["method"])]
+        if method != baseline:
+            both = pd.concat(places)
+            yield method, baseline, both[both["method"] == method], both[both["method"] == baseline]
+
+
 def _costs(report: Report) -> Iterator[str]:
-    table = report.costs[report.is_headline(report.costs)]
-    baseline = table[table["method"] == "fine_tuning"]
-    for method in dict.fromkeys(table["method"]):
-        both = table[table["method"] == method].merge(
-            baseline, on=["encoder", "task", "source"], suffixes=("", "_baseline")
-        )
-        if method == "fine_tuning" or both.empty:
-            continue
+    for method, baseline, ours, theirs in _pairs(report, report.costs):
+        both = ours.merge(theirs, on=PLACE, suffixes=("", "_baseline"))
         ratio = {
             name: float((both[name] / both[f"{name}_baseline"]).median())
             for name in ("tuned_parameters", "seconds", "peak_memory_mb")
@@ -260,12 +268,14 @@ def _costs(report: Report) -> Iterator[str]:
         if ratio["tuned_parameters"] == 0:
             yield f"{method_title(method)} trains nothing and stores nothing."
             continue
+        if (both["tuned_parameters_baseline"] == 0).any():
+            continue
         stored, baseline_stored = (both[name].median() for name in ("stored_bytes", "stored_bytes_baseline"))
         yield (
             f"{method_title(method)} tunes {_percent(100 * ratio['tuned_parameters'])} of the parameters that"
-            f" fine-tuning tunes, stores {bytes_text(stored)} instead of {bytes_text(baseline_stored)}, takes"
-            f" {_times(ratio['seconds'])} the time to train and {_times(ratio['peak_memory_mb'])} the memory (medians"
-            " over tasks)."
+            f" {method_words(baseline)} tunes, stores {bytes_text(stored)} instead of {bytes_text(baseline_stored)},"
+            f" takes {_times(ratio['seconds'])} the time to train and {_times(ratio['peak_memory_mb'])} the memory"
+            " (medians over tasks)."
         )
 
 
@@ -313,21 +323,15 @@ def _word(words: tuple[str, str, str], value: float, other: float) -> str:
 
 
 def _why(report: Report) -> Iterator[str]:
-    """What tuning does to representations: each method against fine-tuning on the same tasks, without the reference.
+    """What tuning does to representations: each method against the baseline on the same tasks, without the reference.
 
     The analyses compare each language with the one that comes first among the analysed texts.
     """
     alignment = report.inputs.alignment
     reference = report.analysis_reference
     tuned = alignment[~alignment["method"].isin(["untuned"]) & (alignment["language"] != reference)]
-    tuned = tuned[report.is_headline(tuned)]
-    key = ["encoder", "task", "source"]
-    for method in dict.fromkeys(tuned["method"]):
-        rows = {name: tuned[tuned["method"] == name] for name in (method, "fine_tuning")}
-        both = rows[method][key].drop_duplicates().merge(rows["fine_tuning"][key].drop_duplicates())
-        if method == "fine_tuning" or both.empty:
-            continue
-        ours, theirs = (rows[name].merge(both).groupby("measure")["value"].mean() for name in rows)
+    for method, baseline, of_method, of_baseline in _pairs(report, tuned):
+        ours, theirs = (rows.groupby("measure")["value"].mean() for rows in (of_method, of_baseline))
         parts = [
             phrase.format(word=_word(words, ours[measure], theirs[measure]), reference=report.names.language(reference))
             + f" {ours[measure]:.0f}{unit} against {theirs[measure]:.0f}{unit}"
@@ -335,8 +339,7 @@ def _why(report: Report) -> Iterator[str]:
             if measure in ours and measure in theirs
         ]
         if parts:
-            title = method_title(method)
             yield (
-                f"{title} compared with fine-tuning, on average over the other languages: {'; '.join(parts)}. This"
-                " accompanies the scores; it does not prove a cause."
+                f"{method_title(method)} compared with {method_words(baseline)}, on average over the other languages:"
+                f" {'; '.join(parts)}. This accompanies the scores; it does not prove a cause."
             )

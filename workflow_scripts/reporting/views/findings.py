@@ -1,8 +1,8 @@
 """The finding of each task: its sentence, both arms on one axis, and its caveats."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -96,30 +96,33 @@ def findings(report: Report) -> list[Finding]:
 
 
 def _no_comparison(report: Report, encoder: str, task: str, source: str, tested: bool) -> Finding:
-    scores = report.scores
-    here = (scores["encoder"] == encoder) & (scores["task"] == task) & (scores["source"] == source)
-    methods = set(scores[here]["method"])
-    both = methods >= {"fine_tuning", "prompt_tuning"}
-    reason = (
-        "fine-tuning and prompt tuning share no language in all of their seeds, or there is no validation score to"
-        " choose the prompt length by"
-        if both
-        else f"only {listed(sorted(map(method_words, methods), key=str.casefold))}"
-        f" {'was' if len(methods) == 1 else 'were'} run"
-    )
-    if tested:
-        what = "prompt tuning cannot be compared with fine-tuning"
-    elif len(methods) > 1 and "fine_tuning" not in methods:
-        what = "no method can be compared with fine-tuning"
+    """The finding of a task without prompt tuning beside fine-tuning: what each method averages."""
+    title, main = report.tasks.title(task), report.tasks[task].main
+    table = report.averages
+    here = (table["encoder"] == encoder) & (table["task"] == task) & (table["source"] == source)
+    arms = table[here & (table["metric"] == main.name) & table["headline"]].to_dict("records")
+    methods = {arm["method"] for arm in arms}
+    if methods >= {"fine_tuning", "prompt_tuning"}:
+        sentence = (
+            f"On {title} there is nothing to compare: fine-tuning and prompt tuning share no language in all of their"
+            " seeds, or there is no validation score to choose the prompt length by."
+        )
+    elif len(arms) > 1:
+        sentence = f"On {title}, {listed([_average(arm) for arm in arms])}."
+        sentence += "" if tested else " No difference was tested: they share no language in all of their seeds."
     else:
-        what = "there is nothing to compare"
-    title = report.tasks.title(task)
+        averages = "".join(f", which {_average(arm).removeprefix(method_words(arm['method'])).strip()}" for arm in arms)
+        only = listed([method_words(arm["method"]) for arm in arms]) or "nothing"
+        sentence = f"On {title} there is nothing to compare: only {only} was run{averages}."
     return Finding(
-        title=f"{title}{report.names.where(encoder, source)}",
-        metric=report.tasks[task].main.title,
-        sentence=f"On {title} {what}: {reason}.",
-        cautions=(),
+        title=f"{title}{report.names.where(encoder, source)}", metric=main.title, sentence=sentence, cautions=()
     )
+
+
+def _average(arm: Mapping[str, Any]) -> str:
+    length = f" (length {arm['prompt_length']})" if arm["prompt_length"] else ""
+    languages = plural(arm["languages"], "language")
+    return f"{method_words(arm['method'])}{length} averages {score_text(arm['mean'])} over {languages}"
 
 
 def scores_sentence(report: Report, comparison: Comparison, source: str) -> str:
