@@ -232,7 +232,7 @@ def test_a_damaged_checkpoint_on_the_nodes_disk_is_told_and_the_copy_is_used(
     process.communicate()
     (near,) = checkpoints(scratch)
     os.truncate(near, near.stat().st_size // 2)
-    assert finish(words).startswith(f"{near} cannot be used: deleted\n")
+    assert finish(words).startswith(f"scratch: {near} cannot be used (it is damaged): deleted\n")
     assert f" from {workplace / 'damaged'}/.checkpoint-" in (workplace / "damaged.txt").read_text()
     assert outputs(workplace, "damaged") == outputs(workplace, UNDISTURBED)
 

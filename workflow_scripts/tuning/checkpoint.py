@@ -22,12 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from workflow_scripts.core.errors import Interrupted, UserError
-from workflow_scripts.core.files import written
+from workflow_scripts.core.files import fault_of, written
 
 logger = logging.getLogger(__name__)
 
 UNUSABLE_SUFFIX = ".unusable"  # for checkpoints that cannot be used
 
+PARTIAL = ("..checkpoint-*", ".tmp*")  # files that are being written: by us, and by safetensors
 UNREADABLE = (SafetensorError, OSError, ValueError, KeyError)  # what damaged files raise
 
 Tensors = dict[str, torch.Tensor]
@@ -73,13 +74,14 @@ class Checkpoint:
 
         A file that is damaged or has another key is renamed, with a warning; in the scratch folder it is deleted.
         Partial files of killed processes are deleted: they are as large as a checkpoint, and nothing else removes them.
+        Raises UserError if the disk does not deliver the file in the run's folder.
         """
         for folder in {self.path.parent, self.scratch or self.path.parent}:
-            for partial in folder.glob("..checkpoint-*"):
-                partial.unlink(missing_ok=True)
+            for pattern in PARTIAL:
+                for partial in folder.glob(pattern):
+                    partial.unlink(missing_ok=True)
         if self.near is not None and self.near.exists() and self._read(self.near) is None:
-            logger.warning("%s cannot be used: deleted", self.near)
-            self.near.unlink(missing_ok=True)
+            self._delete_near("it is damaged")
         file = self.newest
         if not file.exists():
             return None
@@ -92,9 +94,10 @@ class Checkpoint:
                 return tensors, json.loads(metadata["state"])
         except UNREADABLE as error:
             if file != self.path:
-                logger.warning("%s cannot be used (%s): deleted", file, error)
-                file.unlink(missing_ok=True)
+                self._delete_near(error)
                 return self.load()
+            if fault := fault_of(file):
+                raise UserError(fault) from error
             self.put_aside(error)
             return None
 
@@ -110,6 +113,15 @@ class Checkpoint:
                 return json.loads(metadata["state"]) if metadata.get("key") == self.key else None
         except UNREADABLE:
             return None
+
+    def _delete_near(self, reason: object) -> None:
+        """Delete the checkpoint in the scratch folder, and give it up where even that fails."""
+        assert self.near is not None
+        logger.warning("scratch: %s cannot be used (%s): deleted", self.near, reason)
+        try:
+            self.near.unlink(missing_ok=True)
+        except OSError:
+            self.near = None
 
     def put_aside(self, reason: object) -> None:
         """Rename the file and log the reason; training then starts over."""
@@ -130,7 +142,7 @@ class Checkpoint:
         metadata = {"key": self.key, "state": json.dumps(state)}
         if self.near is not None:
             try:
-                with written(self.near) as temporary:
+                with written(self.near, durable=False) as temporary:  # a node that dies loses its disk, too
                     save_file(tensors, temporary, metadata)
             except (UserError, SafetensorError, OSError) as error:
                 reason, place = error.__cause__ or error, self.path.parent

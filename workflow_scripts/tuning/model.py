@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import read_json
+from workflow_scripts.core.files import read_json, unreadable
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.protocol import Fillers, Writer
@@ -343,6 +343,6 @@ def load_run(
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
+        raise unreadable(weights, f"{weights} cannot be read ({error}): delete {run} and run again") from error
     ids = None if texts is None else ids_in(*texts)
     return restore(folder, settings, tensors, ids).to(device), settings

@@ -1,0 +1,206 @@
+"""The workflow on disks of networks: full, without hard links or locks, failing, and with files that appear late."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_disk import FaultyDisk, faulty_disk
+from snakemake_runs import Workplace
+from test_faults import tables
+from test_interruption import checkpoints, command, finish, outputs, start_and_save
+from test_steps import predicting, predictions_in, predictions_record, rows_file, run, workplace  # noqa: F401
+
+from workflow_scripts.console.failures import how_it_ended
+from workflow_scripts.tuning.checkpoint import Checkpoint
+
+FULL = [("EDQUOT", False), ("EDQUOT", True), ("ENOSPC", False)]  # the error, and whether closing reports it
+full = pytest.mark.parametrize(("error", "at_the_end"), FULL, ids=["quota", "quota at the end of a file", "full"])
+SAFETENSORS = ".tmp*"  # what safetensors names a file until it is written
+UNDISTURBED = "undisturbed"
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyDisk]:
+    with faulty_disk(tmp_path_factory.mktemp("network")) as disk:
+        yield disk
+
+
+@pytest.fixture(scope="module")
+def place(mounted: FaultyDisk, workplace: Path) -> Path:  # noqa: F811
+    """Encoder, rows, tokens and a finished run on the network disk, and an undisturbed training."""
+    folder = mounted.folder / "work place"
+    shutil.copytree(workplace, folder)
+    finish(command(folder, UNDISTURBED, "prompt_tuning"))
+    return folder
+
+
+@pytest.fixture
+def disk(mounted: FaultyDisk) -> Iterator[FaultyDisk]:
+    """The network disk, which is whole before and after the test."""
+    yield mounted
+    mounted.fails()
+
+
+def only_error(said: str) -> str:
+    """The error of a step, which says nothing else but warnings of a run's quality."""
+    (line,) = [line for line in said.splitlines() if "majority class" not in line]
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+# Full disks
+
+
+@full
+def test_a_quota_reached_in_the_middle_of_a_checkpoint_keeps_the_one_before(disk, place, error, at_the_end):
+    name = f"{error}-{at_the_end}"
+    words = [*command(place, name, "prompt_tuning"), "--log", str(place / f"{name}.txt")]
+    process = start_and_save(words, place / name)
+    disk.fails(files=SAFETENSORS, quota=1000, error=error, at_the_end=at_the_end)
+    line = only_error(process.communicate()[1].decode())
+    assert process.returncode == 1
+    (file,) = checkpoints(place / name)
+    assert line.startswith(f"{file} cannot be written, the disk is full: free some space, then run")
+    saved = Checkpoint(place / name, file.stem.removeprefix(".checkpoint-"), every=60).peek()
+    assert saved is not None and saved["state"]["step"] > 0
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    disk.fails()
+    finish(words)
+    assert f"resuming after step {saved['state']['step']} from" in (place / f"{name}.txt").read_text()
+    assert outputs(place, name) == outputs(place, UNDISTURBED)
+
+
+@full
+@pytest.mark.parametrize("file", ["run.json", "log.jsonl", ".run.json.made.json"])
+def test_a_quota_reached_at_the_end_of_a_training_loses_nothing_of_it(disk, place, file, error, at_the_end):
+    name = f"{file}-{error}-{at_the_end}"
+    words = command(place, name, "prompt_tuning")
+    disk.fails(files=f".{file}.*", quota=100, error=error, at_the_end=at_the_end)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert only_error(ended.stderr).startswith(f"{place / name / file} cannot be written, the disk is full")
+    disk.fails()
+    finish(words)
+    assert outputs(place, name) == outputs(place, UNDISTURBED)
+
+
+@full
+@pytest.mark.parametrize("file", ["de.parquet", "de.json"])
+def test_a_quota_reached_in_predictions_keeps_those_before(disk, place, file, error, at_the_end):
+    again = predicting(place, "de")
+    path = predictions_in(place, "de") if file == "de.parquet" else predictions_record(place, "de")
+    before = path.read_bytes()
+    disk.fails(files=f".{file}.*", quota=10, error=error, at_the_end=at_the_end)
+    ended = run("predict", *again)
+    assert ended.returncode == 1
+    assert only_error(ended.stderr).startswith(f"{path} cannot be written, the disk is full")
+    assert path.read_bytes() == before
+    disk.fails()
+    assert run("predict", *again).returncode == 0
+    assert path.read_bytes() == before
+
+
+def scoring(place: Path) -> list[Any]:
+    words = ["--predictions", predictions_record(place, "en"), "--rows", rows_file(place, "en", "test")]
+    for name, ending in (("scores", "csv"), ("units", "parquet"), ("calibration", "csv")):
+        words += [f"--{name}", place / f"{name}.{ending}"]
+    return [*words, "--settings", '{"kind": "classification", "labels": ["a", "b", "c"], "languages": ["en"]}']
+
+
+@full
+@pytest.mark.parametrize("file", ["scores.csv", "units.parquet"])
+def test_a_quota_reached_in_a_table_keeps_the_one_before(disk, place, file, error, at_the_end):
+    words = scoring(place)
+    first = run("score", *words)
+    assert first.returncode == 0, first.stderr
+    before = (place / file).read_bytes()
+    disk.fails(files=f".{file}.*", quota=10, error=error, at_the_end=at_the_end)
+    ended = run("score", *words)
+    assert ended.returncode == 1
+    assert only_error(ended.stderr).startswith(f"{place / file} cannot be written, the disk is full")
+    assert (place / file).read_bytes() == before
+    disk.fails()
+    assert run("score", *words).returncode == 0
+    assert (place / file).read_bytes() == before
+
+
+# Disks and servers that fail
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE"])
+@pytest.mark.parametrize("way", ["open", "read"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tokens/de/test/tokens.json",
+        "tokens/de/test/data-00000-of-00001.arrow",
+        "corpora/de/test.parquet",
+        "encoder/encoder.json",
+        "encoder/config.json",
+        "encoder/model.safetensors",
+        "searched/run.json",
+        "searched/weights.safetensors",
+    ],
+)
+def test_a_file_that_the_disk_does_not_deliver_is_named_and_kept(disk, place, file, way, name):
+    """Nothing says that it is damaged and should be deleted: it may be the result of hours."""
+    disk.fails(files=Path(file).name, **{way: name})
+    ended = run("predict", *predicting(place, "de"))
+    if way == "read" and file.endswith((".arrow", ".safetensors")):  # mapped into memory
+        assert (ended.returncode, ended.stderr) == (-signal.SIGBUS, "")
+        assert "the disk did not deliver a part of a file" in how_it_ended("died with <Signals.SIGBUS: 7>")
+        return
+    assert ended.returncode == 1
+    line = only_error(ended.stderr)
+    reason = os.strerror(getattr(errno, name))
+    # transformers reads the encoder's configuration, and its error does not name the file.
+    named = "a file" if file.endswith("config.json") and way == "read" else place / file
+    assert line.startswith(f"{named} cannot be read") and f"({reason})" in line
+    assert line.endswith(("run the workflow again: it resumes", "run the workflow again"))
+    assert "delete" not in line
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE"])
+def test_a_checkpoint_that_the_disk_does_not_deliver_is_kept_and_resumed_later(disk, place, name):
+    words = [*command(place, name, "prompt_tuning"), "--log", str(place / f"{name}.txt")]
+    process = start_and_save(words, place / name)
+    process.kill()
+    process.communicate()
+    disk.fails(files=".checkpoint-*", open=name)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    (file,) = checkpoints(place / name)
+    assert only_error(ended.stderr).startswith(
+        f"{file} cannot be read or written ({os.strerror(getattr(errno, name))})"
+    )
+    disk.fails()
+    finish(words)
+    assert "resuming after step" in (place / f"{name}.txt").read_text()
+    assert outputs(place, name) == outputs(place, UNDISTURBED)
+
+
+def test_a_disk_that_became_read_only_ends_in_one_line(disk, place):
+    disk.fails(read_only=True)
+    ended = run("predict", *predicting(place, "de"))
+    assert ended.returncode == 1
+    assert "(Read-only file system): change its permissions" in only_error(ended.stderr)
+
+
+# Without hard links and locks
+
+
+@pytest.mark.parametrize(("link", "flock"), [("EPERM", "ENOLCK"), ("EOPNOTSUPP", "EOPNOTSUPP")])
+def test_without_hard_links_and_file_locks_the_tables_are_the_same(finished_grid, tmp_path, link, flock):
+    with faulty_disk(tmp_path / "network") as disk:
+        disk.fails(link=link, flock=flock)
+        grid = Workplace(finished_grid.checkout, disk.folder / "grid", finished_grid.configuration)
+        outcome = grid.run()
+        assert outcome.returncode == 0, outcome.stdout
+        assert tables(grid.folder) == tables(finished_grid.folder)
+        assert grid.planned() == []
