@@ -11,6 +11,7 @@ import errno
 import fnmatch
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -52,7 +53,7 @@ def faulty_disk(place: Path, late: float = 0.0, content: Path | None = None) -> 
 
     Args:
         place: see `FaultyDisk`.
-        late: seconds after which a name that was made elsewhere in `content` is visible.
+        late: seconds after which a file that was made elsewhere in `content` is visible.
         content: the folder that it shows; by default an empty one.
     """
     disk = FaultyDisk(place)
@@ -106,10 +107,13 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
             return content + path
 
         def visible(self, path: str) -> str:
-            """The file behind a path. Raises FuseOSError as long as a name that was made elsewhere is not visible."""
+            """What is behind a path. Raises FuseOSError as long as a file that was made elsewhere is not visible."""
             place = self.place(path)
-            if late and path != "/" and path not in self.own and time.time() - os.lstat(place).st_ctime < late:
-                raise failure("ENOENT")
+            if late and path not in self.own:
+                state = os.lstat(place)
+                # Folders have no time of their own: a file that is made in them changes it.
+                if not stat.S_ISDIR(state.st_mode) and time.time() - state.st_ctime < late:
+                    raise failure("ENOENT")
             return place
 
         def writable(self, path: str) -> str:
@@ -147,7 +151,7 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
 
         def create(self, path: str, mode: int, fi: Any = None) -> int:
             self.refused.pop(path, None)
-            return os.open(self.writable(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
+            return os.open(self.writable(path), os.O_RDWR | os.O_CREAT, mode)
 
         def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
             if "read" in (found := self.faults_of(path)):

@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,26 @@ from faulty_disk import FaultyDisk, faulty_disk
 from snakemake_runs import Workplace
 from test_faults import tables
 from test_interruption import checkpoints, command, finish, outputs, start_and_save
-from test_steps import predicting, predictions_in, predictions_record, rows_file, run, workplace  # noqa: F401
+from test_steps import (
+    predicting,
+    predictions_in,
+    predictions_record,
+    rows_file,
+    run,
+    searching,
+    training,
+    workplace,  # noqa: F401  (a fixture)
+)
 
 from workflow_scripts.console.failures import how_it_ended
+from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import write_json
+from workflow_scripts.core.lineage import Lineage, record_of
+from workflow_scripts.core.names import LATENCY, RESULTS, candidate_folder
 from workflow_scripts.tuning.checkpoint import Checkpoint
+from workflow_scripts.tuning.gpus import claim
+
+LATE = 3.0  # seconds
 
 FULL = [("EDQUOT", False), ("EDQUOT", True), ("ENOSPC", False)]  # the error, and whether closing reports it
 full = pytest.mark.parametrize(("error", "at_the_end"), FULL, ids=["quota", "quota at the end of a file", "full"])
@@ -195,12 +213,107 @@ def test_a_disk_that_became_read_only_ends_in_one_line(disk, place):
 # Without hard links and locks
 
 
-@pytest.mark.parametrize(("link", "flock"), [("EPERM", "ENOLCK"), ("EOPNOTSUPP", "EOPNOTSUPP")])
-def test_without_hard_links_and_file_locks_the_tables_are_the_same(finished_grid, tmp_path, link, flock):
+def test_without_hard_links_and_file_locks_the_tables_are_the_same(finished_grid, tmp_path):
     with faulty_disk(tmp_path / "network") as disk:
-        disk.fails(link=link, flock=flock)
+        disk.fails(link="EPERM", flock="ENOLCK")
         grid = Workplace(finished_grid.checkout, disk.folder / "grid", finished_grid.configuration)
         outcome = grid.run()
         assert outcome.returncode == 0, outcome.stdout
         assert tables(grid.folder) == tables(finished_grid.folder)
         assert grid.planned() == []
+
+
+def test_gpus_cannot_be_assigned_without_file_locks(disk):
+    disk.fails(flock="ENOSYS")
+    with pytest.raises(
+        UserError, match=r"is on a disk without file locks \(Function not impl.* set TMPDIR to a folder"
+    ):
+        claim(["GPU-a"], disk.folder / "locks")
+
+
+# Files that appear late
+
+
+@pytest.fixture
+def elsewhere(workplace, tmp_path, monkeypatch) -> Iterator[tuple[Path, Path]]:  # noqa: F811
+    """A folder as its own machine and as another one sees it, where new names appear after three seconds."""
+    monkeypatch.setenv(LATENCY, "20")
+    content = tmp_path / "there"
+    shutil.copytree(workplace, content / "work place")
+    with faulty_disk(tmp_path / "network", late=LATE, content=content) as disk:
+        time.sleep(LATE)
+        yield content / "work place", disk.folder / "work place"
+
+
+def renew(file: Path) -> None:
+    """Write a file again, so that it appears late elsewhere."""
+    copy = file.with_name("copy")
+    shutil.copy2(file, copy)
+    copy.replace(file)
+
+
+def assert_waits(step: str, words: list[Any], late: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is started when one of its files is not yet visible works; without waiting it fails."""
+    monkeypatch.setenv(LATENCY, "0")
+    renew(late)
+    assert run(step, *words).returncode == 1
+    monkeypatch.setenv(LATENCY, "20")
+    renew(late)
+    ended = run(step, *words)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "file", ["tokens/de/test/data-00000-of-00001.arrow", "encoder/model.safetensors", "searched/weights.safetensors"]
+)
+def test_a_prediction_waits_for_files_that_appear_late(elsewhere, monkeypatch, file):
+    there, here = elsewhere
+    assert_waits("predict", predicting(here, "de"), there / file, monkeypatch)
+
+
+def test_scores_wait_for_predictions_that_appear_late(elsewhere, monkeypatch):
+    there, here = elsewhere
+    assert_waits("score", scoring(here), predictions_in(there, "en"), monkeypatch)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_winner_of_a_search_on_another_node_is_linked_and_not_trained_again(elsewhere, monkeypatch, waits):
+    there, here = elsewhere
+    record = there / "found" / "search" / "0.01.json"
+    assert run("search", *searching(there, "found", record, [[{"learning_rate": 0.01}]])).returncode == 0
+    time.sleep(LATE)
+    renew(candidate_folder(record, {"learning_rate": 0.01}) / "weights.safetensors")
+    monkeypatch.setenv(LATENCY, "20" if waits else "0")
+    ended = run("train", *training(here, "linked", 0.01), "--searches", here / record.relative_to(there))
+    assert ended.returncode == 0, ended.stderr
+    assert ("the search trained this run" in (here / "linked.log").read_text()) == waits
+
+
+def test_a_run_that_another_node_finished_meanwhile_is_not_trained_again(elsewhere, monkeypatch):
+    """The lock is released before the record is visible here."""
+    there, here = elsewhere
+    monkeypatch.setenv(RESULTS, str(there))
+    first = start_and_save(command(there, "both", "prompt_tuning"), there / "both")
+    monkeypatch.setenv(RESULTS, str(here))
+    shutil.copy(there / "both-selected.json", there / "copy")
+    second = subprocess.run(command(here, "both", "prompt_tuning"), capture_output=True, text=True, check=False)
+    assert first.wait() == 0
+    first.stderr.close()
+    assert second.returncode == 0, second.stderr
+    assert second.stderr.endswith(f"that process has made {here / 'both' / 'run.json'}\n"), second.stderr
+
+
+def test_a_lineage_record_that_appears_after_its_output_is_waited_for(tmp_path, monkeypatch):
+    """Otherwise a command that follows another one at once would train again."""
+    monkeypatch.setenv(LATENCY, "20")
+    (tmp_path / "run.json").touch()
+    record = {"settings": {}, "inputs": {}, "bytes": 0, "sha256": ""}
+    timer = threading.Timer(1, lambda: write_json(record_of(tmp_path / "run.json"), record))
+    timer.start()
+    assert Lineage().record(str(tmp_path / "run.json")) == record
+    old = tmp_path / "old.json"
+    old.touch()
+    os.utime(old, (0, 0))
+    begun = time.monotonic()
+    assert Lineage().record(str(old)) is None
+    assert time.monotonic() - begun < 1

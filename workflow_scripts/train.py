@@ -22,7 +22,7 @@ import os
 import shutil
 from pathlib import Path
 
-from workflow_scripts.core.files import read_json, unreadable, written
+from workflow_scripts.core.files import appears, read_json, unreadable, written
 from workflow_scripts.core.names import DROPPED, candidate_folder
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.core.training_step import RUN_FILES, WEIGHTS, has_run, training_arguments
@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
     for search in arguments.searches:
         if values in [found["candidate"] for found in read_json(search)]:
             winner = candidate_folder(search, values)
-            if not (winner / WEIGHTS).is_file():
+            if not appears(winner / WEIGHTS):
                 break  # The weights were deleted after an earlier run: train again.
             check(winner, search)
             link(winner, folder)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.json_text import decode
+from workflow_scripts.core.names import LATENCY
 
 os.umask(_mask := os.umask(0o077))  # there is no other way to read it
 ORDINARY = 0o666 & ~_mask  # the permissions of a new file
+POLL_SECONDS = 0.5
 READ_SIZE = 1 << 20  # bytes
 PRIVATE = 0o600  # and those of a file of safetensors, which others in a group could not read
 
@@ -69,6 +72,19 @@ def settle(path: Path, durable: bool = True) -> None:
             os.fsync(file)
     finally:
         os.close(file)
+
+
+def appears(path: Path, since: float | None = None) -> bool:
+    """Whether there is a file. Waits for one that was written on another machine, which a network disk shows late.
+
+    since: the time (Unix) at which it was written at the latest; None waits as if that were now.
+    """
+    deadline = (time.time() if since is None else since) + float(os.environ.get(LATENCY) or 0)
+    while not path.is_file():
+        if time.time() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def fault_of(path: Path) -> str | None:

@@ -16,6 +16,9 @@ DROPPED = "CROSSPROMPT_DROPPED"
 MICRO_BATCHES = "CROSSPROMPT_MICRO_BATCHES"
 # The one with the folder of the key `scratch`, as it is written: its variables are those of the node that trains.
 SCRATCH = "CROSSPROMPT_SCRATCH"
+# The one with the seconds after which a file that was written on another machine is visible: `--latency-wait`. It is
+# inherited by the jobs.
+LATENCY = "CROSSPROMPT_LATENCY"
 # The one with Snakemake's version, since steps may run in environments without Snakemake.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 # Those with the folders of the configuration, for the paths in lineage records.

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import naming, read_json, unreadable, write_json, written
+from workflow_scripts.core.files import appears, naming, read_json, unreadable, write_json, written
 from workflow_scripts.core.folders import move_into
 from workflow_scripts.kinds.protocol import Columns, Row
 
@@ -200,7 +200,7 @@ def read_tokens(record_path: Path) -> Tokens:
     if not isinstance(record, dict) or "features" not in record:
         raise UserError(f"{record_path} is not the record of a token folder: {again}")
     file = folder / ARROW
-    if not file.is_file():
+    if not appears(file):
         raise UserError(f"{file} is missing: {again}")
     try:
         # The stream format that `datasets` writes; read without it, since its import takes a second.
