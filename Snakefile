@@ -103,6 +103,7 @@ VARIABLES = step_variables(
     GRID.dropped_methods(),
     OWN_ENVIRONMENTS,
     GRID.micro_batches(),
+    CONFIGURATION.scratch,
 )
 SET = ""  # the start of every command
 if IS_MODULE:

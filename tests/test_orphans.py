@@ -30,10 +30,10 @@ def is_running(process: int) -> bool:
         return False
 
 
-def started(grid: Workplace, edits: dict[str, object], said: Path) -> subprocess.Popen[bytes]:
+def started(grid: Workplace, edits: dict[str, object], said: Path, *what: str) -> subprocess.Popen[bytes]:
     """Snakemake, not by the fork server: its steps are its children."""
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words(edits)]
-    command = [SNAKEMAKE, "--cores", "1", "--until", "train", "--printshellcmds", *words]
+    command = [SNAKEMAKE, *(what or ["--until", "train"]), "--cores", "1", "--printshellcmds", *words]
     with said.open("w") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 

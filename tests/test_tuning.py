@@ -1094,8 +1094,17 @@ def test_a_compiled_draw_drops_the_same_share(dtype):
     np.testing.assert_allclose(dropped.float().mean(1), 0.1, atol=4 * error)
 
 
-def test_a_partial_checkpoint_of_a_killed_process_is_deleted(tmp_path):
-    half = tmp_path / "..checkpoint-key.safetensors.4711"  # the name that a write of its begins with
+@pytest.mark.parametrize("name", ["..checkpoint-key.safetensors.4711", ".tmpA1b2C3"], ids=["ours", "of safetensors"])
+def test_a_partial_checkpoint_of_a_killed_process_is_deleted(tmp_path, name):
+    half = tmp_path / name
     half.write_bytes(b"half of 7 GB")
     assert Checkpoint(tmp_path, "key", every=60).load() is None
     assert not half.exists()
+
+
+def test_checkpoints_can_be_read_by_whom_other_files_can(tmp_path):
+    """safetensors makes files that only their owner can read."""
+    checkpoint = Checkpoint(tmp_path, "key", every=60)
+    checkpoint.save({"x": torch.ones(1)}, {})
+    (tmp_path / "other").touch()
+    assert checkpoint.path.stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -133,8 +133,8 @@ def main(arguments: argparse.Namespace) -> list[Path]:
     ):
         write_table(path, [*rows, *(row for other in grids for row in other.table(name, columns))], columns)
     curves = [*training_curves(grid, paths), *(other.curves() for other in grids)]
-    with written(arguments.curves) as temporary:
-        pq.write_table(pa.concat_tables(curves), temporary, compression="zstd")
+    with written(arguments.curves) as temporary, temporary.open("wb") as file:
+        pq.write_table(pa.concat_tables(curves), file, compression="zstd")
     write_tidy(arguments.results, tidy_rows(grid, paths))
     write_json(arguments.provenance, joined(record, grids))
     read = [*grid.outside_runs(paths, "scores.csv"), *grid.imported(paths), *grid.seed_runs(paths, "log.jsonl")]

@@ -22,8 +22,7 @@ import os
 import shutil
 from pathlib import Path
 
-from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import read_json, written
+from workflow_scripts.core.files import appears, read_json, unreadable, written
 from workflow_scripts.core.names import DROPPED, candidate_folder
 from workflow_scripts.core.step import input_file, output_file, run, step_parser
 from workflow_scripts.core.training_step import RUN_FILES, WEIGHTS, has_run, training_arguments
@@ -55,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
     for search in arguments.searches:
         if values in [found["candidate"] for found in read_json(search)]:
             winner = candidate_folder(search, values)
-            if not (winner / WEIGHTS).is_file():
+            if not appears(winner / WEIGHTS):
                 break  # The weights were deleted after an earlier run: train again.
             check(winner, search)
             link(winner, folder)
@@ -93,7 +92,7 @@ def check(origin: Path, record: Path) -> None:
                 file.stat()
     except (SafetensorError, OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
-        raise UserError(f"{file} {reason}: delete {record} and run the workflow again") from error
+        raise unreadable(file, f"{file} {reason}: delete {record} and run the workflow again") from error
 
 
 def link(origin: Path, run: Path) -> None:

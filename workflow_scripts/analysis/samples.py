@@ -15,8 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import written
+from workflow_scripts.core.files import unreadable, written
 from workflow_scripts.core.names import vectors_file
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import recorded_files
@@ -112,7 +111,7 @@ def read_vectors(path: Path) -> Vectors:
             described = {name: json.loads(metadata[name]) for name in DESCRIPTION}
             return Vectors(values=file.get_tensor("vectors"), **described)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete {path.parent}.json and run again") from error
+        raise unreadable(path, f"{path} cannot be read ({error}): delete {path.parent}.json and run again") from error
 
 
 def read_records(records: Sequence[Path], settings: SampleSettings) -> Samples:

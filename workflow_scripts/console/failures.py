@@ -9,8 +9,13 @@ from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX
 TAIL = 100_000  # bytes at the end of a log that are read
 
 EXIT = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero exit status (\d+)")
-SIGNALS = {137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}  # as a shell reports them: 128 and the signal's number
-HINTS = {"SIGKILL": "killed (SIGKILL), as the system does when memory runs out", "SIGTERM": "stopped (SIGTERM)"}
+# As a shell reports them: 128 and the signal's number.
+SIGNALS = {135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
+HINTS = {
+    "SIGBUS": "killed (SIGBUS): the disk did not deliver a part of a file that it read; check the disk or its server",
+    "SIGKILL": "killed (SIGKILL), as the system does when memory runs out",
+    "SIGTERM": "stopped (SIGTERM)",
+}
 
 
 def reason(logs: Sequence[str], folder: Path, ending: str = "") -> tuple[str, str]:

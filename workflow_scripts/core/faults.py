@@ -15,6 +15,7 @@ from types import TracebackType
 
 RESUME = "then run the workflow again: it resumes"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+BROKEN = (errno.EIO, errno.ESTALE)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Texts of errors of PyTorch's allocators (each raises a RuntimeError), CUDA's libraries, Arrow and the system.
 OF_MEMORY = (
@@ -48,6 +49,9 @@ def explain(error: BaseException, path: Path | None = None) -> str | None:
             f"{own or path or 'a file'} cannot be opened ({reason}): change its permissions, or choose other"
             f" folders with the keys results and resources, {RESUME}"
         )
+    if number in BROKEN or any(os.strerror(code) in text for code in BROKEN):
+        reason = next((os.strerror(code) for code in BROKEN if code == number or os.strerror(code) in text), text)
+        return f"{own or path or 'a file'} cannot be read or written ({reason}): check the disk or its server, {RESUME}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return (
             f"the Python package {error.name.partition('.')[0]} is missing from {sys.executable}: `make run` installs"

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,13 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.faults import explain
 from workflow_scripts.core.json_text import decode
+from workflow_scripts.core.names import LATENCY
+
+os.umask(_mask := os.umask(0o077))  # there is no other way to read it
+ORDINARY = 0o666 & ~_mask  # the permissions of a new file
+POLL_SECONDS = 0.5
+READ_SIZE = 1 << 20  # bytes
+PRIVATE = 0o600  # and those of a file of safetensors, which others in a group could not read
 
 
 @contextlib.contextmanager
@@ -28,25 +37,78 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, durable: bool = True) -> Iterator[Path]:
     """Write a file atomically: yields a temporary path, which is renamed to `path` when the block succeeds.
 
-    A reader never sees half a file. Raises UserError that names `path` if the machine cannot write it.
+    A reader never sees half a file. Raises UserError that names `path` if the machine cannot write it. Give Arrow an
+    opened file: of one that it opens itself, it says that closing failed, but not why.
+
+    durable: wait until the content is on the disk. It then survives a loss of power, and a network disk whose quota is
+    reached says so before the earlier file is replaced.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            settle(temporary, durable)
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
 
+def settle(path: Path, durable: bool = True) -> None:
+    """Complete a file that a library has written: its permissions, and that its content is on the disk.
+
+    Raises OSError if the content could not be written: a network disk accepts it, and may refuse it when the file is
+    closed. Libraries ignore that error.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if stat.S_IMODE(os.fstat(file).st_mode) == PRIVATE != ORDINARY:
+            os.fchmod(file, ORDINARY)
+        if durable:
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def appears(path: Path, since: float | None = None) -> bool:
+    """Whether there is a file. Waits for one that was written on another machine, which a network disk shows late.
+
+    since: the time (Unix) at which it was written at the latest; None waits as if that were now.
+    """
+    deadline = (time.time() if since is None else since) + float(os.environ.get(LATENCY) or 0)
+    while not path.is_file():
+        if time.time() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def fault_of(path: Path) -> str | None:
+    """Why the machine does not deliver a file, in one line; None if it does, or if there is no such file.
+
+    Libraries report a disk that fails as if the file were damaged, and such a file should be deleted.
+    """
+    try:
+        with path.open("rb") as file:
+            while file.read(READ_SIZE):
+                pass
+    except OSError as error:
+        return explain(error, path)
+    return None
+
+
+def unreadable(path: Path, otherwise: str) -> UserError:
+    """The error for a file that a library could not read: the machine's fault, if there is one, or `otherwise`."""
+    return UserError(fault_of(path) or otherwise)
+
+
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """The SHA-256 of a file's bytes, in hexadecimal. Raises UserError if the disk does not deliver the file."""
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import naming, sha256, write_json
+from workflow_scripts.core.files import appears, naming, sha256, write_json
 from workflow_scripts.core.names import RESOURCES, RESULTS
 from workflow_scripts.core.source_files import Comparison, SourceFiles
 
@@ -50,7 +50,10 @@ class Lineage:
     def record(self, output: str) -> dict[str, Any] | None:
         """The lineage of an output; None if there is no readable record."""
         if output not in self.records:
-            self.records[output] = _read(record_of(Path(output)))
+            file = record_of(Path(output))
+            with contextlib.suppress(OSError):
+                appears(file, since=os.stat(output).st_mtime)  # noqa: PTH116  (a thousand calls at each start)
+            self.records[output] = _read(file)
         return self.records[output]
 
     def digest(self, file: str) -> str | None:

@@ -14,6 +14,11 @@ DROPPED = "CROSSPROMPT_DROPPED"
 # The one with the values of `micro_batch_size` that are set, by task and method, as JSON. They change a result no more
 # than running out of memory does, so they must not rerun anything either.
 MICRO_BATCHES = "CROSSPROMPT_MICRO_BATCHES"
+# The one with the folder of the key `scratch`, as it is written: its variables are those of the node that trains.
+SCRATCH = "CROSSPROMPT_SCRATCH"
+# The one with the seconds after which a file that was written on another machine is visible: `--latency-wait`. It is
+# inherited by the jobs.
+LATENCY = "CROSSPROMPT_LATENCY"
 # The one with Snakemake's version, since steps may run in environments without Snakemake.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
 # Those with the folders of the configuration, for the paths in lineage records.

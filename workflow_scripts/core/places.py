@@ -62,6 +62,18 @@ def folder(place: str) -> str:
     return path
 
 
+def on_nodes(place: str) -> str:
+    """A folder of each compute node, as it is written: its variables and `~` are expanded on the node.
+
+    Raises ValueError for a path that cannot work on any node.
+    """
+    if not place.startswith(("/", "~", "$")):
+        raise ValueError("it must be an absolute path, or start with an environment variable such as $TMPDIR")
+    if any(unicodedata.category(character) == "Cc" for character in place):
+        raise ValueError("a path must not contain line breaks or other control characters")
+    return place
+
+
 def refuse_overlaps(resources: str, results: str, encoders: Iterable[str]) -> None:
     """Check that results, resources and code do not share folders. Raises ValueError that names the key.
 

@@ -72,6 +72,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1), NUMERIC]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[Text, Field(json_schema_extra={"format": "path"})]
 InputPath = Annotated[PathText, AfterValidator(places.expanded)]
+NodeFolder = Annotated[PathText, AfterValidator(places.on_nodes)]
 OutputFolder = Annotated[PathText, AfterValidator(places.folder)]
 EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

@@ -22,8 +22,8 @@ from typing import NoReturn
 from workflow_scripts.core.errors import BUG_MESSAGE, ERROR_PREFIX, Interrupted, UserError
 from workflow_scripts.core.exclusive import alone_at
 from workflow_scripts.core.faults import explain
-from workflow_scripts.core.files import read_json, sha256
-from workflow_scripts.core.lineage import is_current, recorded
+from workflow_scripts.core.files import appears, read_json, sha256
+from workflow_scripts.core.lineage import is_current, record_of, recorded
 from workflow_scripts.core.own_module import explain_own
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.source_files import SourceFiles
@@ -90,6 +90,8 @@ def run(
         inputs, outputs = files_of(parser, arguments, input_file), files_of(parser, arguments, output_file)
         settings = arguments.settings.as_json()
         with alone_at(outputs[0]) if is_complete else contextlib.nullcontext(False) as waited:
+            if waited:
+                appears(record_of(outputs[0]))  # if that process finished, on another machine
             if waited and is_complete and is_current(settings, inputs, outputs) and is_complete(arguments):
                 logger.warning("that process has made %s", outputs[0])
             else:
@@ -166,7 +168,7 @@ def recorded_files(records: Iterable[Path], file_of: Callable[[Path, str], Path]
     for record in records:
         for language, checksum in read_json(record).items():
             file = file_of(record, language)
-            if not file.is_file() or sha256(file) != checksum:
+            if not appears(file) or sha256(file) != checksum:
                 raise UserError(
                     f"{file} does not have the checksum in {record}: delete {record} and run the workflow again"
                 )

@@ -29,4 +29,11 @@ def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     ):
         parser.add_argument(name, type=input_file, nargs="*", default=[], help=what)
     parser.add_argument("--checkpoint-every", type=float, default=180.0, metavar="SECONDS", help="default: 180")
+    parser.add_argument(
+        "--copy-every",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="from the folder in CROSSPROMPT_SCRATCH to the run's folder; default: 1800",
+    )
     return parser

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import written
+from workflow_scripts.core.files import unreadable, written
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 
@@ -64,7 +64,7 @@ def write_rows(
     the last row; what it returns goes into the file's metadata.
     """
     schema, number, left = schema_of(kind), 0, iter(rows)
-    with written(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with written(path) as temporary, temporary.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         while batch := list(itertools.islice(left, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             number += len(batch)
@@ -111,8 +111,8 @@ def write_predictions(
     table = pa.table(columns)
     if origin is not None:
         table = table.replace_schema_metadata({ORIGIN: json.dumps(origin, sort_keys=True, ensure_ascii=False)})
-    with written(path) as temporary:
-        pq.write_table(table, temporary)
+    with written(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)
 
 
 def read_predictions(path: Path) -> dict[str, Any]:
@@ -136,4 +136,4 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path) as file:
             return file.read(columns)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+        raise unreadable(path, f"{path} cannot be read as parquet ({error}): delete it and run again") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import read_json
+from workflow_scripts.core.files import appears, read_json
 
 
 def read_encoder(record_path: Path) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def read_encoder(record_path: Path) -> dict[str, Any]:
         raise UserError(f"{record_path} is not the record of an encoder: {again}")
     for name, recorded in record["files"].items():
         file = record_path.parent / name
-        found = file.stat().st_size if file.is_file() else None
+        found = file.stat().st_size if appears(file) else None
         if found != recorded["bytes"]:
             what = "is missing" if found is None else f"has {found} bytes, not {recorded['bytes']}"
             raise UserError(f"{file} {what}: {again}")

@@ -69,8 +69,8 @@ def write_units(path: Path, units: Mapping[str, Mapping[str, Sums]]) -> None:
     ]
     columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    with written(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary)
+    with written(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), file)
 
 
 def read_units(path: Path, metric: str) -> dict[str, Sums]:

@@ -66,5 +66,5 @@ def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def write_tidy(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write the rows as parquet, with `SCHEMA`; a column that a row lacks is empty."""
     table = pa.Table.from_pylist([{name: row.get(name) for name in SCHEMA.names} for row in rows], schema=SCHEMA)
-    with written(path) as temporary:
-        pq.write_table(table, temporary)
+    with written(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)

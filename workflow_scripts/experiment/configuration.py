@@ -21,6 +21,7 @@ from workflow_scripts.core.section import (
     Count,
     Distinct,
     EncoderName,
+    NodeFolder,
     OutputFolder,
     Section,
     Seed,
@@ -81,6 +82,13 @@ class Configuration(Section):
 
     results: Annotated[OutputFolder, about("results/my_grid")] = "results"
     """The folder for tuned models, scores and the report. Each grid needs its own."""
+
+    scratch: Annotated[NodeFolder | None, about("$TMPDIR")] = None
+    """A folder on the compute node's own disk for the checkpoints of trainings, such as `$TMPDIR` or
+    `/scratch/$SLURM_JOB_ID`. Environment variables are those of the node. A checkpoint is copied to `results` when its
+    training is interrupted, and every 30 minutes. Where the folder is missing or full, checkpoints go to `results`, and
+    the log says so. `null` keeps them in `results`. The key changes no result, and a change of it reruns nothing. See
+    `docs/clusters.md`."""
 
     keep_weights: Annotated[Boolean, about(False)] = True
     """Whether to keep the tuned weights of fine-tuned models, each as large as the encoder. `false` deletes them as

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.names import DROPPED, MICRO_BATCHES, RESOURCES, RESULTS, SNAKEMAKE
+from workflow_scripts.core.names import DROPPED, MICRO_BATCHES, RESOURCES, RESULTS, SCRATCH, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
 
@@ -32,6 +32,7 @@ def step_variables(
     dropped: Iterable[str] = (),
     own_environments: bool = False,
     micro_batches: Mapping[str, Mapping[str, int]] = {},
+    scratch: str | None = None,
 ) -> dict[str, str]:
     """The environment variables with which steps import this project's modules and their packages.
 
@@ -45,6 +46,7 @@ def step_variables(
         dropped: the methods whose weights are not kept.
         own_environments: steps run in environments of their own (`--sdm conda` or `apptainer`), not in Snakemake's.
         micro_batches: the values of `micro_batch_size`, by task and method, where it is set.
+        scratch: the folder of the configuration for checkpoints on a node's own disk.
     """
     paths = [str(root), *([] if own_environments else _further_paths(root))]
     return {
@@ -52,6 +54,7 @@ def step_variables(
         MICRO_BATCHES: json.dumps(micro_batches),
         RESOURCES: resources,
         RESULTS: results,
+        SCRATCH: scratch or "",
         SNAKEMAKE: importlib.metadata.version("snakemake"),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONSAFEPATH": "1",

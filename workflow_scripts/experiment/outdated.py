@@ -4,9 +4,11 @@ This does not depend on Snakemake's own metadata, which can be lost.
 """
 
 import logging
+import os
 from typing import Any
 
 from workflow_scripts.core.lineage import Lineage
+from workflow_scripts.core.names import LATENCY
 from workflow_scripts.experiment.configuration import Configuration
 from workflow_scripts.experiment.consistency import Difference, differences
 from workflow_scripts.experiment.jobs import all_jobs
@@ -35,6 +37,8 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
         await check_incomplete(dag)
         if dag.workflow is not workflow:
             return
+        if workflow.execution_settings:  # Unknown before: Snakemake reads the Snakefile first.
+            os.environ[LATENCY] = str(workflow.execution_settings.latency_wait)
         lineage = Lineage(configuration.resources, configuration.results)
         with_code = "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
         differing = outdated(lineage, configuration, with_code)

@@ -302,24 +302,29 @@ def of_gathering(configuration: Configuration) -> Settings:
     }
 
 
+def _whole(configuration: Configuration) -> Settings:
+    """The whole configuration, without the key that changes neither a result nor what the report says of it."""
+    return {"configuration": configuration.model_dump(exclude_unset=True, exclude={"scratch"})}
+
+
 def of_collection(configuration: Configuration) -> Settings:
     """`collect`: the whole grid."""
-    return {"code": fingerprint("collect"), "configuration": configuration.model_dump(exclude_unset=True)}
+    return {"code": fingerprint("collect"), **_whole(configuration)}
 
 
 def of_comparison(configuration: Configuration) -> Settings:
     """`compare`: the whole grid."""
-    return {"code": fingerprint("compare"), "configuration": configuration.model_dump(exclude_unset=True)}
+    return {"code": fingerprint("compare"), **_whole(configuration)}
 
 
 def of_examples(configuration: Configuration) -> Settings:
     """`exemplify`: the whole grid; examples come from the first seed of each arm."""
-    return {"code": fingerprint("exemplify"), "configuration": configuration.model_dump(exclude_unset=True)}
+    return {"code": fingerprint("exemplify"), **_whole(configuration)}
 
 
 def of_explanation(configuration: Configuration) -> Settings:
     """`explain`: the whole grid."""
-    return {"code": fingerprint("explain"), "configuration": configuration.model_dump(exclude_unset=True)}
+    return {"code": fingerprint("explain"), **_whole(configuration)}
 
 
 def of_page(configuration: Configuration) -> Settings:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import naming, read_json, write_json, written
+from workflow_scripts.core.files import appears, naming, read_json, unreadable, write_json, written
 from workflow_scripts.core.folders import move_into
 from workflow_scripts.kinds.protocol import Columns, Row
 
@@ -178,7 +178,7 @@ def write_tokens(record_path: Path, columns: Columns, record: dict[str, Any]) ->
 def _join_batches(file: Path) -> None:
     """Make one batch of those of 1,000 rows that `datasets` writes: a column in pieces is copied when it is read."""
     table = pa.ipc.open_stream(file.read_bytes()).read_all().combine_chunks()
-    with written(file) as temporary, pa.ipc.new_stream(str(temporary), table.schema) as stream:
+    with written(file) as temporary, temporary.open("wb") as opened, pa.ipc.new_stream(opened, table.schema) as stream:
         stream.write_table(table)
 
 
@@ -200,13 +200,13 @@ def read_tokens(record_path: Path) -> Tokens:
     if not isinstance(record, dict) or "features" not in record:
         raise UserError(f"{record_path} is not the record of a token folder: {again}")
     file = folder / ARROW
-    if not file.is_file():
+    if not appears(file):
         raise UserError(f"{file} is missing: {again}")
     try:
         # The stream format that `datasets` writes; read without it, since its import takes a second.
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{folder} cannot be read ({error}): {again}") from error
+        raise unreadable(file, f"{folder} cannot be read ({error}): {again}") from error
     if table.num_rows != record["features"]:
         raise UserError(f"{folder} holds {table.num_rows} features, its record says {record['features']}: {again}")
     return Tokens({name: _column(table[name]) for name in table.column_names}, record)

@@ -84,10 +84,12 @@ class Partial:
         with self._partial.open("r+b") as self._file:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(
                     f"{self._path} is being written by another process: wait, or name another --to"
                 ) from error
+            except OSError:
+                pass  # a disk without file locks
             size = self._continued()
             with naming(self._path):
                 self._file.truncate(size)

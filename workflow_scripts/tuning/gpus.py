@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from workflow_scripts.core.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 # SLURM, PBS, LSF and Grid Engine set one of these in each job.
@@ -83,6 +85,11 @@ def claim(gpus: Sequence[str], folder: Path) -> str:
             except BlockingIOError:
                 lock.close()
                 continue
+            except OSError as error:
+                raise UserError(
+                    f"{folder} is on a disk without file locks ({error.strerror}), which assign GPUs to jobs: set"
+                    " TMPDIR to a folder on this machine's own disk"
+                ) from error
             LOCKS.append(lock)
             logger.info("using GPU %s", gpu)
             return gpu

@@ -393,6 +393,8 @@ def train(
                 save(checkpoint, outcomes, candidates, state, settings.precision, device)
         if end < steps:
             save(checkpoint, outcomes, candidates, state, settings.precision, device)  # with the evaluation
+            if stop.received:
+                raise Interrupted(f"saved after step {state.step} of {steps}")
     progress.close()
     return TrainingResult(outcomes, state)
 
@@ -553,8 +555,8 @@ def resume(
         restore_dropout(content["dropout"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         # The key matched, so the file was edited or a bug wrote it. Stop: the models may be half restored.
-        raise UserError(f"{checkpoint.path} does not fit the model ({error}): delete it and run again") from error
-    logger.info("resuming after step %d from %s", state.step, checkpoint.path)
+        raise UserError(f"{checkpoint.newest} does not fit the model ({error}): delete it and run again") from error
+    logger.info("resuming after step %d from %s", state.step, checkpoint.newest)
     return state
 
 

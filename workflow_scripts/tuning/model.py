@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import read_json
+from workflow_scripts.core.files import appears, read_json, unreadable
 from workflow_scripts.core.own_module import import_file
 from workflow_scripts.kinds import model_part, part
 from workflow_scripts.kinds.protocol import Fillers, Writer
@@ -340,9 +340,10 @@ def load_run(
     settings = settings.changed(**changes)
     settings = settings.changed(precision=find_precision(settings.precision, device))
     weights = run / "weights.safetensors"
+    appears(weights)
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} cannot be read ({error}): delete {run} and run again") from error
+        raise unreadable(weights, f"{weights} cannot be read ({error}): delete {run} and run again") from error
     ids = None if texts is None else ids_in(*texts)
     return restore(folder, settings, tensors, ids).to(device), settings

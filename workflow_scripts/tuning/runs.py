@@ -33,7 +33,7 @@ from workflow_scripts.kinds.tokens import Tokens, joined, joined_rows, read_toke
 from workflow_scripts.tuning.acceleration.embedding import ids_in
 from workflow_scripts.tuning.acceleration.lean import without_compiler
 from workflow_scripts.tuning.backbone.layers import is_frozen
-from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key
+from workflow_scripts.tuning.checkpoint import Checkpoint, checkpoint_key, copied_at_the_end
 from workflow_scripts.tuning.device import (
     check_precision,
     device_name,
@@ -54,6 +54,7 @@ from workflow_scripts.tuning.loop import (
 )
 from workflow_scripts.tuning.model import TunedModel, build_together, restore
 from workflow_scripts.tuning.predict import evaluate
+from workflow_scripts.tuning.scratch import scratch_folder
 from workflow_scripts.tuning.settings import Halving, TrainingSettings
 from workflow_scripts.tuning.temperature import Logits, fit_temperature, has_probabilities, keep_on_host
 
@@ -96,15 +97,17 @@ def tune(
     settings = with_micro_batch_size(settings)
     material = Material.read(arguments, settings)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    trainings = [Pass(material, settings, runs, checkpoints, arguments.checkpoint_every) for runs in passes]
+    places = Places(checkpoints, arguments.checkpoint_every, scratch_folder(checkpoints), arguments.copy_every)
+    trainings = [Pass(material, settings, runs, places) for runs in passes]
     resolve_precision(trainings, material.device)
     # A user's own method may use parts of PyTorch that need the compiler, such as its profiler or torch.func.
-    with contextlib.nullcontext() if settings.compile or settings.module else without_compiler():
+    compiler = contextlib.nullcontext() if settings.compile or settings.module else without_compiler()
+    with compiler, copied_at_the_end([training.checkpoint for training in trainings]):
         if halving is not None:
             halve(trainings, halving)
         for training in trainings:
             training.train()
-    records = [record for training in trainings for record in training.write()]
+        records = [record for training in trainings for record in training.write()]
     trainings[0].checkpoint.remove()  # those of all passes: they are in one folder
     return records
 
@@ -152,7 +155,7 @@ def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None
     begun = [(training, precision) for training in automatic if (precision := training.begun_in())]
     if begun:
         first, found = begun[0]
-        check_precision(found, device, first.checkpoint.path)
+        check_precision(found, device, first.checkpoint.newest)
         logger.info("resuming in %s, as this training began", found)
     else:
         found = find_precision("auto", device)
@@ -215,6 +218,16 @@ class Material:
         )
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the checkpoints of a job go, and when; see `Checkpoint`."""
+
+    folder: Path
+    every: float
+    scratch: Path | None = None
+    copy_every: float = math.inf
+
+
 @dataclass
 class Pass:
     """Runs that share the forward and backward passes through one frozen encoder, or a single run.
@@ -223,16 +236,14 @@ class Pass:
         material: the inputs.
         configured: the merged settings of the step.
         runs: the runs.
-        checkpoints: the folder for its checkpoint.
-        checkpoint_every: seconds between two checkpoints within an epoch.
+        places: where its checkpoint goes, and when.
         left: the share of the steps after which a run left the search, by its number.
     """
 
     material: Material
     configured: TrainingSettings
     runs: Sequence[Run]
-    checkpoints: Path
-    checkpoint_every: float
+    places: Places
     left: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -255,7 +266,7 @@ class Pass:
             self.material.tokens.record,
             self.material.validation_tokens.record,
         )
-        self.checkpoint = Checkpoint(self.checkpoints, key, every=self.checkpoint_every)
+        self.checkpoint = Checkpoint(key=key, **vars(self.places))
         self.schedule = schedule_of(self.settings, self.material.tokens)
         self.result: TrainingResult | None = None
 

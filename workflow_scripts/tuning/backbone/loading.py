@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.core.errors import UserError
+from workflow_scripts.core.files import unreadable
 from workflow_scripts.encoders.architecture import architecture, converted, kind_of, language_model
 from workflow_scripts.encoders.weights import tensor_files
 from workflow_scripts.tuning.backbone.deberta import use_attention
@@ -183,4 +184,6 @@ def _of_each_file(folder: Path, read: Callable[[Path], Any]) -> Iterator[Any]:
         try:
             yield read(file)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} is damaged ({error}): delete {folder} and run the workflow again") from error
+            raise unreadable(
+                file, f"{file} is damaged ({error}): delete {folder} and run the workflow again"
+            ) from error
