@@ -78,7 +78,7 @@ image: ## build crossprompt.sif for --sdm apptainer (`ARGS="--build-arg TORCH_IN
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)
 
-test-versions: .venv/ready-to-develop ## run the tests that concern a package with other versions of it: ARGS="peft==0.21.0"
+test-versions: .venv/ready-to-develop ## run the tests that concern a package with other versions of it: ARGS="peft==0.18.0"
 	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.versions $(ARGS)
 
 lint: .venv/ready-to-develop ## check style, types and the workflow's rules; change nothing

@@ -114,9 +114,7 @@ def test_the_lowest_versions_are_of_pinned_packages_and_stand_in_the_docs():
     for line in lines("minimum"):
         name, lowest = line.split(">=")
         assert Version(lowest) <= Version(pinned[canonicalize_name(name)])
-        assert re.search(
-            rf"^\| {name} \| {re.escape(lowest)}[.0]* \| {pinned[canonicalize_name(name)]} \|", docs, re.M
-        ), name
+        assert f"\n| {name} | {lowest} | {pinned[canonicalize_name(name)]} |" in docs
 
 
 @pytest.mark.parametrize("file", ["cpu.yaml", "gpu.yaml"])
