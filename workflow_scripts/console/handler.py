@@ -40,7 +40,7 @@ SUMMARY, REPORT = "summary.txt", "report.html"  # in the folder of results
 CHOSEN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed_logs")
 
 # What Snakemake says in plain text, without an event.
-OF_THE_MACHINE = ("Assuming unrestricted shared filesystem usage", "host: ")
+ASSUMING = "Assuming unrestricted shared filesystem usage"
 NOTHING = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
 TAKES_MINUTES = (
@@ -168,9 +168,9 @@ class ConsoleHandler(logging.Handler):
         """Show one of Snakemake's records."""
         try:
             event = str(getattr(record, "event", None) or "")
-            # Snakemake chooses how it executes jobs before or after it announces the run, depending on its version.
-            if self.started and not self.active and self.workflow.executor_plugin:
-                self.active = not self.workflow.dryrun and not self.workflow.touch
+            if self.started and not self.active:
+                # Only now does Snakemake know how it executes jobs. Before 9.22 it does so later: not `workflow.dryrun`.
+                self.active = not self.workflow.output_settings.dryrun and not self.workflow.touch
             if not self.active:
                 self._show_as_snakemake_does(record, event)
             else:
@@ -184,7 +184,7 @@ class ConsoleHandler(logging.Handler):
             self.started = True
             if not is_plan:
                 return
-        if not is_plan and record.getMessage().startswith(OF_THE_MACHINE):
+        if not is_plan and record.getMessage().startswith(ASSUMING):
             return
         if event == "error" and getattr(record, "exception", "") == "WorkflowError":
             record = logging.makeLogRecord({**record.__dict__, "msg": workflow_message(record.getMessage())})
