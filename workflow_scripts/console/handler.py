@@ -169,7 +169,7 @@ class ConsoleHandler(logging.Handler):
         try:
             event = str(getattr(record, "event", None) or "")
             if self.started and not self.active:
-                # Only now does Snakemake know how it executes jobs. Before 9.22 it does so later: not `workflow.dryrun`.
+                # Only now does Snakemake know how it executes jobs, and 9.21 not even now: so not `workflow.dryrun`.
                 self.active = not self.workflow.output_settings.dryrun and not self.workflow.touch
             if not self.active:
                 self._show_as_snakemake_does(record, event)
