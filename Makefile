@@ -26,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run plan explain verify predict demo export export-scores export-logs archive image test lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
+.PHONY: help run plan explain verify predict demo export export-scores export-logs archive image test test-versions lint docs bench bench-decoders compare-trainer rehearsal coverage graph reference clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  %s %-15s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -77,6 +77,9 @@ image: ## build crossprompt.sif for --sdm apptainer (`ARGS="--build-arg TORCH_IN
 
 test: .venv/ready-to-develop ## run the tests, without those that take minutes or start SLURM (`MARKED=` runs all)
 	$(IN_VENV) HF_HUB_OFFLINE=1 python -m pytest -n auto -m "$(MARKED)" $(ARGS)
+
+test-versions: .venv/ready-to-develop ## run the tests that concern a package with other versions of it: ARGS="peft==0.18.0"
+	@$(IN_VENV) HF_HUB_OFFLINE=1 python -m benchmarks.versions $(ARGS)
 
 lint: .venv/ready-to-develop ## check style, types and the workflow's rules; change nothing
 	$(IN_VENV) ruff check .

@@ -15,28 +15,35 @@ from pathlib import Path
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
-from snakemake.utils import min_version
-
-min_version("9.17")  # the oldest that has what this file uses
 
 # Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
-HERE = str(workflow.current_basedir.get_path_or_uri(secret_free=True))
+HERE = str(workflow.current_basedir)
 if not os.path.isdir(HERE):
     raise WorkflowError(
         "crossprompt must be a folder on this machine, since its steps import its modules: clone it, and give"
         " `snakefile:` the path of its Snakefile"
     )
 sys.path.insert(0, HERE)
-IS_MODULE = not workflow.modifier.is_main_snakefile()
+DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
+OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
 
 # Before any other import of this project: a file that hides one of their packages would end them in a traceback.
-from workflow_scripts.experiment.environment import check_project_folder, check_writable, prepare, step_variables
+from workflow_scripts.experiment.environment import (
+    check_project_folder,
+    check_versions,
+    check_writable,
+    prepare,
+    step_variables,
+)
 from workflow_scripts.core.errors import UserError
 
 try:
     check_project_folder(Path(HERE))
+    check_versions(Path(HERE), OWN_ENVIRONMENTS)  # until here, any Snakemake 9 can read this file
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 
 from workflow_scripts.console.handler import REPORT, take_over
 
@@ -94,8 +101,6 @@ if CONSOLE:
     CONSOLE.configuration = CONFIGURATION
 GRID = Grid(CONFIGURATION)
 
-DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
-OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
 VARIABLES = step_variables(
     Path(HERE),
     CONFIGURATION.resources,

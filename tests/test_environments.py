@@ -16,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from workflow_scripts import collect
 
@@ -106,6 +107,14 @@ def test_the_lock_names_every_package_that_a_requirement_brings_in():
             needed, extras = Requirement(line), {"", *requirement.extras}
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(needed)
+
+
+def test_the_lowest_versions_are_of_pinned_packages_and_stand_in_the_docs():
+    pinned, docs = pins(lines("requirements")), (ROOT / "docs/other_workflows.md").read_text()
+    for line in lines("minimum"):
+        name, lowest = line.split(">=")
+        assert Version(lowest) <= Version(pinned[canonicalize_name(name)])
+        assert f"\n| {name} | {lowest} | {pinned[canonicalize_name(name)]} |" in docs
 
 
 @pytest.mark.parametrize("file", ["cpu.yaml", "gpu.yaml"])

@@ -8,7 +8,7 @@ import pytest
 from snakemake_runs import ROOT, SNAKEMAKE, copy_checkout
 
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.experiment.environment import check_project_folder
+from workflow_scripts.experiment.environment import check_project_folder, check_versions
 
 GRID = """\
 encoders: {tiny: {source: folder, path: nowhere}}
@@ -114,3 +114,39 @@ def test_a_step_in_a_conda_environment_finds_this_project_from_any_working_folde
     outcome = select(tmp_path, "--sdm", "conda", "--printshellcmds", PATH=f"{programs}:{os.environ['PATH']}")
     assert outcome.returncode == 0, outcome.stdout
     assert (tmp_path / SELECTED).exists() and "Activating conda environment" in outcome.stdout
+
+
+def installed(folder: Path, **versions: str) -> Path:
+    """A folder for the import path where packages seem to be installed in these versions."""
+    for name, version in versions.items():
+        (folder / f"{name}-{version}.dist-info").mkdir(parents=True)
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (folder / f"{name}-{version}.dist-info" / "METADATA").write_text(text)
+    return folder
+
+
+def test_packages_that_are_too_old_are_named_before_anything_else_is_read(tmp_path):
+    packages = installed(tmp_path / "packages", snakemake="9.16.3", transformers="5.9.0", peft="0.99.0")
+    outcome = select(tmp_path, PYTHONPATH=str(packages))
+    assert outcome.returncode == 1
+    (line,) = [line for line in outcome.stdout.splitlines() if "is installed" in line]
+    assert line.startswith("snakemake 9.16.3 is installed, ") and "; transformers 5.9.0 is installed, " in line
+    assert "peft" not in line and line.endswith(f"pip install --requirement {ROOT}/envs/minimum.txt")
+
+
+def test_steps_with_environments_of_their_own_need_no_more_than_snakemake_here(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(installed(tmp_path / "packages", transformers="5.9.0"))
+    check_versions(ROOT, own_environments=True)
+    with pytest.raises(UserError, match=r"^transformers 5\.9\.0 is installed"):
+        check_versions(ROOT, own_environments=False)
+
+
+@pytest.mark.parametrize("version", ["2", "2.0.0", "2.0.0rc1", "2.0.0+cu126", "2.1", "10.0"])
+def test_versions_are_compared_as_numbers(tmp_path, monkeypatch, version):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/minimum.txt").write_text("# a comment\nmade-up>=2.0\nnot-installed>=1\n")
+    monkeypatch.syspath_prepend(installed(tmp_path / "packages", made_up=version))
+    check_versions(tmp_path, own_environments=False)
+    (tmp_path / "envs/minimum.txt").write_text("made-up>=11.0\n")
+    with pytest.raises(UserError, match=r"11\.0 or newer"):
+        check_versions(tmp_path, own_environments=False)

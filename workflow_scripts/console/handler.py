@@ -169,8 +169,8 @@ class ConsoleHandler(logging.Handler):
         try:
             event = str(getattr(record, "event", None) or "")
             if self.started and not self.active:
-                # Only now does Snakemake know how it executes jobs.
-                self.active = not self.workflow.dryrun and not self.workflow.touch
+                # Only now does Snakemake know how it executes jobs, and 9.21 not even now: so not `workflow.dryrun`.
+                self.active = not self.workflow.output_settings.dryrun and not self.workflow.touch
             if not self.active:
                 self._show_as_snakemake_does(record, event)
             else:

@@ -1,9 +1,10 @@
-"""The environment variables of every step's process, and checks of the folders that the workflow uses."""
+"""The environment variables of every step's process, and checks of the packages and folders that the workflow uses."""
 
 import importlib.machinery
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.names import DROPPED, MICRO_BATCHES, RESOURCES, RESULTS, SCRATCH, SNAKEMAKE
 
 TUNABLES = "GLIBC_TUNABLES"  # the environment variable that glibc reads at the start of a process
+
+MINIMUM = "envs/minimum.txt"  # the lowest version of each package, a line of pip's requirements each
 
 PROJECT_PACKAGES = ("workflow_scripts", "benchmarks", "tests")
 
@@ -90,6 +93,41 @@ def check_project_folder(root: Path) -> None:
             continue
         if name in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(name, others):
             raise UserError(f"{file} shadows the Python package {name}: rename it or move it elsewhere")
+
+
+def check_versions(root: Path, own_environments: bool) -> None:
+    """Check that no installed package is older than envs/minimum.txt asks for. Raises UserError.
+
+    A missing package is told by the step that needs it.
+
+    Args:
+        root: the project's folder.
+        own_environments: as for `step_variables`; then only Snakemake is used from this environment.
+    """
+    problems = []
+    for line in (root / MINIMUM).read_text().splitlines():
+        if not (match := re.fullmatch(r"(\S+)>=([\d.]+)", line)):
+            continue
+        name, lowest = match.groups()
+        if own_environments and not name.startswith("snakemake"):
+            continue
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if _numbers(installed) < _numbers(lowest):
+            problems.append(f"{name} {installed} is installed, {lowest} or newer is needed")
+    if problems:
+        raise UserError(
+            f"{'; '.join(problems)}: `make run` installs all packages into .venv; in another environment, run"
+            f" {sys.executable} -m pip install --requirement {root / MINIMUM}"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, such as 5, 15 and 0 of 5.15.0rc1, without zeros at its end."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, re.sub(r"(\.0)+$", "", found[0]).split("."))) if found else ()
 
 
 def tunables() -> str:

@@ -24,7 +24,10 @@ def checkpoint_gradients(encoder: Any) -> None:
             " set it to false"
         )
     setattr(encoder, RECOMPUTES, True)
-    encoder.activation_checkpointing_enable({"use_reentrant": False, "context_fn": _same_masks})
+    # Before transformers 5.23 the method had the other name, which warns since then.
+    modern = hasattr(encoder, "activation_checkpointing_enable")
+    enable = encoder.activation_checkpointing_enable if modern else encoder.gradient_checkpointing_enable
+    enable({"use_reentrant": False, "context_fn": _same_masks})
 
 
 def _same_masks() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
