@@ -361,13 +361,14 @@ def main() -> None:
             print(
                 f"""
 Two nodes with two GPUs (gpu:{GPU_TYPE}) each; partitions gpu and cpu; account {ACCOUNT}; QOS normal, preempted by
-urgent. In another terminal:
+urgent. Set `slurm_account: {ACCOUNT}` in slurm/config.v8+.yaml. Then, in another terminal:
 
     export SLURM_CONF={cluster.environment["SLURM_CONF"]} PATH={folder}/bin:$PATH
     sinfo
-    snakemake --profile slurm --configfile my.yaml --default-resources slurm_partition=gpu slurm_account={ACCOUNT}
+    snakemake --profile slurm --configfile my.yaml
+    squeue --me -o "%i %T %M %k %R"
 
-Limits and QOS, for example: sacctmgr modify user {cluster.user} set MaxSubmitJobs=4
+Limits, for example: sacctmgr modify user where name={cluster.user} account={ACCOUNT} set MaxSubmitJobs=4
 Logs: {folder}/*.log
 Ctrl-C ends the cluster and its jobs.""",
                 flush=True,
