@@ -46,7 +46,7 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{limits_memory}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
@@ -75,10 +75,19 @@ AccountingStorageEnforce=associations,limits,qos
 AccountingStorageTRES=gres/gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
-JobAcctGatherParams=OverMemoryKill
 PreemptType=preempt/qos
 PreemptMode=REQUEUE
 """
+
+# Where control groups cannot be used, slurmd looks every two seconds whether a job has more memory than it asked for.
+BY_POLLING = "JobAcctGatherParams=OverMemoryKill\n"
+
+CONTROL_GROUPS = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint={mountpoint}
+ConstrainRAMSpace=yes
+"""
+MOUNTPOINT = Path("/sys/fs/cgroup")
 
 DATABASE = """\
 AuthType=auth/munge
@@ -94,6 +103,11 @@ StorageHost=localhost
 StorageUser=slurm
 StorageLoc=slurm
 """
+
+
+def has_control_groups() -> bool:
+    """Whether slurmd can limit memory with control groups: of version 1, as version 2 takes systemd."""
+    return os.geteuid() == 0 and os.access(MOUNTPOINT / "memory" / "cgroup.procs", os.W_OK)
 
 
 def missing_programs(accounts: bool = False) -> list[str]:
@@ -180,14 +194,20 @@ class SlurmCluster:
 
     def _configure(self) -> None:
         controller_port, database_port, *node_ports = _free_ports(2 + len(self.nodes))
-        values = {
+        values: dict[str, object] = {
             "folder": self.folder,
             "host": socket.gethostname().partition(".")[0],
             "user": self.user,
             "controller_port": controller_port,
             "database_port": database_port,
         }
+        grouped = self.accounts and has_control_groups()
+        values["limits_memory"] = "cgroup" if grouped else "none"
         text = (CONFIGURATION + (WITH_ACCOUNTS if self.accounts else WITHOUT_ACCOUNTS)).format(**values)
+        if grouped:
+            (self.folder / "cgroup.conf").write_text(CONTROL_GROUPS.format(mountpoint=MOUNTPOINT))
+        elif self.accounts:
+            text += BY_POLLING
         for node, port in zip(self.nodes, node_ports, strict=True):
             text += (
                 f"NodeName={node} NodeHostname={values['host']} NodeAddr=127.0.0.1 Port={port} CPUs=8"

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -186,6 +185,22 @@ def test_an_unknown_account_of_jobs_in_a_group_is_refused(slurm, undisturbed, tm
     assert "(The given account researh appears to be invalid. Available accounts: " in command.said()
 
 
+def test_a_training_that_slurm_kills_for_memory_comes_back_with_more(slurm, undisturbed, tmp_path):
+    folder = prepared(undisturbed, tmp_path / "folder")
+    place = profile(tmp_path, slurm_account=ACCOUNT)
+    file = Path(place, "config.v8+.yaml")
+    file.write_text(file.read_text(encoding="utf-8").replace("12000 * attempt", "250 if attempt == 1 else 12000"))
+    run = f"{RUN.format(SEEDS[0])}/run.json"
+    command = Command(slurm, folder, [run, *undisturbed.words({"training.epochs": 2})], place)
+    assert command.ended() == 0, command.said()
+    assert re.search(
+        r"FAIL +train pawsx .*: SLURM killed job \d+: it used more memory than mem_mb allows$",
+        command.said(),
+        re.MULTILINE,
+    )
+    assert (folder / run).exists()
+
+
 def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tmp_path):
     folder = prepared(undisturbed, tmp_path / "folder")
     slurm.sacctmgr("modify", "qos", "normal", "set", "MaxTRESPerJob=gres/gpu=0")
@@ -193,8 +208,8 @@ def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tm
     try:
         until(lambda: "SLURM does not start job" in command.said(), command.said)
         assert re.search(
-            r"^SLURM does not start job (\d+) \(train tiny_pawsx_en_prompt_tuning-2_\d+\) and 1 more: QOSMax\w+PerJob\w*\."
-            r" It waits until that changes: see `scontrol show job \1`, or end it with `scancel \1`\.$",
+            r"^SLURM does not start job (\d+) \(train tiny_pawsx_en_prompt_tuning-2_\d+\) and 1 more: QOSMax\w+"
+            r"PerJob\w*\. It waits until that changes: see `scontrol show job \1`, or end it with `scancel \1`\.$",
             command.said(),
             re.MULTILINE,
         )

@@ -5,12 +5,14 @@ or the controller restarts; it forgets all running jobs while slurmdbd does not 
 nothing; and no one hears of a job that stays in the queue for ever. `take_over` changes these four.
 """
 
+import contextlib
 import getpass
 import re
 import subprocess
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_slurm import Executor
@@ -30,6 +32,7 @@ NO_CONTROLLER = re.compile(
 REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.*?)'\.\n", re.DOTALL)
 UNSENT = re.compile(r"Job submission failed with exception: (.*)", re.DOTALL)
 STATUS = re.compile(r"SLURM-job '([\d_]+)' failed(?:,| due to a node failure,) SLURM status is: '(\w+)'")
+OUT_OF_MEMORY = re.compile(r"slurmstepd.*(exceeded .*memory limit|oom.kill|Out Of Memory)", re.IGNORECASE)
 
 # What to set where `sbatch` refuses a job.
 WAYS_OUT = (
@@ -115,7 +118,7 @@ class PatientExecutor(Executor):
     def report_job_error(self, job_info: Any, msg: str | None = None, **more: Any) -> None:
         """Note why a job failed, and report it."""
         self.ended.add(id(job_info))
-        why = refusal_line(refusal(msg or "")) or status_line(msg or "")
+        why = refusal_line(refusal(msg or "")) or status_line(msg or "", (job_info.aux or {}).get("slurm_logfile"))
         for job in job_info.job.jobs if job_info.job.is_group() else [job_info.job]:
             if why:
                 self.reasons[job.jobid] = why
@@ -258,15 +261,27 @@ def refusal_line(text: str) -> str:
     reason = text.replace("Batch job submission failed:", "").strip().rstrip(".")
     for pattern, way_out in WAYS_OUT:
         if re.search(pattern, reason, re.IGNORECASE):
-            accounts = f"; yours: {', '.join(own_accounts())}" if "{accounts}" in way_out and own_accounts() else ""
+            known = own_accounts() if "{accounts}" in way_out and "Available accounts" not in reason else []
+            accounts = f"; yours: {', '.join(known)}" if known else ""
             return f"SLURM refuses the job ({reason}): {way_out.format(profile=PROFILE, accounts=accounts)}"
     return f"SLURM refuses the job: {reason}"
 
 
-def status_line(message: str) -> str:
-    """One line about a job that SLURM ended; empty where the log of its step says more."""
+def status_line(message: str, log: Path | None = None) -> str:
+    """One line about a job that SLURM ended; empty where the log of its step says more.
+
+    Args:
+        message: of the plugin.
+        log: SLURM's own of the job. Where memory is limited by polling, only this says why the step was killed.
+    """
     found = STATUS.search(message)
-    return STATUSES.get(found[2], "").format(number=found[1]) if found else ""
+    if not found:
+        return ""
+    status = found[2]
+    with contextlib.suppress(OSError):
+        if log and OUT_OF_MEMORY.search(log.read_text(encoding="utf-8", errors="replace")):
+            status = "OUT_OF_MEMORY"
+    return STATUSES.get(status, "").format(number=found[1])
 
 
 def own_accounts() -> list[str]:
