@@ -10,6 +10,7 @@ requests fit: SLURM then schedules as it would on a cluster. A job that uses mor
 """
 
 import argparse
+import contextlib
 import getpass
 import os
 import shutil
@@ -117,6 +118,18 @@ def missing_programs(accounts: bool = False) -> list[str]:
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _parent(process: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def _name(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
 
 
 def _free_ports(count: int) -> list[int]:
@@ -289,6 +302,23 @@ class SlurmCluster:
     def state_of(self, node: str) -> str:
         """The state of a node in SLURM's words, such as `idle`, `mixed`, `down` or `drained`."""
         return self.ask("sinfo", "-h", "-n", node, "-p", "gpu", "-o", "%T")
+
+    def crash(self, node: str) -> None:
+        """End slurmd and everything that it has started at once, as the failure of a machine would."""
+        self.kill(f"slurmd-{node}")
+        marks = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
+        processes = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if marks <= set((folder / "environ").read_text(errors="replace").split("\0")):
+                    processes.append(int(folder.name))
+        # First slurmstepd, the parent of a job's first process, which would report the end of the job.
+        for process in {_parent(process) for process in processes}:
+            if _name(process).startswith("slurmstepd"):
+                processes.insert(0, process)
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def cancel_everything(self) -> None:
         """Cancel all jobs and wait for their end."""

@@ -118,7 +118,7 @@ def test_limits_preemption_and_failing_daemons_only_delay_a_run(slurm, undisturb
     jobs = [slurm.job(command.job_of(name)["number"]) for name in (first, second)]
     assert only["number"] in {job["JobId"] for job in jobs}
     for job in jobs:
-        assert job["Account"] == ACCOUNT and job["Partition"] == "gpu" and "gres/gpu:a100=1" in job["TRES"]
+        assert job["Account"] == ACCOUNT and job["Partition"] == "gpu" and job["GRES"].startswith("gpu:a100:1(")
 
     # Preemption: SIGTERM, then the job is started again.
     for seed in SEEDS:
@@ -142,8 +142,8 @@ def test_limits_preemption_and_failing_daemons_only_delay_a_run(slurm, undisturb
     saved(folder, SEEDS[0])
     resumed = len(steps(folder, SEEDS[0]))
     node = command.job_of(first)["node"]
-    slurm.kill(f"slurmd-{node}")
-    until(lambda: slurm.state_of(node).startswith("down"), "SLURM did not notice that slurmd is gone")
+    slurm.crash(node)
+    until(lambda: slurm.state_of(node).startswith("down"), "SLURM did not notice that the node is gone")
     slurm.start_node(node)
     until(lambda: len(steps(folder, SEEDS[0])) > resumed, command.said)
 

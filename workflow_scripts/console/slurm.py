@@ -2,7 +2,8 @@
 
 Snakemake's plugin (2.8.0) fails a job whose `sbatch` is refused, even if the user's limit on submitted jobs is reached
 or the controller restarts; it forgets all running jobs while slurmdbd does not answer; it names the jobs of a group by
-nothing; and no one hears of a job that stays in the queue for ever. `take_over` changes these four.
+nothing; it counts preemption as a failure; and no one hears of a job that stays in the queue for ever. `take_over`
+changes this.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def take_over(executor: Any) -> "PatientExecutor":
     executor.reasons = {}
     executor.stopping = threading.Event()
     executor.told = set()
+    executor.accounts = {}
     executor.ended = set()
     executor.queue = Queue(executor.run_uuid)
     executor.__class__ = PatientExecutor
@@ -81,6 +83,7 @@ class PatientExecutor(Executor):
         reasons: why jobs failed, by Snakemake's number, where SLURM says more than the log of the step.
         stopping: set when Snakemake ends: nothing is submitted any more.
         told: texts that were written once.
+        accounts: by account, the options of `sbatch`.
         ended: jobs (`id` of their SubmittedJobInfo) that ended during the present look at their states.
         queue: the jobs that wait.
     """
@@ -88,6 +91,7 @@ class PatientExecutor(Executor):
     reasons: dict[int, str]
     stopping: threading.Event
     told: set[str]
+    accounts: dict[str | None, list[str]]
     ended: set[int]
     queue: "Queue"
 
@@ -103,6 +107,13 @@ class PatientExecutor(Executor):
             cause = error.__context__ or error
             self._report_job_error_threadsafe(SubmittedJobInfo(job), f"Job submission failed with exception: {cause}")
 
+    def get_account_arg(self, job: Any) -> Iterator[str]:
+        """The option of `sbatch` for the job's account, which is looked up in slurmdbd once, not for each job."""
+        account = job.resources.get("slurm_account")
+        if account not in self.accounts:
+            self.accounts[account] = list(super().get_account_arg(job))
+        yield from self.accounts[account]
+
     def _report_job_error_threadsafe(self, job_info: Any, msg: str) -> None:
         """Submit a job that `sbatch` refused again later, or, where waiting does not help, fail it at once."""
         text = refusal(msg)
@@ -116,8 +127,12 @@ class PatientExecutor(Executor):
         super()._report_job_error_threadsafe(job_info, msg)
 
     def report_job_error(self, job_info: Any, msg: str | None = None, **more: Any) -> None:
-        """Note why a job failed, and report it."""
+        """Report a job that failed and note why. One that SLURM preempted is submitted again and uses up no attempt."""
         self.ended.add(id(job_info))
+        if STATUS.search(msg or "") and not self.stopping.is_set() and was_preempted(job_info.external_jobid):
+            self._tell(f"SLURM preempted job {job_info.external_jobid}: it is submitted again, and a training resumes.")
+            self._job_submission_executor.submit(self.run_job, job_info.job)
+            return
         why = refusal_line(refusal(msg or "")) or status_line(msg or "", (job_info.aux or {}).get("slurm_logfile"))
         for job in job_info.job.jobs if job_info.job.is_group() else [job_info.job]:
             if why:
@@ -194,7 +209,7 @@ class Queue:
         self.since = {key: self.since.get(key, now) for key in ((number, reason) for number, _, reason in waiting)}
         found: dict[str, list[tuple[str, str, str]]] = {}
         for number, comment, reason in waiting:
-            code = reason.partition(",")[0].strip("() ")
+            code = reason.partition(",")[0]
             if PASSES.fullmatch(code):
                 continue
             if NEVER_PASSES.fullmatch(code) or now - self.since[number, reason] >= self.patience:
@@ -209,10 +224,20 @@ class Queue:
         except (OSError, subprocess.TimeoutExpired):
             return []
         rows = [line.split("|", 3) for line in answer.stdout.splitlines() if line.count("|") >= 3]
-        return [
-            (number, comment, long.strip("()") if long.strip("()").startswith(reason) else reason)
-            for number, comment, reason, long in rows
-        ]
+        return [(number, comment, wait_reason(code, text)) for number, comment, code, text in rows]
+
+
+def wait_reason(code: str, text: str) -> str:
+    """Why a job waits: the code, with the nodes that are not available.
+
+    Args:
+        code: of `squeue`'s `%r`.
+        text: of its `%R`: the code with details, or a description in parentheses.
+    """
+    text = text.removeprefix("(").removesuffix(")")
+    if "DOWN, DRAINED" in text:  # of the first in the queue, whose code is Resources
+        return "its nodes are down, drained or reserved"
+    return text if text.startswith(code) else code
 
 
 def stuck_line(jobs: list[tuple[str, str, str]]) -> str:
@@ -275,13 +300,28 @@ def status_line(message: str, log: Path | None = None) -> str:
         log: SLURM's own of the job. Where memory is limited by polling, only this says why the step was killed.
     """
     found = STATUS.search(message)
-    if not found:
+    if found is None:
         return ""
-    status = found[2]
+    number, status = found.groups()
     with contextlib.suppress(OSError):
         if log and OUT_OF_MEMORY.search(log.read_text(encoding="utf-8", errors="replace")):
             status = "OUT_OF_MEMORY"
-    return STATUSES.get(status, "").format(number=found[1])
+    return STATUSES.get(status, "").format(number=number)
+
+
+def was_preempted(number: str) -> bool:
+    """Whether SLURM preempted a job that has ended.
+
+    SLURM starts a job again only if it still runs when the grace time is over. A training saves its state and ends
+    before that, so that SLURM calls it failed.
+    """
+    words = ["scontrol", "show", "job", number]
+    try:
+        answer = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    found = re.search(r"\bPreemptTime=(\S+)", answer.stdout)
+    return bool(found) and found[1] not in ("None", "Unknown")
 
 
 def own_accounts() -> list[str]:
