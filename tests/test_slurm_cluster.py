@@ -1,5 +1,6 @@
 """The workflow on a real SLURM with accounts, QOS, limits, two nodes and two partitions, asked through `sacct`."""
 
+import os
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ from slurm_cluster import ACCOUNT, SlurmCluster, missing_programs
 from slurm_runs import Command, nothing_runs_on, until  # noqa: F401  (a fixture)
 from snakemake_runs import ROOT, SNAKEMAKE, Workplace
 
-from workflow_scripts.console.slurm import Queue
+from workflow_scripts.console.slurm import Queue, refusal, refusal_line, wait_line
 
 pytestmark = [
     pytest.mark.slurm,
@@ -177,6 +178,14 @@ def test_a_job_without_an_account_that_it_may_use_fails_at_once_and_the_line_nam
     assert command.said().count("SLURM refuses") == 2  # when it happens and at the end, not for each attempt
 
 
+def test_arrays_are_refused(slurm, undisturbed, tmp_path):
+    words = [TABLE, *undisturbed.words({}), "--slurm-array-jobs", "train"]
+    command = Command(slurm, prepared(undisturbed, tmp_path / "folder"), words)
+    assert command.ended() == 1
+    assert "leave out --slurm-array-jobs: " in command.said().splitlines()[-1]
+    assert slurm.queue() == []
+
+
 def test_an_unknown_account_of_jobs_in_a_group_is_refused(slurm, undisturbed, tmp_path):
     """Snakemake's plugin alone waits for such jobs for ever."""
     folder = prepared(undisturbed, tmp_path / "folder", "tokens")
@@ -222,6 +231,29 @@ def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tm
     until(lambda: not slurm.queue(), "the jobs were not cancelled")
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["--account=teaching"], "slurm_account"),
+        (["--partition=gqu"], "slurm_partition"),
+        (["--qos=urgnet"], "qos"),
+        (["--gpus=h100:1"], "gpu_model"),
+        (["--mem=900000"], "mem_mb"),
+    ],
+)
+def test_the_line_about_a_refused_job_names_the_key_to_set(slurm, words, key):
+    outcome = subprocess.run(
+        ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", *words, "--wrap=true"],
+        env=os.environ | slurm.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode, slurm.cancel_everything()
+    text = refusal(f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n")
+    assert text and not wait_line(text)
+    assert re.search(rf"^SLURM refuses the job \(.+\): .*\b{key}\b.* in slurm/config\.v8\+\.yaml", refusal_line(text))
+
+
 def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, monkeypatch):
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
@@ -229,10 +261,11 @@ def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, mon
     words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
     number = slurm.ask("sbatch", "--parsable", *words, "--gpus=1", "--time=1", "--wrap=true")
     try:
-        until(lambda: "ReqNodeNotAvail" in slurm.queue()[0]["reason"], lambda: str(slurm.queue()))
+        until(lambda: slurm.queue()[0]["reason"] in ("Resources", "ReqNodeNotAvail"), lambda: str(slurm.queue()))
         assert Queue("mine").stuck() == []
         (line,) = Queue("mine", patience=0).stuck()
-        assert line.startswith(f"SLURM does not start job {number} (train a_b): ReqNodeNotAvail, UnavailableNodes:node")
+        assert line.startswith(f"SLURM does not start job {number} (train a_b): ")
+        assert "ReqNodeNotAvail, UnavailableNodes:node" in line or "its nodes are down, drained or reserved" in line
         assert Queue("another's", patience=0).stuck() == []
     finally:
         slurm.ask("scancel", number)

@@ -19,6 +19,8 @@ from typing import Any
 from snakemake_executor_plugin_slurm import Executor
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
+from workflow_scripts.core.errors import UserError
+
 PROFILE = "slurm/config.v8+.yaml"
 RETRY_SECONDS = 30.0  # between attempts to submit a job that SLURM does not take yet
 QUEUE_SECONDS = 60.0  # at least, between looks at the jobs that wait
@@ -37,12 +39,12 @@ OUT_OF_MEMORY = re.compile(r"slurmstepd.*(exceeded .*memory limit|oom.kill|Out O
 
 # What to set where `sbatch` refuses a job.
 WAYS_OUT = (
-    (r"account", "set slurm_account in {profile}{accounts}"),
-    (r"partition", "set slurm_partition in {profile}; `sinfo --summarize` lists the partitions"),
-    (r"qos", "set qos in {profile}; `sacctmgr show assoc user=$USER format=account,qos` lists yours"),
-    (r"time limit|WallDuration", "lower `runtime` of the rule in {profile}"),
-    (r"gres|node configuration", "lower mem_mb or gpu of the rule in {profile}; `sinfo -o '%P %c %m %G'` lists nodes"),
-    (r"accounting/QOS policy", "ask for less in {profile}; `sacctmgr show assoc,qos` lists the limits"),
+    (r"\baccount\b", "set slurm_account in {profile}{accounts}"),
+    (r"\bpartition\b", "set slurm_partition in {profile}; `sinfo --summarize` lists the partitions"),
+    (r"time limit is invalid|WallDuration", "lower runtime of the rule in {profile}"),
+    (r"accounting/QOS policy", "ask for less in {profile}; `sacctmgr show assoc` and `show qos` list the limits"),
+    (r"\bqos\b", "set qos in {profile}; `sacctmgr show assoc user=$USER format=account,qos` lists yours"),
+    (r"gres|node configuration", "change gpu, gpu_model or mem_mb of the rule in {profile}; `sinfo -o '%P %m %G'`"),
 )
 STATUSES = {
     "OUT_OF_MEMORY": "SLURM killed job {number}: it used more memory than mem_mb allows",
@@ -65,7 +67,16 @@ NEVER_PASSES = re.compile(
 
 
 def take_over(executor: Any) -> "PatientExecutor":
-    """Give an executor of Snakemake's SLURM plugin the methods below, before its first job."""
+    """Give an executor of Snakemake's SLURM plugin the methods below, before its first job.
+
+    Raises UserError for the option `--slurm-array-jobs`: of 500 jobs that were ready at once, the plugin submitted 200 and
+    waited for ever. It keeps no list of the jobs for which it waits to fill an array (`Executor.run_jobs`).
+    """
+    if executor.workflow.executor_settings.array_jobs:
+        raise UserError(
+            "leave out --slurm-array-jobs: Snakemake's SLURM plugin forgets jobs that do not fill an array, and waits for"
+            " them for ever"
+        )
     executor.reasons = {}
     executor.stopping = threading.Event()
     executor.told = set()
@@ -321,7 +332,7 @@ def was_preempted(number: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     found = re.search(r"\bPreemptTime=(\S+)", answer.stdout)
-    return bool(found) and found[1] not in ("None", "Unknown")
+    return found is not None and found[1] not in ("None", "Unknown")
 
 
 def own_accounts() -> list[str]:
