@@ -1,5 +1,6 @@
 """The workflow on a real SLURM with accounts, QOS, limits, two nodes and two partitions, asked through `sacct`."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from slurm_cluster import ACCOUNT, SlurmCluster, missing_programs
-from slurm_runs import Command, nothing_runs_on, until  # noqa: F401  (a fixture)
+from slurm_runs import PATIENCE, STARTED, Command, nothing_runs_on, until  # noqa: F401  (a fixture)
 from snakemake_runs import ROOT, SNAKEMAKE, Workplace
 
 from workflow_scripts.console.slurm import Queue, refusal, refusal_line, wait_line
@@ -30,6 +31,7 @@ TABLE = "results/scores.csv"
 SEEDS = (13, 42)
 RUN = "results/tiny/pawsx/en/prompt_tuning-2/seed-{}"
 LOG = "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-{}.log"
+EVALUATION = "rule_evaluation_predict_score_wildcards_tiny_pawsx_en_prompt_tuning-2_{}"
 TRAIN = "rule_train_wildcards_tiny_pawsx_en_prompt_tuning-2_{}"
 
 
@@ -44,19 +46,25 @@ def slurm() -> Iterator[SlurmCluster]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_encoder, tmp_path_factory) -> Workplace:
-    """Two trainings of half a minute that save their state at the end of each short epoch, run on this machine."""
+    """Two trainings of a minute or two that save their state after each short epoch. Only the tokens are made."""
     configuration = {
         "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
         "corpora": {"source": "mini", "limits": {"train": 64, "validation": 8, "test": 8}},
         "seeds": list(SEEDS),
-        "training": {"epochs": 800, "batch_size": 8},
+        "training": {"epochs": 1000, "batch_size": 8},
         "methods": {"prompt_tuning": {"prompt_lengths": [2]}},
         "tasks": {"pawsx": {"languages": ["en", "de"], "max_length": 64}},
     }
     workplace = Workplace(ROOT, tmp_path_factory.mktemp("undisturbed") / "folder", configuration)
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(workplace.folder), *workplace.words({})]
-    subprocess.run([SNAKEMAKE, TABLE, "--cores", "all", *words], check=True, capture_output=True)
+    workplace.folder.mkdir(exist_ok=True)
+    subprocess.run(here(workplace, "--cores", "all", "--until", "tokenise"), check=True, capture_output=True)
     return workplace
+
+
+def here(workplace: Workplace, *words: str) -> list[str]:
+    """The command that makes the table in the working folder on this machine."""
+    place = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(workplace.folder)]
+    return [SNAKEMAKE, TABLE, *place, *workplace.words({}), *words]
 
 
 def profile(folder: Path, **defaults: str) -> str:
@@ -84,82 +92,88 @@ def limit(slurm: SlurmCluster, **limits: int) -> None:
     slurm.sacctmgr("modify", "user", "where", f"name={slurm.user}", f"account={ACCOUNT}", "set", *words)
 
 
-def steps(folder: Path, seed: int) -> list[int]:
-    """The steps after which the training was resumed."""
+def step(folder: Path, seed: int) -> int:
+    """The step after which the training was last resumed; 0 before."""
     log = folder / LOG.format(seed)
     text = log.read_text(encoding="utf-8") if log.exists() else ""
-    return [int(found) for found in re.findall(r"^resuming after step (\d+) from ", text, re.MULTILINE)]
+    found = re.findall(r"^resuming after step (\d+) from ", text, re.MULTILINE)
+    return int(found[-1]) if found else 0
 
 
 def saved(folder: Path, seed: int) -> None:
     """Wait until the training has saved its state once more."""
 
     def times() -> list[int]:
-        return [file.stat().st_mtime_ns for file in (folder / RUN.format(seed)).glob(".checkpoint-*.safetensors")]
+        found = (folder / RUN.format(seed)).glob(".checkpoint-*.safetensors")
+        with contextlib.suppress(FileNotFoundError):  # just replaced
+            return [file.stat().st_mtime_ns for file in found]
+        return []
 
     before = until(times, f"no checkpoint of seed {seed}")
     until(lambda: times() not in ([], before), f"the training of seed {seed} does not get ahead")
 
 
 def test_limits_preemption_and_failing_daemons_only_delay_a_run(slurm, undisturbed, tmp_path):
+    beside = subprocess.Popen(here(undisturbed, "--cores", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    STARTED.append(beside)
     folder = prepared(undisturbed, tmp_path / "working folder")
-    grid = [TABLE, *undisturbed.words({})]
-    first, second = (TRAIN.format(seed) for seed in SEEDS)
 
     # MaxSubmitJobs: sbatch refuses the second training, and it is submitted later.
     limit(slurm, MaxSubmitJobs=1)
-    command = Command(slurm, folder, grid, profile(tmp_path, slurm_account=ACCOUNT))
+    command = Command(slurm, folder, [TABLE, *undisturbed.words({})], profile(tmp_path, slurm_account=ACCOUNT))
     until(lambda: "SLURM takes no more of your jobs for now (AssocMaxSubmitJobLimit)" in command.said(), command.said)
-    (only,) = slurm.queue()
+    (job,) = slurm.queue()
+    assert len(slurm.queue()) == 1
     limit(slurm, MaxSubmitJobs=-1, MaxJobs=1)
 
     # MaxJobs: it waits in the queue.
     until(lambda: [job for job in slurm.queue("PENDING") if "MaxJobs" in job["reason"]], command.said)
     limit(slurm, MaxJobs=-1)
-    jobs = [slurm.job(command.job_of(name)["number"]) for name in (first, second)]
-    assert only["number"] in {job["JobId"] for job in jobs}
+    jobs = [slurm.job(command.job_of(TRAIN.format(seed))["number"]) for seed in SEEDS]
+    assert job["number"] in {job["JobId"] for job in jobs}
     for job in jobs:
         assert job["Account"] == ACCOUNT and job["Partition"] == "gpu" and job["GRES"].startswith("gpu:a100:1(")
+        assert job["NodeList"] == "node1"
+    seed = next(seed for seed, job in zip(SEEDS, jobs, strict=True) if job["JobId"] == max(j["JobId"] for j in jobs))
 
-    # Preemption: SIGTERM, then the job is started again.
-    for seed in SEEDS:
-        saved(folder, seed)
-    node = jobs[0]["NodeList"]
-    words = ["--qos=urgent", f"--account={ACCOUNT}", f"--nodelist={node}", "--gpus=a100:2", "--time=1"]
-    urgent = slurm.ask("sbatch", "--parsable", *words, "--output=/dev/null", "--wrap=sleep 3")
-    until(lambda: slurm.job(urgent)["JobState"] == "COMPLETED", command.said)
-    seeds = [seed for seed, job in zip(SEEDS, jobs, strict=True) if job["NodeList"] == node]
-    for seed in seeds:
-        until(lambda seed=seed: steps(folder, seed), command.said)
-
-    # The controller is restarted while the trainings run.
-    before = {job["number"] for job in slurm.queue("RUNNING")}
-    slurm.kill("slurmctld")
-    time.sleep(3)
-    slurm.start_controller()
-    assert {job["number"] for job in slurm.queue("RUNNING")} == before
-
-    # A node fails and comes back.
-    saved(folder, SEEDS[0])
-    resumed = len(steps(folder, SEEDS[0]))
-    node = command.job_of(first)["node"]
-    slurm.crash(node)
-    until(lambda: slurm.state_of(node).startswith("down"), "SLURM did not notice that the node is gone")
-    slurm.start_node(node)
-    until(lambda: len(steps(folder, SEEDS[0])) > resumed, command.said)
-
-    # slurmdbd does not answer for a while. A drained node: predictions are made on the other one.
+    # slurmdbd does not answer for a while.
     slurm.kill("slurmdbd")
     until(lambda: "SLURM does not answer about the state of jobs" in command.said(), command.said)
     slurm.start_database()
-    node = command.job_of(first)["node"]
-    slurm.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
-    evaluation = command.job_of(f"rule_evaluation_wildcards_tiny_pawsx_en_prompt_tuning-2_{SEEDS[0]}")
-    assert evaluation["node"] != node
 
+    # Preemption: SIGTERM, then the jobs are submitted again.
+    saved(folder, seed)
+    words = ["--qos=urgent", f"--account={ACCOUNT}", "--nodelist=node1", "--gpus=a100:2", "--time=1"]
+    urgent = slurm.ask("sbatch", "--parsable", *words, "--output=/dev/null", "--wrap=sleep 3")
+    until(lambda: slurm.job(urgent)["JobState"] == "COMPLETED", command.said)
+    before = until(lambda: step(folder, seed), command.said)
+    assert command.said().count("SLURM preempted job ") == 2
+
+    # The controller is restarted: the jobs run on.
+    running = {job["number"] for job in slurm.queue("RUNNING")}
+    slurm.kill("slurmctld")
+    time.sleep(3)
+    slurm.start_controller()
+    assert {job["number"] for job in slurm.queue("RUNNING")} == running
+
+    # A node fails and comes back.
+    saved(folder, seed)
+    node = command.job_of(TRAIN.format(seed))["node"]
+    slurm.crash(node)
+    until(lambda: slurm.state_of(node).startswith("down"), "SLURM did not notice that the node is gone")
+    slurm.start_node(node)
+    until(lambda: step(folder, seed) > before, command.said)
+
+    # A drained node: the training finishes, its predictions are made on the other node.
+    node = command.job_of(TRAIN.format(seed))["node"]
+    slurm.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    evaluation = command.job_of(EVALUATION.format(seed))
+    assert evaluation["node"] != node
     assert command.ended() == 0, command.said()
-    assert "failed" not in command.said()
+    assert "FAIL" not in command.said()
+
     slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert beside.wait(timeout=PATIENCE) == 0
     assert (folder / TABLE).read_bytes() == (undisturbed.folder / TABLE).read_bytes()
     for seed in SEEDS:
         weights = f"{RUN.format(seed)}/weights.safetensors"

@@ -69,13 +69,13 @@ NEVER_PASSES = re.compile(
 def take_over(executor: Any) -> "PatientExecutor":
     """Give an executor of Snakemake's SLURM plugin the methods below, before its first job.
 
-    Raises UserError for the option `--slurm-array-jobs`: of 500 jobs that were ready at once, the plugin submitted 200 and
-    waited for ever. It keeps no list of the jobs for which it waits to fill an array (`Executor.run_jobs`).
+    Raises UserError for the option `--slurm-array-jobs`: of 500 jobs that were ready at once, the plugin submitted 200
+    and waited for ever. It keeps no list of the jobs for which it waits to fill an array (`Executor.run_jobs`).
     """
     if executor.workflow.executor_settings.array_jobs:
         raise UserError(
-            "leave out --slurm-array-jobs: Snakemake's SLURM plugin forgets jobs that do not fill an array, and waits for"
-            " them for ever"
+            "leave out --slurm-array-jobs: Snakemake's SLURM plugin forgets jobs that do not fill an array, and waits"
+            " for them for ever"
         )
     executor.reasons = {}
     executor.stopping = threading.Event()
@@ -171,6 +171,8 @@ class PatientExecutor(Executor):
             self.told.discard("SLURM does not answer about the state of jobs (sacct): waiting until it does.")
         for job_info in unknown:
             yield job_info
+        if self.ended:  # the jobs that follow, and attempts after a failure, may end as soon
+            self.next_seconds_between_status_checks = self.workflow.executor_settings.init_seconds_before_status_checks
         if active_jobs:
             for line in self.queue.stuck():
                 self._tell(line)
