@@ -208,7 +208,9 @@ def test_an_unknown_account_of_jobs_in_a_group_is_refused(slurm, undisturbed, tm
     assert "(The given account researh appears to be invalid. Available accounts: " in command.said()
 
 
-def test_a_training_that_slurm_kills_for_memory_comes_back_with_more(slurm, undisturbed, tmp_path):
+def test_a_training_that_slurm_kills_for_memory_comes_back_with_more_and_with_smaller_parts(
+    slurm, undisturbed, tmp_path
+):
     folder = prepared(undisturbed, tmp_path / "folder")
     place = profile(tmp_path, slurm_account=ACCOUNT)
     file = Path(place, "config.v8+.yaml")
@@ -221,7 +223,9 @@ def test_a_training_that_slurm_kills_for_memory_comes_back_with_more(slurm, undi
         command.said(),
         re.MULTILINE,
     )
-    assert (folder / run).exists()
+    log = (folder / LOG.format(SEEDS[0])).read_text(encoding="utf-8")
+    assert "killed for memory with 8 features per micro-batch; continuing with 4" in log
+    assert not list(folder.rglob(".killed-for-memory"))
 
 
 def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tmp_path):

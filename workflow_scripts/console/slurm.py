@@ -12,13 +12,14 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_slurm import Executor
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
+from workflow_scripts.core import memory_kills
 from workflow_scripts.core.errors import UserError
 
 PROFILE = "slurm/config.v8+.yaml"
@@ -46,15 +47,15 @@ WAYS_OUT = (
     (r"\bqos\b", "set qos in {profile}; `sacctmgr show assoc user=$USER format=account,qos` lists yours"),
     (r"gres|node configuration", "change gpu, gpu_model or mem_mb of the rule in {profile}; `sinfo -o '%P %m %G'`"),
 )
+KILLED_FOR_MEMORY = "SLURM killed job"
 STATUSES = {
-    "OUT_OF_MEMORY": "SLURM killed job {number}: it used more memory than mem_mb allows",
+    "OUT_OF_MEMORY": KILLED_FOR_MEMORY + " {number}: it used more memory than mem_mb allows",
     "TIMEOUT": "SLURM ended job {number} at its time limit (runtime)",
     "DEADLINE": "SLURM ended job {number} at its deadline",
     "NODE_FAIL": "the node of SLURM's job {number} failed",
     "BOOT_FAIL": "the node of SLURM's job {number} did not start",
     "CANCELLED": "SLURM's job {number} was cancelled (scancel)",
 }
-
 # Reasons to wait, as `squeue` names them. Other reasons are told after PATIENCE_SECONDS.
 PASSES = re.compile(
     r"None|Priority|Resources|Dependency|BeginTime|Cleaning|Prolog|Licenses|JobArrayTaskLimit|"
@@ -146,6 +147,8 @@ class PatientExecutor(Executor):
             return
         why = refusal_line(refusal(msg or "")) or status_line(msg or "", (job_info.aux or {}).get("slurm_logfile"))
         for job in job_info.job.jobs if job_info.job.is_group() else [job_info.job]:
+            if why.startswith(KILLED_FOR_MEMORY) and (folder := checkpoint_folder(job.rule.name, job.output)):
+                memory_kills.note(folder)
             if why:
                 self.reasons[job.jobid] = why
             else:
@@ -320,6 +323,13 @@ def status_line(message: str, log: Path | None = None) -> str:
         if log and OUT_OF_MEMORY.search(log.read_text(encoding="utf-8", errors="replace")):
             status = "OUT_OF_MEMORY"
     return STATUSES.get(status, "").format(number=number)
+
+
+def checkpoint_folder(rule: str, outputs: Sequence[str]) -> Path | None:
+    """The folder of a training's checkpoints; None for a job that saves none."""
+    if rule == "search":  # beside its record
+        return Path(outputs[0]).parent / Path(outputs[0]).stem
+    return Path(outputs[0]).parent if rule in ("train", "train_and_drop") else None
 
 
 def was_preempted(number: str) -> bool:
