@@ -279,7 +279,9 @@ def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, mon
     words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
     number = slurm.ask("sbatch", "--parsable", *words, "--gpus=1", "--time=1", "--wrap=true")
     try:
-        until(lambda: slurm.queue()[0]["reason"] in ("Resources", "ReqNodeNotAvail"), lambda: str(slurm.queue()))
+        until(
+            lambda: re.match("Nodes required|ReqNodeNotAvail", slurm.queue()[0]["reason"]), lambda: str(slurm.queue())
+        )
         assert Queue("mine").stuck() == []
         (line,) = Queue("mine", patience=0).stuck()
         assert line.startswith(f"SLURM does not start job {number} (train a_b): ")

@@ -59,7 +59,7 @@ STATUSES = {
 # Reasons to wait, as `squeue` names them. Other reasons are told after PATIENCE_SECONDS.
 PASSES = re.compile(
     r"None|Priority|Resources|Dependency|BeginTime|Cleaning|Prolog|Licenses|JobArrayTaskLimit|"
-    r"\w*MaxJobs\w*|\w*Grp(?!\w*Minutes)\w*|Max\w*PerAccount|QOSMax\w*PerUser\w*"
+    r"\w*MaxJobs\w*|\w*Grp(?!\w*(?<!Run)Minutes)\w*|Max\w*PerAccount|QOSMax\w*PerUser\w*"
 )
 NEVER_PASSES = re.compile(
     r"\w*PerJob\w*|\w*PerNode\w*|\w*Minutes\w*|PartitionTimeLimit|PartitionNodeLimit|BadConstraints|JobHeld\w*|"
