@@ -272,6 +272,18 @@ def test_the_line_about_a_refused_job_names_the_key_to_set(slurm, words, key):
     assert re.search(rf"^SLURM refuses the job \(.+\): .*\b{key}\b.* in slurm/config\.v8\+\.yaml", refusal_line(text))
 
 
+def test_a_job_is_submitted_later_where_the_controller_does_not_answer(slurm):
+    slurm.kill("slurmctld")
+    try:
+        words = ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", "--wrap=true"]
+        outcome = subprocess.run(words, env=os.environ | slurm.environment, capture_output=True, text=True)
+    finally:
+        slurm.start_controller()
+    assert outcome.returncode
+    text = refusal(f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n")
+    assert wait_line(text) == "SLURM's controller does not answer: jobs are submitted when it does."
+
+
 def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, monkeypatch):
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
