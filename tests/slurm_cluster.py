@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -286,9 +287,13 @@ class SlurmCluster:
     # Daemons
 
     def start_controller(self) -> None:
-        """Start slurmctld, with the state that an earlier one saved, and wait until it answers."""
+        """Start slurmctld, with the state that an earlier one saved, and wait until it and running nodes answer."""
         self._start("slurmctld", "slurmctld", "-D")
         self._wait(lambda: self._answers("scontrol", "ping"), "slurmctld does not answer")
+        running = [node for node in self.nodes if f"slurmd-{node}" in self.daemons]
+        self._wait(
+            lambda: not any(re.match(r"unk|.*\*$", self.state_of(node)) for node in running), "the nodes do not answer"
+        )
 
     def start_node(self, node: str) -> None:
         """Start slurmd and wait until its node takes jobs."""
