@@ -141,13 +141,12 @@ def test_limits_preemption_and_failing_daemons_only_delay_a_run(slurm, undisturb
     until(lambda: "SLURM does not answer about the state of jobs" in command.said(), command.said)
     slurm.start_database()
 
-    # Preemption: SIGTERM, then the jobs are submitted again.
+    # Preemption: SIGTERM. Jobs that end within the grace time are submitted again, others SLURM starts again itself.
     saved(folder, seed)
     words = ["--qos=urgent", f"--account={ACCOUNT}", "--nodelist=node1", "--gpus=a100:2", "--time=1"]
     urgent = slurm.ask("sbatch", "--parsable", *words, "--output=/dev/null", "--wrap=sleep 3")
     until(lambda: slurm.job(urgent)["JobState"] == "COMPLETED", command.said)
     before = until(lambda: step(folder, seed), command.said)
-    assert command.said().count("SLURM preempted job ") == 2
 
     # The controller is restarted: the jobs run on.
     running = {job["number"] for job in slurm.queue("RUNNING")}
