@@ -52,6 +52,7 @@ SLURM_NOISE = (
     *("MinJobAge", "No SLURM account given", "No account was given", "Unable to guess SLURM account"),
     *("Guessed SLURM account", "Exception in run_job"),
 )
+SLURM_REQUEUES = "'NODE_FAIL', but requeue is enabled"  # told in other words
 STOPPING = "Will exit after finishing currently running jobs"
 SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 
@@ -280,7 +281,7 @@ class ConsoleHandler(logging.Handler):
             self.view.message("Interrupted: the running jobs save their state ...")
         elif text.startswith(STOPPING):
             self.view.message("Stopping: the running jobs finish first ...")
-        elif text.startswith((*SAID_AT_THE_END, *SLURM_NOISE)):
+        elif text.startswith((*SAID_AT_THE_END, *SLURM_NOISE)) or SLURM_REQUEUES in text:
             return
         elif record.levelno >= logging.WARNING or text.startswith(TAKES_MINUTES):
             self.view.message(visible(text))

@@ -82,6 +82,7 @@ def take_over(executor: Any) -> "PatientExecutor":
     executor.stopping = threading.Event()
     executor.told = set()
     executor.accounts = {}
+    executor.excluded = frozenset(executor._failed_nodes)
     executor.ended = set()
     executor.queue = Queue(executor.run_uuid)
     executor.__class__ = PatientExecutor
@@ -96,6 +97,7 @@ class PatientExecutor(Executor):
         stopping: set when Snakemake ends: nothing is submitted any more.
         told: texts that were written once.
         accounts: by account, the options of `sbatch`.
+        excluded: the nodes that the user excludes.
         ended: jobs (`id` of their SubmittedJobInfo) that ended during the present look at their states.
         queue: the jobs that wait.
     """
@@ -104,6 +106,7 @@ class PatientExecutor(Executor):
     stopping: threading.Event
     told: set[str]
     accounts: dict[str | None, list[str]]
+    excluded: frozenset[str]
     ended: set[int]
     queue: "Queue"
 
@@ -167,6 +170,10 @@ class PatientExecutor(Executor):
         async for job_info in super().check_active_jobs(active_jobs):
             kept.add(id(job_info))
             yield job_info
+        # The plugin would submit no job to these nodes any more, even when they are back. SLURM knows which are down.
+        for node in sorted(self._failed_nodes - self.excluded):
+            self._tell(f"SLURM's node {node} failed: SLURM starts its jobs again.")
+        self._failed_nodes = set(self.excluded)
         unknown = [job_info for job_info in active_jobs if id(job_info) not in kept | self.ended]
         if unknown:
             self._tell("SLURM does not answer about the state of jobs (sacct): waiting until it does.")
