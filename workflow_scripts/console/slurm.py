@@ -107,6 +107,7 @@ class PatientExecutor(Executor):
     told: set[str]
     accounts: dict[str | None, list[str]]
     excluded: frozenset[str]
+    _failed_nodes: set[str]
     ended: set[int]
     queue: "Queue"
 
