@@ -136,6 +136,12 @@ onstart:
         if workflow.executor_plugin.name == "slurm":
             require_slurm()
         cancel_jobs(Path.cwd())
+        if workflow.executor_plugin.name == "slurm":
+            from workflow_scripts.console.slurm import take_over as wait_for_slurm
+
+            executor = wait_for_slurm(workflow.scheduler._executor)
+            if CONSOLE:
+                CONSOLE.reasons = executor.reasons
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if CONSOLE:

@@ -12,6 +12,7 @@ import torch
 from tiny import random_tokens, save_encoder
 from tiny import settings as tiny_settings
 
+from workflow_scripts.core import memory_kills
 from workflow_scripts.core.faults import explain
 from workflow_scripts.experiment.environment import prepare, step_variables
 from workflow_scripts.kinds.tagging import model as tagging
@@ -295,3 +296,27 @@ def test_a_kill_before_or_after_a_batch_that_did_not_fit_gives_the_same_bytes(tm
     for again in (trained("before", fails=2), trained("after")):
         assert whole.keys() == again.keys()
         assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_training_that_a_cluster_killed_for_memory_resumes_once_with_half_the_size_to_the_same_weights(
+    tmp_path, caplog
+):
+    encoder = save_encoder(tmp_path / "encoder", "bert")
+    settings = tiny_settings(kind="tagging", epochs=1, batch_size=16, precision="float32")
+    tokens = random_tokens("tagging", 48)
+
+    def trained(folder: str) -> tuple[int | None, dict[str, torch.Tensor]]:
+        (model,) = build_together(encoder, settings, None, 1)
+        checkpoint = Checkpoint(tmp_path / folder, "key", 1e9)
+        result = train([model], tokens, settings, [1e-2], lambda _: Validated({"f1": 1.0}, 1.0), checkpoint, CPU)
+        return result.state.micro_batch_size, result.outcomes[0].weights()
+
+    size, whole = trained("whole")
+    assert size == 16
+    memory_kills.note(tmp_path / "killed")
+    size, parts = trained("killed")
+    assert size == 8 and not memory_kills.take(tmp_path / "killed")
+    assert "killed for memory with 16 features per micro-batch; continuing with 8" in caplog.text
+    assert trained("killed")[0] == 8  # as its checkpoint says
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5)

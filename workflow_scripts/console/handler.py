@@ -47,6 +47,12 @@ TAKES_MINUTES = (
     *("Creating conda environment", "Downloading and installing remote packages", "Environment for "),
     "Pulling singularity image",
 )
+# Warnings of the SLURM plugin that a user need not read: what it guesses and advises. Refusals are failures of jobs.
+SLURM_NOISE = (
+    *("MinJobAge", "No SLURM account given", "No account was given", "Unable to guess SLURM account"),
+    *("Guessed SLURM account", "Exception in run_job"),
+)
+SLURM_REQUEUES = "'NODE_FAIL', but requeue is enabled"  # told in other words
 STOPPING = "Will exit after finishing currently running jobs"
 SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 
@@ -101,6 +107,7 @@ class ConsoleHandler(logging.Handler):
         self.failed_in_groups: set[int] = set()
         self.errors: list[str] = []
         self.endings: list[str] = []  # how the processes of failed jobs ended
+        self.reasons: dict[int, str] = {}  # why a cluster failed jobs, by Snakemake's number
 
     # At the start
 
@@ -223,9 +230,8 @@ class ConsoleHandler(logging.Handler):
     def _job_failed(self, record: Any) -> None:
         command = record.shellcmd or ""
         ending = next((text for text in self.endings if command and command in text), "")
-        self._failed(
-            self.run.key(record.jobid) or key_of(record.rule_name, {}), *reason(record.log, self.folder, ending)
-        )
+        why, log = self._reason(record.jobid, *reason(record.log, self.folder, ending))
+        self._failed(self.run.key(record.jobid) or key_of(record.rule_name, {}), why, log)
 
     def _group_failed(self, record: Any) -> None:
         """A record of every job of the group follows, which says less."""
@@ -235,9 +241,15 @@ class ConsoleHandler(logging.Handler):
         for job in logs:
             key = self.run.key(job)
             if job in reasons and key:
-                self._failed(key, *reasons[job])
+                self._failed(key, *self._reason(job, *reasons[job]))
             elif key:
                 self.run.never_began(key)
+
+    def _reason(self, number: int, why: str, log: str) -> tuple[str, str]:
+        """The reason of a cluster goes before that of a log, which an earlier attempt may have written."""
+        if number not in self.reasons:
+            return why, log
+        return self.reasons[number], log if (self.folder / log).is_file() else ""
 
     def _failed(self, key: Key, why: str, log: str) -> None:
         failure = Failure(key, visible(why), log)
@@ -269,7 +281,7 @@ class ConsoleHandler(logging.Handler):
             self.view.message("Interrupted: the running jobs save their state ...")
         elif text.startswith(STOPPING):
             self.view.message("Stopping: the running jobs finish first ...")
-        elif text.startswith(SAID_AT_THE_END):
+        elif text.startswith((*SAID_AT_THE_END, *SLURM_NOISE)) or SLURM_REQUEUES in text:
             return
         elif record.levelno >= logging.WARNING or text.startswith(TAKES_MINUTES):
             self.view.message(visible(text))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workflow_scripts.core import memory_kills
 from workflow_scripts.core.errors import Interrupted, UserError
 from workflow_scripts.core.settings import given
 from workflow_scripts.kinds import model_part, part
@@ -318,6 +319,14 @@ def train(
 
     sizes = (settings.batch_size, settings.micro_batch_size, state.micro_batch_size)
     micro_batches = MicroBatches(min(filter(None, sizes)), keep_smaller_size)
+    if memory_kills.take(checkpoint.path.parent) and device.type == "cpu" and micro_batches.size > 1:
+        logger.warning(
+            "killed for memory with %d features per micro-batch; continuing with %d",
+            micro_batches.size,
+            micro_batches.size // 2,
+        )
+        micro_batches.size //= 2
+        keep_smaller_size()
 
     def running() -> list[Candidate]:
         return [candidate for candidate in candidates.values() if candidate.outcome.is_running]

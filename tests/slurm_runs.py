@@ -1,0 +1,74 @@
+"""`snakemake --profile slurm` in tests on a real SLURM."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slurm_cluster import SlurmCluster
+from snakemake_runs import ROOT, SNAKEMAKE
+
+PATIENCE = 400.0  # seconds for anything that is waited for; a training alone takes one to three minutes
+
+# Snakemake asks about its jobs sooner than on a cluster, where it waits 40 s.
+HERE = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10"]
+
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A test that fails ends what it has started."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
+
+
+def until(what: Callable[[], Any], complaint: Callable[[], str] | str) -> Any:
+    """Wait until `what` is true, and return it."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := what()):
+        if time.monotonic() > deadline:
+            pytest.fail(complaint if isinstance(complaint, str) else complaint())
+        time.sleep(0.1)
+    return found
+
+
+@dataclass
+class Command:
+    """`snakemake --profile slurm` in a working folder, typed in the project's folder."""
+
+    slurm: SlurmCluster
+    folder: Path
+    words: list[str]
+    profile: str = "slurm"
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = self.folder.parent / f"{time.monotonic_ns()}.txt"
+        words = [SNAKEMAKE, "--profile", self.profile, "--directory", str(self.folder), *HERE, *self.words]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                words, cwd=ROOT, env=os.environ | self.slurm.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        STARTED.append(self.process)
+
+    def said(self) -> str:
+        """What it has written so far."""
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+    def ended(self) -> int:
+        """Wait for its end; the exit status."""
+        until(lambda: self.process.poll() is not None, self.said)
+        return self.process.returncode
+
+    def job_of(self, comment: str, *states: str) -> dict[str, str]:
+        """The newest job of the comment that is in one of the states, by default running."""
+        return until(
+            lambda: [job for job in self.slurm.queue(*(states or ["RUNNING"])) if comment in job["comment"]],
+            lambda: f"no job {comment}: {self.slurm.queue()}\n{self.said()}",
+        )[-1]
