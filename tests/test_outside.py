@@ -255,6 +255,19 @@ def test_another_order_of_the_choices_is_named_under_values(tmp_path):
     assert "line 1: the harness's target 1 is 'bad', which is not the gold answer of the row '0'" in line
 
 
+def test_a_target_that_is_the_text_of_its_choice_is_compared_with_the_gold_answer(tmp_path):
+    """As the harness writes it where `doc_to_target` names a column of texts."""
+    texts = {
+        f"gen_args_{place}": {"arg_0": "text", "arg_1": f" {text}"} for place, text in enumerate(("fine", "awful"))
+    }
+    lines = [line | {"arguments": texts, "target": ("fine", "awful")[int(line["target"])]} for line in CHOSEN]
+    step = Import(tmp_path, format="lm_eval", id="idx")
+    assert list(step.of(lines).values()) == ["good", "bad", "bad", "good"]
+    step.record.unlink()
+    wrong = step.error([lines[0] | {"target": "awful"}, *lines[1:]])
+    assert "line 1: the harness's target 1 is 'bad', which is not the gold answer of the row '0'" in wrong
+
+
 def test_a_log_of_choices_answers_multiple_choice(tmp_path):
     found = Import(tmp_path, "multiple_choice", format="lm_eval", id="name").of(
         [sample(0, choice(-3, -2, -1), 1, doc={"name": "q"})]

@@ -4,7 +4,8 @@ A line is an object of one document and filter. What is read of it:
 
     doc             the document, which has the id of the row under a key of its own
     doc_id          the place of the document in its dataset, counted from 0
-    target          the correct answer, for multiple choice its place
+    target          the correct answer, for multiple choice its place or its text
+    arguments       of multiple choice, `gen_args_0` and so on: the text of each answer is their `arg_1`
     filter          the name of the filter
     filtered_resps  of multiple choice a pair [log-likelihood, whether it is greedy] for each answer, else the generated
                     text; the harness writes numbers as text
@@ -56,7 +57,8 @@ class _Reader:
 
     def __init__(self, record: Record, settings: ImportSettings) -> None:
         self.responses: list[Any] = record["filtered_resps"]
-        self.target = record.get("target")
+        self.target = str(record.get("target")).strip()
+        self.arguments = record.get("arguments")
         self.settings = settings
         self.kind = part(settings.kind, "predictions")
 
@@ -80,7 +82,7 @@ class _Reader:
         if any(map(math.isnan, values)):
             raise UserError("`filtered_resps` holds no log-likelihoods")
         prediction = self._of_place(values.index(max(values)), row)
-        target = place_of(str(self.target), len(values))
+        target = self._target(len(values))
         if target is not None:
             gold = self._of_place(target, row)
             if part(self.settings.kind, "examples").goodness(row, gold) < 100:
@@ -89,6 +91,16 @@ class _Reader:
                     " these are other rows, or the answers have another order (name each under `values`)"
                 )
         return prediction
+
+    def _target(self, choices: int) -> int | None:
+        """The place of the correct answer; None where the log does not tell it."""
+        place = place_of(self.target, choices)
+        if place is not None or not isinstance(self.arguments, Mapping):
+            return place
+        arguments = [self.arguments.get(f"gen_args_{number}") for number in range(choices)]
+        texts = [one.get("arg_1") if isinstance(one, Mapping) else None for one in arguments]
+        places = [number for number, text in enumerate(texts) if isinstance(text, str) and text.strip() == self.target]
+        return places[0] if len(places) == 1 else None
 
     def _of_place(self, place: int, row: Row) -> Any:
         """The prediction for an answer's place; `values` may name it."""
