@@ -4,10 +4,12 @@ import importlib.machinery
 import importlib.metadata
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.core.names import DROPPED, MICRO_BATCHES, RESOURCES, RESULTS, SCRATCH, SNAKEMAKE
@@ -106,28 +108,24 @@ def check_versions(root: Path, own_environments: bool) -> None:
     """
     problems = []
     for line in (root / MINIMUM).read_text().splitlines():
-        if not (match := re.fullmatch(r"(\S+)>=([\d.]+)", line)):
+        if not line or line.startswith("#"):
             continue
-        name, lowest = match.groups()
-        if own_environments and not name.startswith("snakemake"):
+        needed = Requirement(line)
+        if own_environments and not needed.name.startswith("snakemake"):
             continue
         try:
-            installed = importlib.metadata.version(name)
+            installed = importlib.metadata.version(needed.name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        if _numbers(installed) < _numbers(lowest):
-            problems.append(f"{name} {installed} is installed, {lowest} or newer is needed")
+        # Without what follows its numbers: release candidates and local builds count as their release.
+        if not needed.specifier.contains(Version(installed).base_version):
+            lowest = str(needed.specifier).removeprefix(">=")
+            problems.append(f"{needed.name} {installed} is installed, {lowest} or newer is needed")
     if problems:
         raise UserError(
             f"{'; '.join(problems)}: `make run` installs all packages into .venv; in another environment, run"
             f" {sys.executable} -m pip install --requirement {root / MINIMUM}"
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version, such as 5, 15 and 0 of 5.15.0rc1, without zeros at its end."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, re.sub(r"(\.0)+$", "", found[0]).split("."))) if found else ()
 
 
 def tunables() -> str:
