@@ -292,21 +292,30 @@ class SlurmCluster:
         self._wait(lambda: self._answers("scontrol", "ping"), "slurmctld does not answer")
         running = [node for node in self.nodes if f"slurmd-{node}" in self.daemons]
         self._wait(
-            lambda: not any(re.match(r"unk|.*\*$", self.state_of(node)) for node in running), "the nodes do not answer"
+            lambda: not any(re.search(r"unk|\*|not_resp", self.state_of(node)) for node in running),
+            "the nodes do not answer",
         )
 
     def start_node(self, node: str) -> None:
         """Start slurmd and wait until its node takes jobs."""
         self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node)
-        self._wait(lambda: self.state_of(node) in ("idle", "mixed"), f"{node} does not get ready")
+        self._wait(
+            lambda: re.fullmatch(r"(idle|mixed|allocated)(\+planned|\+completing)*", self.state_of(node)),
+            f"{node} does not get ready",
+        )
 
     def kill(self, daemon: str) -> None:
         """Kill a daemon, such as `slurmctld`, `slurmdbd` or `slurmd-node1`, with signal 9, as a crash would."""
         self._end(daemon, signal.SIGKILL)
 
     def state_of(self, node: str) -> str:
-        """The state of a node in SLURM's words, such as `idle`, `mixed`, `down` or `drained`."""
-        return self.ask("sinfo", "-h", "-n", node, "-p", "gpu", "-o", "%T")
+        """The state of a node in SLURM's words, with its flags: `idle`, `down+not_responding+completing`.
+
+        Not by `sinfo`: it calls a node that is down `completing` until its jobs have ended.
+        """
+        found = re.search(r"\bState=(\S+)", self.ask("scontrol", "--oneliner", "show", "node", node))
+        assert found is not None, node
+        return found[1].lower()
 
     def crash(self, node: str) -> None:
         """End slurmd and everything that it has started at once, as the failure of a machine would."""

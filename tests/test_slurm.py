@@ -110,9 +110,9 @@ def test_whatever_ends_a_training_the_command_goes_on_and_the_tables_equal_those
     again = slurm.job(command.job_of(train)["number"])
     assert again["JobId"] != first and again["TimeLimit"] == "1-00:00:00" and "mem=24000M" in again["TRES"]
 
-    # kill -9 of slurmd: SLURM starts the job again when the node is back.
+    # The node fails, and with it the job: SLURM starts the job again when the node is back.
     saved_again(folder)
-    slurm.kill("slurmd-node1")
+    slurm.crash("node1")
     until(lambda: slurm.state_of("node1").startswith("down"), "SLURM did not notice that slurmd is gone")
     slurm.start_node("node1")
     step = went_on(folder, after=step)
