@@ -51,7 +51,7 @@ def undisturbed(tiny_encoder, tmp_path_factory) -> Workplace:
         "encoders": {"tiny": {"source": "folder", "path": str(tiny_encoder)}},
         "corpora": {"source": "mini", "limits": {"train": 64, "validation": 8, "test": 8}},
         "seeds": list(SEEDS),
-        "training": {"epochs": 700, "batch_size": 8},
+        "training": {"epochs": 1800, "batch_size": 8},
         "methods": {"prompt_tuning": {"prompt_lengths": [2]}},
         "tasks": {"pawsx": {"languages": ["en", "de"], "max_length": 64}},
     }
