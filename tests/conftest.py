@@ -63,7 +63,7 @@ def browser() -> Iterator:
     """A session of headless Chromium that logs what a page prints and requests."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):
-        pytest.skip("there is no browser: apt-get install chromium chromium-driver")
+        pytest.skip("there is no browser: apt-get install chromium chromium-driver fonts-liberation")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
