@@ -5,7 +5,7 @@
 For each arm with one learning rate, every seed is trained once with all evaluations' weights, and each rule of
 `training.keep` chooses from them. The table has, for each rule, the mean over the seeds and the standard deviation
 between seeds of the score in the training language, and of the average over the other test languages (main metric,
-percent, test sets). Run the tokens first: `snakemake --configfile my_grid.yaml --until tokenise fetch_corpus`.
+percent, test sets). Run the tokens first: `snakemake --configfile my_grid.yaml --until tokenise`.
 """
 
 import argparse
