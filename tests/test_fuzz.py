@@ -230,6 +230,7 @@ def test_squad(folder, data):
 
 
 @fuzzed
+@example(_parquet().replace(b"nested", b"nest\xffd"))  # the name of a column
 @given(_of("parquet"))
 def test_parquet(folder, data):
     read_corpus(folder, "parquet", data)

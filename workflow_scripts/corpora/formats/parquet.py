@@ -40,7 +40,7 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
                 for record in _rows(batch, number, where):
                     number += 1
                     yield record, f"{where}, row {number}"
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # the second: a name of a column
         raise _unreadable(error, where) from error
 
 
@@ -52,7 +52,7 @@ def class_names(path: Path, where: str | None = None) -> dict[str, list[str]]:
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # the second: a name of a column
         raise _unreadable(error, where or str(path)) from error
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
