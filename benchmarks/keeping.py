@@ -26,7 +26,7 @@ from workflow_scripts.kinds.tokens import read_tokens
 from workflow_scripts.tuning.loop import average, kept_evaluations
 from workflow_scripts.tuning.model import restore
 from workflow_scripts.tuning.predict import evaluate
-from workflow_scripts.tuning.runs import Material, Pass, Places, Run
+from workflow_scripts.tuning.runs import Material, Pass, Places, Run, resolve_precision
 from workflow_scripts.tuning.settings import TrainingSettings
 
 RULES = ("best_metric", "best_loss", "last", "average", "average_best")
@@ -88,6 +88,7 @@ def scores(
     with tempfile.TemporaryDirectory() as folder:
         (candidate,) = grid.candidates(arm)
         training = Pass(material, settings, [Run(candidate, Path(folder))], Places(Path(folder), every=1e9))
+        resolve_precision([training], material.device)
         training.train()
     (outcome,) = training.trained.outcomes
     for rule in RULES:
