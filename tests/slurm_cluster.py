@@ -4,9 +4,10 @@ The tests start it. It is also a program that keeps a cluster until Ctrl-C, to t
 
     python tests/slurm_cluster.py
 
-Its daemons run as whoever starts it, in a folder of their own, and need Debian's packages slurm-wlm, slurmdbd,
-mariadb-server and munge. The nodes claim more processors, memory and GPUs than the machine has, so that the profile's
-requests fit: SLURM then schedules as it would on a cluster. A job that uses more memory than it asked for is killed.
+The daemons run as the user who starts them, with all files in one folder. They need Debian's packages slurm-wlm,
+slurmdbd, mariadb-server and munge. The nodes claim more processors, memory and GPUs than the machine has, so that the
+profile's requests fit: SLURM then schedules as it would on a cluster. A job that uses more memory than it asked for is
+killed.
 """
 
 import argparse
@@ -360,15 +361,15 @@ class SlurmCluster:
         return [dict(zip(names, line.split("|"), strict=True)) for line in self.ask(*words).splitlines()]
 
     def job(self, number: str) -> dict[str, str]:
-        """What `scontrol show job` tells of a job."""
-        told: dict[str, str] = {}
+        """The fields of a job in the output of `scontrol show job`, by name."""
+        fields: dict[str, str] = {}
         for line in self.ask("scontrol", "--details", "show", "job", number).splitlines():
             name, _, value = line.strip().partition("=")
             if name in ("WorkDir", "StdOut", "Command"):  # paths, with their spaces
-                told[name] = value
+                fields[name] = value
             else:
-                told |= dict(word.split("=", 1) for word in line.split() if "=" in word)
-        return told
+                fields |= dict(word.split("=", 1) for word in line.split() if "=" in word)
+        return fields
 
     def _start(self, name: str, program: str, *words: str, **variables: str) -> None:
         found = _program(program)

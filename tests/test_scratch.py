@@ -280,7 +280,7 @@ def test_the_key_changes_no_jobs(finished_grid: Workplace):
 
 
 def test_the_workflow_trains_with_checkpoints_on_the_nodes_disk(finished_grid, tmp_path, scratch):
-    """The variable is that of the step's process. A folder that is missing there is told on the terminal."""
+    """The environment variable is expanded in the step's process. The terminal reports a missing folder."""
     grid = finished_grid.copied(tmp_path / "grid")
     run = "results/tiny/udpos/en/prompt_tuning-2/seed-7"
     edits = {"seeds": [7], "scratch": "${NODE_DISK}", "tasks.udpos.training": {"epochs": 40}}

@@ -47,6 +47,7 @@ WAYS_OUT = (
     (r"\bqos\b", "set qos in {profile}; `sacctmgr show assoc user=$USER format=account,qos` lists yours"),
     (r"gres|node configuration", "change gpu, gpu_model or mem_mb of the rule in {profile}; `sinfo -o '%P %m %G'`"),
 )
+NO_STATES = "SLURM does not answer about the state of jobs (sacct): waiting until it does."
 KILLED_FOR_MEMORY = "SLURM killed job"
 STATUSES = {
     "OUT_OF_MEMORY": KILLED_FOR_MEMORY + " {number}: it used more memory than mem_mb allows",
@@ -56,7 +57,7 @@ STATUSES = {
     "BOOT_FAIL": "the node of SLURM's job {number} did not start",
     "CANCELLED": "SLURM's job {number} was cancelled (scancel)",
 }
-# Reasons to wait, as `squeue` names them. Other reasons are told after PATIENCE_SECONDS.
+# Pending reasons (`squeue --format=%r`) that are never reported. Others are reported after PATIENCE_SECONDS.
 PASSES = re.compile(
     r"None|Priority|Resources|Dependency|BeginTime|Cleaning|Prolog|Licenses|JobArrayTaskLimit|"
     r"\w*MaxJobs\w*|\w*Grp(?!\w*(?<!Run)Minutes)\w*|Max\w*PerAccount|QOSMax\w*PerUser\w*"
@@ -177,9 +178,9 @@ class PatientExecutor(Executor):
         self._failed_nodes = set(self.excluded)
         unknown = [job_info for job_info in active_jobs if id(job_info) not in kept | self.ended]
         if unknown:
-            self._tell("SLURM does not answer about the state of jobs (sacct): waiting until it does.")
+            self._tell(NO_STATES)
         elif active_jobs:
-            self.told.discard("SLURM does not answer about the state of jobs (sacct): waiting until it does.")
+            self.told.discard(NO_STATES)
         for job_info in unknown:
             yield job_info
         if self.ended:  # the jobs that follow, and attempts after a failure, may end as soon

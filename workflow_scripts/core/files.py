@@ -17,9 +17,9 @@ from workflow_scripts.core.names import LATENCY
 
 os.umask(_mask := os.umask(0o077))  # there is no other way to read it
 ORDINARY = 0o666 & ~_mask  # the permissions of a new file
+PRIVATE = 0o600  # those of a file that safetensors wrote, which others in a group could not read
 POLL_SECONDS = 0.5
 READ_SIZE = 1 << 20  # bytes
-PRIVATE = 0o600  # and those of a file of safetensors, which others in a group could not read
 
 
 @contextlib.contextmanager

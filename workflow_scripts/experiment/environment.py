@@ -100,7 +100,7 @@ def check_project_folder(root: Path) -> None:
 def check_versions(root: Path, own_environments: bool) -> None:
     """Check that no installed package is older than envs/minimum.txt asks for. Raises UserError.
 
-    A missing package is told by the step that needs it.
+    A missing package is not reported here: the step that imports it fails with a message of its own.
 
     Args:
         root: the project's folder.
