@@ -11,7 +11,8 @@ from workflow_scripts.check_parallel import main, parser
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.corpora.schema import write_rows
 
-BEFORE_TRAINING = ("fetch_encoder", "tokenise")
+# Jobs that may run at the same time. `select` needs no file where an arm has one candidate.
+BEFORE_TRAINING = ("fetch_encoder", "tokenise", "select")
 
 
 def check(folder: Path, ids: dict[str, list[str]]) -> dict[str, object]:
