@@ -335,6 +335,16 @@ class SlurmCluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
+    def step_daemon(self, number: str) -> int | None:
+        """The process number of the slurmstepd of a job's batch script; None if there is none."""
+        own = f"SLURM_CONF={self.environment['SLURM_CONF']}"
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (folder / "cmdline").read_text(errors="replace")
+                if f"slurmstepd: [{number}.batch]" in title and own in (folder / "environ").read_text(errors="replace"):
+                    return int(folder.name)
+        return None
+
     def cancel_everything(self) -> None:
         """Cancel all jobs and wait for their end."""
         for state in ("PENDING", "RUNNING"):

@@ -200,7 +200,7 @@ def test_arrays_are_refused(slurm, undisturbed, tmp_path):
 
 
 def test_an_unknown_account_of_jobs_in_a_group_is_refused(slurm, undisturbed, tmp_path):
-    """Snakemake's plugin alone waits for such jobs for ever."""
+    """Snakemake's plugin alone waits for such jobs forever."""
     folder = prepared(undisturbed, tmp_path / "folder", "tokens")
     command = Command(slurm, folder, [TABLE, *undisturbed.words({})], profile(tmp_path, slurm_account="researh"))
     assert command.ended() == 1
@@ -301,3 +301,24 @@ def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, mon
     finally:
         slurm.ask("scancel", number)
         slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=RESUME")
+
+
+def test_a_job_that_stays_in_completing_is_reported_with_its_node(slurm, monkeypatch):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
+    number = slurm.ask("sbatch", "--parsable", *words, "--nodelist=node2", "--time=1", "--wrap=sleep 60")
+    until(lambda: slurm.queue("RUNNING"), "the job does not start")
+    daemon = until(lambda: slurm.step_daemon(number), "the job has no slurmstepd")
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        slurm.ask("scancel", number)
+        until(lambda: slurm.queue("COMPLETING"), lambda: str(slurm.queue()))
+        assert Queue("mine").stuck() == []
+        (line,) = Queue("mine", patience=0).stuck()
+        assert line.startswith(f"SLURM's job {number} (train a_b) has ended but is still completing: ")
+        assert " on node2 are not free" in line
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    until(lambda: not slurm.queue(), lambda: str(slurm.queue()))
+    assert Queue("mine", patience=0).stuck() == []

@@ -1,9 +1,8 @@
-"""Lets Snakemake's SLURM plugin wait where it would give up, and says in one line what SLURM refuses or holds back.
+"""Makes Snakemake's SLURM plugin wait where it would give up, and explain in one line why SLURM holds a job back.
 
-Snakemake's plugin (2.8.0) fails a job whose `sbatch` is refused, even if the user's limit on submitted jobs is reached
-or the controller restarts; it forgets all running jobs while slurmdbd does not answer; it names the jobs of a group by
-nothing; it counts preemption as a failure; and no one hears of a job that stays in the queue for ever. `take_over`
-changes this.
+The plugin (2.8.0) fails a job whose `sbatch` is refused, even if the user's limit on submitted jobs is reached or the
+controller restarts. It forgets all running jobs while slurmdbd does not answer. It gives the jobs of a group no name,
+counts preemption as a failure, and does not report a job that stays in the queue. `take_over` changes this.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from snakemake_executor_plugin_slurm import Executor
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -39,7 +38,7 @@ STATUS = re.compile(r"SLURM-job '([\d_]+)' failed(?:,| due to a node failure,) S
 OUT_OF_MEMORY = re.compile(r"slurmstepd.*(exceeded .*memory limit|oom.kill|Out Of Memory)", re.IGNORECASE)
 
 # What to set where `sbatch` refuses a job.
-WAYS_OUT = (
+REMEDIES = (
     (r"\baccount\b", "set slurm_account in {profile}{accounts}"),
     (r"\bpartition\b", "set slurm_partition in {profile}; `sinfo --summarize` lists the partitions"),
     (r"time limit is invalid|WallDuration", "lower runtime of the rule in {profile}"),
@@ -72,16 +71,16 @@ def take_over(executor: Any) -> "PatientExecutor":
     """Give an executor of Snakemake's SLURM plugin the methods below, before its first job.
 
     Raises UserError for the option `--slurm-array-jobs`: of 500 jobs that were ready at once, the plugin submitted 200
-    and waited for ever. It keeps no list of the jobs for which it waits to fill an array (`Executor.run_jobs`).
+    and waited forever. It does not keep the jobs that do not yet fill an array (`Executor.run_jobs`).
     """
     if executor.workflow.executor_settings.array_jobs:
         raise UserError(
             "leave out --slurm-array-jobs: Snakemake's SLURM plugin forgets jobs that do not fill an array, and waits"
-            " for them for ever"
+            " for them forever"
         )
     executor.reasons = {}
     executor.stopping = threading.Event()
-    executor.told = set()
+    executor.warned = set()
     executor.accounts = {}
     executor.excluded = frozenset(executor._failed_nodes)
     executor.ended = set()
@@ -96,16 +95,16 @@ class PatientExecutor(Executor):
     Attributes:
         reasons: why jobs failed, by Snakemake's number, where SLURM says more than the log of the step.
         stopping: set when Snakemake ends: nothing is submitted any more.
-        told: texts that were written once.
+        warned: warnings that were written.
         accounts: by account, the options of `sbatch`.
         excluded: the nodes that the user excludes.
         ended: jobs (`id` of their SubmittedJobInfo) that ended during the present look at their states.
-        queue: the jobs that wait.
+        queue: the jobs that SLURM holds back.
     """
 
     reasons: dict[int, str]
     stopping: threading.Event
-    told: set[str]
+    warned: set[str]
     accounts: dict[str | None, list[str]]
     excluded: frozenset[str]
     _failed_nodes: set[str]
@@ -135,7 +134,7 @@ class PatientExecutor(Executor):
         """Submit a job that `sbatch` refused again later, or, where waiting does not help, fail it at once."""
         text = refusal(msg)
         if line := wait_line(text):
-            self._tell(line)
+            self._warn_once(line)
             if not self.stopping.wait(RETRY_SECONDS):
                 self._job_submission_executor.submit(self.run_job, job_info.job)
             return
@@ -147,7 +146,9 @@ class PatientExecutor(Executor):
         """Report a job that failed and note why. One that SLURM preempted is submitted again and uses up no attempt."""
         self.ended.add(id(job_info))
         if STATUS.search(msg or "") and not self.stopping.is_set() and was_preempted(job_info.external_jobid):
-            self._tell(f"SLURM preempted job {job_info.external_jobid}: it is submitted again, and a training resumes.")
+            self._warn_once(
+                f"SLURM preempted job {job_info.external_jobid}: it is submitted again, and a training resumes."
+            )
             self._job_submission_executor.submit(self.run_job, job_info.job)
             return
         why = refusal_line(refusal(msg or "")) or status_line(msg or "", (job_info.aux or {}).get("slurm_logfile"))
@@ -166,7 +167,7 @@ class PatientExecutor(Executor):
         super().report_job_success(job_info)
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncGenerator[Any, None]:
-        """The jobs that still wait or run. Those of which SLURM says nothing are kept."""
+        """The jobs that still wait or run, and those whose state SLURM does not report."""
         self.ended.clear()
         kept = set()
         async for job_info in super().check_active_jobs(active_jobs):
@@ -174,20 +175,20 @@ class PatientExecutor(Executor):
             yield job_info
         # The plugin would submit no job to these nodes any more, even when they are back. SLURM knows which are down.
         for node in sorted(self._failed_nodes - self.excluded):
-            self._tell(f"SLURM's node {node} failed: SLURM starts its jobs again.")
+            self._warn_once(f"SLURM's node {node} failed: SLURM starts its jobs again.")
         self._failed_nodes = set(self.excluded)
         unknown = [job_info for job_info in active_jobs if id(job_info) not in kept | self.ended]
         if unknown:
-            self._tell(NO_STATES)
+            self._warn_once(NO_STATES)
         elif active_jobs:
-            self.told.discard(NO_STATES)
+            self.warned.discard(NO_STATES)
         for job_info in unknown:
             yield job_info
         if self.ended:  # the jobs that follow, and attempts after a failure, may end as soon
             self.next_seconds_between_status_checks = self.workflow.executor_settings.init_seconds_before_status_checks
         if active_jobs:
             for line in self.queue.stuck():
-                self._tell(line)
+                self._warn_once(line)
 
     def cancel(self) -> None:
         """Submit nothing more and cancel what was submitted."""
@@ -200,56 +201,75 @@ class PatientExecutor(Executor):
         self.stopping.set()
         super().shutdown()
 
-    def _tell(self, line: str) -> None:
-        """Write a line once."""
-        if line not in self.told:
-            self.told.add(line)
+    def _warn_once(self, line: str) -> None:
+        """Write a warning, unless it was written before."""
+        if line not in self.warned:
+            self.warned.add(line)
             self.logger.warning(line)
 
 
+class HeldJob(NamedTuple):
+    """A job that waits in the queue, or that has ended while its node is not free yet."""
+
+    number: str
+    name: str  # rule and wildcards
+    state: str  # PENDING or COMPLETING
+    nodes: str  # empty while it waits
+    reason: str
+
+
 class Queue:
-    """The jobs of one Snakemake that wait in SLURM's queue.
+    """The jobs of one Snakemake that SLURM holds back.
 
     Args:
         name: of its jobs, the same for all.
-        patience: seconds until a job is named whose reason to wait can pass.
+        patience: seconds until a job is reported whose reason can go away by itself.
     """
 
     def __init__(self, name: str, patience: float = PATIENCE_SECONDS) -> None:
         self.name = name
         self.patience = patience
-        self.looked = -float("inf")
-        self.since: dict[tuple[str, str], float] = {}  # job and reason: when it was first seen (monotonic seconds)
+        self.asked = -float("inf")
+        self.since: dict[HeldJob, float] = {}  # when it was first seen (monotonic seconds)
 
     def stuck(self) -> list[str]:
-        """A line for each reason that keeps jobs waiting for ever, or longer than is usual.
+        """One line for each reason that holds jobs back indefinitely, or longer than usual.
 
-        Asks SLURM at most once a minute, and only for the jobs that wait. Says nothing while SLURM does not answer.
+        Asks SLURM at most once a minute, and not about running jobs. Empty while SLURM does not answer.
         """
         now = time.monotonic()
-        if now - self.looked < QUEUE_SECONDS:
+        if now - self.asked < QUEUE_SECONDS:
             return []
-        self.looked = now
-        waiting = self._waiting()
-        self.since = {key: self.since.get(key, now) for key in ((number, reason) for number, _, reason in waiting)}
-        found: dict[str, list[tuple[str, str, str]]] = {}
-        for number, comment, reason in waiting:
-            code = reason.partition(",")[0]
-            if PASSES.fullmatch(code):
+        self.asked = now
+        self.since = {job: self.since.get(job, now) for job in self._held()}
+        found: dict[str, list[HeldJob]] = {}
+        for job, since in self.since.items():
+            code = job.reason.partition(",")[0]
+            if job.state == "PENDING" and PASSES.fullmatch(code):
                 continue
-            if NEVER_PASSES.fullmatch(code) or now - self.since[number, reason] >= self.patience:
-                found.setdefault(code, []).append((number, comment, reason))
-        return [stuck_line(jobs) for jobs in found.values()]
+            if now - since >= self.patience or NEVER_PASSES.fullmatch(code):
+                found.setdefault(job.nodes or code, []).append(job)
+        return [completing_line(jobs) if jobs[0].nodes else stuck_line(jobs) for jobs in found.values()]
 
-    def _waiting(self) -> list[tuple[str, str, str]]:
-        """Number, comment and reason of each job that waits."""
-        words = ["squeue", "--me", "--states=PENDING", "--noheader", f"--name={self.name}", "--format=%i|%k|%r|%R"]
+    def _held(self) -> list[HeldJob]:
+        """The jobs that wait or that are completing."""
+        words = ["squeue", "--me", "--states=PENDING,COMPLETING", "--noheader", f"--name={self.name}"]
         try:
-            answer = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+            answer = subprocess.run(
+                [*words, "--format=%i|%k|%T|%N|%r|%R"], check=False, capture_output=True, text=True, timeout=60
+            )
         except (OSError, subprocess.TimeoutExpired):
             return []
-        rows = [line.split("|", 3) for line in answer.stdout.splitlines() if line.count("|") >= 3]
-        return [(number, comment, wait_reason(code, text)) for number, comment, code, text in rows]
+        rows = [line.split("|", 5) for line in answer.stdout.splitlines() if line.count("|") >= 5]
+        return [
+            HeldJob(number, readable(comment), state, nodes, wait_reason(code, text))
+            for number, comment, state, nodes, code, text in rows
+        ]
+
+
+def readable(comment: str) -> str:
+    """The rule and wildcards of a job, from the comment that Snakemake's plugin gives it."""
+    return comment.removeprefix("rule_").removeprefix("group_").replace("_wildcards_", " ", 1)
 
 
 def wait_reason(code: str, text: str) -> str:
@@ -265,15 +285,27 @@ def wait_reason(code: str, text: str) -> str:
     return text if text.startswith(code) else code
 
 
-def stuck_line(jobs: list[tuple[str, str, str]]) -> str:
-    """One line about jobs (number, comment, reason) that wait for the same reason."""
-    number, comment, reason = jobs[0]
-    others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    name = comment.removeprefix("rule_").removeprefix("group_").replace("_wildcards_", " ", 1)
+def stuck_line(jobs: list[HeldJob]) -> str:
+    """One line about jobs that wait for the same reason."""
+    number = jobs[0].number
     return (
-        f"SLURM does not start job {number} ({name}){others}: {reason}. It waits until that changes: see"
+        f"SLURM does not start job {_first_of(jobs)}: {jobs[0].reason}. It waits until that changes: see"
         f" `scontrol show job {number}`, or end it with `scancel {number}`."
     )
+
+
+def completing_line(jobs: list[HeldJob]) -> str:
+    """One line about jobs that have ended on a node which does not become free."""
+    return (
+        f"SLURM's job {_first_of(jobs)} has ended but is still completing: its processors and GPUs on"
+        f" {jobs[0].nodes} are not free for other jobs. A process that cannot be killed or the cluster's epilog causes"
+        " that: ask your administrator."
+    )
+
+
+def _first_of(jobs: list[HeldJob]) -> str:
+    others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    return f"{jobs[0].number} ({jobs[0].name}){others}"
 
 
 def shared_wildcards(jobs: Iterable[Any]) -> list[str]:
@@ -309,11 +341,11 @@ def refusal_line(text: str) -> str:
     if not text:
         return ""
     reason = text.replace("Batch job submission failed:", "").strip().rstrip(".")
-    for pattern, way_out in WAYS_OUT:
+    for pattern, remedy in REMEDIES:
         if re.search(pattern, reason, re.IGNORECASE):
-            known = own_accounts() if "{accounts}" in way_out and "Available accounts" not in reason else []
+            known = own_accounts() if "{accounts}" in remedy and "Available accounts" not in reason else []
             accounts = f"; yours: {', '.join(known)}" if known else ""
-            return f"SLURM refuses the job ({reason}): {way_out.format(profile=PROFILE, accounts=accounts)}"
+            return f"SLURM refuses the job ({reason}): {remedy.format(profile=PROFILE, accounts=accounts)}"
     return f"SLURM refuses the job: {reason}"
 
 
