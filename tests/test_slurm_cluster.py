@@ -271,16 +271,32 @@ def test_the_line_about_a_refused_job_names_the_key_to_set(slurm, words, key):
     assert re.search(rf"^SLURM refuses the job \(.+\): .*\b{key}\b.* in slurm/config\.v8\+\.yaml", refusal_line(text))
 
 
+def wait_line_of_a_submission(slurm: SlurmCluster) -> str:
+    words = ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", "--wrap=true"]
+    outcome = subprocess.run(words, env=os.environ | slurm.environment, capture_output=True, text=True)
+    assert outcome.returncode
+    message = f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n"
+    return wait_line(refusal(message))
+
+
 def test_a_job_is_submitted_later_where_the_controller_does_not_answer(slurm):
     slurm.kill("slurmctld")
     try:
-        words = ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", "--wrap=true"]
-        outcome = subprocess.run(words, env=os.environ | slurm.environment, capture_output=True, text=True)
+        line = wait_line_of_a_submission(slurm)
     finally:
         slurm.start_controller()
-    assert outcome.returncode
-    text = refusal(f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n")
-    assert wait_line(text) == "SLURM's controller does not answer: jobs are submitted when it does."
+    assert line == "SLURM's controller does not answer: jobs are submitted when it does."
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
+def test_a_job_is_submitted_later_where_the_disk_of_the_controller_is_full(slurm):
+    state = slurm.folder / "state"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(state)], check=True)
+    try:
+        line = wait_line_of_a_submission(slurm)
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
+    assert "StateSaveLocation is full" in line
 
 
 def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, monkeypatch):

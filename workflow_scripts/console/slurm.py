@@ -32,6 +32,7 @@ NO_CONTROLLER = re.compile(
     r"temporarily unable to accept|Transport endpoint|Connection refused|Communication connection failure",
     re.IGNORECASE,
 )
+NOT_SAVED = re.compile(r"I/O error writing script/environment to file", re.IGNORECASE)
 REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.*?)'\.\n", re.DOTALL)
 UNSENT = re.compile(r"Job submission failed with exception: (.*)", re.DOTALL)
 STATUS = re.compile(r"SLURM-job '([\d_]+)' failed(?:,| due to a node failure,) SLURM status is: '(\w+)'")
@@ -333,6 +334,11 @@ def wait_line(text: str) -> str:
         )
     if NO_CONTROLLER.search(text):
         return "SLURM's controller does not answer: jobs are submitted when it does."
+    if NOT_SAVED.search(text):
+        return (
+            "SLURM's controller cannot save jobs, because the disk of its StateSaveLocation is full or fails: ask your"
+            " administrator. Jobs are submitted when it can."
+        )
     return ""
 
 
