@@ -125,7 +125,7 @@ def test_whatever_ends_a_training_the_command_goes_on_and_the_tables_equal_those
     assert command.job_of(train)["number"] == again["JobId"]
     command = Command(slurm, folder, [*grid, *SQUEUE, "--retries", "0"])
     step = went_on(folder, after=step)
-    assert "jobs that an earlier Snakemake left in SLURM's queue: " in command.said()
+    assert "the jobs that an earlier Snakemake left in SLURM's queue: " in command.said()
     last = command.job_of(train)["number"]
     assert last != again["JobId"] and [job["number"] for job in slurm.queue() if train in job["comment"]] == [last]
 

@@ -18,6 +18,8 @@ from slurm_runs import PATIENCE, STARTED, Command, nothing_runs_on, until  # noq
 from snakemake_runs import ROOT, SNAKEMAKE, Workplace
 
 from workflow_scripts.console.slurm import Queue, refusal, refusal_line, wait_line
+from workflow_scripts.experiment import working_folder
+from workflow_scripts.experiment.working_folder import cancel_jobs, jobs_of
 
 pytestmark = [
     pytest.mark.slurm,
@@ -319,22 +321,55 @@ def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, mon
         slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=RESUME")
 
 
+@contextlib.contextmanager
+def stays_completing(slurm: SlurmCluster, number: str) -> Iterator[None]:
+    """Stop the slurmstepd of a running job, so that SLURM cannot end the job."""
+    daemon = until(lambda: slurm.step_daemon(number), "the job has no slurmstepd")
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+        until(lambda: not slurm.queue(), lambda: str(slurm.queue()))
+
+
 def test_a_job_that_stays_in_completing_is_reported_with_its_node(slurm, monkeypatch):
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
     words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
     number = slurm.ask("sbatch", "--parsable", *words, "--nodelist=node2", "--time=1", "--wrap=sleep 60")
     until(lambda: slurm.queue("RUNNING"), "the job does not start")
-    daemon = until(lambda: slurm.step_daemon(number), "the job has no slurmstepd")
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with stays_completing(slurm, number):
         slurm.ask("scancel", number)
         until(lambda: slurm.queue("COMPLETING"), lambda: str(slurm.queue()))
         assert Queue("mine").stuck() == []
         (line,) = Queue("mine", patience=0).stuck()
         assert line.startswith(f"SLURM's job {number} (train a_b) has ended but is still completing: ")
         assert " on node2 are not free" in line
-    finally:
-        os.kill(daemon, signal.SIGCONT)
-    until(lambda: not slurm.queue(), lambda: str(slurm.queue()))
     assert Queue("mine", patience=0).stuck() == []
+
+
+def test_only_jobs_of_snakemake_in_the_same_folder_are_cancelled_and_one_that_stays_in_completing_is_left(
+    slurm, tmp_path, monkeypatch, caplog
+):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    folder, elsewhere = tmp_path / "a folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+
+    def submit(comment: str, place: Path) -> str:
+        words = [f"--comment={comment}", f"--account={ACCOUNT}", "--output=/dev/null", f"--chdir={place}", "--time=1"]
+        return slurm.ask("sbatch", "--parsable", *words, "--mem=10", "--wrap=sleep 60")
+
+    own = [submit("rule_train_x", folder), submit("rule_tokens_tokenise", folder)]
+    others = [submit("rule_train_x", elsewhere), submit("mine", folder)]
+    until(lambda: len(slurm.queue("RUNNING")) == 4, lambda: str(slurm.queue()))
+    assert jobs_of(folder) == dict.fromkeys(own, "RUNNING")
+    monkeypatch.setattr(working_folder, "ENDING_SECONDS", 5.0)
+    with caplog.at_level("WARNING"), stays_completing(slurm, own[0]):
+        cancel_jobs(folder)
+        assert [job["number"] for job in slurm.queue("RUNNING")] == others
+        assert jobs_of(folder) == {own[0]: "COMPLETING"}
+        slurm.ask("scancel", *others)
+    assert f"so that their nodes are not free: {own[0]}" in caplog.text

@@ -4,36 +4,8 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
-import pytest
 from snakemake_runs import ROOT, SNAKEMAKE
-
-from workflow_scripts.experiment.working_folder import jobs_of
-
-
-@pytest.fixture
-def queue(tmp_path, monkeypatch) -> Path:
-    """A `squeue` that lists two jobs of Snakemake in a working folder, one elsewhere, and one of another kind."""
-    folder = tmp_path / "a folder"
-    folder.mkdir()
-    lines = [
-        f"7|rule_train_x|{folder}",
-        f"8|rule_tokens_tokenise|{folder}",
-        "9|rule_train_x|/else",
-        f"10|mine|{folder}",
-    ]
-    program = tmp_path / "bin" / "squeue"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    return folder
-
-
-def test_only_this_folders_jobs_of_snakemake_are_taken_for_left_over(queue, tmp_path):
-    assert jobs_of(queue) == ["7", "8"]
-    assert jobs_of(tmp_path) == []
 
 
 def test_the_profile_for_slurm_is_refused_where_there_is_no_slurm(tmp_path, tiny_encoder):

@@ -19,6 +19,7 @@ from workflow_scripts.core.errors import UserError
 logger = logging.getLogger("snakemake.logging")
 
 COMMENT = "rule_"  # the start of the comment that Snakemake's plugin gives every job, groups included
+COMPLETING = "COMPLETING"  # SLURM ends the job's processes, or cleans up after them
 ENDING_SECONDS = 180.0  # SLURM kills jobs 30 seconds after SIGTERM, or after the time that the cluster sets
 
 
@@ -72,29 +73,36 @@ def require_slurm() -> None:
 
 
 def cancel_jobs(folder: Path) -> None:
-    """Cancel jobs that a Snakemake in the folder left in SLURM's queue, and wait for their end. Raises UserError."""
+    """Cancel jobs that a Snakemake in the folder left in SLURM's queue, and wait for their end. Raises UserError.
+
+    A job that is still completing when SLURM must have killed its processes does not stop the run: the cluster's epilog
+    or a dead disk can hold it for hours.
+    """
     left = jobs_of(folder)
     if not left:
         return
     # Snakemake's log handler ignores a message's arguments.
-    logger.warning(f"Cancelling {len(left)} jobs that an earlier Snakemake left in SLURM's queue: {' '.join(left)}")
+    logger.warning(f"Ending the jobs that an earlier Snakemake left in SLURM's queue: {' '.join(left)}")
     subprocess.run(["scancel", *left], check=False)
     deadline = time.monotonic() + ENDING_SECONDS
-    while set(left) & set(jobs_of(folder)):
+    while states := {number: state for number, state in jobs_of(folder).items() if number in left}:
         if time.monotonic() > deadline:
-            raise UserError(f"SLURM's jobs {' '.join(left)} did not end: see `squeue --me`, then run again")
+            if set(states.values()) != {COMPLETING}:
+                raise UserError(f"SLURM's jobs {' '.join(states)} did not end: see `squeue --me`, then run again")
+            logger.warning(f"SLURM's jobs are still completing, so that their nodes are not free: {' '.join(states)}")
+            return
         time.sleep(1)
 
 
-def jobs_of(folder: Path) -> list[str]:
-    """The ids of this user's jobs in SLURM's queue that a Snakemake in the folder submitted."""
+def jobs_of(folder: Path) -> dict[str, str]:
+    """The ids and states of this user's jobs in SLURM's queue that a Snakemake in the folder submitted."""
     if not shutil.which("squeue"):
-        return []
-    words = ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"]
+        return {}
+    words = ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%Z"]
     outcome = subprocess.run(words, check=False, capture_output=True, text=True)
-    jobs = [line.split("|", 2) for line in outcome.stdout.splitlines() if line.count("|") >= 2]
-    return [
-        number
-        for number, comment, place in jobs
+    jobs = [line.split("|", 3) for line in outcome.stdout.splitlines() if line.count("|") >= 3]
+    return {
+        number: state
+        for number, state, comment, place in jobs
         if comment.startswith(COMMENT) and Path(place).resolve() == folder.resolve()
-    ]
+    }
