@@ -38,7 +38,8 @@ class FaultyDisk:
         """Replace the faults. Files are chosen by `files`, a pattern of names.
 
         quota: no file may become larger than so many bytes; writing more fails with `error`.
-        at_the_end: writing succeeds and fails with `error` when the file is closed or synchronised, as NFS reports it.
+        at_the_end: writing succeeds and fails with `error` when the file is closed or synchronised, as NFS reports it;
+            "fsync": only when it is synchronised, as a disk reports it that writes later.
         read: reading fails with this error. open: opening fails with it. link, flock: these calls fail with it.
         read_only: everything that writes fails.
         """
@@ -48,12 +49,16 @@ class FaultyDisk:
 
 
 @contextlib.contextmanager
-def faulty_disk(place: Path, late: float = 0.0, content: Path | None = None) -> Iterator[FaultyDisk]:
+def faulty_disk(
+    place: Path, late: float = 0.0, looked_for: float | None = None, content: Path | None = None
+) -> Iterator[FaultyDisk]:
     """Mount the file system; skips the test where that is impossible.
 
     Args:
         place: see `FaultyDisk`.
         late: seconds after which a file that was made elsewhere in `content` is visible.
+        looked_for: seconds from the first look for such a file until it is visible although it is younger than `late`.
+            So the delay of a test may be longer than its jobs take to start, and it does not wait for all of it.
         content: the folder that it shows; by default an empty one.
     """
     disk = FaultyDisk(place)
@@ -64,7 +69,8 @@ def faulty_disk(place: Path, late: float = 0.0, content: Path | None = None) -> 
     disk.fails()
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse cannot be opened")
-    command = [sys.executable, __file__, str(disk.content), str(disk.folder), str(disk.faults), str(late)]
+    seconds = [str(late), str(late if looked_for is None else looked_for)]
+    command = [sys.executable, __file__, str(disk.content), str(disk.folder), str(disk.faults), *seconds]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         while not disk.folder.is_mount():
@@ -80,7 +86,20 @@ def faulty_disk(place: Path, late: float = 0.0, content: Path | None = None) -> 
         server.communicate()
 
 
-def serve(content: str, folder: str, faults: str, late: float) -> None:
+def seeing(disk: FaultyDisk, folder: Path) -> list[str]:
+    """The start of a command that runs in a mount namespace of its own, where `folder` is the mounted file system.
+
+    What the command starts is in this namespace, too. Skips the test where namespaces cannot be made.
+    """
+    mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    start = ["unshare", "--mount", "sh", "-c", mount, str(disk.folder), str(folder)]
+    attempt = subprocess.run([*start, "true"], check=False, capture_output=True, text=True)
+    if attempt.returncode:
+        pytest.skip(f"no mount namespaces here: {attempt.stderr.strip()}")
+    return start
+
+
+def serve(content: str, folder: str, faults: str, late: float, looked_for: float) -> None:
     """Serve the file system until it is unmounted."""
     import mfusepy
 
@@ -95,6 +114,7 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
             self.found: dict[str, Any] = {}
             self.refused: dict[str, str] = {}  # the errors of files of which a part was not written
             self.own: set[str] = set()  # names that were made here
+            self.sought: dict[str, tuple[int, float]] = {}  # the inode behind a name, and the time of the first look
 
         def faults_of(self, path: str) -> dict[str, Any]:
             """The faults that concern a file."""
@@ -112,7 +132,11 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
             if late and path not in self.own:
                 state = os.lstat(place)
                 # Folders have no time of their own: a file that is made in them changes it.
-                if not stat.S_ISDIR(state.st_mode) and time.time() - state.st_ctime < late:
+                if stat.S_ISDIR(state.st_mode) or time.time() - state.st_ctime >= late:
+                    return place
+                if path not in self.sought or self.sought[path][0] != state.st_ino:
+                    self.sought[path] = state.st_ino, time.time()
+                if time.time() - self.sought[path][1] < looked_for:
                     raise failure("ENOENT")
             return place
 
@@ -173,12 +197,14 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
             return 0
 
         def flush(self, path: str, fh: int) -> int:
-            if path in self.refused:
-                raise failure(self.refused[path])
+            if self.faults_of(path).get("at_the_end") != "fsync":
+                self.fsync(path, 0, fh)
             return 0
 
         def fsync(self, path: str, datasync: int, fh: int) -> int:
-            return self.flush(path, fh)
+            if path in self.refused:
+                raise failure(self.refused[path])
+            return 0
 
         def release(self, path: str, fh: int) -> int:
             os.close(fh)
@@ -186,6 +212,8 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
 
         def rename(self, old: str, new: str) -> int:
             os.rename(self.writable(old), self.writable(new))
+            # With what was made here in a folder.
+            self.own = {new + path.removeprefix(old) if f"{path}/".startswith(f"{old}/") else path for path in self.own}
             self.refused.pop(new, None)
             if old in self.refused:
                 self.refused[new] = self.refused.pop(old)
@@ -194,6 +222,7 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
         def unlink(self, path: str) -> int:
             self.refused.pop(path, None)
             os.unlink(self.writable(path))
+            self.own.discard(path)
             return 0
 
         def mkdir(self, path: str, mode: int) -> int:
@@ -252,5 +281,5 @@ def serve(content: str, folder: str, faults: str, late: float) -> None:
 
 
 if __name__ == "__main__":
-    source, target, faults_file, seconds = sys.argv[1:]
-    serve(source, target, faults_file, float(seconds))
+    source, target, faults_file, *delays = sys.argv[1:]
+    serve(source, target, faults_file, *map(float, delays))

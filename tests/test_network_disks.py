@@ -29,13 +29,14 @@ from test_steps import (
 
 from workflow_scripts.console.failures import how_it_ended
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import write_json
+from workflow_scripts.core.files import read_json, write_json
 from workflow_scripts.core.lineage import Lineage, record_of
 from workflow_scripts.core.names import LATENCY, RESULTS, candidate_folder
+from workflow_scripts.core.training_step import RUN_FILES
 from workflow_scripts.tuning.checkpoint import Checkpoint
 from workflow_scripts.tuning.gpus import claim
 
-LATE = 3.0  # seconds
+LATE, LOOKED_FOR = 10.0, 2.0  # seconds; see `faulty_disk`
 
 FULL = [("EDQUOT", False), ("EDQUOT", True), ("ENOSPC", False)]  # the error, and whether closing reports it
 full = pytest.mark.parametrize(("error", "at_the_end"), FULL, ids=["quota", "quota at the end of a file", "full"])
@@ -148,6 +149,15 @@ def test_a_quota_reached_in_a_table_keeps_the_one_before(disk, place, file, erro
     assert (place / file).read_bytes() == before
 
 
+def test_a_quota_that_is_reported_only_when_a_file_is_synchronised_keeps_the_one_before(disk):
+    file = disk.folder / "table.json"
+    write_json(file, "before")
+    disk.fails(files=".table.json.*", quota=10, error="EDQUOT", at_the_end="fsync")
+    with pytest.raises(UserError, match=r"table\.json cannot be written, the disk is full"):
+        write_json(file, "longer than before")
+    assert read_json(file) == "before"
+
+
 # Disks and servers that fail
 
 
@@ -236,13 +246,19 @@ def test_gpus_cannot_be_assigned_without_file_locks(disk):
 
 @pytest.fixture
 def elsewhere(workplace, tmp_path, monkeypatch) -> Iterator[tuple[Path, Path]]:  # noqa: F811
-    """A folder as its own machine and as another one sees it, where new names appear after three seconds."""
-    monkeypatch.setenv(LATENCY, "20")
+    """A folder as its own machine and as another one sees it, where new names appear late."""
+    monkeypatch.setenv(LATENCY, str(LATE))
     content = tmp_path / "there"
     shutil.copytree(workplace, content / "work place")
-    with faulty_disk(tmp_path / "network", late=LATE, content=content) as disk:
-        time.sleep(LATE)
+    with faulty_disk(tmp_path / "network", late=LATE, looked_for=LOOKED_FOR, content=content) as disk:
+        await_files(disk.folder)
         yield content / "work place", disk.folder / "work place"
+
+
+def await_files(folder: Path) -> None:
+    """Wait until all files that were made elsewhere are visible."""
+    list(folder.rglob("*"))  # the first look
+    time.sleep(LOOKED_FOR)
 
 
 def renew(file: Path) -> None:
@@ -257,7 +273,7 @@ def assert_waits(step: str, words: list[Any], late: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(LATENCY, "0")
     renew(late)
     assert run(step, *words).returncode == 1
-    monkeypatch.setenv(LATENCY, "20")
+    monkeypatch.setenv(LATENCY, str(LATE))
     renew(late)
     ended = run(step, *words)
     assert ended.returncode == 0, ended.stderr
@@ -276,14 +292,14 @@ def test_scores_wait_for_predictions_that_appear_late(elsewhere, monkeypatch):
     assert_waits("score", scoring(here), predictions_in(there, "en"), monkeypatch)
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_the_winner_of_a_search_on_another_node_is_linked_and_not_trained_again(elsewhere, monkeypatch, waits):
+@pytest.mark.parametrize(("file", "waits"), [("weights.safetensors", False), *((file, True) for file in RUN_FILES)])
+def test_the_winner_of_a_search_on_another_node_is_linked_and_not_trained_again(elsewhere, monkeypatch, file, waits):
     there, here = elsewhere
     record = there / "found" / "search" / "0.01.json"
     assert run("search", *searching(there, "found", record, [[{"learning_rate": 0.01}]])).returncode == 0
-    time.sleep(LATE)
-    renew(candidate_folder(record, {"learning_rate": 0.01}) / "weights.safetensors")
-    monkeypatch.setenv(LATENCY, "20" if waits else "0")
+    await_files(here)
+    renew(candidate_folder(record, {"learning_rate": 0.01}) / file)
+    monkeypatch.setenv(LATENCY, str(LATE) if waits else "0")
     ended = run("train", *training(here, "linked", 0.01), "--searches", here / record.relative_to(there))
     assert ended.returncode == 0, ended.stderr
     assert ("the search trained this run" in (here / "linked.log").read_text()) == waits
@@ -305,7 +321,7 @@ def test_a_run_that_another_node_finished_meanwhile_is_not_trained_again(elsewhe
 
 def test_a_lineage_record_that_appears_after_its_output_is_waited_for(tmp_path, monkeypatch):
     """Otherwise a command that follows another one at once would train again."""
-    monkeypatch.setenv(LATENCY, "20")
+    monkeypatch.setenv(LATENCY, str(LATE))
     (tmp_path / "run.json").touch()
     record = {"settings": {}, "inputs": {}, "bytes": 0, "sha256": ""}
     timer = threading.Timer(1, lambda: write_json(record_of(tmp_path / "run.json"), record))

@@ -83,6 +83,7 @@ def check(origin: Path, record: Path) -> None:
     try:
         for name in RUN_FILES:
             file = origin / name
+            appears(file)
             if file.suffix == ".safetensors":
                 with safe_open(file, framework="numpy"):
                     pass

@@ -90,9 +90,14 @@ def run(
         inputs, outputs = files_of(parser, arguments, input_file), files_of(parser, arguments, output_file)
         settings = arguments.settings.as_json()
         with alone_at(outputs[0]) if is_complete else contextlib.nullcontext(False) as waited:
-            if waited:
-                appears(record_of(outputs[0]))  # if that process finished, on another machine
-            if waited and is_complete and is_current(settings, inputs, outputs) and is_complete(arguments):
+            # That process may have run on another machine: its files are waited for before they are compared.
+            if (
+                waited
+                and is_complete
+                and appears(record_of(outputs[0]))
+                and is_complete(arguments)
+                and is_current(settings, inputs, outputs)
+            ):
                 logger.warning("that process has made %s", outputs[0])
             else:
                 with recorded(Path(sys.argv[0]).stem, settings, inputs, outputs) as found:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from workflow_scripts.core.files import appears
 from workflow_scripts.core.step import input_file
 
 WEIGHTS = "weights.safetensors"
@@ -10,8 +11,8 @@ RUN_FILES = (WEIGHTS, "run.json", "log.jsonl")
 
 
 def has_run(folder: Path) -> bool:
-    """Whether a folder has all files of a finished run."""
-    return all((folder / name).is_file() for name in RUN_FILES)
+    """Whether a folder has all files of a finished run. Waits for those that another machine has just written."""
+    return all(appears(folder / name) for name in RUN_FILES)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
