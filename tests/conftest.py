@@ -23,8 +23,9 @@ from workflow_scripts.encoders.sources import fetch
 
 # The files that take longest, for which a worker should not wait at the end. The others follow by name.
 LONG = (
-    *("test_slurm", "test_slurm_cluster", "test_faults", "test_interruption", "test_compare_trainer"),
-    *("test_report", "test_tuning", "test_edits", "test_workflow", "test_consistency", "test_methods"),
+    *("test_slurm", "test_slurm_cluster", "test_slurm_slow_disk", "test_faults", "test_interruption"),
+    *("test_compare_trainer", "test_report", "test_tuning", "test_edits", "test_workflow", "test_consistency"),
+    "test_methods",
 )
 WORKERS = 4  # at most: each takes 1.5 GB with its fork servers
 

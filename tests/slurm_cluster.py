@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -151,15 +151,23 @@ class SlurmCluster:
     Args:
         folder: for sockets, keys, states and logs; its path must be short (a socket's may have 107 characters) and
             free of spaces.
-        nodes: names of the nodes. Each has two GPUs; all are in the partition `gpu`.
-        accounts: keep accounts, so that a job needs one and limits are enforced. Adds the partition `cpu`, which is
-            the last node.
+        nodes: names of the nodes. Each has two GPUs; all are in the partition `gpu`. If there are several, the last one
+            is the partition `cpu`, too.
+        accounts: keep accounts, so that a job needs one and limits are enforced.
+        starts: of some nodes, the start of the command that starts slurmd, such as `unshare --mount`.
     """
 
-    def __init__(self, folder: Path, nodes: Sequence[str] = ("node1",), accounts: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: Sequence[str] = ("node1",),
+        accounts: bool = False,
+        starts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.folder = folder
         self.nodes = tuple(nodes)
         self.accounts = accounts
+        self.starts = dict(starts or {})
         self.user = getpass.getuser()
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
@@ -231,6 +239,7 @@ class SlurmCluster:
         partition = "State=UP OverTimeLimit=0 MaxTime=INFINITE"
         if self.accounts:
             partition += f" AllowAccounts={ACCOUNT}"
+        if len(self.nodes) > 1:
             text += f"PartitionName=cpu Nodes={self.nodes[-1]} {partition}\n"
         text += f"PartitionName=gpu Nodes={','.join(self.nodes)} Default=YES {partition}\n"
         (self.folder / "slurm.conf").write_text(text)
@@ -299,7 +308,7 @@ class SlurmCluster:
 
     def start_node(self, node: str) -> None:
         """Start slurmd and wait until its node takes jobs."""
-        self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node)
+        self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node, start=self.starts.get(node, ()))
         self._wait(
             lambda: re.fullmatch(r"(idle|mixed|allocated)(\+planned|\+completing)*", self.state_of(node)),
             f"{node} does not get ready",
@@ -381,12 +390,12 @@ class SlurmCluster:
                 fields |= dict(word.split("=", 1) for word in line.split() if "=" in word)
         return fields
 
-    def _start(self, name: str, program: str, *words: str, **variables: str) -> None:
+    def _start(self, name: str, program: str, *words: str, start: Sequence[str] = (), **variables: str) -> None:
         found = _program(program)
         assert found is not None, program
         with (self.folder / f"{name}.output").open("ab") as output:
             self.daemons[name] = subprocess.Popen(
-                [found, *words],
+                [*start, found, *words],
                 env=os.environ | self.environment | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import SlurmCluster
+import yaml
+from slurm_cluster import GPU_TYPE, SlurmCluster
 from snakemake_runs import ROOT, SNAKEMAKE
 
 PATIENCE = 400.0  # seconds for anything that is waited for; a training alone takes one to three minutes
@@ -38,19 +39,43 @@ def until(what: Callable[[], Any], complaint: Callable[[], str] | str) -> Any:
     return found
 
 
+def profile(folder: Path, on_cpu: Sequence[str] = ("tokenise", "align", "project"), **defaults: str) -> str:
+    """The folder of the profile for SLURM as a user of the test cluster edits it.
+
+    Args:
+        folder: where to write it.
+        on_cpu: rules whose jobs run in the partition `cpu`.
+        defaults: resources of all rules.
+    """
+    edited = yaml.safe_load((ROOT / "slurm" / "config.v8+.yaml").read_text(encoding="utf-8"))
+    edited["default-resources"] |= defaults
+    for rule in ("train", "predict"):
+        edited["set-resources"][rule]["gpu_model"] = GPU_TYPE
+    for rule in on_cpu:
+        edited["set-resources"][rule]["slurm_partition"] = "cpu"
+    (folder / "slurm").mkdir(exist_ok=True)
+    (folder / "slurm" / "config.v8+.yaml").write_text(yaml.safe_dump(edited), encoding="utf-8")
+    return str(folder / "slurm")
+
+
 @dataclass
 class Command:
-    """`snakemake --profile slurm` in a working folder, typed in the project's folder."""
+    """`snakemake --profile slurm` in a working folder, typed in the project's folder.
+
+    `start` is the start of the command, such as `unshare --mount`.
+    """
 
     slurm: SlurmCluster
     folder: Path
     words: list[str]
     profile: str = "slurm"
+    start: Sequence[str] = ()
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.output = self.folder.parent / f"{time.monotonic_ns()}.txt"
-        words = [SNAKEMAKE, "--profile", self.profile, "--directory", str(self.folder), *HERE, *self.words]
+        place = ["--profile", self.profile, "--directory", str(self.folder)]
+        words = [*self.start, SNAKEMAKE, *place, *HERE, *self.words]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 words, cwd=ROOT, env=os.environ | self.slurm.environment, stdout=output, stderr=subprocess.STDOUT

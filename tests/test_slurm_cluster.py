@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from slurm_cluster import ACCOUNT, SlurmCluster, missing_programs
-from slurm_runs import PATIENCE, STARTED, Command, nothing_runs_on, until  # noqa: F401  (a fixture)
+from slurm_runs import PATIENCE, STARTED, Command, nothing_runs_on, profile, until  # noqa: F401  (a fixture)
 from snakemake_runs import ROOT, SNAKEMAKE, Workplace
 
 from workflow_scripts.console.slurm import Queue, refusal, refusal_line, wait_line
@@ -67,19 +66,6 @@ def here(workplace: Workplace, *words: str) -> list[str]:
     """The command that makes the table in the working folder on this machine."""
     place = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(workplace.folder)]
     return [SNAKEMAKE, TABLE, *place, *workplace.words({}), *words]
-
-
-def profile(folder: Path, **defaults: str) -> str:
-    """The folder of the profile for SLURM as a user of this cluster edits it."""
-    edited = yaml.safe_load((ROOT / "slurm" / "config.v8+.yaml").read_text(encoding="utf-8"))
-    edited["default-resources"] |= defaults
-    for rule in ("train", "predict"):
-        edited["set-resources"][rule]["gpu_model"] = "a100"
-    for rule in ("tokenise", "align", "project"):
-        edited["set-resources"][rule]["slurm_partition"] = "cpu"
-    (folder / "slurm").mkdir(exist_ok=True)
-    (folder / "slurm" / "config.v8+.yaml").write_text(yaml.safe_dump(edited), encoding="utf-8")
-    return str(folder / "slurm")
 
 
 def prepared(undisturbed: Workplace, folder: Path, *without: str) -> Path:
