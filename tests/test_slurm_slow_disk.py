@@ -18,8 +18,9 @@ pytestmark = [
 ]
 
 # In seconds; see `faulty_disk`. A step starts less than LATE after the job before it has written its files.
-LATE, LOOKED_FOR = 35, 2
-LATENCY_WAIT = 40  # more than LATE, since the lineage record of a file is written a little later than the file
+LATE, LOOKED_FOR = 55, 1
+# As in the profile. It is more than LATE, since the lineage record of a file is written a little later than the file.
+LATENCY_WAIT = 60
 LOGIN, *NODES = "login", "node1", "node2"
 RUN = "tiny/pawsx/en/prompt_tuning-2"
 TABLES = ["results/scores.csv", f"results/{RUN}/seed-13/weights.safetensors"]
@@ -82,8 +83,8 @@ def test_a_run_whose_machines_see_the_files_of_the_others_late_makes_the_same_ta
     beside = subprocess.Popen([SNAKEMAKE, *words, *place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     STARTED.append(beside)
 
-    # Jobs take about 20 seconds here: Snakemake asks for the first time when they should have ended.
-    options = ["--slurm-init-seconds-before-status-checks", "22", "--slurm-status-command", "squeue"]
+    # Snakemake asks about its jobs after 12 seconds, which most of them take here, and after another 22.
+    options = ["--slurm-init-seconds-before-status-checks", "12", "--slurm-status-command", "squeue"]
     options += ["--latency-wait", str(LATENCY_WAIT), "--retries", "0"]
     command = Command(
         slurm, folder, [*words, *options], profile(tmp_path, on_cpu=("tokenise", "train")), start=machines[LOGIN]

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.core import languages
 from workflow_scripts.core.errors import UserError
-from workflow_scripts.core.files import read_json, sha256, write_json, written
+from workflow_scripts.core.files import appears, read_json, sha256, write_json, written
 from workflow_scripts.core.fingerprint import METRICS, fingerprint
 from workflow_scripts.core.lineage import Lineage
 from workflow_scripts.core.machine import processor
@@ -258,6 +258,7 @@ def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     seed = grid.configuration.search.seed
     for arm, values, record in grid.search_runs(paths, "run.json"):
         winner = read_json(Path(paths.selected(*arm.place)))
+        appears(Path(record))  # Snakemake does not wait for it: it is beside the search's output
         yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=values == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
@@ -321,9 +322,10 @@ def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
         "learning_rate": record["learning_rate"],
         "searched": searched_text(record["candidate"]),
     }
-    group = file.parent.parent
+    log, group = file.with_name("log.jsonl"), file.parent.parent
+    appears(log)  # as in `run_rows`
     made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
-    points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
+    points = curve_rows(read_log(log, made_by), record)
     return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES_SCHEMA)
 
 
