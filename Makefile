@@ -1,4 +1,4 @@
-# Everything that a user or developer types. The first `make run` installs the packages into .venv.
+# All commands for users and developers. The first `make run` installs the packages into .venv.
 #
 #   make run ARGS="--configfile configs/xtreme.yaml"    options for snakemake; in `make test`, for pytest
 #   make run PYTHON=python3.12                          the Python that .venv is created with
@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARGS ?=
 MARKED ?= not slow and not slurm and not models
 
-# The environment's programs come first on the path, for the jobs that snakemake starts as well.
+# The environment's programs come first on the path, also for the jobs that snakemake starts.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 # pip would compile every module, one after the other and with the packages' own tests: half of its time. --use-pep517:
 # the pip of Debian 12 would build seqeval, which has no wheel, with setup.py and fail.
@@ -49,7 +49,7 @@ explain: .venv/ready-to-run ## list the jobs that `make run` would run, each wit
 		/^Nothing to be done/ { print } \
 		END { print_job() }' "$$plan"
 
-verify: .venv/ready-to-run ## check the results against the configuration, and compute every table again from the predictions
+verify: .venv/ready-to-run ## check the results against the configuration, and recompute every table from the predictions
 	@$(IN_VENV) python -m workflow_scripts.verify --configfile config.yaml $(ARGS)
 
 predict: .venv/ready-to-run ## predict your own texts with a finished run: ARGS="RUN FILE", or - for standard input
@@ -126,12 +126,12 @@ clean: ## remove results and logs; keep .venv and resources
 # Stamp files: the installation is repeated when one of its requirement files is newer.
 
 .venv/ready-to-run: envs/requirements.txt envs/quickstart.txt envs/constraints.txt | .venv/pyvenv.cfg
-	@echo "Installing the pinned packages into .venv: once, about a minute besides the downloads"
+	@echo "Installing the pinned packages into .venv: once, about a minute plus the downloads"
 	@if [ "$$(uname -s)" = Linux ] && [ -z "$$PIP_EXTRA_INDEX_URL" ] && ! command -v nvidia-smi >/dev/null; then \
 		echo "There is no NVIDIA GPU: if pip downloads CUDA's libraries, stop it and see the first lines of the Makefile"; \
 	fi
 	@$(INSTALL) --requirement envs/requirements.txt --requirement envs/quickstart.txt
-	@$(COMPILE) >/dev/null 2>&1 || true  # some packages hold templates that are no Python
+	@$(COMPILE) >/dev/null 2>&1 || true  # some packages contain templates that are not valid Python
 	@touch $@
 
 .venv/ready-to-develop: envs/development.txt envs/docs.txt envs/quantise.txt .venv/ready-to-export .venv/ready-to-run

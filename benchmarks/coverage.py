@@ -2,7 +2,7 @@
 
     make coverage       -> results/coverage.json
 
-A data set is one comparison: two methods, each tuned with some seeds, tested on the same units. Its random effects are
+A dataset is one comparison: two methods, each tuned with some seeds, tested on the same units. Its random effects are
 crossed, on the logit scale: the difficulty of a unit, how much better one method is on it, the effect of a seed on a
 model, and a residual by unit and model. The true difference is their expectation, by quadrature. Shapes:
 
@@ -15,7 +15,7 @@ model, and a residual by unit and model. The true difference is their expectatio
 The first part checks single comparisons, in every combination of shape, seeds, units and standard deviation between
 seeds (percentage points of one method's score). Each is drawn twice: with a true difference, to count how often the
 95 % interval covers it, and with none, to count how often a difference is called significant. `bootstrap` is the
-coverage of a plain bootstrap over seeds. With a true coverage of 95 %, 1,000 data sets give 93.6 to 96.4 in 19 of 20
+coverage of a plain bootstrap over seeds. With a true coverage of 95 %, 1,000 datasets give 93.6 to 96.4 in 19 of 20
 conditions.
 
 The second part checks grids of several comparisons whose seeds' variances are all equal, or spread evenly by logarithm
@@ -61,7 +61,7 @@ SHAPES = ("accuracy", "alike", "words", "chunks", "clusters")
 PARTS = ("comparisons", "grids", "ranks")
 SEEDS, UNITS, DEVIATIONS = (2, 3, 5), (100, 300, 1000), (0.0, 0.5, 3.0)
 DATA_SETS = 1000
-FEWER = 5  # as many data sets for ranks, each of which takes a bootstrap
+FEWER = 5  # as many datasets for ranks, each of which takes a bootstrap
 COMPARISONS, VARIANCES = (1, 3, 5, 10), ("equal", "tenfold", "hundredfold", "one apart")
 GRID_SHAPE, GRID_UNITS, GRID_DEVIATION = "accuracy", (100, 1000), 2.0
 
@@ -74,7 +74,7 @@ MISSED = 0.8  # chunks predicted for each chunk that is missed
 
 @dataclass(frozen=True)
 class Condition:
-    """What data sets are drawn from; `deviation` is one method's standard deviation between seeds, in points."""
+    """What datasets are drawn from; `deviation` is one method's standard deviation between seeds, in points."""
 
     shape: str
     seeds: int
@@ -204,7 +204,7 @@ def _run_ranks(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measured_grid(grid: Grid, data_sets: int, number: int = 0) -> dict[str, float]:
-    """What the procedure does in a grid, in percent of its data sets; half widths are medians, in points.
+    """What the procedure does in a grid, in percent of its datasets; half widths are medians, in points.
 
     `prior` is the median of the prior's degrees of freedom; 0 where the grid has too few comparisons.
     """
@@ -223,7 +223,7 @@ def measured_grid(grid: Grid, data_sets: int, number: int = 0) -> dict[str, floa
 
 
 def _grid_intervals(grid: Grid, data_sets: int, number: int) -> tuple[Any, ...]:
-    """Half widths with and without borrowing, whether each interval covers, (data sets, comparisons); and the prior."""
+    """Half widths with and without borrowing, whether each interval covers, (datasets, comparisons); and the prior."""
     drawn = [
         draw(condition, DIFFERENCE, data_sets, np.random.default_rng([3, number, place]))
         for place, condition in enumerate(grid.conditions)
@@ -235,7 +235,7 @@ def _grid_intervals(grid: Grid, data_sets: int, number: int) -> tuple[Any, ...]:
 
 
 def _called_by_chance(grid: Grid, data_sets: int, number: int) -> np.ndarray:
-    """Whether each difference is called significant where there is none: (data sets, comparisons)."""
+    """Whether each difference is called significant where there is none: (datasets, comparisons)."""
     drawn = [
         draw(condition, 0.0, data_sets, np.random.default_rng([4, number, place]))[0]
         for place, condition in enumerate(grid.conditions)
@@ -247,7 +247,7 @@ def _called_by_chance(grid: Grid, data_sets: int, number: int) -> np.ndarray:
 
 
 def _grid_spreads(drawn: list[Effect]) -> tuple[Spread, Spread, float]:
-    """The comparisons' variances, each (data sets, comparisons), without and with the prior of each data set."""
+    """The comparisons' variances, each (datasets, comparisons), without and with the prior of each dataset."""
     each = [spread(one) for one in drawn]
     of = Spread(
         np.stack([one.units for one in each], axis=-1),
@@ -264,7 +264,7 @@ def _grid_spreads(drawn: list[Effect]) -> tuple[Spread, Spread, float]:
 
 
 def measured(condition: Condition, data_sets: int, number: int = 0) -> dict[str, float]:
-    """What the procedure does in a condition, in percent of its data sets; `half_width` is the mean, in points."""
+    """What the procedure does in a condition, in percent of its datasets; `half_width` is the mean, in points."""
     with_difference, truth = draw(condition, DIFFERENCE, data_sets, np.random.default_rng([1, number]))
     without, _ = draw(condition, 0.0, data_sets, np.random.default_rng([2, number]))
     half = half_width(spread(with_difference), 1 - CONFIDENCE)
@@ -278,12 +278,12 @@ def measured(condition: Condition, data_sets: int, number: int = 0) -> dict[str,
 
 
 def is_significant(drawn: Effect) -> np.ndarray:
-    """Whether each data set's difference is significant by both the interval and the permutation test."""
+    """Whether each dataset's difference is significant by both the interval and the permutation test."""
     return np.maximum(p_interval(drawn.difference, spread(drawn)), p_permutation(drawn.swaps)) <= LEVEL
 
 
 def holds_by_bootstrap(drawn: Effect, truth: float, resamples: int = 1000) -> np.ndarray:
-    """Whether the percentile interval of a bootstrap over seeds alone covers the truth, for each data set."""
+    """Whether the percentile interval of a bootstrap over seeds alone covers the truth, for each dataset."""
     seeds = drawn.by_seed.shape[-1]
     chosen = np.random.default_rng(0).integers(0, seeds, (resamples, seeds))
     means = drawn.by_seed[:, chosen].mean(-1)
@@ -292,7 +292,7 @@ def holds_by_bootstrap(drawn: Effect, truth: float, resamples: int = 1000) -> np
 
 
 def draw(condition: Condition, shift: float, data_sets: int, generator: np.random.Generator) -> tuple[Effect, float]:
-    """Data sets of a condition whose methods differ by `shift` logits, and the true difference, percentage points."""
+    """Datasets of a condition whose methods differ by `shift` logits, and the true difference, percentage points."""
     deviation = _seed_std(condition)
     truth = _true_score(condition.shape, LOGIT + shift / 2, deviation) - _true_score(
         condition.shape, LOGIT - shift / 2, deviation

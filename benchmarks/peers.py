@@ -118,7 +118,7 @@ def main() -> None:
             trainer.args.max_steps = steps
             trainer.train()
     result = {
-        "examples_per_second": round(steps * batch_size / (clock.ended - clock.begun), 2),
+        "examples_per_second": round(steps * batch_size / (clock.ended - clock.started), 2),
         "peak_memory_mb": memory_peak(device),
         "loss": next(line["loss"] for line in reversed(trainer.state.log_history) if "loss" in line),
     }

@@ -49,14 +49,14 @@ class WorkingFolder:
         command += ["--configfile", str(self.folder / "paper.yaml"), *words]
         output = self.folder / "output"
         with output.open("w") as file:
-            begun = time.monotonic()
+            started = time.monotonic()
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         text = output.read_text()
         if process.returncode:
             raise SystemExit(text)
-        seconds = round(time.monotonic() - begun, 1)
+        seconds = round(time.monotonic() - started, 1)
         processor = round(usage.ru_utime + usage.ru_stime, 1)
         return text, {"seconds": seconds, "processor_seconds": processor, "megabytes": round(usage.ru_maxrss / 1000)}
 

@@ -50,9 +50,9 @@ def main() -> None:
             plain(**collate(tokens, chosen, 1, {}, device)).last_hidden_state[:, 0].cpu()
 
     def speed(predict: Callable[[], None]) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         predict()
-        return len(tokens) / (time.perf_counter() - begun)
+        return len(tokens) / (time.perf_counter() - started)
 
     turns = [(speed(ours), speed(theirs)) for _ in range(TURNS + 1)][1:]  # the first warms up
     best = {name: max(values) for name, values in zip(("ours", "plain"), zip(*turns, strict=True), strict=True)}

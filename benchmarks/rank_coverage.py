@@ -1,12 +1,12 @@
 """The third part of `benchmarks.coverage`: how often the interval of a mean rank contains the expected mean rank.
 
-A data set is a grid: arms on tasks with parallel test sets in several languages, each tuned with some seeds. Answers
+A dataset is a grid: arms on tasks with parallel test sets in several languages, each tuned with some seeds. Answers
 are right or wrong. On the logit scale, an arm has a main effect and random effects of the task, of the language, of
 both, and of the seed; a unit has a difficulty, and a preference for an arm.
 
-*Elsewhere*, each data set has new tasks and languages; the expected mean rank is the mean over all data sets. *Here*,
-data sets come from some worlds with the same tasks and languages; the expected mean rank is the mean over those of a
-world. With one task, worlds elsewhere have the same task, and each data set has new languages. `bootstrap` is the
+*Elsewhere*, each dataset has new tasks and languages; the expected mean rank is the mean over all datasets. *Here*,
+datasets come from some worlds with the same tasks and languages; the expected mean rank is the mean over those of a
+world. With one task, worlds elsewhere have the same task, and each dataset has new languages. `bootstrap` is the
 coverage of the percentile interval, elsewhere, of a hierarchical bootstrap that resamples tasks, languages, units and
 seeds.
 """
@@ -25,13 +25,13 @@ ALIKE, UNLIKE = 0.15, 0.5  # standard deviations between tasks of an arm's logit
 LANGUAGE_STD, BOTH_STD, SEED_STD = 0.1, 0.1, 0.08
 UNITS, LANGUAGES = 100, 8
 WORLDS = 20  # with the same tasks
-OTHERS = 200  # data sets for the expected rank alone
-RESAMPLES, BOOTSTRAPPED = 200, 100  # of the bootstrap: draws, and data sets
+OTHERS = 200  # datasets for the expected rank alone
+RESAMPLES, BOOTSTRAPPED = 200, 100  # of the bootstrap: draws, and datasets
 
 
 @dataclass(frozen=True)
 class RankedGrid:
-    """What data sets are drawn from.
+    """What datasets are drawn from.
 
     Attributes:
         apart: logits between the main effects of the best arm and of the worst.
@@ -53,7 +53,7 @@ GRIDS = tuple(
 
 
 def measured_ranks(grid: RankedGrid, data_sets: int, number: int = 0) -> dict[str, float]:
-    """What the procedure does in a grid, in percent of its data sets; half widths are medians, in ranks.
+    """What the procedure does in a grid, in percent of its datasets; half widths are medians, in ranks.
 
     `coverage` and `coverage_here` are means over arms, `worst` and `worst_here` of the arm that fares worst.
     """
@@ -68,7 +68,7 @@ def measured_ranks(grid: RankedGrid, data_sets: int, number: int = 0) -> dict[st
         effects = _effects(_task_effects(grid, generator), generator)
         here.append(_measured(partial(_answers, grid, effects, generator), data_sets // WORLDS))
     held, widths, *_ = (np.concatenate(parts) for parts in zip(*elsewhere, strict=True))
-    bootstrap = np.concatenate([parts[4] for parts in elsewhere])  # (data sets, 2, arms)
+    bootstrap = np.concatenate([parts[4] for parts in elsewhere])  # (datasets, 2, arms)
     held_here, widths_here = (np.concatenate(parts) for parts in list(zip(*here, strict=True))[2:4])
     return {
         "coverage": 100 * float(held.mean()),
@@ -85,10 +85,10 @@ def measured_ranks(grid: RankedGrid, data_sets: int, number: int = 0) -> dict[st
 def _measured(
     draw: Callable[[], np.ndarray], data_sets: int, generator: np.random.Generator | None = None
 ) -> tuple[np.ndarray, ...]:
-    """Whether each interval holds the expected mean rank of the data sets that are drawn, and its width.
+    """Whether each interval holds the expected mean rank of the datasets that are drawn, and its width.
 
-    Each is (data sets, arms): elsewhere both, here both. The last is both for the bootstrap of the first data sets, if
-    there is a generator: (data sets, 2, arms).
+    Each is (datasets, arms): elsewhere both, here both. The last is both for the bootstrap of the first datasets, if
+    there is a generator: (datasets, 2, arms).
     """
     answers = [draw() for _ in range(data_sets)]
     found = [ranking([_task(of_task) for of_task in each]) for each in answers]

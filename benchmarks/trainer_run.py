@@ -115,7 +115,7 @@ def train(settings: dict[str, Any], learning_rate: float, encoder: Path, tokens:
         )
         trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    return model, {"seconds": round(clock.ended - clock.begun, 2), "loss": losses[-1]}
+    return model, {"seconds": round(clock.ended - clock.started, 2), "loss": losses[-1]}
 
 
 def logits(model: Any, tokens: Any, kind: str) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """A small server on loopback that implements the part of the Hugging Face Hub's protocol that its client uses.
 
-It lists a data set or a model at a revision, answers for a file with its commit, size and hash, and sends the bytes,
+It lists a dataset or a model at a revision, answers for a file with its commit, size and hash, and sends the bytes,
 whole or a range, from another host name, as the hub does with its content network. Faults are queued for a kind of
 request and happen one after the other. It also serves plain files, as a forge serves those of a repository.
 """
@@ -35,7 +35,7 @@ def parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
 
 @dataclass
 class Repository:
-    """A data set or model: its files, where its branch `main` is, and who may read it."""
+    """A dataset or model: its files, where its branch `main` is, and who may read it."""
 
     files: dict[str, bytes]
     commit: str = COMMIT

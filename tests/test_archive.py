@@ -159,7 +159,7 @@ def test_the_code_in_it_finds_the_results_as_the_configuration_asks(archived: Pa
     shutil.copytree(folder_of(archived), folder)
     command = [sys.executable, "-m", "workflow_scripts.verify", "--configfile", "../config/resolved.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(folder / "code")}
-    words = [*command, "--directory", "..", "--quick"]  # without the texts, tables cannot be computed again
+    words = [*command, "--directory", "..", "--quick"]  # without the texts, tables cannot be recomputed
     outcome = subprocess.run(words, cwd=folder / "code", env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert ", 0 of them differ from the configuration" in outcome.stdout

@@ -60,8 +60,8 @@ def test_different_ids_end_a_run_before_the_first_training(tmp_path, tiny_encode
     (line,) = errors_of(outcome.stdout)
     assert line.startswith("error: tasks.mood.parallel: the test sets in en and de have different ids; the first")
     assert "'test-3', which only en has" in line
-    begun = {job.split()[0] for job in jobs_of(outcome.stdout)}
-    assert {"fetch_corpus", "check_parallel"} <= begun <= {"fetch_corpus", "check_parallel", *BEFORE_TRAINING}
+    started = {job.split()[0] for job in jobs_of(outcome.stdout)}
+    assert {"fetch_corpus", "check_parallel"} <= started <= {"fetch_corpus", "check_parallel", *BEFORE_TRAINING}
     # The way out.
     task = folder / "my/mood.yaml"
     task.write_text(task.read_text(encoding="utf-8").replace("parallel: true", "parallel: partly"), encoding="utf-8")

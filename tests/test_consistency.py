@@ -210,9 +210,9 @@ def test_verify_says_what_differs_from_the_configuration(grid, capsys):
     assert capsys.readouterr().out == f"{outputs} of {outputs} outputs exist, 0 of them differ from the configuration\n"
     with pytest.raises(UserError, match="run the workflow again"):
         verified(grid, "--quick", "--config", "training={epochs: 2}")
-    told = capsys.readouterr().out.splitlines()
-    assert f"{TRAIN}: epochs was 1, now 2" in told
-    assert "outputs exist" in told[-1]
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{TRAIN}: epochs was 1, now 2" in lines
+    assert "outputs exist" in lines[-1]
 
 
 def test_verify_names_edited_files_of_the_users(grid, capsys):
@@ -222,9 +222,9 @@ def test_verify_names_edited_files_of_the_users(grid, capsys):
         os.utime(config, ns=times)  # as many bytes, the same time: only a checksum tells
         with pytest.raises(UserError, match="run the workflow again"):
             verified(grid, "--quick")
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"resources/encoders/tiny/encoder.json: its source {config} has changed"
-    assert told[1:] == [line for line in told if line.endswith("1 of them differ from the configuration")]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"resources/encoders/tiny/encoder.json: its source {config} has changed"
+    assert lines[1:] == [line for line in lines if line.endswith("1 of them differ from the configuration")]
 
 
 def test_verify_counts_what_earlier_code_made(grid, capsys):
@@ -236,7 +236,7 @@ def test_verify_counts_what_earlier_code_made(grid, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "1 of them were made by an earlier version of the code"
 
 
-# Everything computed again
+# Recomputing everything
 
 
 def changed_with_its_record(file: Path, old: str, new: str) -> None:
@@ -260,17 +260,17 @@ def differing_lines(grid: Workplace, capsys: pytest.CaptureFixture[str]) -> list
     return [line for line in capsys.readouterr().out.splitlines() if ": " in line]
 
 
-DIFFERS = "it differs from the file that was computed again"
+DIFFERS = "it differs from the recomputed file"
 
 
-def test_everything_computed_again_from_the_predictions_has_the_same_bytes(grid, capsys):
+def test_everything_recomputed_from_the_predictions_has_the_same_bytes(grid, capsys):
     before = states(grid.folder)
     verified(grid)
-    told = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     again = [job for job in all_jobs(load(grid.configuration)) if job.step in ("score", "gather", *SUMS)]
     tables = [file for file in Path("results/tables").iterdir() if not file.name.endswith(".made.json")]
     files = sum(len(job.outputs) for job in again) + len(tables)
-    assert told[-1] == f"{files} files were computed again, 0 of them differ"
+    assert lines[-1] == f"{files} files were recomputed, 0 of them differ"
     assert states(grid.folder) == before
 
 
@@ -287,9 +287,9 @@ def test_a_changed_file_is_found_although_its_record_was_changed_with_it(grid, c
     """And nothing else is said to differ, although much is made of it: only that its input has changed."""
     path = Path("results", file)
     changed_with_its_record(path, old, new)
-    told = differing_lines(grid, capsys)
-    assert [line for line in told if DIFFERS in line] == [f"{path}: {DIFFERS}"]
-    assert all(line.endswith(f"its input has changed: {path}") for line in told if DIFFERS not in line)
+    lines = differing_lines(grid, capsys)
+    assert [line for line in lines if DIFFERS in line] == [f"{path}: {DIFFERS}"]
+    assert all(line.endswith(f"its input has changed: {path}") for line in lines if DIFFERS not in line)
 
 
 def test_a_changed_table_is_found(grid, capsys):
@@ -303,10 +303,10 @@ def test_changed_scores_of_a_model_are_found_and_nothing_is_made_of_them(grid, c
     changed_with_its_record(path, "en,accuracy,", "en,accuracy,1")
     with pytest.raises(UserError, match="delete what differs"):
         verified(grid)
-    told = capsys.readouterr().out.splitlines()
-    assert f"{path}: {DIFFERS}" in told
-    assert told[-1] == (
-        "what the steps gather, collect, compare, explain, exemplify, render make was not computed again, since their"
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{path}: {DIFFERS}" in lines
+    assert lines[-1] == (
+        "what the steps gather, collect, compare, explain, exemplify, render make was not recomputed, since their"
         " inputs differ"
     )
 
@@ -323,7 +323,7 @@ def test_an_edited_prediction_is_found(grid, capsys):
     write_predictions(file, predictions | edited_tags, confidences=read_confidences(file))
     (reason,) = [line for line in differing_lines(grid, capsys) if line.startswith(f"{scores}: ")]
     assert reason == (
-        f"{scores}: it cannot be computed again: {file} does not have the checksum in {record}: delete {record} and run"
+        f"{scores}: it cannot be recomputed: {file} does not have the checksum in {record}: delete {record} and run"
         " the workflow again"
     )
     changed_with_its_record(record, before, sha256(file))
@@ -388,9 +388,9 @@ def test_the_check_of_the_papers_grid_takes_less_than_two_seconds(tmp_path, monk
     configuration = load_file(ROOT / "configs/paper.yaml")
     monkeypatch.chdir(tmp_path)
     assert made_up(configuration) > 500
-    begun = time.process_time()
+    started = time.process_time()
     assert differing(configuration) == []
-    assert time.process_time() - begun < 2
+    assert time.process_time() - started < 2
 
 
 LARGE = {

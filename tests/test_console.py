@@ -273,9 +273,9 @@ def test_the_probe_measures_what_numpy_measures():
     """Within a factor of 4, on a machine that others may use: a wrong unit or a wrong count would be further off."""
     words = [sys.executable, "-m", "workflow_scripts.console.probe", "--precision", "float32"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    begun = time.monotonic()
+    started = time.monotonic()
     outcome = subprocess.run(words, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - started < 30
     speed = Speed(**json.loads(outcome.stdout))
     code = (
         "import numpy as np, time; a = np.ones((512, 384), 'float32'); b = np.ones((384, 1536), 'float32'); a @ b\n"
@@ -321,7 +321,7 @@ def test_the_time_left_is_corrected_by_the_jobs_that_are_done():
     run.set_plan({A: Planned(10), B: Planned(10), C: Planned(10)})
     assert run.seconds_left() == pytest.approx(30)
     run.start(A, 1, None)
-    run.running[A].begun -= 20  # it takes twice its estimate
+    run.running[A].started -= 20  # it takes twice its estimate
     run.finish(1)
     assert run.seconds_left() == pytest.approx(40, abs=0.5)
 
@@ -332,7 +332,7 @@ def test_on_a_cluster_the_time_left_is_that_of_the_work_so_far():
     assert run.seconds_left() is None  # nothing is known yet
     run.start(A, 1, None)
     run.finish(1)
-    run.begun -= 100
+    run.started -= 100
     assert run.seconds_left() == pytest.approx(300, rel=0.01)
 
 
@@ -492,7 +492,7 @@ def test_plain_lines_have_count_and_time_left():
     for number, key in enumerate((A, predict)):
         run.start(key, number, None)
         view.job_started(key)
-        run.running[key].begun -= 60
+        run.running[key].started -= 60
         view.job_finished(*run.finish(number))
     assert stream.getvalue().splitlines() == [
         "[0/2] begin train seed A",

@@ -145,9 +145,9 @@ def test_a_missing_image_is_one_line_and_matters_only_with_apptainer(finished_gr
     variables = apptainer[0] | {"CROSSPROMPT_IMAGE": "/no such/image.sif"}
     assert run(finished_grid, variables, "--dry-run").returncode == 0
     outcome = run(finished_grid, variables | {"CROSSPROMPT_IMAGE": ""}, "--dry-run", "--sdm", "apptainer")
-    said = outcome.stdout + outcome.stderr
-    assert outcome.returncode != 0 and "Traceback" not in said
-    assert "crossprompt.sif, the image for --sdm apptainer, is missing" in said or "no image with spaces" in said
+    output = outcome.stdout + outcome.stderr
+    assert outcome.returncode != 0 and "Traceback" not in output
+    assert "crossprompt.sif, the image for --sdm apptainer, is missing" in output or "no image with spaces" in output
 
 
 def test_an_image_is_a_file_or_an_address(monkeypatch, tmp_path: Path):

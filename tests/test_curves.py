@@ -41,7 +41,7 @@ def test_the_log_of_a_method_that_trains_nothing_is_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "log.jsonl is missing: delete"),
         (
@@ -52,10 +52,10 @@ def test_the_log_of_a_method_that_trains_nothing_is_empty(tmp_path):
     ],
     ids=["missing", "cut off", "without columns"],
 )
-def test_a_damaged_log_is_named_with_the_file_to_delete(tmp_path, text, said):
+def test_a_damaged_log_is_named_with_the_file_to_delete(tmp_path, text, message):
     if text is not None:
         (tmp_path / "log.jsonl").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=said) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         read_log(tmp_path / "log.jsonl", made_by=tmp_path / "search.json")
     assert f"delete {tmp_path / 'search.json'} and run the workflow again" in str(raised.value)
 

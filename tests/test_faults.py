@@ -72,10 +72,10 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
     chance, killed = random.Random(7), 0
     while killed < KILLS:
-        with (tmp_path / "said").open("w") as said:
+        with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(
                 [SERVERS.command("snakemake"), "--cores", "2", *words],
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -85,7 +85,7 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
                 os.killpg(process.pid, signal.SIGKILL)
                 killed += process.wait() == -signal.SIGKILL
                 continue
-        assert process.returncode == 0, (tmp_path / "said").read_text()
+        assert process.returncode == 0, (tmp_path / "log").read_text()
         # It came to its end: start over, since every kill should hit work.
         assert tables(grid.folder) == tables(finished_grid.folder)
         shutil.rmtree(grid.folder / "results")
@@ -108,10 +108,10 @@ def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(gr
     """The lock of the living is respected, that of the dead is not."""
     shutil.rmtree(grid.folder / "results")
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
-    with (grid.folder.parent / "first").open("w") as said:
+    with (grid.folder.parent / "first").open("w") as log:
         first = subprocess.Popen(
             [SERVERS.command("snakemake"), "--cores", "1", *words],
-            stdout=said,
+            stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -284,16 +284,16 @@ def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_work
     # Of what is missing, Snakemake makes what something that is missing needs.
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
-    outcome, told = grid.run(), []
+    outcome, errors = grid.run(), []
     made_again = f"  {damaged}: the file has changed since it was written" in outcome.stdout
-    while outcome.returncode and len(told) < 2:
+    while outcome.returncode and len(errors) < 2:
         (line,) = errors(outcome)
         assert "Traceback" not in outcome.stdout
-        told.append(line)
+        errors.append(line)
         target = way_out(line, grid.folder)
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         outcome = grid.run()
-    assert made_again or (told and named in told[0])
+    assert made_again or (errors and named in errors[0])
     ends_well(grid, finished_grid)
 
 

@@ -27,7 +27,7 @@ def run(python: str, code: str, *words: str, folder: Path = ROOT, **variables: s
 @pytest.mark.parametrize(
     "code",
     [
-        "import sys; print(sys.argv, sys.stdin.read()); print('said', file=sys.stderr)",
+        "import sys; print(sys.argv, sys.stdin.read()); print('error', file=sys.stderr)",
         "import os; print(os.getcwd(), os.environ['MINE'], sorted(os.environ) == sorted(dict(os.environ)))",
         "import os; print(oct(os.umask(0)))",
         "import workflow_scripts; print(workflow_scripts.__file__)",
@@ -47,8 +47,8 @@ def test_a_process_is_what_it_would_be_without(code, tmp_path):
 
 
 def test_an_exception_ends_with_its_traceback():
-    status, _, said = run("fork server", "1 / 0")
-    assert status == 1 and said.endswith("ZeroDivisionError: division by zero\n")
+    status, _, error = run("fork server", "1 / 0")
+    assert status == 1 and error.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_packages_are_imported_before_and_nothing_of_this_project():
@@ -61,16 +61,16 @@ def test_a_step_reads_the_checkout_that_the_import_path_names(tmp_path):
     (tmp_path / "workflow_scripts" / "__init__.py").touch()
     (tmp_path / "workflow_scripts" / "train.py").write_text("import sys; print(__name__, sys.argv)")
     command = [SERVERS.command("python"), "-m", "workflow_scripts.train", "--log", "x"]
-    said = subprocess.check_output(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True)
-    assert said == f"__main__ ['{tmp_path}/workflow_scripts/train.py', '--log', 'x']\n"
+    output = subprocess.check_output(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True)
+    assert output == f"__main__ ['{tmp_path}/workflow_scripts/train.py', '--log', 'x']\n"
 
 
 WAITS = """
 import os, signal, sys, time
-def told(number, frame):
-    os.write(1, f"told {number}\\n".encode())
+def stop(number, frame):
+    os.write(1, f"received {number}\\n".encode())
     sys.exit(number)
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGTERM, stop)
 print(os.getpid(), flush=True)
 while True: time.sleep(0.01)
 """
@@ -85,7 +85,7 @@ def started() -> tuple[subprocess.Popen[str], int]:
 def test_a_signal_reaches_the_process():
     command, _ = started()
     command.send_signal(signal.SIGTERM)
-    assert command.communicate()[0] == f"told {signal.SIGTERM:d}\n"
+    assert command.communicate()[0] == f"received {signal.SIGTERM:d}\n"
     assert command.returncode == signal.SIGTERM
 
 

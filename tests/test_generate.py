@@ -254,8 +254,8 @@ def test_the_loss_is_the_librarys_over_the_answers_tokens(folders, name):
             ids, labels = [*before, *answer], [-100] * len(before) + answer
             found = oracle(torch.tensor([ids]), labels=torch.tensor([labels])).loss
         else:
-            begun = torch.tensor([[START, *answer[:-1]]])
-            found = oracle(torch.tensor([before]), decoder_input_ids=begun, labels=torch.tensor([answer])).loss
+            decoder_ids = torch.tensor([[START, *answer[:-1]]])
+            found = oracle(torch.tensor([before]), decoder_input_ids=decoder_ids, labels=torch.tensor([answer])).loss
         total, count = total + float(found) * len(answer), count + len(answer)
     assert loss == pytest.approx(total / count, abs=3e-5)
 

@@ -318,8 +318,8 @@ def test_a_job_waits_for_the_gpu_that_another_holds(tmp_path):
     """Two processes on a machine whose only GPU is the first of those that `nvidia-smi` names."""
     program = (
         "import sys, time; from workflow_scripts.tuning.device import find_device; device = find_device();"
-        " import torch; torch.ones(1, device=device); begun = time.monotonic(); time.sleep(2);"
-        " print(torch.cuda.device_count(), begun, time.monotonic())"
+        " import torch; torch.ones(1, device=device); started = time.monotonic(); time.sleep(2);"
+        " print(torch.cuda.device_count(), started, time.monotonic())"
     )
     alone = {name: value for name, value in os.environ.items() if name not in (*gpus.SCHEDULER_VARIABLES, gpus.CLAIMED)}
     alone |= {gpus.VISIBLE: gpus.installed_gpus()[0], "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

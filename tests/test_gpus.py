@@ -22,10 +22,10 @@ from workflow_scripts.tuning import gpus
 gpus.installed_gpus = lambda: ["GPU-a", "GPU-b"]
 gpus.lock_folder = lambda: __import__("pathlib").Path(sys.argv[1])
 gpus.claim_gpu()
-begun = time.monotonic()
+started = time.monotonic()
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 time.sleep(float(sys.argv[2]))
-print(begun, time.monotonic())
+print(started, time.monotonic())
 """
 
 
@@ -51,8 +51,8 @@ def test_no_two_jobs_hold_the_same_gpu_and_each_sees_one(tmp_path):
     assert set(held) == {"GPU-a", "GPU-b"}
     for times in held.values():
         ordered = sorted(times)
-        for (_, ended), (begun, _) in itertools.pairwise(ordered):
-            assert begun >= ended
+        for (_, ended), (started, _) in itertools.pairwise(ordered):
+            assert started >= ended
 
 
 def test_the_gpu_of_a_killed_job_is_free_at_once(tmp_path):

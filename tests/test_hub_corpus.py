@@ -380,7 +380,7 @@ FILE = "de/test-00000-of-00001.parquet"
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (lambda server, _: server.repositories.clear(), ["no such data set", "HF_ENDPOINT", "HF_TOKEN"]),
+        (lambda server, _: server.repositories.clear(), ["no such dataset", "HF_ENDPOINT", "HF_TOKEN"]),
         (answers("list", 404, X_Error_Code="RevisionNotFound"), ["at main", "no such revision", "corpora.revisions"]),
         (
             answers("ask", 404, X_Error_Code="EntryNotFound"),
@@ -519,18 +519,18 @@ def test_the_steps_pin_and_fetch_and_tell_no_token(server, xnli, tmp_path):
         ("pin_repository", of_repository(configuration, "facebook/xnli"), "--record", record),
         ("fetch_corpus", of_corpus(configuration, "xnli", "de", "test"), "--pinned", record, "--rows", rows),
     ]
-    said = ""
+    output = ""
     for step, settings, *others in words:
         command = [sys.executable, "-m", f"workflow_scripts.{step}", "--settings", json.dumps(settings)]
         command += [*map(str, others), "--log", str(tmp_path / f"{step}.log")]
         values = environment(server, tmp_path, HF_TOKEN=TOKEN, HF_DEBUG="1")
         done = subprocess.run(command, cwd=ROOT, env=values, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        said += done.stdout + done.stderr + (tmp_path / f"{step}.log").read_text()
+        output += done.stdout + done.stderr + (tmp_path / f"{step}.log").read_text()
     assert len(read_rows(rows, "classification")) == 2
     assert read_origin(rows)["files"][0]["revision"] == COMMIT
-    assert "xnli, de, test: 2 rows from facebook/xnli (facebook/xnli: cc-by-4.0)" in said
-    assert TOKEN not in said + record.read_text() + str(pq.read_metadata(rows).metadata)
+    assert "xnli, de, test: 2 rows from facebook/xnli (facebook/xnli: cc-by-4.0)" in output
+    assert TOKEN not in output + record.read_text() + str(pq.read_metadata(rows).metadata)
 
 
 def test_a_failure_ends_the_step_in_one_line(server, tmp_path):

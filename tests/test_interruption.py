@@ -52,11 +52,11 @@ def start(words: list[str], ignored: tuple[signal.Signals, ...] = ()) -> subproc
 
 
 def finish(words: list[str]) -> str:
-    """Run to the end; what it said on the terminal."""
+    """Run to the end; return what it wrote to the terminal."""
     process = start(words)
-    said = process.communicate()[1].decode()
-    assert process.returncode == 0, said
-    return said
+    output = process.communicate()[1].decode()
+    assert process.returncode == 0, output
+    return output
 
 
 def outputs(place: Path, run: str) -> list[bytes]:
@@ -80,9 +80,9 @@ def start_and_save(words: list[str], folder: Path, ignored: tuple[signal.Signals
 @pytest.fixture(scope="module", params=["prompt_tuning", "fine_tuning"])
 def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
     """The place, the method, and the seconds of a training that nothing disturbed."""
-    begun = time.monotonic()
+    started = time.monotonic()
     finish(command(workplace, f"undisturbed-{request.param}", request.param))
-    return workplace, request.param, time.monotonic() - begun
+    return workplace, request.param, time.monotonic() - started
 
 
 def finish_after_kills(words: list[str], folder: Path, seconds: Iterator[float], check: Callable[[], None]) -> None:
@@ -133,9 +133,9 @@ def search_outputs(place: Path, run: str) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_search_with_halving_that_is_killed_at_random_moments_ends_with_the_same_bytes(workplace):  # noqa: F811
-    begun = time.monotonic()
+    started = time.monotonic()
     finish(search_command(workplace, "halved-undisturbed"))
-    seconds, chance = time.monotonic() - begun, random.Random(11)
+    seconds, chance = time.monotonic() - started, random.Random(11)
     expected = search_outputs(workplace, "halved-undisturbed")
     assert len(expected) == 2 * 4 + 1
     run = "halved-killed"
@@ -154,9 +154,9 @@ def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, 
     words = command(place, run, method)
     process = start_and_save(words, place / run)
     process.send_signal(number)
-    said = process.communicate()[1].decode()
+    output = process.communicate()[1].decode()
     assert process.returncode == 75
-    assert said.startswith("interrupted: saved after step ")
+    assert output.startswith("interrupted: saved after step ")
     finish(words)
     assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
 

@@ -1,4 +1,4 @@
-"""Explanations of failed downloads, for data sets and encoders: one line each, with the cause and the fix."""
+"""Explanations of failed downloads, for datasets and encoders: one line each, with the cause and the fix."""
 
 import datetime
 import ipaddress
@@ -28,14 +28,14 @@ from workflow_scripts.network.failures import refusal
 
 NAME = "someone/tiny"
 FETCHES: dict[str, Callable[[], object]] = {
-    "data set": lambda: hub.pin(NAME, "main"),
+    "dataset": lambda: hub.pin(NAME, "main"),
     "model": lambda: sources.download("tiny", NAME, "main"),
 }
 
 
 @pytest.fixture(params=FETCHES)
 def kind(request) -> str:
-    """Each test runs for a data set and for an encoder."""
+    """Each test runs for a dataset and for an encoder."""
     return request.param
 
 
@@ -52,7 +52,7 @@ def environment(monkeypatch) -> Iterator[None]:
 
 @pytest.fixture
 def tiny(server, tiny_encoder) -> Repository:
-    """An encoder on the hub, which also serves as a data set."""
+    """An encoder on the hub, which also serves as a dataset."""
     files = {file.name: file.read_bytes() for file in tiny_encoder.iterdir()}
     server.repositories[NAME] = Repository(files)
     return server.repositories[NAME]
@@ -240,7 +240,7 @@ def forbidden(server: HubServer) -> None:
 def test_refusals_of_a_repository_are_explained_for_data_sets_and_encoders(server, tiny, kind, waits, fault, says):
     fault(server)
     key = "encoders.tiny.revision" if kind == "model" else "corpora.revisions"
-    url = f"{server.url}/{'datasets/' if kind == 'data set' else ''}{NAME} "
+    url = f"{server.url}/{'datasets/' if kind == 'dataset' else ''}{NAME} "
     assert_says(refused(kind), *(text.format(kind=kind, key=key, url=url) for text in says))
 
 

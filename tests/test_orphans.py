@@ -30,20 +30,20 @@ def is_running(process: int) -> bool:
         return False
 
 
-def started(grid: Workplace, edits: dict[str, object], said: Path, *what: str) -> subprocess.Popen[bytes]:
+def started(grid: Workplace, edits: dict[str, object], log: Path, *what: str) -> subprocess.Popen[bytes]:
     """Snakemake, not by the fork server: its steps are its children."""
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words(edits)]
     command = [SNAKEMAKE, *(what or ["--until", "train"]), "--cores", "1", "--printshellcmds", *words]
-    with said.open("w") as file:
+    with log.open("w") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
 def killed_alone(grid: Workplace, edits: dict[str, object]) -> int:
     """Kill Snakemake alone, with SIGKILL, while it trains; return the process of the training, which still runs."""
-    said = grid.folder.parent / "first"
-    first = started(grid, edits, said)
+    log = grid.folder.parent / "first"
+    first = started(grid, edits, log)
     while not checkpoints(grid.folder / RUN):
-        assert first.poll() is None, said.read_text()
+        assert first.poll() is None, log.read_text()
         time.sleep(0.02)
     first.kill()
     first.wait()
@@ -57,17 +57,17 @@ def test_the_next_command_takes_over_a_training_whose_snakemake_was_killed_alone
     edits = {"seeds": [13], "tasks.udpos.training": {"epochs": 40}}
     orphan = killed_alone(grid, edits)
     os.kill(orphan, signal.SIGSTOP)  # so that it does not finish before it is asked
-    said = tmp_path / "second"
-    second = started(grid, edits, said)
+    log = tmp_path / "second"
+    second = started(grid, edits, log)
     asked = f"process {orphan} was left by an earlier command: asking it to stop"
-    while asked not in said.read_text():
-        assert second.poll() is None, said.read_text()
+    while asked not in log.read_text():
+        assert second.poll() is None, log.read_text()
         time.sleep(0.02)
     assert is_running(orphan)
     os.kill(orphan, signal.SIGCONT)
-    assert second.wait() == 0, said.read_text()
+    assert second.wait() == 0, log.read_text()
     assert not is_running(orphan)
-    assert f"waiting for process {orphan} on {socket.gethostname()}, which makes the same files" in said.read_text()
+    assert f"waiting for process {orphan} on {socket.gethostname()}, which makes the same files" in log.read_text()
     log = (grid.folder / "logs/train/tiny/udpos/en/prompt_tuning-2/seed-13.log").read_text()
     assert "resuming after step" in log
     steps = [json.loads(line)["step"] for line in (grid.folder / RUN / "log.jsonl").read_text().splitlines()]
@@ -97,12 +97,12 @@ def test_a_second_training_waits_for_the_first_and_takes_its_run(workplace):  # 
     words = command(workplace, "shared", "prompt_tuning")
     first = start_and_save(words, workplace / "shared")
     second = start(words)
-    said = second.communicate()[1].decode()
-    assert first.wait() == 0 and second.returncode == 0, said
+    output = second.communicate()[1].decode()
+    assert first.wait() == 0 and second.returncode == 0, output
     first.stderr.close()
-    assert said.startswith("waiting for process ")
-    assert said.endswith(f"that process has made {workplace / 'shared' / 'run.json'}\n")
-    assert "stop" not in said
+    assert output.startswith("waiting for process ")
+    assert output.endswith(f"that process has made {workplace / 'shared' / 'run.json'}\n")
+    assert "stop" not in output
     assert not list((workplace / "shared").glob(".*.lock"))
 
 
@@ -111,10 +111,10 @@ def test_a_training_with_other_settings_waits_for_the_first_and_then_trains(work
     first = start_and_save(words, workplace / "differing")
     at = words.index("--settings") + 1
     second = start([*words[:at], json.dumps(json.loads(words[at]) | {"epochs": 3}), *words[at + 1 :]])
-    said = second.communicate()[1].decode()
-    assert first.wait() == 0 and second.returncode == 0, said
+    output = second.communicate()[1].decode()
+    assert first.wait() == 0 and second.returncode == 0, output
     first.stderr.close()
-    assert "waiting for process" in said and "that process" not in said
+    assert "waiting for process" in output and "that process" not in output
     assert json.loads((workplace / "differing" / "run.json").read_text())["epochs"] == 3
 
 
@@ -124,8 +124,8 @@ def test_a_training_that_is_killed_leaves_no_lock(workplace):  # noqa: F811
     first.kill()
     first.communicate()
     second = start(words)
-    said = second.communicate()[1].decode()
-    assert second.returncode == 0 and "waiting" not in said, said
+    output = second.communicate()[1].decode()
+    assert second.returncode == 0 and "waiting" not in output, output
     assert outputs(workplace, "released")
 
 
@@ -142,9 +142,9 @@ def test_a_lock_of_another_machine_without_a_sign_of_life_is_not_waited_for(tmp_
     monkeypatch.setattr(exclusive, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(exclusive, "SILENT_SECONDS", 0.2)
     lock = hold(lock_of(tmp_path / "run.json"), "node7")
-    begun = time.monotonic()
+    start = time.monotonic()
     with alone_at(tmp_path / "run.json") as waited:
-        assert waited and time.monotonic() - begun > 0.2
+        assert waited and time.monotonic() - start > 0.2
     os.close(lock)
     assert [record.getMessage().partition(" for ")[0] for record in caplog.records] == [
         "waiting",

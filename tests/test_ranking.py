@@ -1,4 +1,4 @@
-"""Mean ranks: by hand, against formulas of others, and on data sets whose expected ranks are known."""
+"""Mean ranks: by hand, against formulas of others, and on datasets whose expected ranks are known."""
 
 import numpy as np
 import pandas as pd

@@ -34,9 +34,9 @@ UNDISTURBED = "undisturbed"
 @pytest.fixture(scope="module")
 def undisturbed(workplace: Path) -> float:  # noqa: F811
     """The seconds of a training without a scratch folder that nothing disturbs."""
-    begun = time.monotonic()
+    start = time.monotonic()
     finish(command(workplace, UNDISTURBED, "prompt_tuning"))
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def test_an_interrupted_training_resumes_on_another_node(workplace, undisturbed,
     words = words_of(workplace, run)
     process = start_and_save_at(words, scratch)
     process.send_signal(number)
-    said = process.communicate()[1].decode()
-    assert process.returncode == 75 and said.startswith("interrupted: saved after step "), said
+    output = process.communicate()[1].decode()
+    assert process.returncode == 75 and output.startswith("interrupted: saved after step "), output
     assert not list(scratch.iterdir())
     assert len(checkpoints(workplace / run)) == 1
     finish(words)
-    step = said.split("after ")[1].split(" of")[0]
+    step = output.split("after ")[1].split(" of")[0]
     assert f"resuming after {step} from {workplace / run}" in (workplace / f"{run}.txt").read_text()
     assert outputs(workplace, run) == outputs(workplace, UNDISTURBED)
 
@@ -146,9 +146,9 @@ def test_killed_at_random_moments_on_nodes_that_may_die_it_ends_with_the_same_by
 def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes(workplace, monkeypatch, scratch):  # noqa: F811
     """By SIGKILL, and between them by SIGTERM: also between two trainings, and while results are written."""
     monkeypatch.setenv(SCRATCH, "")
-    begun = time.monotonic()
+    start = time.monotonic()
     finish(search_command(workplace, "search-undisturbed"))
-    seconds, chance = time.monotonic() - begun, random.Random(11)
+    seconds, chance = time.monotonic() - start, random.Random(11)
     expected = search_outputs(workplace, "search-undisturbed")
     monkeypatch.setenv(SCRATCH, str(scratch))
     words = [*search_command(workplace, "search-random"), "--copy-every", "0.5"]
@@ -158,9 +158,9 @@ def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes
             process = start(words)
             time.sleep(chance.uniform(0.1, 0.9) * seconds)
             process.terminate()
-            said = process.communicate()[1].decode()
+            output = process.communicate()[1].decode()
             # Before the first training nothing is to be saved: SIGTERM then ends the process as any other.
-            assert process.returncode in (0, 75, -signal.SIGTERM), said
+            assert process.returncode in (0, 75, -signal.SIGTERM), output
             if process.returncode:
                 assert not list(scratch.iterdir()) or process.returncode == -signal.SIGTERM
             yield chance.uniform(0.1, 0.9) * seconds
@@ -284,13 +284,13 @@ def test_the_workflow_trains_with_checkpoints_on_the_nodes_disk(finished_grid, t
     grid = finished_grid.copied(tmp_path / "grid")
     run = "results/tiny/udpos/en/prompt_tuning-2/seed-7"
     edits = {"seeds": [7], "scratch": "${NODE_DISK}", "tasks.udpos.training": {"epochs": 40}}
-    process = started(grid, edits, tmp_path / "said", f"{run}/run.json")
+    process = started(grid, edits, tmp_path / "log", f"{run}/run.json")
     while not checkpoints(scratch):
-        assert process.poll() is None, (tmp_path / "said").read_text()
+        assert process.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.02)
     assert not checkpoints(grid.folder / run)
-    assert process.wait() == 0, (tmp_path / "said").read_text()
-    assert not list(scratch.iterdir()) and "scratch:" not in (tmp_path / "said").read_text()
+    assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert not list(scratch.iterdir()) and "scratch:" not in (tmp_path / "log").read_text()
     outcome = grid.run({"seeds": [8], "scratch": "$NO_SUCH_VARIABLE"}, run.replace("7", "8") + "/run.json")
     assert outcome.returncode == 0
     assert "scratch: $NO_SUCH_VARIABLE cannot be used on this node (an environment variable in it" in outcome.stdout

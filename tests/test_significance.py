@@ -1,4 +1,4 @@
-"""Intervals and tests: against formulas of others, by hand, and on data sets whose true difference is known."""
+"""Intervals and tests: against formulas of others, by hand, and on datasets whose true difference is known."""
 
 from itertools import product
 from pathlib import Path
@@ -313,7 +313,7 @@ def test_a_p_that_is_not_known_is_no_member_of_the_family():
     assert holm([0.02, np.nan, 0.03]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
 
 
-# Data sets whose true difference is known
+# Datasets whose true difference is known
 
 FIVE_SEEDS = [
     Condition("accuracy", seeds=5, units=300, deviation=0.5),

@@ -61,8 +61,8 @@ def snakefile(tmp_path_factory) -> Path:
 @contextmanager
 def running(snakefile: Path, folder: Path, target: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Snakemake on two cores and the file that its messages go to; killed at the end, with its jobs."""
-    said = folder / "said"
-    with said.open("wb") as output:
+    log = folder / "log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [SNAKEMAKE, "--snakefile", str(snakefile), "--directory", str(folder), "--cores", "2", target],
             stdout=output,
@@ -70,16 +70,16 @@ def running(snakefile: Path, folder: Path, target: str) -> Iterator[tuple[subpro
             start_new_session=True,
         )
     try:
-        yield process, said
+        yield process, log
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def until_all_short_jobs_are_done(folder: Path, process: subprocess.Popen[bytes], said: Path) -> None:
+def until_all_short_jobs_are_done(folder: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 120
     while len(list(folder.glob("short/*"))) < 300:
-        assert process.poll() is None and time.monotonic() < deadline, said.read_text(encoding="utf-8")
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.1)
 
 
@@ -91,8 +91,8 @@ def threads_and_seconds(process: subprocess.Popen[bytes]) -> tuple[int, float]:
 
 def test_after_300_jobs_snakemake_rests_while_the_next_one_runs(snakefile, tmp_path):
     """Unchanged, 9.27.1 has 306 threads here and takes a tenth of a core."""
-    with running(snakefile, tmp_path, "many") as (process, said):
-        until_all_short_jobs_are_done(tmp_path, process, said)
+    with running(snakefile, tmp_path, "many") as (process, log):
+        until_all_short_jobs_are_done(tmp_path, process, log)
         time.sleep(4)  # the long job has started
         _, before = threads_and_seconds(process)
         time.sleep(6)
@@ -128,11 +128,11 @@ def test_requests_that_come_while_a_timer_runs_share_its_call():
         called.set()
 
     timer = SharedTimer(call)
-    begun = time.monotonic()
+    started = time.monotonic()
     for delay in (60, 0.5, 0.6, 0.5, 60):
         timer(delay)
     assert called.wait(30)
-    assert calls[0] - begun >= 0.5
+    assert calls[0] - started >= 0.5
     time.sleep(0.5)
     assert len(calls) == 1
     called.clear()

@@ -22,8 +22,8 @@ def small(**changes) -> Inputs:
 
 def test_it_starts_with_the_headline_of_the_page():
     inputs = make_inputs()
-    said = " ".join(text_of(inputs).partition("\n\n")[0].split())
-    assert said == " ".join(headline(Report.of(inputs)))
+    text = " ".join(text_of(inputs).partition("\n\n")[0].split())
+    assert text == " ".join(headline(Report.of(inputs)))
 
 
 def test_it_has_a_row_for_each_task_metric_and_method_with_the_average_of_table_1():

@@ -117,8 +117,8 @@ def library_scores(folder: Path, kind: str, text: str, answers: list[str]) -> li
                 masked = torch.tensor([[*before, *[MASK] * len(tokens), END]])
                 values = model(masked).logits[0, len(before) + place]
             else:
-                begun = torch.tensor([[START, *tokens[:place]]])
-                values = model(torch.tensor([[*before, END]]), decoder_input_ids=begun).logits[0, -1]
+                decoder_ids = torch.tensor([[START, *tokens[:place]]])
+                values = model(torch.tensor([[*before, END]]), decoder_input_ids=decoder_ids).logits[0, -1]
             found.append(float(values.log_softmax(0)[token]))
         scores.append(sum(found) / len(found))
     return scores

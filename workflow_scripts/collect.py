@@ -91,8 +91,8 @@ BENCHMARKS = {
     " Its scores show how the methods differ on it; they are not comparable with published numbers.",
     "xtreme": "Files in the layout of XTREME's download scripts. Comparable with the paper only if the files are"
     " complete and the encoder and the settings are the paper's.",
-    "hub": "The data sets' repositories on the Hugging Face Hub; UD-POS converted from Universal Dependencies as in"
-    " XTREME. Comparable with the paper only if no data set is limited and the encoder and the settings are the"
+    "hub": "The datasets' repositories on the Hugging Face Hub; UD-POS converted from Universal Dependencies as in"
+    " XTREME. Comparable with the paper only if no dataset is limited and the encoder and the settings are the"
     " paper's.",
 }
 

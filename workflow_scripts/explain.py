@@ -1,10 +1,10 @@
-"""Compare the transfer gap with the distance of a language from the source, with its script, and with its pieces.
+"""Compare the transfer gap with the distance of a language from the source, its script and its token count.
 
     scores.csv  runs.csv             ─┐
     tokens and rows of the test sets ─┴─> distances.csv  the measures of each target language
                                           explained.csv  their rank correlation with the gap, by method
 
-The pieces are counted in the token folders; nothing is tokenised. Only the tokenizer's special tokens are looked up.
+Tokens are counted in the token folders; nothing is tokenised. Only the tokenizer's special tokens are looked up.
 Settings: `configuration`, the complete configuration; tokens, rows and encoders are found by the grid's paths, in the
 working folder.
 """
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> list[Path]:
-    """Count the pieces, write both tables, and return the token records and rows that were read."""
+    """Count the tokens, write both tables, and return the token records and rows that were read."""
     settings: WholeGridSettings = arguments.settings
     configuration = load(settings.configuration)
     grid, paths = Grid(configuration), Paths.of(configuration)

@@ -1,4 +1,4 @@
-"""Pin a data set on the Hugging Face Hub: resolve its revision to a commit and record the commit's files.
+"""Pin a dataset on the Hugging Face Hub: resolve its revision to a commit and record the commit's files.
 
     the hub ──> resources/repositories/{repository}.json      commit, licence, size and hash of each parquet file
 

@@ -43,7 +43,7 @@ FILES = {
     "boundaries": "the decision boundaries of figure 2",
     "samples": "which texts the analysis compares",
     "examples": "examples of predictions",
-    "distances": "the distance and the pieces of each target language",
+    "distances": "the distance and the token count of each target language",
     "explained": "their correlation with the transfer gap",
     "published": "the paper's numbers",
 }

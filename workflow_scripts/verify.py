@@ -1,13 +1,13 @@
 """Check the files of a grid against its configuration and the user's data, and print the differences.
 
-    resources/, results/  ──> a line for each output that does not belong to the configuration
+    resources/, results/  ──> a line for each output that does not match the configuration
 
 For every output, the recorded settings, inputs and checksum are compared with the configuration, the current inputs,
 the user's own files that were read, and the file. Missing outputs, and outputs that an earlier version of the code
 made, are only counted: the next run makes them.
 
-Then everything that follows from predictions and run records (scores, tables, statistics, report) is computed again in
-a temporary folder, without training, and compared byte by byte (`console/recomputing.py`); `--quick` leaves this out.
+Then everything that follows from predictions and run records (scores, tables, statistics, report) is recomputed in a
+temporary folder, without training, and compared byte by byte (`console/recomputing.py`); `--quick` skips this.
 
 Nothing is changed. The exit status is 0 if nothing differs, else 1. The options are those of the command that ran the
 workflow.
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--config", nargs="*", default=[], metavar="KEY=VALUE", help="keys that replace those in the files"
     )
-    result.add_argument("--quick", action="store_true", help="compare settings and checksums; compute nothing again")
+    result.add_argument("--quick", action="store_true", help="compare settings and checksums; recompute nothing")
     result.add_argument("--directory", type=Path, metavar="FOLDER", help="the working folder; default: the current one")
     return result
 
@@ -63,9 +63,9 @@ def main(arguments: argparse.Namespace) -> None:
     for file, reason in others.items():
         print(f"{file}: {reason}")
     if not arguments.quick:
-        print(f"{again.files} files were computed again, {len(again.differing)} of them differ")
+        print(f"{again.files} files were recomputed, {len(again.differing)} of them differ")
     if again.left_out:
-        print(f"what the steps {', '.join(again.left_out)} make was not computed again, since their inputs differ")
+        print(f"what the steps {', '.join(again.left_out)} make was not recomputed, since their inputs differ")
     sys.stdout.flush()
     if others:
         raise UserError("delete what differs, and run the workflow again with this configuration to remake it")

@@ -288,7 +288,7 @@ def documents(
         results=place.results,
         resources=place.resources,
         rows=rows,
-        recomputed=", and compute all tables again from the predictions" if arguments.rows else "",
+        recomputed=", and recompute all tables from the predictions" if arguments.rows else "",
         quick="" if arguments.rows else " --quick",
         weights="Tuned weights are included." if arguments.weights else "Tuned weights are left out.",
         licences="\n".join(licences(configuration)),

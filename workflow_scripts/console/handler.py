@@ -52,7 +52,7 @@ SLURM_NOISE = (
     *("MinJobAge", "No SLURM account given", "No account was given", "Unable to guess SLURM account"),
     *("Guessed SLURM account", "Exception in run_job"),
 )
-SLURM_REQUEUES = "'NODE_FAIL', but requeue is enabled"  # told in other words
+SLURM_REQUEUES = "'NODE_FAIL', but requeue is enabled"  # reported in other words
 STOPPING = "Will exit after finishing currently running jobs"
 SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 
@@ -266,7 +266,7 @@ class ConsoleHandler(logging.Handler):
         text = record.getMessage()
         if "CalledProcessError in file" in text:
             self.endings.append(text)
-        elif any(said in text for said in SAID_AT_THE_END):
+        elif any(message in text for message in SAID_AT_THE_END):
             self.unfinished = True
         else:
             self.errors.append(workflow_message(text))

@@ -64,9 +64,9 @@ def products(device: Any, precision: str) -> float:
     states = torch.ones(tokens, width, dtype=dtype, device=device)
     up = torch.ones(width, inner, dtype=dtype, device=device)
     down = torch.ones(inner, width, dtype=dtype, device=device)
-    rounds, done, begun = 8, 0, time.perf_counter()
+    rounds, done, started = 8, 0, time.perf_counter()
     with torch.no_grad():
-        while (passed := time.perf_counter() - begun) < SECONDS:
+        while (passed := time.perf_counter() - started) < SECONDS:
             for _ in range(rounds):
                 torch.mm(torch.mm(states, up), down)
             if device.type == "cuda":
@@ -77,8 +77,8 @@ def products(device: Any, precision: str) -> float:
 
 def compiling() -> float:
     """Seconds to compile a module of the standard library, the mean of many times."""
-    source, rounds, begun = inspect.getsource(argparse), 0, time.perf_counter()
-    while (passed := time.perf_counter() - begun) < PYTHON_SECONDS or not rounds:
+    source, rounds, started = inspect.getsource(argparse), 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < PYTHON_SECONDS or not rounds:
         compile(source, "argparse.py", "exec")
         rounds += 1
     return passed / rounds

@@ -1,10 +1,10 @@
-"""Compute again everything that follows from predictions and run records, and compare it with what is there.
+"""Recompute everything that follows from predictions and run records, and compare it with the existing files.
 
     predictions, rows, run.json, log.jsonl  ──> scores, units, calibration of each model
                                             ──> tables of the grid ──> statistics, examples, report, summary
 
 The steps themselves do it, in a temporary folder: nothing is trained, and nothing in the grid's folders changes. Each
-step reads what the steps before it computed again, so a changed file is named, but not all that is made of it.
+step reads the recomputed outputs of earlier steps, so a changed file is named, but not everything derived from it.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from workflow_scripts.experiment.settings import as_text
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "report"
 PROVENANCE, TABLES = "provenance.json", "tables"
-# What the provenance says of the moment at which it was written, and of the code and the machine that wrote it.
+# What the provenance records about the time at which it was written, and about the code and the machine that wrote it.
 MOMENT = ("date", "git_commit", "machine", "versions", "made_by_earlier_code", "chosen_by_earlier_metrics")
 OF_MODEL = {"scores": "scores.csv", "units": "units.parquet", "calibration": "calibration.csv"}
 ANALYSES = {name: f"{name}.csv" for name in ("alignment", "projections", "boundaries")} | {"samples": "samples.json"}
@@ -73,8 +73,8 @@ class Comparison:
 
     Attributes:
         files: their number.
-        differing: why a file differs, or cannot be computed again, by file.
-        left_out: the steps that were not repeated, since what they read differs.
+        differing: why a file differs, or cannot be recomputed, by file.
+        left_out: the steps that were not repeated, since their inputs differ.
     """
 
     files: int = 0
@@ -82,17 +82,17 @@ class Comparison:
     left_out: tuple[str, ...] = ()
 
     def add(self, stored: Path, again: Path) -> None:
-        """Compare a file, if it exists, with the one that was computed again."""
+        """Compare a file, if it exists, with the recomputed one."""
         if stored.is_file():
             self.files += 1
             if not again.is_file():
-                self.differing[str(stored)] = "it is not among the files that were computed again"
+                self.differing[str(stored)] = "it is not among the recomputed files"
             elif stored.read_bytes() != again.read_bytes():
-                self.differing[str(stored)] = "it differs from the file that was computed again"
+                self.differing[str(stored)] = "it differs from the recomputed file"
 
 
 def recompute(configuration: Configuration) -> Comparison:
-    """Compute again all outputs that exist, and compare them byte by byte. The working folder is the grid's.
+    """Recompute all outputs that exist, and compare them byte by byte. The working folder is the grid's.
 
     Of `provenance.json` the keys in `MOMENT` are not compared. Where the scores of a model differ, or a step ends in an
     error, the steps that would read its outputs are left out.
@@ -169,20 +169,20 @@ def _exist(files: Iterable[Path]) -> bool:
 
 
 def _run(job: Job, words: Sequence[str], stored: Iterable[Path], found: Comparison) -> bool:
-    """Run a step; return whether it ran to its end. If not, its outputs that exist count as differing."""
+    """Run a step; return whether it succeeded. If not, its existing outputs count as differing."""
     module = importlib.import_module(f"workflow_scripts.{job.step}")
     try:
         module.main(module.parser().parse_args(["--settings", as_text(dict(job.settings)), *words]))
     except Exception as error:  # whatever a changed file leads to
         reason = " ".join(str(error).splitlines()) or type(error).__name__
         existing = [str(file) for file in stored if file.is_file()]
-        found.differing |= dict.fromkeys(existing, f"it cannot be computed again: {reason}")
+        found.differing |= dict.fromkeys(existing, f"it cannot be recomputed: {reason}")
         return False
     return True
 
 
 def _take_over_moment(again: Path, stored: Path) -> None:
-    """Replace what a provenance says of its moment by what the stored one says, if that can be read."""
+    """Replace the fields in `MOMENT` of a provenance with those of the stored one, if that can be read."""
     if stored.is_file():
         before: dict[str, Any] = read_json(stored)
         write_json(again, read_json(again) | {key: before[key] for key in MOMENT if key in before})

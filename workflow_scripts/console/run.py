@@ -50,7 +50,7 @@ class Running:
 
     key: Key
     log: Path | None
-    begun: float
+    started: float
 
     def status(self) -> dict[str, Any] | None:
         """What the job's status file says of its progress; None where there is none."""
@@ -88,8 +88,8 @@ class Run:
         gpus: that local jobs share.
         plan: the jobs to do, those done included.
         total, done: numbers of jobs.
-        begun: when the first job began (monotonic seconds).
-        running: jobs that have begun and not ended.
+        started: when the first job began (monotonic seconds).
+        running: jobs that have started and not ended.
         numbers: the job of each of Snakemake's numbers.
         failures: jobs that failed and were not tried again.
         finished: the seconds that each job took.
@@ -101,7 +101,7 @@ class Run:
     plan: dict[Key, Planned] = field(default_factory=dict)
     total: int = 0
     done: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     running: dict[Key, Running] = field(default_factory=dict)
     numbers: dict[int, Key] = field(default_factory=dict)
     failures: dict[Key, Failure] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Run:
 
     def restart_clock(self) -> None:
         """The first job begins now."""
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
 
     def key(self, number: int) -> Key | None:
         """The job that Snakemake started under this number."""
@@ -140,7 +140,7 @@ class Run:
             self.done += 1
             key = self.numbers.get(number)
             running = self.running.pop(key, None) if key else None
-            seconds = time.monotonic() - running.begun if running else 0.0
+            seconds = time.monotonic() - running.started if running else 0.0
             if key:
                 self.finished[key] = seconds
                 self._compare_with_the_estimate(key, seconds)
@@ -170,7 +170,7 @@ class Run:
 
     def seconds(self) -> float:
         """Since the run began."""
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.started
 
     def estimate(self, key: Key) -> float | None:
         """The seconds of a job: the plan's, corrected by how long finished jobs of its rule took in truth."""
@@ -193,7 +193,7 @@ class Run:
         if report is not None:
             return max(0.0, report["seconds_left"] - job.age())
         estimate = self.estimate(job.key)
-        return None if estimate is None else max(OVERDUE, estimate - (time.monotonic() - job.begun))
+        return None if estimate is None else max(OVERDUE, estimate - (time.monotonic() - job.started))
 
     def seconds_left(self) -> float | None:
         """Of the whole run; None where it cannot be estimated yet."""
@@ -231,7 +231,7 @@ def duration(
     Args:
         jobs: the seconds of each job and what it needs; needed jobs that are not among them are done.
         cores, gpus: that the jobs share.
-        running: jobs that have begun.
+        running: jobs that have started.
     """
     waiting_for = {key: sum(needed in jobs for needed in planned.needs) for key, (_, planned) in jobs.items()}
     needed_by: dict[Key, list[Key]] = {}

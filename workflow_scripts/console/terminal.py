@@ -164,7 +164,7 @@ class TerminalView:
         if report is None:
             if left is not None and left <= OVERDUE:
                 shown = ""
-            return f"  {title(job.key, self.leave_out)}", "", f"{clock(time.monotonic() - job.begun)} so far", shown
+            return f"  {title(job.key, self.leave_out)}", "", f"{clock(time.monotonic() - job.started)} so far", shown
         losses = " ".join(f"{loss:.3f}" for loss in report.get("losses", []))
         step = f"step {report['step']}/{report['steps']}"
         return f"  {title(job.key, self.leave_out)}", step, f"loss {losses}" if losses else "", shown

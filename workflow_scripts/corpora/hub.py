@@ -139,7 +139,7 @@ def _download(repository: str, commit: str, name: str, again: bool) -> Path:
 
 
 def _named(repository: str, revision: str) -> Repository:
-    return Repository(repository, revision, kind="data set", key="corpora.revisions")
+    return Repository(repository, revision, kind="dataset", key="corpora.revisions")
 
 
 def _is_as_stated(path: Path, stated: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What explains transfer: how the transfer gap goes with the distance of a language and with its pieces.
+"""What explains transfer: how the transfer gap correlates with the distance of a language and with its token count.
 
 The gap of a language is the score in the source language minus that in the language, by the task's main metric,
 averaged over the seeds. A union of sources has the mean of their scores. Each measure of a language is compared with

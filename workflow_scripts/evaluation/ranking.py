@@ -1,4 +1,4 @@
-"""Which arm is best, all in all: mean ranks over tasks and target languages, with their uncertainty.
+"""Which arm is best overall: mean ranks over tasks and target languages, with their uncertainty.
 
 A *cell* is a task in one target language, which is any but those of the training source: the ranking is about transfer.
 In each cell the arms are ranked by their mean score over seeds, from 1, the best; arms with equal scores share the mean

@@ -1,4 +1,4 @@
-"""Which arm is best, all in all: the rows of `ranks.csv`, one ranking for each encoder and training source.
+"""Which arm is best overall: the rows of `ranks.csv`, one ranking for each encoder and training source.
 
 Ranked are the arms that have scores on every task of the encoder and source, by each task's main metric, in all target
 languages that the models of all these arms were tested in. The languages of the source do not count: the question is

@@ -38,7 +38,7 @@ SMALLEST = 1e-5  # smaller variances are raised to this share of the median in t
 class Effect:
     """A difference between two methods, with the contribution of each unit.
 
-    Leading dimensions (...), if any, are independent data sets.
+    Leading dimensions (...), if any, are independent datasets.
 
     Attributes:
         by_seed: (..., seeds), the difference of each seed, percentage points.
@@ -222,7 +222,7 @@ def half_width(of: Spread, p: Array | float) -> Array:
         3        92.2 to 95.1     95.0 to 97.7    94.2 to 96.8
         5        94.1 to 95.1     95.0 to 96.6    94.8 to 95.9
 
-    % of 100,000 data sets. The mean is used, and Banerjee's below 2 degrees of freedom, where the mean covers too
+    % of 100,000 datasets. The mean is used, and Banerjee's below 2 degrees of freedom, where the mean covers too
     little.
 
     Where few seeds agree by chance the interval can be narrower than the units alone would make it. A lower bound would

@@ -44,7 +44,7 @@ class Repository:
     Attributes:
         name: `owner/name`.
         revision: a branch, tag or commit.
-        kind: "data set" or "model".
+        kind: "dataset" or "model".
         key: the configuration key of the revision.
         otherwise: an alternative for when the hub cannot be reached, such as `use source: folder`.
     """
@@ -58,7 +58,7 @@ class Repository:
     @property
     def page(self) -> str:
         """The URL of its page."""
-        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'data set' else ''}{self.name}"
+        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
 
 @contextmanager

@@ -104,6 +104,6 @@ def lead(text: str) -> Text:
     return Text((text,), "lead")
 
 
-def said(text: str) -> Text:
+def paragraph(text: str) -> Text:
     """A plain paragraph."""
     return Text((text,))

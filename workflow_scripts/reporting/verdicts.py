@@ -71,7 +71,7 @@ def average_sentence(row: dict) -> str:
     """`Prompt tuning transfers better by 3.1 points (95 % interval 1.0 to 5.2, p 0.004).`"""
     title = method_title(row["method"])
     if direction(row) == "open":
-        return f"The difference between {_pair(row)} cannot be told from chance: {_open(row)}"
+        return f"The difference between {_pair(row)} is not statistically significant: {_open(row)}"
     more = direction(row) == "better"
     return f"{title} transfers {'better' if more else 'worse'} by {_size(row)}."
 
@@ -79,7 +79,7 @@ def average_sentence(row: dict) -> str:
 def gap_sentence(row: dict) -> str:
     """`Its transfer gap is smaller by 2.0 points (95 % interval 0.4 to 3.6, p 0.01).` A smaller gap is better."""
     if direction(row) == "open":
-        return f"The difference in transfer gap cannot be told from chance: {_open(row)}"
+        return f"The difference in transfer gap is not statistically significant: {_open(row)}"
     return f"Its transfer gap is {'larger' if row['difference'] > 0 else 'smaller'} by {_size(row)}."
 
 
@@ -176,7 +176,7 @@ def _headline(title: str, other: str, rows: list[dict], many: str) -> str:
     counts, total = Counter(direction(row) for row in rows), len(rows)
     if counts["open"] == total:
         where = f"the one {many[:-1]}" if total == 1 else f"any of {total} {many}"
-        return f"{title} and {other}: the difference cannot be told from chance on {where}{_possible(rows)}."
+        return f"{title} and {other}: the difference is not statistically significant on {where}{_possible(rows)}."
     parts = []
     if counts["better"]:
         parts.append(f"better than {other} on {_of(counts['better'], total, many)}{_range(rows, 'better')}")
@@ -185,7 +185,8 @@ def _headline(title: str, other: str, rows: list[dict], many: str) -> str:
     elif counts["worse"]:
         parts.append(f"worse than {other} on {_of(counts['worse'], total, many)}{_range(rows, 'worse')}")
     rest = (
-        f" On the other {counts['open'] if counts['open'] > 1 else 'one'}, the difference cannot be told from chance."
+        f" On the other {counts['open'] if counts['open'] > 1 else 'one'}, the difference is not statistically"
+        " significant."
         if counts["open"]
         else ""
     )
@@ -230,7 +231,7 @@ def _where(report: Report) -> Iterator[str]:
         counts = Counter(direction(row) for row in rows)
         title, other = method_title(method), method_words(baseline)
         if counts["open"] == len(rows):
-            yield f"{title} and {other}: the difference cannot be told from chance in any of {len(rows)} {pairs}."
+            yield f"{title} and {other}: the difference is not statistically significant in any of {len(rows)} {pairs}."
             continue
         sentence = (
             f"{title} is significantly better than {other} in {counts['better']} of {len(rows)} {pairs}, worse in"

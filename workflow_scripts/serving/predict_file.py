@@ -85,7 +85,7 @@ def main(arguments: argparse.Namespace) -> int:
         if written.rows:
             print(f"{written.rows:,} rows are complete; continuing with the next", file=sys.stderr)
         found = _records(source, arguments.format, arguments.delimiter, predictor.reader)
-        named, begun, before = 0, time.monotonic(), written.rows
+        named, started, before = 0, time.monotonic(), written.rows
         for chunk in _chunks(found, source == STREAM, written.rows):
             results = answered(predictor, chunk, written.rows)
             written.add(results)
@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
                 if "error" in result and (named := named + 1) <= NAMED:
                     print(visible(f"{_shown(source)}, {result['error']}"), file=sys.stderr)
             if sys.stderr.isatty() and target != STREAM:
-                speed = (written.rows - before) / (time.monotonic() - begun)
+                speed = (written.rows - before) / (time.monotonic() - started)
                 print(f"\r{written.rows:,} rows, {speed:,.0f} a second", end="", file=sys.stderr, flush=True)
         if sys.stderr.isatty() and target != STREAM:
             print(file=sys.stderr)

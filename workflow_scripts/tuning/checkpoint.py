@@ -166,10 +166,10 @@ class Checkpoint:
         """
         if self.near is None or self.newest != self.near or self._read(self.near) == self._read(self.path):
             return
-        begun = time.monotonic()
+        started = time.monotonic()
         with written(self.path) as temporary:
             shutil.copyfile(self.near, temporary)
-        logger.info("copied the checkpoint from %s in %.1f s", self.near.parent, time.monotonic() - begun)
+        logger.info("copied the checkpoint from %s in %.1f s", self.near.parent, time.monotonic() - started)
 
     def remove(self) -> None:
         """Delete the folder's checkpoints, also those of earlier settings; call it once the outputs are written."""

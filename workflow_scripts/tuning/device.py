@@ -73,9 +73,9 @@ def product_seconds(rounds: int = 20) -> dict[str, float]:
         operands[name] = torch.ones(256, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
     for _ in range(rounds):
         for name, (states, matrix) in operands.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             torch.mm(states, matrix)
-            best[name] = min(best[name], time.perf_counter() - begun)
+            best[name] = min(best[name], time.perf_counter() - started)
     return best
 
 

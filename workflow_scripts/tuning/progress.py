@@ -40,14 +40,14 @@ class Progress:
         self.epochs = epochs
         self.done = done
         self.status = status or _status_beside_the_log()
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self.logged = -LOG_SECONDS
         self.written = -STATUS_SECONDS
         self.losses: list[float] = []
 
     def count(self, step: int, epoch: int) -> None:
         """Note that `step` steps are done. Reads nothing from the device, so every step may call it."""
-        passed = time.monotonic() - self.begun
+        passed = time.monotonic() - self.started
         if self.status is None or (passed - self.written < STATUS_SECONDS and step < self.steps):
             return
         self.written = passed
@@ -68,7 +68,7 @@ class Progress:
         """Report `step` steps with the losses of the models that are trained together."""
         self.losses = list(losses)
         self.count(step, epoch)
-        passed = time.monotonic() - self.begun
+        passed = time.monotonic() - self.started
         if passed - self.logged < LOG_SECONDS and step < self.steps:
             return
         self.logged = passed

@@ -152,9 +152,9 @@ def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None
     automatic = [training for training in trainings if training.configured.precision == "auto"]
     if not automatic:
         return
-    begun = [(training, precision) for training in automatic if (precision := training.begun_in())]
-    if begun:
-        first, found = begun[0]
+    resumable = [(training, precision) for training in automatic if (precision := training.checkpoint_precision())]
+    if resumable:
+        first, found = resumable[0]
         check_precision(found, device, first.checkpoint.newest)
         logger.info("resuming in %s, as this training began", found)
     else:
@@ -276,7 +276,7 @@ class Pass:
         assert self.result is not None
         return self.result
 
-    def begun_in(self) -> str | None:
+    def checkpoint_precision(self) -> str | None:
         """The precision that an earlier process began this training in; None without a checkpoint."""
         saved = self.checkpoint.peek()
         return None if saved is None else saved.get("precision")

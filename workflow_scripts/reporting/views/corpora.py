@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from workflow_scripts.reporting.parts import Folded, Part, Section, said
+from workflow_scripts.reporting.parts import Folded, Part, Section, paragraph
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import Cell, Column, Row, Table, number_cell
 from workflow_scripts.reporting.wording import NOTHING, listed
@@ -38,7 +38,7 @@ def section(report: Report) -> Section:
     licences, rows, checksums = licences_table(report), corpora_table(report), checksums_table(report)
     many = sum(map(len, rows.bodies)) > MOST_ROWS
     parts: tuple[Part, ...] = (
-        said(f"{report.benchmark['name']}. {report.benchmark['description']}"),
+        paragraph(f"{report.benchmark['name']}. {report.benchmark['description']}"),
         *((licences,) if licences.bodies else ()),
         Folded(rows.title, (rows,)) if many else rows,
         Folded(checksums.title, (checksums,)),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from workflow_scripts.reporting.charts import Axis, Tick, linear_axis
-from workflow_scripts.reporting.parts import Folded, Section, lead, said
+from workflow_scripts.reporting.parts import Folded, Section, lead, paragraph
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import (
     Cell,
@@ -94,7 +94,7 @@ def section(report: Report) -> Section:
     charts = forests(report)
     if not charts:
         nothing = "No difference was tested: this needs two methods on one task, with the same languages and seeds."
-        return Section("differences", title, (said(nothing),))
+        return Section("differences", title, (paragraph(nothing),))
     table = differences_table(report)
     return Section(
         "differences",

@@ -1,4 +1,4 @@
-"""What explains transfer: the transfer gap against the distance of a language, its script and its pieces."""
+"""What explains transfer: the transfer gap against the distance of a language, its script and its token count."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,11 +26,11 @@ from workflow_scripts.reporting.wording import NOTHING, listed, method_title, me
 TITLES = {
     "syntactic": "syntactic distance",
     "genetic": "genealogical distance",
-    "other_script": "another script",
-    "premium": "pieces for each piece of the source language",
-    "unknown": "unknown pieces, percent",
+    "other_script": "different script",
+    "premium": "tokens for each token of the source language",
+    "unknown": "unknown tokens, percent",
 }
-SHOWN, FOLDED = ("syntactic", "premium"), ("genetic", "unknown")  # another script is a hollow point
+SHOWN, FOLDED = ("syntactic", "premium"), ("genetic", "unknown")  # a different script is a hollow point
 MOST_MARKS = 400  # of a chart; with more, it shows two methods
 MOST_READ = 100  # that the description for screen readers lists
 NO_BASELINE = ""
@@ -44,11 +44,12 @@ def section(report: Report) -> Section | None:
         return None
     source = report.names.reference
     reading = (
-        f"Each point is a target language. Up: its transfer gap, the score in {source} minus that in the language, in"
-        " points, averaged over the seeds. Across: the syntactic or genealogical distance of the language (URIEL: 0 is"
-        " alike, 1 is as far as can be), and how many pieces the tokenizer makes of a text for each piece of the same"
-        f" text in {source}. A hollow point has another script than {source}. Distances go together with each other,"
-        " with the amount of pretraining data and with the quality of translations: a correlation proves no cause."
+        f"Each point is a target language. Vertical axis: its transfer gap, the score in {source} minus that in the"
+        " language, in points, averaged over the seeds. Horizontal axis: the syntactic or genealogical distance of the"
+        " language (URIEL: 0 is identical, 1 is the maximum), and the number of tokens of a text for each token of the"
+        f" same text in {source}. A hollow point has a different script from {source}. Distances correlate with each"
+        " other, with the amount of pretraining data and with the quality of translations: a correlation does not"
+        " prove a cause."
     )
     sentences = tuple(_sentences(report))
     drawn = {method for gaps in _every_gap(report) for method in _drawn(gaps)}
@@ -57,7 +58,7 @@ def section(report: Report) -> Section | None:
     parts += [Bullets(sentences)] if sentences else []
     parts += [Plots(shown, key)] if shown else []
     if more := tuple(plots(report, FOLDED)):
-        parts.append(Folded("Genealogical distance and unknown pieces", (Plots(more, key),)))
+        parts.append(Folded("Genealogical distance and unknown tokens", (Plots(more, key),)))
     table = sheet(report)
     if correlated:
         parts.append(Folded("Rank correlations as a table", (table,)))
@@ -86,7 +87,7 @@ def _sentences(report: Report) -> Iterator[str]:
         tasks = {
             "loses less in distant languages": known[known["high"] < 0],
             "loses more in distant languages": known[known["low"] > 0],
-            "no trend with the distance can be told from chance": known[(known["low"] <= 0) & (known["high"] >= 0)],
+            "no statistically significant trend with the distance": known[(known["low"] <= 0) & (known["high"] >= 0)],
         }
         parts = [f"{what} on {_tasks(report, of)}" for what, of in tasks.items() if len(of)]
         few = rows[rows["low"].isna() & (rows["languages"] < FEWEST_LANGUAGES)]

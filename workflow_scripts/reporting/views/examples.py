@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workflow_scripts.experiment.grid import parse_arm
-from workflow_scripts.reporting.parts import Section, lead, said
+from workflow_scripts.reporting.parts import Section, lead, paragraph
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import method_class
 from workflow_scripts.reporting.wording import Names, listed, method_words, plural
@@ -76,7 +76,7 @@ def section(report: Report) -> Section:
     identifier, title, short = "examples", "Examples of predictions", "Examples"
     found = examples_by_task(report)
     if not found:
-        nothing = said("There are none: no two methods were compared, or they agree on every row.")
+        nothing = paragraph("There are none: no two methods were compared, or they agree on every row.")
         return Section(identifier, title, (nothing,), short)
     reading = (
         "Test rows on which the methods disagree, with the gold answer. They were selected for the disagreement: the"

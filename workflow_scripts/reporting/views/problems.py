@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from workflow_scripts.core.languages import is_known
 from workflow_scripts.core.names import source_languages
 from workflow_scripts.corpora.description import SPLITS, Cut, Split, SplitReading
-from workflow_scripts.reporting.parts import Folded, Part, Section, said
+from workflow_scripts.reporting.parts import Folded, Part, Section, paragraph
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.tasks import Task
 from workflow_scripts.reporting.wording import listed, plural, rate_text
@@ -34,17 +34,17 @@ def section(report: Report) -> Section:
     found, lost = concerns(report), run_concerns(report, final=False)
     parts: list[Part] = []
     if found:
-        parts += [said("These runs, missing scores and choices affect the numbers below."), Concerns(tuple(found))]
+        parts += [paragraph("These runs, missing scores and choices affect the numbers below."), Concerns(tuple(found))]
     elif report.runs.empty:
         parts.append(
-            said(
+            paragraph(
                 "Unknown: the table of training runs is empty. Every model below was scored in every language of its"
                 " task."
             )
         )
     else:
         parts.append(
-            said(
+            paragraph(
                 "None: every model below was trained, scores above the majority class where there is one, and was"
                 " scored in every language of its task."
             )
@@ -52,7 +52,7 @@ def section(report: Report) -> Section:
     unknown = unknown_codes(report)
     if unknown:
         parts.append(
-            said(
+            paragraph(
                 f"No registry has the language {'code' if len(unknown) == 1 else 'codes'} {listed(unknown)}, so the"
                 " name, script and family are not known."
             )

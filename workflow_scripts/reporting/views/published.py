@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.experiment import table_names
-from workflow_scripts.reporting.parts import Bullets, Folded, Heading, Part, Section, lead, said
+from workflow_scripts.reporting.parts import Bullets, Folded, Heading, Part, Section, lead, paragraph
 from workflow_scripts.reporting.published import analysis_as_printed, audit_in_words, languages_as_printed
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import (
@@ -38,7 +38,7 @@ def section(report: Report) -> Section:
     identifier, title = "published", "Published numbers"
     tables = published_tables(report)
     if not tables:
-        return Section(identifier, title, (said("There are none."),))
+        return Section(identifier, title, (paragraph("There are none."),))
     audit = audit_sheet(report)
     compared = beside_sheet(report)
     apart = "" if compared else " They are not comparable with the scores on this page."

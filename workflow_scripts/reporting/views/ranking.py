@@ -1,4 +1,4 @@
-"""Which method, all in all: the mean rank of each arm with its intervals, and how often it is first."""
+"""Which method is best overall: the mean rank of each arm with its intervals, and how often it is first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from workflow_scripts.reporting.table import (
 )
 from workflow_scripts.reporting.wording import NOTHING, Names, listed, method_title, plural
 
-CLEAR = 0.95  # share of draws from which on an arm is said to be first
+CLEAR = 0.95  # an arm is called first from this share of draws on
 MOST_TICKS = 12
 
 
@@ -80,7 +80,7 @@ def section(report: Report) -> Section | None:
     limits = tuple(dict.fromkeys(limit for key, rows in groups for limit in _limits(report, *key, rows)))
     parts += [Bullets(limits)] if limits else []
     parts.append(Folded("Mean ranks as a table", (sheet(report),)))
-    return Section("ranking", "Which method, all in all", tuple(parts), "All in all")
+    return Section("ranking", "Which method is best overall", tuple(parts), "Overall")
 
 
 def _groups(ranked: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:

@@ -10,7 +10,7 @@ from workflow_scripts.evaluation.aggregate import in_table_order
 from workflow_scripts.experiment import table_names
 from workflow_scripts.reporting.charts import clipped
 from workflow_scripts.reporting.families import MOST_COLUMNS, family_bodies
-from workflow_scripts.reporting.parts import Folded, Part, Section, lead, said
+from workflow_scripts.reporting.parts import Folded, Part, Section, lead, paragraph
 from workflow_scripts.reporting.report import Report
 from workflow_scripts.reporting.table import Cell, Column, Row, Sheet, Table, arm_cell, number_cell, paper_table
 from workflow_scripts.reporting.wording import NOTHING, listed, plural
@@ -88,13 +88,13 @@ def section(report: Report) -> Section:
             "Not analysed: this needs a parallel corpus with labels in"
             f" {report.names.reference} and another language, and a model that was tuned on a task of its kind."
         )
-        return Section(identifier, title, (said(nothing),), "Representations")
+        return Section(identifier, title, (paragraph(nothing),), "Representations")
     parts: list[Part] = [lead(note) for note in samples_note(report)]
     texts = report.inputs.samples.get("disagreeing") or []
     if texts:
         shown = tuple((text["id"], tuple(text["labels"].items())) for text in texts)
         parts.append(Folded("Which, and their labels", (Disagreeing(shown),), "disagreeing"))
-    parts += [*tables, drawn or said("There is no projection.")]
+    parts += [*tables, drawn or paragraph("There is no projection.")]
     return Section(identifier, title, tuple(parts), "Representations")
 
 

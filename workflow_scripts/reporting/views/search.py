@@ -16,7 +16,7 @@ from workflow_scripts.reporting.charts import (
     ticks_across,
     ticks_up,
 )
-from workflow_scripts.reporting.parts import Heading, Part, Plots, Section, lead, said
+from workflow_scripts.reporting.parts import Heading, Part, Plots, Section, lead, paragraph
 from workflow_scripts.reporting.report import MODEL, Report
 from workflow_scripts.reporting.table import (
     Cell,
@@ -41,7 +41,7 @@ def section(report: Report) -> Section:
     sheets = (lengths_sheet(report), search_sheet(report))
     parts: list[Part] = [sheet for sheet in sheets if sheet.tables[0].bodies]
     if not parts:
-        parts.append(said("Nothing was searched: every arm had one learning rate and one prompt length."))
+        parts.append(paragraph("Nothing was searched: every arm had one learning rate and one prompt length."))
     plots = length_plots(report)
     if plots:
         with_prompts = set(report.runs[report.runs["prompt_length"] > 0]["method"])

@@ -47,10 +47,10 @@ class OutputLayer(nn.Module):
             batch: with the columns of `kinds.words`.
         """
         if self.has_decoder:
-            begun = nn.functional.pad(batch["decoder_ids"], (1, 0), value=self.start)
+            decoder_ids = nn.functional.pad(batch["decoder_ids"], (1, 0), value=self.start)
             read = _output(states)
             logits = self.model(
-                encoder_outputs=read, attention_mask=batch["attention_mask"], decoder_input_ids=begun
+                encoder_outputs=read, attention_mask=batch["attention_mask"], decoder_input_ids=decoder_ids
             ).logits
             logits = _rows(logits, batch["read_at"])
         else:
