@@ -20,7 +20,7 @@ COMPILE := .venv/bin/python -P -m compileall -q -j 0 -x '/tests?/' .venv/lib
 NAME_ANOTHER := install Python 3.11 or newer, or name yours: make $(MAKECMDGOALS) PYTHON=python3.12
 
 export HF_HUB_DISABLE_TELEMETRY := 1
-# Clusters and their modules set these: Python would import packages from outside of .venv, or pip would install them
+# Clusters and their modules set these: Python would import packages from outside .venv, or pip would install them
 # there. --no-user has the same purpose.
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
 

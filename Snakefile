@@ -5,8 +5,8 @@
 #   corpora ──┘                                         └─> vectors ─> alignment, boundaries, figure ──────┴─> report
 #
 # There is one rule file for each stage. A rule runs the step of the same name in workflow_scripts/. Besides its input
-# files a job depends on one text of settings (`params: cfg`), so an edit of the configuration reruns only the jobs whose
-# settings it changes.
+# files a job depends on one JSON string of settings (`params: cfg`), so an edit to the configuration reruns only the
+# jobs whose settings it changes.
 import os
 import sys
 from functools import partial
@@ -16,7 +16,7 @@ from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
-# Not `workflow.basedir`, which is another workflow's folder if that uses this one as a module.
+# Not `workflow.basedir`, which is another workflow's folder if it uses this one as a module.
 HERE = str(workflow.current_basedir)
 if not os.path.isdir(HERE):
     raise WorkflowError(
@@ -27,7 +27,7 @@ sys.path.insert(0, HERE)
 DEPLOYMENT = set(workflow.deployment_settings.deployment_method)
 OWN_ENVIRONMENTS = bool(DEPLOYMENT & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
 
-# Before any other import of this project: a file that hides one of their packages would end them in a traceback.
+# Before any other import of this project: a file that shadows a package would make those imports fail with a traceback.
 from workflow_scripts.experiment.environment import (
     check_project_folder,
     check_versions,
@@ -39,7 +39,7 @@ from workflow_scripts.core.errors import UserError
 
 try:
     check_project_folder(Path(HERE))
-    check_versions(Path(HERE), OWN_ENVIRONMENTS)  # until here, any Snakemake 9 can read this file
+    check_versions(Path(HERE), OWN_ENVIRONMENTS)  # up to here, any Snakemake 9 can read this file
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -88,7 +88,7 @@ try:
     if IS_MODULE:
         check_module(has_configuration=workflow.modifier.skip_configfile)
     CONFIGURATION = load(config)
-    # In rules, without the prefix that a module has: Snakemake prepends it.
+    # In rules, without a module's prefix: Snakemake prepends it.
     PATHS, RESULTS = Paths.of(CONFIGURATION), CONFIGURATION.results
     CONFIGURATION = with_prefix(CONFIGURATION, workflow.modifier.path_modifier)
     check_writable(Path(CONFIGURATION.resources), Path(CONFIGURATION.results))
@@ -156,7 +156,7 @@ onsuccess:
         print(f"The report: {report.absolute()}", file=sys.stderr)
 
 
-# Only then: Snakemake refuses some images' names even if it does not use them.
+# Only then: Snakemake rejects some image names even if it does not use the image.
 if DeploymentMethod.APPTAINER in DEPLOYMENT:
 
     container: image(Path(HERE))

@@ -1,1 +1,1 @@
-"""Benchmarks, which are run by hand. Compared programs take turns, since a machine's speed drifts over minutes."""
+"""Benchmarks, run by hand. Compared programs take turns, since a machine's speed drifts over minutes."""

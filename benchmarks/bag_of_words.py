@@ -4,8 +4,8 @@
 
 For each classification and regression task of a finished grid and each of its sources: scikit-learn's tf-idf of
 character n-grams (1 to 5, within words) and a linear model, fitted on the rows that the grid tuned on and scored on the
-rows that it tested on, beside the mean score of each method over the seeds. A tuned model should be above the baseline
-in the source language and, since n-grams hardly transfer, far above it in languages of other scripts.
+rows that it tested on, beside the mean score of each method over the seeds. A tuned model should beat the baseline in
+the source language and, since n-grams hardly transfer, by far in languages with other scripts.
 """
 
 import argparse

@@ -4,14 +4,14 @@
 
 Each arm's training step is simulated (`benchmarks.simulation`): its model, method, precision, quantisation and
 gradient checkpointing are those of the training, with tensors that have no content. So every model and every method,
-PEFT's and your own included, is counted by what it computes. Of an encoder this needs `config.json`: from `resources`,
-if it is fetched, from its folder, or from `benchmarks/shapes.yaml`.
+including PEFT's and your own, is counted by its actual computation. For an encoder this needs `config.json`: from
+`resources`, if it is fetched, from its folder, or from `benchmarks/shapes.yaml`.
 
 * Training hours: the operations of all steps, of all candidates and seeds, divided by the speed that is reached.
 * Evaluation hours: the forward passes over the validation set after each epoch, and over the test sets of all
   languages.
-* Memory: the tensors at the fullest moment of a step whose texts all have `max_length`, for all candidates that share
-  a pass. A batch that does not fit is halved automatically.
+* Memory: the tensors at the peak of a step whose texts all have `max_length`, for all candidates that share a pass. A
+  batch that does not fit is halved automatically.
 * Disk: the tuned weights, float32; those of methods whose weights `keep_weights: false` deletes count as none.
 
 The number of rows and their mean length are keys of the task's file (`rows`, `length`), limited as the configuration
@@ -158,7 +158,7 @@ def _print_assumptions(
 
 
 def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, words: int, stopped: float = 1.0) -> Cost:
-    """Return what an arm costs. Raises UserError if nothing says how large its encoder is."""
+    """Return the cost of an arm. Raises UserError if the size of its encoder is unknown."""
     training, choices = configuration.training_of(arm.task, arm.method), choices_of(configuration, arm.task)
     at_once = min(training.micro_batch_size or training.batch_size * choices, training.batch_size * choices)
     together = max((len(one) for passes in grid.search_groups(arm) for one in passes), default=1)
@@ -174,7 +174,7 @@ def cost_of(configuration: Configuration, grid: Grid, costs: Costs, arm: Arm, wo
     models = stopped * trainings(grid, arm) if training.patience else trainings(grid, arm)
     epochs, evaluations = epochs_and_evaluations(training, rows) if trains else (0, 0)
     steps = math.ceil(rows.count / training.batch_size)
-    # Of the last batch of an epoch, which is smaller, a part is counted that is not there.
+    # The last batch of an epoch is smaller, but is counted as a full one.
     trained = models * epochs * steps * training.batch_size * rows.length
     read = models * evaluations * validation.tokens
     tested = [costs.rows(arm.task, language, "test") for language in grid.tested(arm.task, arm.source)]

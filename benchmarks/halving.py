@@ -1,4 +1,4 @@
-"""What halving and early stopping would have changed in searches that were run in full.
+"""What halving and early stopping would have changed in full searches.
 
     python -m benchmarks.halving my_grid.yaml [...] [--factor 3] [--rungs 0.1 0.3] [--patience 3]
 

@@ -3,10 +3,10 @@
     python -m benchmarks.memory                               # two layers of an 8B Llama, random weights
     python -m benchmarks.memory --folder /models/smollm2-135m # a checkpoint
 
-Each method is trained for two steps, with and without gradient checkpointing, in a process of its own. What the
-process holds is read from the kernel: at the fullest moment of loading, after it (`weights`), and at the fullest moment
-of the second step (`peak`), each less what it held before. As on a GPU, frozen matrices are not packed, and attention
-is PyTorch's fused one. `loading` includes pages of the checkpoint's file, which the kernel can drop.
+Each method is trained for two steps, with and without gradient checkpointing, in a process of its own. The memory of
+the process is read from the kernel: at the peak of loading, after it (`weights`), and at the peak of the second step
+(`peak`), each minus the memory before. As on a GPU, frozen matrices are not packed, and attention is PyTorch's fused
+one. `loading` includes pages of the checkpoint's file, which the kernel can drop.
 """
 
 import argparse

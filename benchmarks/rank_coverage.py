@@ -55,7 +55,7 @@ GRIDS = tuple(
 def measured_ranks(grid: RankedGrid, data_sets: int, number: int = 0) -> dict[str, float]:
     """What the procedure does in a grid, in percent of its datasets; half widths are medians, in ranks.
 
-    `coverage` and `coverage_here` are means over arms, `worst` and `worst_here` of the arm that fares worst.
+    `coverage` and `coverage_here` are means over arms, `worst` and `worst_here` those of the worst arm.
     """
     generator = np.random.default_rng([5, number])
     elsewhere, here = [], []

@@ -3,7 +3,7 @@
     make rehearsal          -> results/rehearsal.json
 
 The encoder has random weights and XLM-R-large's shape (24 layers, width 1,024, 250,002 pieces, 560 M parameters). Batch
-sizes and lengths are the paper's, and every text has the maximum length: the most that a step can cost. Each task and
+sizes and lengths are the paper's, and every text has the maximum length: the maximum cost of a step. Each task and
 method runs in a process of its own, on a GPU if there is one. `peak_memory_mb` is the GPU's memory, or else the
 process's. `seconds_a_step` is the fastest step, the first one excluded.
 """

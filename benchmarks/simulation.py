@@ -1,11 +1,11 @@
-"""One training step without weights, texts or a GPU: what it computes, and the memory that it takes.
+"""Simulates a training step without weights, texts or a GPU: its operations and its memory.
 
 The step is that of `train`: model, method, precision, quantisation and gradient checkpointing are built by the same
 code. Its tensors are fake: they have a shape, a type and no content (PyTorch's `FakeTensorMode`), so a model of any
 size takes seconds. `Meter` counts the floating-point operations, by PyTorch's own formulas, and the bytes of the
 tensors that exist at the same time.
 
-On a GPU some operations are other ones than on a CPU. Those that matter for memory are replaced: attention is PyTorch's
+On a GPU some operations differ from those on a CPU. Those that matter for memory are replaced: attention is PyTorch's
 memory-efficient attention, which keeps no matrix of weights, and dropout keeps one byte for each element. Nothing is
 added for the context of CUDA, the workspace of its libraries and fragmentation: see `benchmarks.estimate`.
 """
@@ -53,7 +53,7 @@ class Operations:
 
 @dataclass(frozen=True)
 class Step:
-    """What a training step costs.
+    """The cost of a training step.
 
     Attributes:
         tokens: of the batch, of all models together.
@@ -64,7 +64,7 @@ class Step:
         stored: bytes of a run's weights, of one model.
         weights: bytes of all parameters and buffers, in the number formats of the training.
         optimizer: bytes of the optimizer's state.
-        peak: bytes of everything at the fullest moment of the step.
+        peak: peak bytes of everything during the step.
     """
 
     tokens: int
@@ -83,7 +83,7 @@ class Step:
 
 
 class Meter(TorchDispatchMode):
-    """Counts the operations within the block, and the storage of all tensors that they create, as long as they exist.
+    """Counts the operations within the block, and the storage of all tensors that they create while they exist.
 
     Args:
         known: tensors that existed before.
@@ -192,7 +192,8 @@ def simulate(
 ) -> Step:
     """Take a training step with fake tensors.
 
-    Layers cost alike, so a deep model is simulated with few layers, twice, and the difference is added for the others.
+    All layers cost the same, so a deep model is simulated with few layers, twice, and the difference is added for the
+    others.
 
     Args:
         configuration: returns a new configuration of the encoder, of transformers.

@@ -3,8 +3,8 @@
     make test-versions                                  the lowest and the newest version of each package
     make test-versions ARGS="transformers==5.18.0"      one
 
-The lowest versions are those of envs/minimum.txt. Each version is installed into a temporary environment in front of
-.venv, which stays as it is: what pip does not have to change are the pinned packages.
+The lowest versions are those of envs/minimum.txt. Each version is installed into a temporary environment on top of
+.venv, which is not changed; all packages that pip does not have to change are the pinned ones.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TESTS = {
     "huggingface_hub": "network hub_corpus",
     SLURM_PLUGIN: "slurm slurm_cluster",
 }
-COUNTS = "not documentation and not a_page_counts"  # what the docs say of the types of the pinned PEFT
+COUNTS = "not documentation and not a_page_counts"  # what the docs say about the types of the pinned PEFT
 GRID = ROOT / ".ci/small.yaml"
 PROGRAM = "import sys; from snakemake.cli import main; sys.exit(main())"
 
@@ -71,7 +71,7 @@ def lowest() -> list[str]:
 
 
 def outcome(version: str) -> str:
-    """Install a version, such as `peft==0.18.0`, or `peft` for the newest, test it, and say what came of it."""
+    """Install a version, such as `peft==0.18.0`, or `peft` for the newest, test it, and report the outcome."""
     name = name_of(version)
     files = [f"tests/test_{test}.py" for test in TESTS[name].split()]
     with tempfile.TemporaryDirectory(prefix="crossprompt-versions-") as folder:

@@ -1,4 +1,4 @@
-"""MkDocs: show files of the repository that are outside of docs/, where plain Markdown finds them by relative links."""
+"""MkDocs: show files of the repository that are outside docs/, where plain Markdown finds them by relative links."""
 
 from pathlib import Path
 from typing import Any

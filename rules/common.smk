@@ -2,17 +2,17 @@
 
 SEARCH_SEED = CONFIGURATION.search.seed
 
-# Priorities (the others have 0): wrong rows in any language are found before a training that takes hours.
+# Priorities (the others have 0): wrong rows in any language are found before a training takes hours.
 FETCHED_FIRST, CHECKED_FIRST = 1, 2
 
 
 def not_moved(path):
-    """A path of the user's own, which the `prefix` of a module must not move."""
+    """A path of the user's, which the `prefix` of a module must not move."""
     return os.path.abspath(path) if IS_MODULE else path
 
 
 def training_settings(wildcards, seed):
-    """The settings of a run, without the learning rate and what else is searched: that is in selected.json."""
+    """The settings of a run, without the learning rate and other searched values: those are in selected.json."""
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
     return settings.as_text(settings.of_training(CONFIGURATION, arm, int(seed)))
 
@@ -31,9 +31,9 @@ def searches(wildcards):
 def winner(wildcards):
     """The record of the candidate that won the search, once it is selected.
 
-    `select` is a checkpoint: after it Snakemake evaluates the jobs that depend on it again, and if the winner is the
+    `select` is a checkpoint: after it Snakemake re-evaluates the jobs that depend on it, and if the winner is the
     same as before they need not run. If `select` were a plain rule, every added candidate would rerun all seeds.
-    Every job that comes after `select` has this input, because Snakemake evaluates only those again.
+    Every job after `select` has this input, because Snakemake re-evaluates only those.
     """
     return winner_of(wildcards.encoder, wildcards.task, base_source(wildcards.source), wildcards.arm)
 
@@ -43,7 +43,7 @@ def winner_of(encoder, task, source, arm):
 
 
 def winning_search(wildcards):
-    """The record of the winner's search if that run had this seed: `train` links it and trains nothing."""
+    """The record of the winner's search if it used this seed: `train` then links it and trains nothing."""
     if int(wildcards.seed) != SEARCH_SEED or shots_of(wildcards.source):
         return []
     arm = parse_arm(wildcards.encoder, wildcards.task, wildcards.source, wildcards.arm)
@@ -106,7 +106,7 @@ def tokens_in_source(split):
 
 
 def shots_tokens(wildcards):
-    """The training tokens of the target language of which a few rows are added; none for zero-shot transfer."""
+    """The training tokens of the target language whose rows are added; none for zero-shot transfer."""
     shots = shots_of(wildcards.source)
     return [tokens_of(wildcards, shots[1], "train")] if shots else []
 
@@ -117,7 +117,7 @@ def outside_arm(wildcards):
 
 
 def oracle_languages(wildcards):
-    """The languages on whose validation sets every evaluation is scored, too; usually none."""
+    """The other languages on whose validation sets every evaluation is scored; usually none."""
     return CONFIGURATION.oracle_languages(wildcards.task, wildcards.source)
 
 

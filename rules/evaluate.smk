@@ -2,7 +2,7 @@
 
 
 # Before the first training, because of its priority and that of fetch_corpus. No training has it as an input, since an
-# added language would train every model again.
+# added language would retrain every model.
 rule check_parallel:
     input:
         lambda wildcards: [

@@ -1,6 +1,6 @@
-# What leaves the grid: for each task the model that transferred best, in a folder that common libraries load.
+# The export: for each task the model that transferred best, in a folder that standard libraries load.
 #
-# `rule all` does not ask for it: `snakemake export` does.
+# `rule all` does not include it: `snakemake export` does.
 
 
 rule export:

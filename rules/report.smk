@@ -166,7 +166,7 @@ rule render:
             category="Report",
         ),
         summary=f"{RESULTS}/summary.txt",
-        # One by one: Snakemake would delete a folder whole before the job, with what the user keeps in it.
+        # One by one: Snakemake would delete a whole folder before the job, with the user's files in it.
         csv=report(
             [f"{TABLES}/{name}.csv" for name in table_names(CONFIGURATION)],
             caption="../report/tables.rst",

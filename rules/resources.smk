@@ -1,4 +1,4 @@
-# Encoders and corpora. These are the only rules that use the network: run them where there is one.
+# Encoders and corpora. These are the only rules that use the network: run them on a machine with network access.
 
 
 rule fetch_encoder:

@@ -1,6 +1,6 @@
 # Training. First the search: one run for each candidate, with the search's seed. Then the winner on the validation set
 # is selected. Then there is one run for each seed; the search's own run of the winner is reused.
-# `exec`: so that SIGTERM reaches Python and not a shell.
+# `exec` makes SIGTERM reach Python and not a shell.
 
 
 rule search:

@@ -21,13 +21,13 @@ from snakemake_runs import Workplace, copy_checkout
 
 from workflow_scripts.encoders.sources import fetch
 
-# The files that take longest, for which a worker should not wait at the end. The others follow by name.
+# The slowest files, so that a worker does not wait for one at the end. The others follow by name.
 LONG = (
     *("test_slurm", "test_slurm_cluster", "test_slurm_slow_disk", "test_faults", "test_interruption"),
     *("test_compare_trainer", "test_report", "test_tuning", "test_edits", "test_workflow", "test_consistency"),
     "test_methods",
 )
-WORKERS = 4  # at most: each takes 1.5 GB with its fork servers
+WORKERS = 4  # maximum: each takes 1.5 GB with its fork servers
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -37,7 +37,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest; the order within a file stays."""
+    """Start with the slowest files; the order within a file stays."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
@@ -52,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def signals_reach_the_tests() -> Iterator[None]:
-    """A training that was asked to stop notes signals for the rest of its process, which may be that of the tests."""
+    """A training that was asked to stop records signals for the rest of its process, which may be that of the tests."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -97,7 +97,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
 @pytest.fixture
 def xtreme_folder() -> Path:
-    """Real data in the layout of XTREME's scripts, which lie beside the repository on developers' machines only."""
+    """Real data in the layout of XTREME's scripts, which is beside the repository on developers' machines only."""
     folder = Path(__file__).parents[2] / "shared" / "data" / "xtreme"
     if not folder.is_dir():
         pytest.skip(f"the real data are not in {folder}")
@@ -106,13 +106,13 @@ def xtreme_folder() -> Path:
 
 @pytest.fixture
 def more_folder(xtreme_folder: Path) -> Path:
-    """Real datasets beyond XTREME's, where they are."""
+    """Real datasets beyond XTREME's, if they exist."""
     return xtreme_folder.with_name("more")
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder that is tuned in a second: BERT, 2 layers, 32 wide, random, with a tokenizer of letters."""
+    """A checkpoint folder tunable in a second: BERT, 2 layers, 32 wide, random, with a tokenizer of letters."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -134,7 +134,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A grid of 37 jobs that Snakemake has run to its end, in a folder with a space in its name. Read only.
+    """A grid of 37 jobs that Snakemake has finished, in a folder with a space in its name. Read only.
 
     Two tasks (one searched, in two languages), one method, two seeds: about 15 seconds of processor time. A test that
     edits the code edits the workplace's own checkout and restores it.
@@ -166,7 +166,7 @@ def finished_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) 
 def own_task_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A finished grid of a user's own task, tuned on English, on German and on both, and of XQuAD. Read only.
 
-    Two methods, one seed, test sets in three languages of which two share a job.
+    Two methods, one seed, test sets in three languages, two of which share a job.
     """
     place = tmp_path_factory.mktemp("own task")
     folder = place / "working folder"
@@ -191,7 +191,7 @@ def served_grid(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
-    """The seconds that would have been waited, one after the other."""
+    """The waiting times that were skipped, in order."""
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited

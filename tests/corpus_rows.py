@@ -28,14 +28,14 @@ def rows_of(corpus: Corpus, pinned: Any = None, downloads: Path = Path("unused")
 
 
 def origin_of(corpus: Corpus, pinned: Any = None, downloads: Path = Path("unused")) -> dict[str, Any]:
-    """Where they come from."""
+    """Their origin."""
     source = importlib.import_module(f"workflow_scripts.corpora.{corpus.type}")
     found: dict[str, Any] = source.origin(corpus, pinned, downloads)
     return found
 
 
 def without_groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as their source has them."""
+    """The rows as they are in their source."""
     return [{name: value for name, value in row.items() if name != "group"} for row in rows]
 
 

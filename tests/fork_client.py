@@ -1,9 +1,9 @@
-"""The commands `python` and `snakemake` that have a fork server do their work (fork_server.py). Starts in 15 ms.
+"""The commands `python` and `snakemake`, executed by a fork server (fork_server.py). Starts in 15 ms.
 
     fork_client.py SERVER PROGRAM ARGUMENT...
 
-It passes on its arguments, environment, working folder and standard streams, forwards SIGTERM and SIGINT, and ends as
-the process of the server ends.
+It passes on its arguments, environment, working folder and standard streams, forwards SIGTERM and SIGINT, and ends like
+the server's process.
 """
 
 import array
@@ -19,7 +19,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT)
 
 def main() -> None:
     server, program, *words = sys.argv[1:]
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until the request is sent: a signal is a message, too
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until the request is sent: signals are messages as well
     ignored = [number for number in FORWARDED if signal.getsignal(number) == signal.SIG_IGN]
     umask = os.umask(0)
     os.umask(umask)

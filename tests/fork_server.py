@@ -1,13 +1,13 @@
-"""Python processes that start with the slow imports done: importing PyTorch takes two seconds, Snakemake one.
+"""Python processes that start with slow imports already done: importing PyTorch takes two seconds, Snakemake one.
 
 A fork server imports third-party packages once and forks for each process that is asked for. The modules of this
 project are not among those packages: each process imports them from the checkout that its PYTHONPATH names.
 `ForkServers` makes a folder with the commands `python` and `snakemake`, which take the arguments of the real ones
-(fork_client.py). A command that is killed takes the process and its group with it.
+(fork_client.py). If a command is killed, its process and process group are killed as well.
 
-Four things differ from real commands, and a test that concerns one of them must not use these: environment variables
-that are read by an import (such as HF_HOME) or by the start of Python are the server's; what an import costs and takes
-of memory is not seen; the process is no descendant of the command; SIGSTOP does not reach it.
+Four things differ from real commands, and a test of one of them must not use fork servers: environment variables that
+are read by an import (such as HF_HOME) or by the start of Python are the server's; the time and memory of imports are
+not visible; the process is not a descendant of the command; SIGSTOP does not reach it.
 """
 
 import array
@@ -41,7 +41,7 @@ LAZY = (
     *("transformers.models.bert.modeling_bert", "sklearn.linear_model", "sklearn.manifold", "sklearn.preprocessing"),
     *("seqeval.metrics", "scipy.stats", "jinja2"),
 )
-# What the workflow sets for the steps that a process reads at its start or at an import.
+# Variables that the workflow sets for steps and that a process reads at start-up or on import.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 EVENTS = ("signals", "process ended", "request", "tests ended")
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
@@ -51,14 +51,14 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT)
 
 
 def import_packages(command: str) -> None:
-    """Import what the processes of a command need of other packages, and nothing of this project."""
+    """Import the third-party packages that the processes of a command need, and nothing of this project."""
     if command == "snakemake":
         for module in ("snakemake.cli", "snakemake.storage", "smart_open", "requests", "pydantic", "yaml"):
             importlib.import_module(module)
         importlib.import_module("snakemake.cli").get_argument_parser()  # imports the plugins
         parse_this_project()
         return
-    # By way of the steps, which import some packages in part (workflow_scripts/tuning/acceleration/lean.py).
+    # Through the steps, which import some packages partially (workflow_scripts/tuning/acceleration/lean.py).
     sys.path.insert(0, str(ROOT))
     for module in STEPS:
         importlib.import_module(f"{PACKAGE}.{module}")
@@ -71,7 +71,7 @@ def import_packages(command: str) -> None:
 
 
 def parse_this_project() -> None:
-    """Parse every module once. For their fingerprints each run of the Snakefile would, in a third of its time."""
+    """Parse every module once. Otherwise each run of the Snakefile would for the fingerprints, a third of its time."""
     parse = ast.parse
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / PACKAGE).rglob("*.py")]
     trees = {source: parse(source) for source in sources}
@@ -84,7 +84,7 @@ def parse_this_project() -> None:
 
 
 def serve(command: str, listening: socket.socket, tests: int) -> None:
-    """Fork for every request until the tests end, whose process holds the other end of the pipe `tests`."""
+    """Fork for every request until the tests end; their process holds the other end of the pipe `tests`."""
     import_packages(command)
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page of a forked process
@@ -142,7 +142,7 @@ def kill_group(process: int) -> None:
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The request on a connection and the three standard streams that come with it.
 
-    None where the command was killed before it had sent all of its request.
+    None if the command was killed before it had sent its whole request.
     """
     streams = array.array("i")
     try:
@@ -158,7 +158,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]
 
 
 def fork(request: dict[str, Any], streams: list[int]) -> int:
-    """Fork a process that does what a command was asked to do; its number."""
+    """Fork a process that executes a command; return its number."""
     process = os.fork()
     if process == 0:
         try:
@@ -172,7 +172,7 @@ def fork(request: dict[str, Any], streams: list[int]) -> int:
 
 
 def become(request: dict[str, Any], streams: list[int]) -> int:
-    """Do in this process what a command was asked to do. Returns the exit status."""
+    """Execute a command in this process. Returns the exit status."""
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -220,7 +220,7 @@ def status_of(error: BaseException) -> int:
 
 
 def end(status: int) -> NoReturn:
-    """End the process after what Python does at its end, without taking the packages apart."""
+    """End the process after Python's exit handlers, without unloading packages."""
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -267,7 +267,7 @@ class ForkServers:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.pipes.append(ours)  # closed when this process ends, however it does
+        self.pipes.append(ours)  # closed when this process ends for any reason
         listening.close()
         os.close(theirs)
 

@@ -1,6 +1,6 @@
-"""Hostile files for readers: strategies that make them of valid ones, and a guard that watches a reader.
+"""Hostile files for readers: strategies that derive them from valid ones, and a guard that watches a reader.
 
-Most inputs are valid files with a few mutations, since random bytes end at the first check.
+Most inputs are valid files with a few mutations, since random bytes fail the first check.
 """
 
 import os
@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from workflow_scripts.core.errors import UserError
 
-SECONDS = 2.0  # of CPU: a busy machine must not fail a test
+SECONDS = 2.0  # of CPU time: a busy machine must not fail a test
 MEMORY = 2**30  # bytes beyond what the process has
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SMALL = 60  # examples in the test suite
 
-# What hostile files hold: each is inserted somewhere, or takes the place of a part.
+# Hostile content: each is inserted somewhere, or replaces a part.
 FRAGMENTS: tuple[bytes, ...] = (
     *(
         b"\0",
@@ -134,7 +134,7 @@ def fuzzed(test: Callable[..., None]) -> Callable[..., None]:
 
 
 class Tripwire:
-    """Records what Python code writes outside of a folder, and what it starts or connects to, while it is armed.
+    """Records what Python code writes outside a folder, and what it starts or connects to, while it is armed.
 
     An audit hook cannot be removed, so there is one for the process.
     """
@@ -199,12 +199,12 @@ def _limits(folder: Path) -> Iterator[None]:
 
 
 def guarded(read: Callable[[], Any], folder: Path, names: Sequence[str]) -> Any:
-    """What `read` returns, or the message of its UserError. Fails for everything else that a reader must not do.
+    """The result of `read`, or the message of its UserError. Fails if the reader does anything that it must not do.
 
     Args:
         read: reads the hostile file.
         folder: where it may write.
-        names: what each line of a message must have one of, such as the file's name.
+        names: each line of a message must contain one of them, such as the file's name.
     """
     started = time.process_time()
     message = None
@@ -214,7 +214,7 @@ def guarded(read: Callable[[], Any], folder: Path, names: Sequence[str]) -> Any:
     except UserError as error:
         message = str(error)
         caused: BaseException | None = error
-        while caused is not None:  # a reader must not hide that it ran into the limits
+        while caused is not None:  # a reader must not hide that it hit the limits
             assert not isinstance(caused, MemoryError | TimeoutError), repr(caused)
             caused = caused.__cause__ or caused.__context__
     assert not _wire[0].found, _wire[0].found

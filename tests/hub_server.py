@@ -2,7 +2,7 @@
 
 It lists a dataset or a model at a revision, answers for a file with its commit, size and hash, and sends the bytes,
 whole or a range, from another host name, as the hub does with its content network. Faults are queued for a kind of
-request and happen one after the other. It also serves plain files, as a forge serves those of a repository.
+request and occur one after the other. It also serves plain files, like a forge serving those of a repository.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass
 class Request:
-    """One request as the server saw it."""
+    """One request as the server received it."""
 
     kind: str
     method: str
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.status != 200:
             self._refuse(fault.status, fault.headers)
         elif repository is None:
-            # The hub hides what is not public: it asks those that it does not know to log in.
+            # The hub hides private content: it asks unknown users to log in.
             known = "Authorization" in self.headers
             self._refuse(404 if known else 401, {"X-Error-Code": "RepoNotFound"})
         elif repository.gated and self.headers["Authorization"] != f"Bearer {TOKEN}":

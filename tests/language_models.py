@@ -1,4 +1,4 @@
-"""Tiny random language models of each family, and tokenizers as decoders have them."""
+"""Tiny random language models of each family, and decoder-style tokenizers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""Loads exports in a process of its own, as their users do: `python -I load_exports.py FOLDER`.
+"""Loads exports in a separate process, as their users do: `python -I load_exports.py FOLDER`.
 
-It runs the lines that each export names for loading, and prints by how much its logits differ from the expected ones.
+It runs the code that each export gives for loading, and prints by how much its logits differ from the expected ones.
 Nothing of this project may be importable.
 """
 

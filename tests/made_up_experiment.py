@@ -1,4 +1,4 @@
-"""A made-up experiment of any size: the tables that the page is made from. Nothing here was measured."""
+"""A made-up experiment of any size: the input tables of the page. Nothing here was measured."""
 
 import math
 import random
@@ -416,7 +416,7 @@ def make_inputs(**changes) -> Inputs:
 
 
 def hostile_inputs(text: str) -> Inputs:
-    """Inputs of every section of the page, with a text in the place of names, labels, texts and ids of others.
+    """Inputs of every section of the page, with one text in place of untrusted names, labels, texts and ids.
 
     A grid of two encoders, two sources and an own method.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 LANGUAGES = ("en", "de", "fr")
-# The word that decides the label, first in the text. No language's words say anything about another's.
+# The word that determines the label, first in the text. The words of one language carry no information about another's.
 CUES = {
     "en": {"good": "wow", "bad": "ugh"},
     "de": {"good": "fein", "bad": "pfui"},

@@ -30,7 +30,7 @@ def snakemake(
     """
     place = ["--snakefile", str(checkout / "Snakefile"), "--directory", str(folder)]
     command = [program or SERVERS.command("snakemake"), *place, "--printshellcmds", *words]
-    # From elsewhere, so that nothing is found by accident of where the tests were started.
+    # From elsewhere, so that nothing is found only because of where the tests were started.
     return subprocess.run(command, cwd=checkout.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -65,7 +65,7 @@ def errors_of(output: str) -> list[str]:
 
 
 def jobs(*patterns: str) -> list[str]:
-    """Jobs, sorted, written `RULE WILDCARD/WILDCARD/...`; braces stand for each of several, as in a shell."""
+    """Jobs, sorted, written `RULE WILDCARD/WILDCARD/...`; braces expand to alternatives, as in a shell."""
     found = []
     for pattern in patterns:
         if braces := re.search(r"{(.*?)}", pattern):
@@ -89,7 +89,7 @@ def edited(configuration: dict[str, Any], edits: dict[str, Any]) -> dict[str, An
 
 
 def copy_checkout(target: Path) -> Path:
-    """A copy of what Snakemake needs of this project."""
+    """A copy of the parts of this project that Snakemake needs."""
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("Snakefile", "config.yaml"):
         target.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def copy_checkout(target: Path) -> Path:
 
 @contextmanager
 def replaced(file: Path, old: str, new: str) -> Iterator[None]:
-    """The file with one text in it replaced by another, and as it was again afterwards, its time as well."""
+    """The file with one text replaced by another; afterwards it is restored, including its time."""
     before, state = file.read_bytes(), file.stat()
     assert before.count(old.encode()) == 1, f"{file} has {old!r} {before.count(old.encode())} times"
     file.write_bytes(before.replace(old.encode(), new.encode()))
@@ -127,7 +127,7 @@ class Workplace:
     configuration: dict[str, Any]
 
     def words(self, edits: dict[str, Any]) -> list[str]:
-        """What the command line says of the configuration after these edits."""
+        """The configuration after these edits, as command-line options."""
         file = self.folder.parent / f"{self.folder.name}.yaml"
         file.write_text(yaml.safe_dump(edited(self.configuration, edits), sort_keys=False), encoding="utf-8")
         return ["--configfile", str(file)]
@@ -141,7 +141,7 @@ class Workplace:
         return snakemake("--cores", "2", *words, *self.words(edits or {}), folder=self.folder, checkout=self.checkout)
 
     def copied(self, folder: Path) -> "Workplace":
-        """The same with a copy of the working folder, which keeps the times of its files as `cp -a` does."""
+        """The same with a copy of the working folder that keeps file times, like `cp -a`."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder)
 
@@ -155,7 +155,7 @@ class Workplace:
         }
 
     def touch_everything(self) -> None:
-        """Give every file of the checkout and of the working folder the time of now."""
+        """Set the time of every file of the checkout and of the working folder to now."""
         for place in (self.checkout, self.folder):
             for file in place.rglob("*"):
                 os.utime(file)

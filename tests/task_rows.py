@@ -1,6 +1,6 @@
 """Rows of the five tasks of XTREME for tests of kinds: from the mini benchmark, and from real files.
 
-Real files are read here in the plainest way, apart from the readers of the package.
+Real files are read here in the simplest way, independently of the package's readers.
 """
 
 import csv
@@ -54,7 +54,7 @@ def real_languages(folder: Path, task: str) -> list[str]:
 
 
 def real_rows(folder: Path, task: str, language: str, limit: int | None = None) -> list[dict[str, Any]]:
-    """Test rows of such a folder: of a kind's form and without a problem."""
+    """Test rows of such a folder: in a kind's format and valid."""
     file, rows = folder / TEST_FILES[task].format(language), part(KINDS[task], "rows")
     read = {"classification": read_pairs, "tagging": read_sentences, "question_answering": read_questions}
     found = []

@@ -30,7 +30,7 @@ STARTING_PLAIN = [*({"method": "adapter", "adapter_placement": one} for one in P
 
 
 def built(folder: Path, loud: bool = True, **changes: Any) -> TunedModel:
-    """A model that returns states; `loud` makes what is tuned large enough to have an influence."""
+    """A model that returns states; `loud` makes the tuned parameters large enough to have an effect."""
     seed_everything(3)
     model = build(folder, tiny_settings(kind="tagging", **changes), touched=None).eval()
     model.head = torch.nn.Identity()
@@ -40,7 +40,7 @@ def built(folder: Path, loud: bool = True, **changes: Any) -> TunedModel:
     return model
 
 
-# The names of the sublayers' first and last matrices in the two models, once more.
+# The names of the sublayers' first and last matrices in the two models, written independently.
 PARTS = {
     "encoder": ("attention.output.dense", "intermediate.dense", "output.dense"),
     "decoder": ("self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"),
@@ -236,7 +236,7 @@ def test_more_layers_than_there_are_cannot_have_gated_prompts(models):  # noqa: 
 
 
 def test_gated_prompts_take_no_positions(models):  # noqa: F811
-    """A text may be as long as the encoder's positions reach. Of prompt tuning, prompts are a part of them."""
+    """A text may use all of the encoder's positions. In prompt tuning, prompts take some of them."""
     whole = {"max_length": POSITIONS - PADDING - 1, "prompt_length": LENGTH}
     model = built(models["encoder"], loud=False, method="llama_adapter", **whole)
     untouched = built(models["encoder"], loud=False, method="linear_probe")
@@ -252,7 +252,7 @@ def test_gated_prompts_take_no_positions(models):  # noqa: F811
 
 @pytest.mark.parametrize("name", PARTS)
 def test_prefix_matrices_follow_the_formula(models, monkeypatch, name):  # noqa: F811
-    """Each head of the decoder, two of which share keys and values, has a matrix of its own."""
+    """Each head of the decoder has its own matrix, although two of them share keys and values."""
     ours = built(models[name], **PREFIX)
     matrices = ours.prompts.matrices
     assert matrices.shape == (3, 4, 8, 8)

@@ -47,7 +47,7 @@ HEADS = {
 
 
 def collated(columns: Columns, chosen: np.ndarray, kind: str) -> dict[str, torch.Tensor]:
-    """A batch as the library's models take it, padded to its longest text."""
+    """A batch in the form of the library's models, padded to its longest text."""
     texts = [torch.tensor(columns["input_ids"][index]) for index in chosen]
     batch = {
         "input_ids": pad_sequence(texts, batch_first=True, padding_value=PADDING),

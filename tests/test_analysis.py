@@ -135,7 +135,7 @@ def test_the_angle_is_the_arc_cosine_and_exact_where_that_is_not():
 
 
 def clusters(samples: int = 100, width: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Two clouds far apart, and their labels."""
+    """Two well-separated clouds, and their labels."""
     labels = np.array(["0", "1"] * (samples // 2))
     vectors = random_vectors(samples, width)
     vectors[:, 0] += np.where(labels == "1", 10, -10)

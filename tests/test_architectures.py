@@ -126,7 +126,7 @@ def test_an_encoder_is_loaded_as_the_library_loads_it(folders, name):
     ours, theirs = model.encoder(**inputs_of(batch)), plain(**inputs_of(batch))
     assert_close(ours.last_hidden_state[shown], theirs.last_hidden_state[shown], 2e-5)
     with_pooler = name in ("mBERT", "multilingual-e5")
-    # Where the checkpoint has no pooler, the library would make up a random one.
+    # If the checkpoint has no pooler, the library would create a random one.
     assert (getattr(model.encoder, "pooler", None) is not None) == with_pooler
     if with_pooler:
         assert_close(ours.pooler_output, theirs.pooler_output)

@@ -102,7 +102,7 @@ def test_it_verifies_itself_and_notices_changed_missing_and_added_files(archived
     shutil.copytree(folder_of(archived), folder)
     listed = len((folder / "SHA256SUMS").read_text().splitlines())
     good = verify(folder)
-    assert (good.returncode, good.stdout) == (0, f"{listed} files are as they were archived\n")
+    assert (good.returncode, good.stdout) == (0, f"{listed} files are unchanged\n")
     scores = folder / "results/scores.csv"
     before = scores.read_bytes()
     scores.write_bytes(before.replace(b"0", b"1", 1))

@@ -1,4 +1,4 @@
-"""The page in a real browser, Debian's chromium: it loads alone, sorts, filters, draws, and fits every screen."""
+"""The page in a real browser, Debian's chromium: it is self-contained, sorts, filters, draws, and fits every screen."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def written(inputs: Inputs, folder: Path) -> Path:
 
 
 def screen(browser, size: tuple[int, int], scheme: str = "light") -> None:
-    """Make the window a screen of this size that asks for this colour scheme."""
+    """Make the window a screen of this size with this preferred colour scheme."""
     width, height = size
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -69,16 +69,16 @@ def screen(browser, size: tuple[int, int], scheme: str = "light") -> None:
 
 
 def with_usual_letters(ask: Callable) -> None:
-    """Set the page in letters as wide as those of phones and desktops (Arial's). Many servers have DejaVu alone.
+    """Set the page in a font as wide as that of phones and desktops (Arial). Many servers have only DejaVu.
 
-    What depends on a line's width is tested with these; that no table is cut off holds with DejaVu, too.
+    Tests that depend on line widths use this font; no table may be cut off with DejaVu either.
     """
     ask("document.documentElement.style.setProperty('--sans', arguments[0])", "'Liberation Sans', Arial")
 
 
 @pytest.fixture
 def opened(browser, paper_grid) -> Callable:
-    """The page of the paper's grid, freshly loaded on a wide screen in the day."""
+    """The page of the paper's grid, freshly loaded on a wide screen in light mode."""
     screen(browser, WIDE)
     browser.get(paper_grid.as_uri())
     return browser.execute_script
@@ -162,7 +162,7 @@ def test_a_language_that_is_not_ticked_leaves_tables_and_charts(opened, browser)
         "return [...document.querySelectorAll('#xnli-accuracy tr')]"
         ".map((row) => [...row.cells].filter((cell) => !cell.hidden).length)"
     )
-    assert set(lengths) == {len(TASKS["xnli"].languages) + 1}, "every row lost the same column"
+    assert set(lengths) == {len(TASKS["xnli"].languages) + 1}, "every row hides the same column"
     box.click()
     assert "de" in column_heads(opened, "xnli-accuracy")
 
@@ -380,7 +380,7 @@ def test_families_are_sorted_by_their_mean_and_their_languages_within_them(brows
 @pytest.mark.parametrize("font", ["system-ui", "'DejaVu Sans'"])
 @pytest.mark.parametrize("width", [1280, 1024, 800])
 def test_no_table_is_cut_off(browser, widest_grid, width, font):
-    """At 1,280 pixels all but the one of 33 languages fit; where one does not, it scrolls within itself.
+    """At 1,280 pixels all but the table of 33 languages fit; a table that does not fit scrolls.
 
     DejaVu is among the widest fonts in common use, and the only one on many servers.
     """
@@ -401,7 +401,7 @@ def test_no_table_is_cut_off(browser, widest_grid, width, font):
 
 
 def test_the_name_of_a_row_takes_few_lines_and_no_larger_letters_than_its_numbers(browser, widest_grid):
-    """The sentence at the head of the page is set large, and its style once applied to rows of tables."""
+    """The sentence at the top of the page is large, and its style once also applied to rows of tables."""
     screen(browser, WIDE)
     browser.get(widest_grid.as_uri())
     with_usual_letters(browser.execute_script)

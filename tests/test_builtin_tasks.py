@@ -1,4 +1,4 @@
-"""The task files in `tasks/`: that each can be used, names exactly what it reads, and says what its licence permits."""
+"""The task files in `tasks/`: each can be used, names exactly what it reads, and says what its licence permits."""
 
 import csv
 import re
@@ -78,7 +78,7 @@ def test_a_licence_that_excludes_commercial_use_is_marked(name: str) -> None:
     assert definition.url
     if definition.licence and "NC" in definition.licence:
         assert definition.commercial is False
-    # Who trains on another task's rows is bound by its licence, too.
+    # Training on another task's rows is also subject to its licence.
     for _, described in sources_of(name):
         for entry in described.splits.values():
             if getattr(entry, "task", None) and tasks.builtin(entry.task).commercial is False:

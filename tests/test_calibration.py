@@ -1,4 +1,4 @@
-"""Calibrated probabilities: the temperature, the expected calibration error, and what the report says of them."""
+"""Calibrated probabilities: the temperature, the expected calibration error, and what the report says about them."""
 
 import csv
 import json
@@ -155,7 +155,7 @@ def test_kinds_without_probabilities_have_no_temperature(kind, module):
 
 
 def test_every_run_records_the_temperature_of_the_kept_weights(finished_grid):
-    """Found again with other means from the stored weights: by a fine grid over the logits of the validation set."""
+    """Reproduced independently from the stored weights: by a fine grid over the logits of the validation set."""
     from workflow_scripts.kinds.tokens import read_tokens
     from workflow_scripts.tuning.model import load_run
     from workflow_scripts.tuning.predict import logits

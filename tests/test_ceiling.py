@@ -1,4 +1,4 @@
-"""That the ceiling of question answering is the best of all spans, compared with trying every one of them."""
+"""The ceiling of question answering is the best of all spans: a comparison with exhaustive search."""
 
 import json
 from itertools import pairwise
@@ -26,7 +26,7 @@ PARTS = [
     *("a", "an", "the", "The", "ten", "heat", "x", "y2", "Σ", "ΟΔΟΣ", "İ", "東京", "。", ",", "-", "'"),
     *(" ", " ", " ", "\u00a0"),
 ]
-# The same of other languages, for MLQA's rules.
+# The same for other languages, for MLQA's rules.
 MLQA_PARTS = {
     "en": PARTS,
     "de": [*PARTS, "der", "Des", "einer", "er"],

@@ -50,7 +50,7 @@ def test_the_first_id_that_differs_is_named_with_both_languages_and_what_to_do(t
 
 
 def test_different_ids_end_a_run_before_the_first_training(tmp_path, tiny_encoder):
-    """Each of the other test sets has been fetched then, although nothing but the check needs all of them so early."""
+    """Each of the other test sets has been fetched by then, although only the check needs all of them so early."""
     folder = tmp_path / "working folder"
     place = Workplace(ROOT, folder, own_grid(tiny_encoder, write_own_task(folder)))
     german = folder / "my/data/de/test.csv"
@@ -62,7 +62,7 @@ def test_different_ids_end_a_run_before_the_first_training(tmp_path, tiny_encode
     assert "'test-3', which only en has" in line
     started = {job.split()[0] for job in jobs_of(outcome.stdout)}
     assert {"fetch_corpus", "check_parallel"} <= started <= {"fetch_corpus", "check_parallel", *BEFORE_TRAINING}
-    # The way out.
+    # The remedy.
     task = folder / "my/mood.yaml"
     task.write_text(task.read_text(encoding="utf-8").replace("parallel: true", "parallel: partly"), encoding="utf-8")
     assert not [job for job in place.planned() if job.startswith("check_parallel")]

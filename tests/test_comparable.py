@@ -1,4 +1,4 @@
-"""When ours may stand beside the paper's: the encoder and the corpora must be the paper's, and each reason is said."""
+"""When our scores may be shown beside the paper's: with its encoder and corpora only, and each reason is stated."""
 
 import copy
 

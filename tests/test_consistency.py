@@ -1,4 +1,4 @@
-"""What was made is compared with what the configuration asks for, whatever Snakemake's metadata say."""
+"""Outputs are compared with the configuration, independently of Snakemake's metadata."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def grid(finished_grid: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_output_of_a_finished_grid_has_a_record_of_what_the_configuration_asks_for(grid):
-    """So the list of jobs has the paths and settings that the rules have: each was written by a job that ran."""
+    """So the list of jobs has the same paths and settings as the rules: each was written by a job that ran."""
     configuration = load(grid.configuration)
     outputs = {output for job in all_jobs(configuration) for output in job.outputs}
     assert differing(configuration, checksums=True) == []
@@ -136,8 +136,8 @@ def test_a_file_that_was_changed_after_it_was_made_is_found(grid):
     scores.write_text(text + "\n")
     found = {difference.output: difference.reason for difference in differing(configuration)}
     assert found.pop(str(scores)) == "the file has changed since it was written"
-    assert set(found.values()) == {f"its input has changed: {scores}"}  # what is aggregated from it
-    scores.write_text(text[:-2] + chr(ord(text[-2]) ^ 1) + text[-1])  # the same size: only a checksum tells
+    assert set(found.values()) == {f"its input has changed: {scores}"}  # aggregated from it
+    scores.write_text(text[:-2] + chr(ord(text[-2]) ^ 1) + text[-1])  # the same size: only a checksum reveals it
     assert differing(configuration) == []
     assert str(scores) in [found.output for found in differing(configuration, checksums=True)]
 
@@ -159,7 +159,7 @@ def test_changed_settings_are_named_by_their_keys():
     ]
 
 
-# Those who read
+# Readers of the records
 
 
 def collected(configuration: dict[str, Any], folder: Path) -> list[Path]:
@@ -219,7 +219,7 @@ def test_verify_names_edited_files_of_the_users(grid, capsys):
     config = Path(grid.configuration["encoders"]["tiny"]["path"], "config.json")
     times = config.stat().st_atime_ns, config.stat().st_mtime_ns
     with replaced(config, '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-11'):
-        os.utime(config, ns=times)  # as many bytes, the same time: only a checksum tells
+        os.utime(config, ns=times)  # same size and time: only a checksum reveals it
         with pytest.raises(UserError, match="run the workflow again"):
             verified(grid, "--quick")
     lines = capsys.readouterr().out.splitlines()
@@ -284,7 +284,7 @@ def test_everything_recomputed_from_the_predictions_has_the_same_bytes(grid, cap
     ],
 )
 def test_a_changed_file_is_found_although_its_record_was_changed_with_it(grid, capsys, file, old, new):
-    """And nothing else is said to differ, although much is made of it: only that its input has changed."""
+    """Nothing else is reported to differ, although much is derived from it: only that its input has changed."""
     path = Path("results", file)
     changed_with_its_record(path, old, new)
     lines = differing_lines(grid, capsys)
@@ -312,7 +312,7 @@ def test_changed_scores_of_a_model_are_found_and_nothing_is_made_of_them(grid, c
 
 
 def test_an_edited_prediction_is_found(grid, capsys):
-    """Also if the checksums were made to fit: that in the record, and that of the record in its lineage."""
+    """Even if the checksums were edited to match: the one in the record, and that of the record in its lineage."""
     record = Path(TRAIN).parent / "predictions/en.json"
     file, scores = record.parent / "en/en.parquet", Path(TRAIN).with_name("scores.csv")
     predictions, before = read_predictions(file), sha256(file)
@@ -407,7 +407,7 @@ LARGE = {
 
 
 def test_any_number_of_models_fits_on_a_command_line(finished_grid, tmp_path, monkeypatch):
-    """Linux takes 128 kB as one word, which a rule's whole command is to the shell."""
+    """Linux limits one argument to 128 kB, and a rule's whole command is one argument of the shell."""
     configuration = load(LARGE)
     models = list(Grid(configuration).analysed_models())
     assert len(models) == 1610

@@ -59,7 +59,7 @@ def test_the_operations_of_a_forward_pass_are_those_that_pytorch_counts():
     from transformers import BertConfig, BertModel
 
     sizes = {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 384}
-    # Not PyTorch's fused attention, which the counter does not know on a CPU.
+    # Not PyTorch's fused attention, which the counter does not support on a CPU.
     settings = BertConfig(vocab_size=50, attn_implementation="eager", **sizes)
     model = BertModel(settings, add_pooling_layer=False).eval()
     texts, length = 5, 40
@@ -69,7 +69,7 @@ def test_the_operations_of_a_forward_pass_are_those_that_pytorch_counts():
 
 
 def test_fine_tuning_takes_three_forward_passes_and_prompt_tuning_two():
-    """Of the training set; both validate once an epoch, and prompts add keys to attention."""
+    """For the training set; both validate once per epoch, and prompts add keys to attention."""
     costs = Costs(arms())
     checked = 3 * E5_SMALL.forward(
         300 * 27, 27
@@ -150,7 +150,7 @@ def test_the_lengths_of_the_mini_benchmark_are_those_of_the_bundled_tokenizer(bu
 
 
 def test_the_lengths_of_real_data_are_those_of_the_bundled_tokenizer(bundled_encoder, more_folder):
-    """One text a row, and two choices a row, each of which is read with its premise and question."""
+    """One text per row, and two choices per row, each read with its premise and question."""
     tokenizer, found = load_tokenizer(bundled_encoder), {}
     for language in ("eng_Latn", "deu_Latn", "arb_Arab", "jpn_Jpan", "zho_Hans"):
         lines = [(more_folder / "sib200" / language / f"{split}.tsv").read_text() for split in ("train", "dev", "test")]
@@ -206,7 +206,7 @@ OWN = {
 
 
 def own_task(tmp_path, **keys):
-    """The costs of a grid of one task of the user's."""
+    """The costs of a grid with one task of the user."""
     return Costs(arms(tasks={"mine": OWN | {"train_languages": ["en"]} | keys}, corpora={"source": "files"}), tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_a_union_of_training_sets_has_the_rows_of_both(tmp_path):
 
 
 def test_every_shipped_configuration_can_be_estimated():
-    """But for that whose data are in a folder of the user's."""
+    """Except for the one whose data is in the user's folder."""
     files = {ROOT / "config.yaml", ROOT / ".ci/small.yaml", *(ROOT / "configs").glob("*.yaml")}
     for configuration in map(load_file, files - {ROOT / "configs/xtreme.yaml", ROOT / "configs/xtreme_full.yaml"}):
         costs = Costs(configuration)
@@ -270,7 +270,7 @@ def test_every_shipped_configuration_can_be_estimated():
 
 
 def test_the_probe_measures_what_numpy_measures():
-    """Within a factor of 4, on a machine that others may use: a wrong unit or a wrong count would be further off."""
+    """Within a factor of 4, on a possibly busy machine: a wrong unit or a wrong count would be further off."""
     words = [sys.executable, "-m", "workflow_scripts.console.probe", "--precision", "float32"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = time.monotonic()
@@ -424,7 +424,7 @@ def test_a_process_that_ended_without_a_word_is_explained(tmp_path, ending, says
 
 
 def test_of_a_failed_group_only_the_jobs_that_wrote_an_error_are_named(tmp_path):
-    """Snakemake reports those that never began as well."""
+    """Snakemake also reports those that never started."""
     (tmp_path / "predict.log").write_text("error: the disk is full\n")
     (tmp_path / "slurm.log").write_text("slurmstepd: killed\n")
     logs = {1: ["predict.log"], 2: ["score.log"]}
@@ -554,7 +554,7 @@ def test_failed_jobs_are_the_last_lines_each_with_its_error_and_its_log(broken_d
         " folder: test-en.tsv, train-en.tsv (log: logs/fetch_corpus/pawsx/en/validation.log)",
     }
     assert not [line for line in lines if "Traceback" in line or "CalledProcessError" in line or "rule " in line]
-    # With the data mended, the same command does the rest and says what was done before.
+    # With the data corrected, the same command does the rest and says what was already done.
     (data / "test-de.tsv").write_text("a b\tb a\t1\n")
     (data / "dev-en.tsv").write_text("a b\tb a\t1\n")
     status, lines = shown(words)
@@ -630,7 +630,7 @@ def test_what_runs_no_job_is_shown_as_snakemake_does(broken_data, tmp_path):
 
 
 def take_terminal() -> None:
-    """In the child: become the terminal's foreground process, and take Ctrl-C whatever the tests were started with."""
+    """In the child: become the terminal's foreground process, and accept Ctrl-C however the tests were started."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -722,7 +722,7 @@ def test_a_finished_grid_is_found_so_without_pytorch(finished_grid):
 
 
 def test_a_run_ends_with_the_answer_and_where_the_report_is(finished_grid, tmp_path):
-    """Of the sums alone, so that nothing is trained."""
+    """Only of the aggregating jobs, so that nothing is trained."""
     grid = finished_grid.copied(tmp_path / "the page again")
     (grid.folder / "results/report.html").unlink()
     summary = grid.folder / "results/summary.txt"

@@ -1,6 +1,6 @@
 """The recipes of images, and the steps in a container.
 
-Apptainer is not installed where the tests run: a script takes its place, which runs the command on this machine.
+Apptainer is not installed where the tests run: a script replaces it, which runs the command on this machine.
 docs/containers.md says what was tested with the real program.
 """
 

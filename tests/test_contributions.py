@@ -75,7 +75,7 @@ def test_the_sums_over_units_give_every_score_of_every_kind(kind):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_chunks_are_those_of_seqeval_also_where_a_chunk_of_x_crosses_sentences(seed):
-    """seqeval reads all sentences as one: an X at a sentence's start goes on from wherever the last chunk began."""
+    """seqeval reads all sentences as one: an X at a sentence's start continues the last chunk."""
     from seqeval.metrics import f1_score
 
     random = Random(seed)

@@ -167,7 +167,7 @@ def test_without_prompts_states_and_gradients_are_those_of_the_library(folders, 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_formula_without_prompts_is_the_librarys(folders, name):
-    """Otherwise the tests below would compare with another model."""
+    """Otherwise the tests below would compare with a different model."""
     batch = batch_of("tagging")
     plain = AutoModel.from_pretrained(folders[name]).eval()
     none = torch.zeros(3, 2, 4, 0, 8)

@@ -137,7 +137,7 @@ def test_a_text_gives_the_same_on_its_own_and_under_any_padding(folders, name, k
     model = prompted(folders[name], kind)
     batch = inputs_of(batch_of(kind, name))
     together = model(batch)
-    # A bidirectional encoder reads a text off its first token, and mBART counts positions from there.
+    # A bidirectional encoder represents a text by its first token, and mBART counts positions from there.
     either_side = name in DECODERS or (kind == "tagging" and name != "mBART")
     before = model(left_padded(batch)) if either_side else together
     for number, length in enumerate(batch["attention_mask"].sum(1).tolist()):
@@ -225,7 +225,7 @@ def gradients_of(folder: Path, batch: dict[str, torch.Tensor], **changes: Any) -
 @pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning", "lora", "input_prompt_tuning"])
 @pytest.mark.parametrize("name", CHECKPOINTED)
 def test_gradient_checkpointing_changes_no_gradient(folders, name, method):
-    """Neither by lost prompts nor by other dropout masks."""
+    """Neither through lost prompts nor through different dropout masks."""
     batch = batch_of("tagging", name)
     plain = gradients_of(folders[name], batch, method=method)
     again = gradients_of(folders[name], batch, method=method, gradient_checkpointing=True)

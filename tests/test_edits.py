@@ -1,6 +1,7 @@
-"""After one edit exactly the jobs run that it concerns: the plan for a finished grid, edit by edit.
+"""After an edit exactly the affected jobs run: the plan for a finished grid, edit by edit.
 
-Each expected list is exact. `SUMS` is what sums up the whole grid, and runs after any edit that changes a number.
+Each expected list is exact. `SUMS` are the jobs that aggregate the whole grid, which run after any edit that changes a
+number.
 """
 
 import dataclasses
@@ -173,7 +174,7 @@ def test_adding_an_encoder_fetches_no_corpus_again(grid):
 
 
 def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_the_winner(grid):
-    """The plan cannot know the winner: the seed runs of this arm are in it. No other candidate, no other task is."""
+    """The plan cannot know the winner, so it has the seed runs of this arm, but no other candidate or task."""
     assert grid.planned({"tasks.pawsx.methods.prompt_tuning.learning_rates": [1e-3, 1e-2, 3e-2]}) == jobs(
         "search tiny/pawsx/en/prompt_tuning-2/0.03",
         "select tiny/pawsx/en/prompt_tuning-2",
@@ -186,7 +187,7 @@ def test_adding_a_learning_rate_trains_that_candidate_alone_and_what_depends_on_
 
 
 def test_where_the_winner_stays_a_learning_rate_that_is_added_trains_no_seed_again(grid, tmp_path):
-    """Run for real. Of equal candidates the smaller wins: one that is a little larger than the winner cannot."""
+    """A real run. Of equal candidates the smaller wins, so one slightly larger than the winner cannot win."""
     copy = grid.copied(tmp_path / "searched on")
     selected = copy.folder / "results/tiny/pawsx/en/prompt_tuning-2/selected.json"
     winner = selected.read_bytes()
@@ -267,7 +268,7 @@ def test_choosing_one_task_on_its_test_set_fetches_no_test_set_and_trains_that_t
 
 
 def test_training_rows_are_fetched_again_where_some_were_held_out_for_validation():
-    """TyDiQA's validation set is cut from its training set, unless the test set takes its place; XQuAD has its own."""
+    """TyDiQA's validation set is cut from its training set, unless the test set replaces it; XQuAD has its own."""
 
     def texts(validation: str) -> dict[str, str]:
         tasks = {task: {"languages": ["en"], "validation": validation, "stride": 64} for task in ("tydiqa", "xquad")}
@@ -421,7 +422,7 @@ def test_a_metric_runs_the_scores_and_no_prediction(grid):
 
 
 def test_going_to_another_branch_and_back_runs_nothing(grid):
-    """Git gives the files that differ a new time, both ways."""
+    """Git gives the differing files a new time, in both directions."""
     loop, template = grid.checkout / "workflow_scripts/tuning/loop.py", grid.checkout / "report/template.html.j2"
     with replaced(loop, "import torch\n", "import torch\nX = 1\n"), replaced(template, "</body>", "<hr></body>"):
         assert grid.planned() == jobs(*ALL_MODELS, *SUMS)
@@ -574,12 +575,12 @@ def test_the_labels_of_a_task_run_all_of_it_and_no_other_task(own, old, new):
     ids=["path", "columns", "a default written out"],
 )
 def test_the_source_of_a_task_plans_all_of_it(own, old, new):
-    """Whether the rows become others, only fetching them can tell: see the next test."""
+    """Only fetching them shows whether the rows change: see the next test."""
     assert after_task_edit(own, old, new) == jobs(*WHOLE_TASK)
 
 
 def test_where_the_rows_stay_the_same_an_edit_of_the_source_runs_nothing_more_once_they_are_fetched(own, tmp_path):
-    """Run for real: the corpora are fetched with the same bytes, and the plan for the rest is the sums alone."""
+    """A real run: the corpora are fetched with the same bytes, and the plan for the rest is only `SUMS`."""
     copy = own.copied(tmp_path / "fetched again")
     before = {name: content for name, (_, content) in copy.files().items() if name.startswith("resources/corpora")}
     with replaced(copy.folder / "my/mood.yaml", "type: files", "type: files\n  format: csv"):
@@ -610,7 +611,7 @@ def test_a_language_of_the_task_file_that_the_grid_leaves_out_runs_only_the_sums
 
 
 def test_another_micro_batch_size_trains_nothing(grid):
-    """It changes a result as little as running out of memory does."""
+    """It affects results as little as running out of memory does."""
     edits = {"training.micro_batch_size": 2, "tasks.udpos.methods": {"prompt_tuning": {"micro_batch_size": 1}}}
     assert grid.planned(edits) == jobs(*SUMS)
 

@@ -361,7 +361,7 @@ def test_fetching_again_writes_the_same_bytes_and_removes_what_only_the_older_en
     assert [path.name for path in target.parent.iterdir()] == ["tiny"]
 
 
-# Files of the user's in the folder of an encoder
+# The user's files in the folder of an encoder
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -430,7 +430,7 @@ def test_a_checkpoint_whose_folder_holds_the_resources_is_fetched(checkpoint):
 def test_a_fetch_that_is_killed_at_any_file_leaves_no_partial_encoder_and_the_next_one_completes_it(
     checkpoint, monkeypatch
 ):
-    """Killed before each move, each deletion and each file that is written, one after the other, as SIGKILL would."""
+    """Killed before each move, each deletion and each written file, one after the other, like SIGKILL."""
     target = fetch_folder(checkpoint)
     (target / "notes.md").write_text("mine")
     model = BertModel.from_pretrained(checkpoint)

@@ -64,7 +64,7 @@ def imported(source: str) -> set[str]:
 
 
 def test_the_versions_that_the_report_tells_are_of_packages_that_the_steps_have():
-    """With --sdm conda they run where Snakemake itself is not."""
+    """With --sdm conda they run in an environment without Snakemake."""
     assert {canonicalize_name(name) for name in collect.PACKAGES} <= steps_pins().keys()
 
 
@@ -169,7 +169,7 @@ def test_the_citation_names_this_version_and_the_paper():
 
 
 def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run our Makefile in a folder that holds nothing but it."""
+    """Run our Makefile in a folder that contains nothing else."""
     shutil.copy(ROOT / "Makefile", folder)
     # These tests may themselves run under make, which passes its arguments on.
     clean = {"PATH": os.environ["PATH"], **variables}
@@ -177,7 +177,7 @@ def make(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 def fake_python(folder: Path, shell: str) -> Path:
-    """A program that stands in for Python and answers as the shell lines say."""
+    """A program that replaces Python and answers as the shell lines say."""
     program = folder / "fake python"
     program.write_text(f"#!/bin/sh\n{shell}\n")
     program.chmod(0o755)
@@ -222,7 +222,7 @@ def wheel(folder: Path, name: str) -> Path:
 
 
 def test_packages_are_installed_into_the_environment_whatever_a_cluster_sets(tmp_path):
-    """Variables and settings of pip that send packages elsewhere, an import path and a file that hide others."""
+    """Variables and settings that redirect pip, and an import path and a file that shadow packages."""
     (tmp_path / "envs").mkdir()
     for name in ("requirements", "quickstart", "constraints"):
         text = "" if name == "constraints" else f"{wheel(tmp_path, f'made_up_{name}')}\n"

@@ -1,4 +1,4 @@
-"""The logs for TensorBoard, trackio and Weights & Biases: what their own readers find is what was logged."""
+"""The logs for TensorBoard, trackio and Weights & Biases: their own readers find what was logged."""
 
 import csv
 import importlib

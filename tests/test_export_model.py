@@ -139,7 +139,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finished_run(place: Path, name: str, cell: Cell) -> FinishedRun:
-    """A run of a model whose tuned parameters are all large enough to have an influence."""
+    """A run of a model whose tuned parameters are all large enough to have an effect."""
     encoder = place / "encoders" / cell.encoder
     if not encoder.is_dir():
         save_encoder(encoder, cell.encoder)
@@ -187,7 +187,7 @@ def texts_of(cell: Cell) -> list[list[str]]:
 
 
 def batch_of(run: FinishedRun, cell: Cell) -> dict[str, torch.Tensor]:
-    """Real rows in the tokens that the run's model reads."""
+    """Real rows as tokens for the run's model."""
     texts, tokenizer = texts_of(cell), load_tokenizer(run.encoder)
     tokenizer.pad_token = "<pad>"
     if texts:
@@ -242,7 +242,7 @@ def load_run_on(run: FinishedRun) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def loaded(exported, place) -> dict[str, Any]:
-    """What a process that has the libraries, and nothing of this project, finds in the exports."""
+    """What a process with the libraries, but without this project, finds in the exports."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-I", "-W", "ignore", str(LOADER), str(place / "cases")]
     ended = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
@@ -346,7 +346,7 @@ def test_quantised_weights_and_answers_in_words_are_refused(place):
 
 
 def test_weights_that_no_form_holds_are_refused_and_not_exported_wrong(place, monkeypatch):
-    """The check of logits is the last resort: here a loader computes another activation."""
+    """The check of logits is the last resort: here a loader computes a different activation."""
     from workflow_scripts.publishing import own
 
     template = own._template

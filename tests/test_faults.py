@@ -1,4 +1,4 @@
-"""What goes wrong around the workflow: nothing good is lost, one line names the file and the way out, and it works.
+"""Faults around the workflow: no good file is lost, one line names the file and the remedy, and the remedy works.
 
 Disks that are full or read-only are real ones in memory, which root may mount; elsewhere those tests are skipped.
 """
@@ -36,12 +36,12 @@ def grid(finished_grid: Workplace, tmp_path: Path) -> Workplace:
 
 
 def errors(outcome: subprocess.CompletedProcess[str]) -> list[str]:
-    """The different lines that steps wrote of errors; a step that runs for several files may say the same of each."""
+    """The distinct error lines of steps; a step that runs for several files may repeat a line."""
     return sorted(set(errors_of(outcome.stdout)))
 
 
 def tables(folder: Path) -> dict[str, bytes | list[dict[str, str]]]:
-    """Every table of a grid: byte for byte, but for what was measured of time and memory."""
+    """Every table of a grid, byte for byte, except for measured time and memory."""
     found: dict[str, bytes | list[dict[str, str]]] = {}
     for file in [folder / "results/scores.csv", *sorted((folder / "results/tables").glob("*.csv"))]:
         if file.name != "cost.csv":
@@ -54,7 +54,7 @@ def tables(folder: Path) -> dict[str, bytes | list[dict[str, str]]]:
 
 
 def ends_well(grid: Workplace, finished: Workplace) -> subprocess.CompletedProcess[str]:
-    """The one documented command ends with the tables of a run that nothing disturbed, and nothing is left to do."""
+    """The one documented command produces the tables of an uninterrupted run, and nothing is left to do."""
     outcome = grid.run()
     assert outcome.returncode == 0, outcome.stdout
     assert tables(grid.folder) == tables(finished.folder)
@@ -67,7 +67,7 @@ def ends_well(grid: Workplace, finished: Workplace) -> subprocess.CompletedProce
 
 @pytest.mark.slow
 def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(finished_grid, tmp_path):
-    """And two clean runs give the same bytes: this one begins with nothing."""
+    """And two clean runs give the same bytes: this one starts from scratch."""
     grid = Workplace(finished_grid.checkout, tmp_path / "killed grid", finished_grid.configuration)
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
     chance, killed = random.Random(7), 0
@@ -80,13 +80,13 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
                 start_new_session=True,
             )
             try:
-                process.wait(chance.uniform(0.5, 10))  # undisturbed it takes about ten seconds
+                process.wait(chance.uniform(0.5, 10))  # uninterrupted it takes about ten seconds
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 killed += process.wait() == -signal.SIGKILL
                 continue
         assert process.returncode == 0, (tmp_path / "log").read_text()
-        # It came to its end: start over, since every kill should hit work.
+        # It finished: start over, since every kill should hit work.
         assert tables(grid.folder) == tables(finished_grid.folder)
         shutil.rmtree(grid.folder / "results")
     ends_well(grid, finished_grid)
@@ -94,7 +94,7 @@ def test_killed_whole_at_twenty_random_moments_it_ends_with_the_same_tables(fini
 
 @pytest.mark.parametrize("profile", [None, "slurm", "workstation"])
 def test_what_snakemake_was_killed_over_is_made_again_by_the_plain_command(profile, tmp_path):
-    """Killed when a file was written and not yet noted down: Snakemake alone would end and ask for a flag."""
+    """Killed when a file was written but not yet recorded: Snakemake alone would stop and ask for an option."""
     file, state = "resources/corpora/pawsx/en/test.parquet", tmp_path / ".snakemake"
     outcome = snakemake(file, "--cores", "1", folder=tmp_path)
     assert outcome.returncode == 0, outcome.stdout
@@ -105,7 +105,7 @@ def test_what_snakemake_was_killed_over_is_made_again_by_the_plain_command(profi
 
 
 def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(grid, finished_grid):
-    """The lock of the living is respected, that of the dead is not."""
+    """The lock of a running process is respected, that of a dead one is not."""
     shutil.rmtree(grid.folder / "results")
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words({})]
     with (grid.folder.parent / "first").open("w") as log:
@@ -119,7 +119,7 @@ def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(gr
         while not list(locks.glob("*.lock")):
             assert first.poll() is None
             time.sleep(0.05)
-        assert grid.planned() != []  # a plan may be asked for meanwhile
+        assert grid.planned() != []  # dry runs are allowed meanwhile
         outcome = grid.run()
         assert outcome.returncode == 1
         assert "Directory cannot be locked" in outcome.stdout and str(grid.folder) in outcome.stdout
@@ -136,7 +136,7 @@ def test_a_second_snakemake_beside_a_running_one_is_refused_and_harms_nothing(gr
 
 @contextmanager
 def disk_on(folder: Path, megabytes: int = 8) -> Iterator[Path]:
-    """A small disk of its own for a folder, with the folder's content."""
+    """A separate small disk for a folder, with the folder's content."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     content = folder.with_name(f"{folder.name}.content")
@@ -234,7 +234,7 @@ def cut(file: Path) -> None:
 
 
 def way_out(line: str, folder: Path) -> Path:
-    """What the line says to delete: a file or folder, or `it`, which the line begins with."""
+    """What the line says to delete: a file or folder, or `it`, the path at the start of the line."""
     match = re.search(r"(?:error: )?(\S+) .*delete (.*?) and run", line)
     assert match, line
     return folder / (match[1] if match[2] == "it" else match[2])
@@ -276,12 +276,12 @@ TOKENS = "resources/tokens/tiny/pawsx/de/test"
 def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_works(
     grid, finished_grid, damaged, missing, named
 ):
-    """What has a record of its size is made again at once.
+    """Files whose size is recorded are remade at once.
 
     Seed 13 may share its files with the winner of the search: recovery then takes two steps, and an error names each.
     """
     cut(grid.folder / damaged)
-    # Of what is missing, Snakemake makes what something that is missing needs.
+    # Of the missing files, Snakemake makes those that other missing files need.
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
     outcome, errors = grid.run(), []
@@ -316,7 +316,7 @@ def step(name: str, *words: str, before: str = "") -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("package", ["pyarrow", "torch"], ids=["of the module", "of its work"])
 def test_a_missing_package_is_named_and_how_to_install_it(package, tmp_path):
-    """None among the modules is Python's own way to say that there is none."""
+    """None among the modules is Python's own marker for a missing module."""
     words = [word for name in ("encoder", "run", "tokens", "rows", "record") for word in (f"--{name}", tmp_path / name)]
     before = f"import sys; sys.modules['{package}'] = None"
     ended = step("predict", "--settings", '{"languages": ["en"]}', *map(str, words), before=before)
@@ -328,8 +328,8 @@ def test_a_missing_package_is_named_and_how_to_install_it(package, tmp_path):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
 )
-def test_memory_that_holds_not_even_one_feature_is_told_with_the_way_out(error):
-    """A batch that does not fit goes through in halves by itself (test_memory.py); this is what is left."""
+def test_memory_that_holds_not_even_one_feature_is_reported_with_the_remedy(error):
+    """A batch that does not fit is halved automatically (test_memory.py); this is the remaining case."""
     line = explain(error)
     assert line and line.startswith("there is not enough memory (") and "fewer jobs at once (--cores)" in line
 
@@ -340,7 +340,7 @@ SOURCES = sorted((ROOT / "workflow_scripts").rglob("*.py"))
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """The dotted name of everything that is called, as it is written."""
+    """The dotted name of every call, as written."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -384,7 +384,7 @@ def test_no_file_is_read_in_a_way_that_can_run_code(file):
         )
         if name == "tarfile.open":  # archives are written only
             assert [ast.unparse(given.value) for given in call.keywords if given.arg == "mode"] in (["'w'"], ["'w|'"])
-        # NumPy's own format is safe if it is read without pickled objects; say so where it is read.
+        # NumPy's own format is safe if it is read without pickled objects, which must be explicit.
         if name in ("np.load", "numpy.load"):
             assert any(keyword.arg == "allow_pickle" for keyword in call.keywords), ast.unparse(call)
         for keyword in call.keywords:
@@ -394,7 +394,7 @@ def test_no_file_is_read_in_a_way_that_can_run_code(file):
 
 @pytest.mark.slow
 def test_a_token_of_the_hub_is_written_nowhere(grid, monkeypatch):
-    """The whole grid runs anew with it in the environment; then every file of the working folder is searched."""
+    """The whole grid is rerun with it in the environment; then every file of the working folder is searched."""
     token = "hf_" + "SecretOfTheUser" * 2
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.setenv(name, token)

@@ -1,4 +1,4 @@
-"""Fingerprints: what an edit of the code changes, and what it leaves. The edits are made on a copy of the package."""
+"""Fingerprints: which edits of the code change them. The edits are made on a copy of the package."""
 
 import ast
 import importlib.util
@@ -232,7 +232,7 @@ def test_a_module_that_does_not_exist_is_an_error(small):
 
 
 def test_the_copy_has_the_fingerprints_of_the_original(package):
-    """They do not depend on where a checkout lies."""
+    """They do not depend on the location of a checkout."""
     module = fingerprint_module(package)
     assert {step: module.fingerprint(step) for step in STEPS} == {step: settings.fingerprint(step) for step in STEPS}
 
@@ -244,7 +244,7 @@ def reached(step: str, *modules: str) -> set[str]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_the_catalogue_and_the_configuration_reach_only_the_sums(step):
-    """What another step needs of them is among its settings: a new task or key reruns nothing that was there.
+    """Other steps get what they need through their settings: a new task or key reruns nothing that existed.
 
     `verify` and `export` are no rules' steps: a person starts them. `export_winner` comes after the tables, and its
     card shows titles.

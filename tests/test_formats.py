@@ -155,7 +155,7 @@ def test_real_conll_files_have_their_tokens_and_sentence_ids(more_folder):
 
 
 def test_no_token_of_real_files_is_taken_for_a_comment(xtreme_folder, more_folder):
-    """Tokens such as `#` and `#hashtag`, at the beginning of a sentence and inside of one."""
+    """Tokens such as `#` and `#hashtag`, at the beginning of a sentence and inside one."""
     counts = {"xtreme": 0, "uner": 0}
     for path in (xtreme_folder / "udpos" / "test-en.tsv", xtreme_folder / "udpos" / "test-de.tsv"):
         lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()]
@@ -255,7 +255,7 @@ def test_json_is_read_as_the_standard_library_reads_it_wherever_chunks_end(write
 
 
 def test_an_error_in_json_is_found_where_the_standard_library_finds_it(write, monkeypatch):
-    """A character of a document is replaced or the rest of it is lost: the same line, or the same records."""
+    """A character of a document is replaced or the rest is truncated: the same line, or the same records."""
     chance = random.Random(1)
     rows = [{"id": number, "text": 'a "b" \\ c', "tags": [1, 2.5, None]} for number in range(4)]
     whole = json.dumps({"version": 1, "data": rows}, indent=1)
@@ -396,7 +396,7 @@ def lenient(found: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("scheme", SEQEVAL)
 def test_conversion_keeps_the_entities_of_all_short_valid_sequences(scheme):
-    """Every sequence of up to 4 tags, of which those are valid that seqeval's entities fully explain."""
+    """Every sequence of up to 4 tags; those that seqeval's entities fully explain are valid."""
     possible = ["O", *(f"{prefix}-{kind}" for prefix in tags.PREFIXES[scheme] for kind in ("X", "Y"))]
     valid = 0
     for length in (1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""Whatever a file holds, a reader returns a valid result or one line that names the file.
+"""For any file content, a reader returns a valid result or one line that names the file.
 
 No traceback, 2 seconds, 1 GB, nothing written elsewhere: `hostile_files.guarded`. FUZZ_EXAMPLES=10000 runs as many
 inputs for each reader.
@@ -296,7 +296,7 @@ def _column(kind: Any, numbers: list[int]) -> pa.Array:
 
 
 def test_a_parquet_file_that_expands_to_gigabytes_is_refused(folder):
-    """A few bytes of a dictionary stand for a long text in every row."""
+    """A few bytes of a dictionary represent a long text in every row."""
     file = io.BytesIO()
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["a" * 4_000_000]))
     pq.write_table(pa.table({"id": list(range(2000)), "text": text, "label": ["bad"] * 2000}), file, compression="zstd")

@@ -59,7 +59,7 @@ def words_settings(**changes: Any) -> Any:
 def made(folder: Path, **changes: Any) -> TunedModel:
     seed_everything(3)
     model = build(folder, words_settings(**changes), None).eval()
-    with torch.no_grad():  # so that the method changes the result, whose gates and up-projections are 0 at first
+    with torch.no_grad():  # so that the method has an effect: its gates and up-projections are initially 0
         for parameter in model.tuned_parameters().values():
             parameter += 0.3 * torch.randn_like(parameter)
     return model
@@ -197,7 +197,7 @@ def test_a_text_ends_where_the_kind_says_and_at_the_limit(folders, name):
 
 @pytest.mark.parametrize("name", ["Llama", "mT5"])
 def test_what_is_generated_need_not_be_a_token_of_any_text(folders, name):
-    """A job that only reads texts keeps the embedding rows of their tokens alone."""
+    """A job that only reads texts keeps only the embedding rows of their tokens."""
     ids = torch.tensor(sorted({token for prompt in PROMPTS[:1] for token in prompt}))
     model = build(folders[name], words_settings(), None, ids).eval()
     (found,) = ours(model, PROMPTS[:1], ends=set())
@@ -363,7 +363,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("answer", ["Paris", "巴黎", "(Paris)", "la\n Paris"])
 @pytest.mark.parametrize("between", ["Answer: ", "Answer:\n", ""])
 def test_what_a_byte_level_model_learns_is_read_back_as_the_answer(between, answer):
-    """The space or the line break before an answer is a part of what is learnt, and of no answer."""
+    """The space or line break before an answer is learnt, but is not part of the answer."""
     words, template = byte_level(), "{context}\n" + between + "{answer}"
     row = question("1", f"It is {answer}.", "", answer)
     asking = asked("decoder", max_length=200, words={"template": template, "new_tokens": 100})

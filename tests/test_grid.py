@@ -239,7 +239,7 @@ def test_choosing_a_task_on_its_test_set_gives_the_rows_that_were_held_out_back_
     assert after["tydiqa", "en", "train"]["kept"] is None
 
 
-def test_a_task_is_chosen_on_its_own_validation_set_unless_told_otherwise():
+def test_a_task_is_chosen_on_its_own_validation_set_by_default():
     asked = corpora({})
     assert asked == corpora({"tasks.xnli.validation": "own"})
     assert (asked["xnli", "en", "validation"]["split"], asked["xnli", "en", "validation"]["limit"]) == ("validation", 3)

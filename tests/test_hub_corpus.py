@@ -119,7 +119,7 @@ def hub_rows(folder: Path, task: str, language: str, split: str) -> list[dict[st
 
 
 def serve_real(server: HubServer, folder: Path, task: str) -> None:
-    """Put all there is of a task into its repositories; TyDiQA's languages into one file, alternately."""
+    """Put all files of a task into its repositories; TyDiQA's languages into one file, alternately."""
     if task == "tydiqa":
         for part, split in (("train", "train"), ("validation", "test")):
             languages = sorted(COUNTS[task, split])
@@ -182,7 +182,7 @@ def test_a_missing_label_is_refused_with_its_row(server, xnli):
         read("xnli", "de", "test")
 
 
-def test_tydiqas_languages_are_told_apart_by_their_ids_in_one_file(server):
+def test_tydiqas_languages_are_distinguished_by_their_ids_in_one_file(server):
     rows = [question("finnish-1-0"), question("english-1-0"), question("arabic-5-1"), question("english-2-0")]
     put(server, "google-research-datasets/tydiqa", "secondary_task/validation-00000-of-00001.parquet", rows)
     assert [row["id"] for row in read("tydiqa", "en", "test")] == ["english-1-0", "english-2-0"]
@@ -223,7 +223,7 @@ def test_a_limit_takes_the_same_sample_as_from_a_folder(server, tmp_path):
 
 
 def test_a_text_that_is_not_utf_8_is_refused_with_its_row(server, xnli):
-    """Parquet's own writer does not check it, as those of other languages do not."""
+    """Parquet writers, in Python and other languages, do not check this."""
     texts = pa.array([b"Eins .", b"Zwei \xed\xa0\xbd ."]).cast(pa.binary())
     premises = pa.StringArray.from_buffers(2, texts.buffers()[1], texts.buffers()[2])
     table = pa.table({"premise": premises, "hypothesis": ["a", "b"], "label": [0, 1]})
@@ -268,7 +268,7 @@ def test_a_file_is_hashed_once_however_often_its_rows_are_read(server, xnli, mon
     assert len([name for name in hashed if "datasets--facebook--xnli" in name]) == 1
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(server, xnli, caplog):
+def test_a_damaged_file_in_the_cache_is_fetched_again(server, xnli, caplog):
     corpus, pinned = pinned_corpus("xnli", "de", "test")
     first = rows_of(corpus, pinned)
     (cached,) = (Path(constants.HF_HUB_CACHE) / "datasets--facebook--xnli" / "blobs").iterdir()
@@ -314,7 +314,7 @@ def test_a_server_that_says_how_long_to_wait_is_obeyed(server, xnli, waits, kind
 def test_a_cut_connection_is_gone_on_with(server, waits, monkeypatch):
     monkeypatch.setattr(
         constants, "DOWNLOAD_CHUNK_SIZE", 4096
-    )  # the client's is 10 MB, and it goes on after whole ones
+    )  # the client's is 10 MB, and it resumes after complete ones
     rows = [{"premise": f"{n} .", "hypothesis": "x .", "label": 0} for n in range(5000)]
     put(server, "facebook/xnli", "de/test-00000-of-00001.parquet", rows)
     server.faults["send"] = [Fault(cut_after=10_000)]
@@ -331,7 +331,7 @@ def test_a_file_that_comes_wrong_once_is_fetched_again(server, xnli, caplog):
     assert "not as recorded" in caplog.text
 
 
-# A server that fails for good: one line that names what, and the way out
+# A server that fails permanently: one line that names the file and the remedy
 
 
 def wrong_bytes(server: HubServer, repository: Repository) -> None:
@@ -561,7 +561,7 @@ def test_snakemake_pins_once_and_stays_with_that_commit(server, tmp_path, monkey
     assert len(server.of_kind("list")) == 1
     log = (tmp_path / "logs/fetch_corpus/xnli/de/test.log").read_text()
     assert "fetching de/test-00000-of-00001.parquet of facebook/xnli" in log and "/content/" not in log
-    # The branch moves on; what is here stays.
+    # The branch moves on; the local copy stays.
     server.repositories["facebook/xnli"].commit = "b" * 40
     assert "Nothing to be done" in snakemake("--dry-run", *words, folder=tmp_path).stdout
     # Another revision is another corpus.

@@ -1,4 +1,4 @@
-"""A training that is stopped at any moment goes on, and ends as if nothing had happened."""
+"""A training that is stopped at any moment resumes, and produces the same result as an uninterrupted one."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ OUTPUTS = ("weights.safetensors", "log.jsonl")
 
 
 def command(place: Path, run: str, method: str) -> list[str]:
-    """A training of some seconds that saves its state all the time."""
+    """A training of a few seconds that saves its state constantly."""
     prompts = {"prompt_length": 4, "prompt_std": 0.02} if method == "prompt_tuning" else {"prompt_length": 0}
     settings = training_settings().changed(method=method, epochs=25, dropout=0.1, **prompts)
     words = [str(word) for word in training(place, run, 0.01)]
@@ -34,9 +34,9 @@ def command(place: Path, run: str, method: str) -> list[str]:
 
 
 def start(words: list[str], ignored: tuple[signal.Signals, ...] = ()) -> subprocess.Popen[bytes]:
-    """A process that ignores these signals and no others.
+    """A process that ignores exactly these signals.
 
-    It would inherit what the tests ignore: SIGINT where `make test &` in a script has started them.
+    Otherwise it would inherit the signals that the tests ignore: SIGINT if `make test &` in a script started them.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     before = {}
@@ -78,15 +78,15 @@ def start_and_save(words: list[str], folder: Path, ignored: tuple[signal.Signals
 
 
 @pytest.fixture(scope="module", params=["prompt_tuning", "fine_tuning"])
-def undisturbed(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
-    """The place, the method, and the seconds of a training that nothing disturbed."""
+def uninterrupted(request, workplace) -> tuple[Path, str, float]:  # noqa: F811
+    """The folder, the method, and the duration of an uninterrupted training."""
     started = time.monotonic()
-    finish(command(workplace, f"undisturbed-{request.param}", request.param))
+    finish(command(workplace, f"uninterrupted-{request.param}", request.param))
     return workplace, request.param, time.monotonic() - started
 
 
 def finish_after_kills(words: list[str], folder: Path, seconds: Iterator[float], check: Callable[[], None]) -> None:
-    """Kill a job many times, each time after some seconds, then let it end; `check` what it wrote after every end."""
+    """Kill a job many times, each time after some seconds, then let it finish; `check` its files after every stop."""
     killed = 0
     while killed < KILLS:
         process = start(words)
@@ -94,7 +94,7 @@ def finish_after_kills(words: list[str], folder: Path, seconds: Iterator[float],
         process.kill()
         killed += process.wait() == -signal.SIGKILL
         process.stderr.close()
-        if process.returncode == 0:  # it came to its end: start over, since every kill should hit a training
+        if process.returncode == 0:  # it finished: start over, since every kill should hit a training
             check()
             shutil.rmtree(folder)
     finish(words)
@@ -103,19 +103,19 @@ def finish_after_kills(words: list[str], folder: Path, seconds: Iterator[float],
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(undisturbed):
-    place, method, seconds = undisturbed
+def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bytes(uninterrupted):
+    place, method, seconds = uninterrupted
     run, chance = f"killed-{method}", random.Random(7)
 
     def check() -> None:
-        assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+        assert outputs(place, run) == outputs(place, f"uninterrupted-{method}")
 
     moments = (chance.uniform(0.3, 1.0) * seconds for _ in itertools.count())
     finish_after_kills(command(place, run, method), place / run, moments, check)
 
 
 def search_command(place: Path, run: str) -> list[str]:
-    """A search of some seconds with halving, in two passes, that saves its state all the time."""
+    """A search of a few seconds with halving, in two passes, that saves its state constantly."""
     rates = (0.03, 0.01, 0.003, 0.0001)
     passes = [[{"learning_rate": rate} for rate in pair] for pair in (rates[:2], rates[2:])]
     changes = {"epochs": 12, "evaluate_every": 8, "keep": "average", "averaged": 2, "patience": 9, "dropout": 0.1}
@@ -134,9 +134,9 @@ def search_outputs(place: Path, run: str) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_a_search_with_halving_that_is_killed_at_random_moments_ends_with_the_same_bytes(workplace):  # noqa: F811
     started = time.monotonic()
-    finish(search_command(workplace, "halved-undisturbed"))
+    finish(search_command(workplace, "halved-uninterrupted"))
     seconds, chance = time.monotonic() - started, random.Random(11)
-    expected = search_outputs(workplace, "halved-undisturbed")
+    expected = search_outputs(workplace, "halved-uninterrupted")
     assert len(expected) == 2 * 4 + 1
     run = "halved-killed"
 
@@ -148,8 +148,8 @@ def test_a_search_with_halving_that_is_killed_at_random_moments_ends_with_the_sa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, number):
-    place, method, _ = undisturbed
+def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(uninterrupted, number):
+    place, method, _ = uninterrupted
     run = f"stopped-{number.name}-{method}"
     words = command(place, run, method)
     process = start_and_save(words, place / run)
@@ -158,7 +158,7 @@ def test_a_request_to_stop_saves_and_ends_with_a_status_of_its_own(undisturbed, 
     assert process.returncode == 75
     assert output.startswith("interrupted: saved after step ")
     finish(words)
-    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+    assert outputs(place, run) == outputs(place, f"uninterrupted-{method}")
 
 
 def test_a_training_in_the_background_of_a_script_ignores_ctrl_c_says_so_and_stops_at_sigterm(workplace):  # noqa: F811
@@ -179,9 +179,9 @@ def test_a_training_in_the_background_of_a_script_ignores_ctrl_c_says_so_and_sto
     assert "SIGTERM does not" not in log
 
 
-def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(undisturbed):
-    """SLURM sends SIGTERM before the time is over and when it is, `scancel` sends one more: none may kill."""
-    place, method, _ = undisturbed
+def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(uninterrupted):
+    """SLURM sends SIGTERM before and at the time limit, `scancel` sends one more: none may kill the training."""
+    place, method, _ = uninterrupted
     run = f"asked-again-{method}"
     words = command(place, run, method)
     process = start_and_save(words, place / run)
@@ -193,12 +193,12 @@ def test_a_training_that_is_asked_to_stop_again_and_again_ends_as_if_asked_once(
     assert process.returncode == 75 and asked > 2
     assert process.communicate()[1].decode().count("interrupted: saved after step ") == 1
     finish(words)
-    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+    assert outputs(place, run) == outputs(place, f"uninterrupted-{method}")
 
 
 @pytest.mark.parametrize("content", ["unreadable", "foreign"])
-def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbed, content):
-    place, method, _ = undisturbed
+def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(uninterrupted, content):
+    place, method, _ = uninterrupted
     run = f"{content}-{method}"
     words = command(place, run, method)
     process = start_and_save(words, place / run)
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside_with_a_warning(undisturbe
         save_file({}, checkpoint, metadata={"key": "of another training", "state": "{}"})
     assert "renamed to" in finish(words)
     assert checkpoint.with_suffix(".unusable").exists()
-    assert outputs(place, run) == outputs(place, f"undisturbed-{method}")
+    assert outputs(place, run) == outputs(place, f"uninterrupted-{method}")
 
 
 STEP = """

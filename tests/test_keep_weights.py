@@ -1,4 +1,4 @@
-"""Fine-tuned weights that are not kept are gone after their predictions, and nothing is trained again for it."""
+"""Fine-tuned weights that are not kept are deleted after their predictions, and nothing is retrained because of it."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_another_language_needs_the_weights_and_another_seed_only_its_own(grid):
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_searchs_winner_is_trained_again_where_it_is_needed_again(grid, tmp_path, kept):
-    """Whether weights are to be kept from now on or not."""
+    """Whether weights are kept from now on."""
     copy = grid.copied(tmp_path / "work")
     before = (copy.folder / "results/scores.csv").read_text()
     outcome = copy.run({"tasks.pawsx.languages": ["en", "de"]} | ({"keep_weights": True} if kept else {}))

@@ -176,7 +176,7 @@ def test_a_row_whose_label_is_no_choice_is_refused(row, labels, found):
 
 def test_odd_choices_are_named():
     assert choice_rows.oddity(choice_row("1", "a", " ")) == "choice 2 is empty"
-    assert choice_rows.oddity(choice_row("1", "a", "b", "a")) == "choice 'a' is there twice"
+    assert choice_rows.oddity(choice_row("1", "a", "b", "a")) == "choice 'a' occurs twice"
     assert choice_rows.oddity(choice_row("1", "a", "b", question="")) == "question is empty"
     assert choice_rows.oddity(choice_row("1", "a", "b", text="")) == "text is empty"
 
@@ -632,7 +632,7 @@ def test_correlations_are_those_of_scipy(r, ties):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", MEASURES)
 def test_the_influence_of_a_row_is_the_derivative_by_its_weight(name, ties):
-    """The oracle: scipy's correlation of a sample that has each row 200 times, and one row once more."""
+    """The oracle: scipy's correlation of a sample with each row 200 times, and one row once more."""
     measure, oracle = MEASURES[name]
     gold, predicted = correlated(np.random.default_rng(1), 0.6, 80, ties)
     correlation, influence = measure(gold, predicted)
@@ -699,7 +699,7 @@ def test_scores_are_shown_with_two_decimals():
         ("vi", "Những chiếc xe của Hà Nội", "xe hà nội"),
         ("hi", "यह एक घर है।", "यह एक घर है"),
         ("ar", "البيت الكبير، هنا؟", "بيت كبير هنا"),
-        ("ar", "والبيت", "و بيت"),  # MLQA's script removes the two letters inside of words too.
+        ("ar", "والبيت", "و بيت"),  # MLQA's script removes the two letters inside words too.
         ("zh", "1949年，中国 (PRC)", "1949 年 中 国 prc"),
         ("zh-Hans", "「东京」", "东 京"),
         ("zh", "カタカナ語", "カタカナ 語"),  # Only ideographs are words of their own.

@@ -1,4 +1,4 @@
-"""What a model is - encoder, decoder, or both - is told from its architecture, and each kind is fetched."""
+"""The kind of a model - encoder, decoder, or both - is derived from its architecture, and each kind is fetched."""
 
 import copy
 import json

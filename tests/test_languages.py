@@ -95,7 +95,7 @@ def test_every_language_of_a_built_in_dataset_is_known_by_a_name_of_its_own(task
 def test_directions_are_those_of_the_letters_of_the_native_name() -> None:
     """Directions come from CLDR's locales; Unicode says independently which way each letter runs."""
     codes = {code for task in BUILT_IN for code in codes_of(task)}
-    # A name in ASCII is often the English one, and says nothing about the script.
+    # A name in ASCII is often the English one, and does not reveal the script.
     named = [each for each in map(language, codes) if not each.native.isascii()]
     assert len(named) > 80
 

@@ -175,10 +175,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that gives memory back")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc returns memory in this way")
 def test_a_batch_reuses_the_memory_of_the_one_before():
     assert printed_by(FAULTS.format(called="keep_freed_memory()")) < 1000
-    assert printed_by(FAULTS.format(called="")) > 10_000, "this machine's C library keeps it by itself"
+    assert printed_by(FAULTS.format(called="")) > 10_000, "this machine's C library keeps it anyway"
 
 
 NEIGHBOURS = """
@@ -195,14 +195,14 @@ print(libc.malloc(80_000) == rows[500][0])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps small blocks aside")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc caches small blocks in this way")
 def test_in_a_step_a_small_block_does_not_keep_its_freed_neighbours_apart(monkeypatch):
     monkeypatch.setattr(os, "environ", {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0"})
     command = [sys.executable, "-c", NEIGHBOURS]
-    assert subprocess.check_output(command, env={}) == b"False\n", "this machine's C library keeps none by itself"
+    assert subprocess.check_output(command, env={}) == b"False\n", "this machine's C library caches none anyway"
     prepare(step_variables(ROOT))
     assert subprocess.check_output(command, env=os.environ) == b"True\n"
-    assert "glibc.malloc.mxfast=0" in os.environ["GLIBC_TUNABLES"], "the user's own stay"
+    assert "glibc.malloc.mxfast=0" in os.environ["GLIBC_TUNABLES"], "the user's own settings stay"
 
 
 KEPT = """
@@ -234,10 +234,10 @@ print(resident() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not available(), reason="it is oneDNN in bfloat16 that keeps something")
+@pytest.mark.skipif(sys.platform != "linux" or not available(), reason="only oneDNN in bfloat16 caches something")
 def test_the_backward_pass_of_a_frozen_layer_caches_nothing_more_for_a_new_shape():
     there = printed_by(KEPT.format(back=False))
-    assert there > 60 * 100, "oneDNN keeps nothing of a shape here"  # KiB
+    assert there > 60 * 100, "oneDNN caches nothing for a shape here"  # KiB
     assert printed_by(KEPT.format(back=True)) < 1.3 * there
 
 
@@ -261,11 +261,11 @@ def test_a_batch_that_ran_out_of_memory_draws_the_random_numbers_of_one_that_was
 
 
 class Killed(BaseException):
-    """Ends a training without a checkpoint, as SIGKILL does."""
+    """Ends a training without a checkpoint, like SIGKILL."""
 
 
 def test_a_kill_before_or_after_a_batch_that_did_not_fit_gives_the_same_bytes(tmp_path, monkeypatch):
-    """Also if all batches fit after the kill, since the process that took the memory has ended."""
+    """Even if all batches fit after the kill, since the process that took the memory has ended."""
     encoder = save_encoder(tmp_path / "encoder", "bert")
     settings = tiny_settings(kind="tagging", epochs=2, batch_size=16, micro_batch_size=16, dropout=0.3)
     tokens, loss = random_tokens("tagging", 80), tagging.loss

@@ -434,7 +434,7 @@ def test_of_a_network_the_prompts_alone_are_stored_and_make_the_same_logits_with
         assert np.array_equal(one, other)
 
 
-# What holds for all of them
+# Properties of all methods
 
 TUNED = {
     # three layers, width 32, inner width 48: biases of query, key, value, output, inner, outer, and two normalisations

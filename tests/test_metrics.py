@@ -128,7 +128,7 @@ def test_f1_by_xtremes_rule_is_what_xtremes_own_test_of_its_scorer_expects():
 
 
 def slow_xtreme_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
-    """By a regular expression over the sentence as a text, apart from `tagging.bare_chunks`."""
+    """By a regular expression over the sentence as a string, independent of `tagging.bare_chunks`."""
 
     def chunks(sentences: list[list[str]]) -> set[tuple[int, int, int, str]]:
         found = set()
@@ -259,8 +259,8 @@ def test_scores_of_answers_are_means_over_questions():
     assert scores == {"f1": pytest.approx((100 + 80 + 0) / 3), "exact_match": pytest.approx(100 / 3)}
 
 
-# An oracle after the rules of SQuAD 1.1's official script, written apart from `metrics`: characters are dropped one by
-# one, articles by splitting at word boundaries, and words are shared by striking them out.
+# An oracle by the rules of SQuAD 1.1's official script, written independently of `metrics`: characters are dropped one
+# by one, articles by splitting at word boundaries, and shared words are crossed out.
 
 
 def official_words(text: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Kinds and tasks are values: outside of `kinds/` no code asks which kind or which task it has.
+"""Kinds and tasks are data: outside `kinds/` no code checks which kind or task it has.
 
-What differs between kinds is in their modules, and what differs between datasets in their files. A comparison with a
+Differences between kinds are in their modules, and differences between datasets in their files. A comparison with a
 name would be a special case that a user's own kind or task could not have.
 """
 
@@ -28,7 +28,7 @@ def texts_in(node: ast.AST) -> set[str]:
 
 
 def choices(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
-    """The texts that code chooses by: in comparisons, patterns and look-ups, by line."""
+    """The strings that code branches on: in comparisons, patterns and look-ups, by line."""
     for node in ast.walk(tree):
         match node:
             case ast.Compare():

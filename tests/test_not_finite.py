@@ -1,4 +1,4 @@
-"""Numbers that are not finite: a diverged training is recorded, bad vectors are named, and the rest is computed."""
+"""Non-finite numbers: a diverged training is recorded, bad vectors are named, and the rest is computed."""
 
 from pathlib import Path
 from typing import Any

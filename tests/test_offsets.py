@@ -1,7 +1,7 @@
 """Answers keep their position: gold answers of real XQuAD, tokenised with each kind of tokenizer and decoded again.
 
 A tokenizer may join the edge of an answer with its neighbour (`▁(118` for 118). Then no span of tokens equals the
-answer exactly. What must hold: the tokens of an answer cover it, and none of them is completely outside of it.
+answer exactly. What must hold: the tokens of an answer cover it, and none of them is completely outside it.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def tokenizers(bundled_encoder) -> dict[str, Any]:
 
 
 def gold_spans(rows: list[dict[str, Any]], tokenizer: Any) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
-    """By row: the characters of the first and of the last token of its answer, in the last window that holds it."""
+    """By row: the characters of the first and of the last token of its answer, in the last window that contains it."""
     settings = tokenising(max_length=384, stride=128, split="train", task="xquad")
     columns, _ = question_answering.tokenise(rows, tokenizer, settings)
     spans = {}
@@ -71,7 +71,7 @@ def test_what_the_bundled_tokenizer_joins_with_an_answer_costs_little(tokenizers
     """The score of a model that always finds the right tokens; the assertion's message shows what it misses.
 
     Measured: 99.9 to 100 for German, English, Spanish and Russian; Arabic 99.3, where "and" is a part of the next word,
-    and Chinese 98.9, where a piece may end within a phrase. The score passes over ASCII punctuation alone.
+        and Chinese 98.9, where a token may end within a phrase. The score ignores only ASCII punctuation.
     """
     floors = {"ar": 99.3, "de": 99.9, "en": 99.9, "es": 99.9, "ru": 99.9, "zh": 98.9}
     for language, floor in floors.items():

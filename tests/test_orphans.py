@@ -1,4 +1,4 @@
-"""A training whose Snakemake was killed alone: it is never trained twice at the same time, and its work is kept."""
+"""A training whose Snakemake alone was killed: it is never trained twice at the same time, and its work is kept."""
 
 import errno
 import fcntl
@@ -23,7 +23,7 @@ RUN = "results/tiny/udpos/en/prompt_tuning-2/seed-13"
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this machine runs: the child of a dead process stays a zombie until it is reaped."""
+    """Whether a process of this machine is running: the child of a dead process stays a zombie until it is reaped."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -31,7 +31,7 @@ def is_running(process: int) -> bool:
 
 
 def started(grid: Workplace, edits: dict[str, object], log: Path, *what: str) -> subprocess.Popen[bytes]:
-    """Snakemake, not by the fork server: its steps are its children."""
+    """Snakemake without the fork server: its steps are its children."""
     words = ["--snakefile", str(grid.checkout / "Snakefile"), "--directory", str(grid.folder), *grid.words(edits)]
     command = [SNAKEMAKE, *(what or ["--until", "train"]), "--cores", "1", "--printshellcmds", *words]
     with log.open("w") as file:
@@ -56,7 +56,7 @@ def test_the_next_command_takes_over_a_training_whose_snakemake_was_killed_alone
     grid = finished_grid.copied(tmp_path / "orphaned grid")
     edits = {"seeds": [13], "tasks.udpos.training": {"epochs": 40}}
     orphan = killed_alone(grid, edits)
-    os.kill(orphan, signal.SIGSTOP)  # so that it does not finish before it is asked
+    os.kill(orphan, signal.SIGSTOP)  # so that it does not finish before it is asked to stop
     log = tmp_path / "second"
     second = started(grid, edits, log)
     asked = f"process {orphan} was left by an earlier command: asking it to stop"
@@ -130,7 +130,7 @@ def test_a_training_that_is_killed_leaves_no_lock(workplace):  # noqa: F811
 
 
 def hold(file: Path, host: str) -> int:
-    """Lock a file as a process of another machine would."""
+    """Lock a file like a process on another machine."""
     lock = os.open(file, os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.pwrite(lock, json.dumps({"host": host, "process": os.getpid(), "parent": 2**30}).encode(), 0)
@@ -138,7 +138,7 @@ def hold(file: Path, host: str) -> int:
 
 
 def test_a_lock_of_another_machine_without_a_sign_of_life_is_not_waited_for(tmp_path, monkeypatch, caplog):
-    """As a file server keeps it after a crash of the machine. No process here gets its signal."""
+    """As a file server keeps it after the machine has crashed. No process here gets a signal."""
     monkeypatch.setattr(exclusive, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(exclusive, "SILENT_SECONDS", 0.2)
     lock = hold(lock_of(tmp_path / "run.json"), "node7")

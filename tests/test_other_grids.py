@@ -129,7 +129,7 @@ def test_results_of_others_that_are_damaged_are_refused_in_one_line(tmp_path, na
     ("folder", "expected"),
     [
         ("results", "this is the folder of these results; name those of other grids"),
-        ("nowhere", "it has no scores.csv: name the results of a grid that has run to its end"),
+        ("nowhere", "it has no scores.csv: name the results of a finished grid"),
     ],
 )
 def test_a_folder_that_holds_no_other_grid_is_refused_before_anything_runs(folder, expected):
@@ -186,7 +186,7 @@ def test_a_method_is_compared_with_the_baseline_of_the_other_grid(both):
 
 
 def test_comparisons_within_the_other_grid_are_as_in_its_own_report(both):
-    """Up to the prior, which all comparisons of a report share."""
+    """Except for the prior, which all comparisons of a report share."""
     first, second = (pd.read_csv(both.folder / folder / "differences.csv") for folder in ("results", "more results"))
     own = ["encoder", "task", "source", "method", "scope", "difference", "p_permutation", "low_plain", "high_plain"]
     theirs = second[second["method"] != "linear_probe"]

@@ -79,7 +79,7 @@ class Import:
         return read_predictions(predictions_file(self.record, "en"))
 
     def error(self, content: str | bytes | list[dict[str, Any]]) -> str:
-        """The one line with which it ends."""
+        """The one-line error that it raises."""
         with pytest.raises(UserError) as raised:
             self.of(content)
         assert "\n" not in str(raised.value)
@@ -148,7 +148,7 @@ def test_answers_that_are_no_label_can_count_as_wrong_and_are_counted(tmp_path):
     [
         (GOOD[:3], "FOLDER/en.jsonl: 1 of 4 test rows have no prediction, the first is '3'"),
         ([*GOOD, {"id": 7, "prediction": "good"}], "FOLDER/en.jsonl, line 5: id '7' is none of the 4 test rows"),
-        ([*GOOD, GOOD[1]], "FOLDER/en.jsonl, line 5: id '1' is there twice, first in FOLDER/en.jsonl, line 2"),
+        ([*GOOD, GOOD[1]], "FOLDER/en.jsonl, line 5: id '1' occurs twice, first in FOLDER/en.jsonl, line 2"),
         (answers("good", "bda"), "line 2: prediction 'bda' is not one of good, bad (did you mean 'bad'?)"),
         (answers("good", None), "line 2: prediction 'None' is not one of good, bad"),
         (answers("good", ["bad"]), "line 2: prediction \"['bad']\" is not one of good, bad"),
@@ -256,7 +256,7 @@ def test_another_order_of_the_choices_is_named_under_values(tmp_path):
 
 
 def test_a_target_that_is_the_text_of_its_choice_is_compared_with_the_gold_answer(tmp_path):
-    """As the harness writes it where `doc_to_target` names a column of texts."""
+    """As the harness writes it if `doc_to_target` names a text column."""
     texts = {
         f"gen_args_{place}": {"arg_0": "text", "arg_1": f" {text}"} for place, text in enumerate(("fine", "awful"))
     }
@@ -475,7 +475,7 @@ def test_an_arm_without_a_source_is_compared_with_the_baseline_of_every_source_a
 def test_the_report_shows_the_arms_with_what_is_known_of_them(outside):
     page = (outside.folder / "results/report.html").read_text(encoding="utf-8")
     assert "copy and Half &amp; half: predictions that were made elsewhere, scored on the same rows" in page
-    assert "Half &amp; half: 8 of 16 answers on Moods are no possible answer and count as wrong." in page
+    assert "Half &amp; half: 8 of 16 answers on Moods are not valid answers and count as wrong." in page
     costs = pd.read_csv(outside.folder / "results/tables/cost.csv").set_index("method")
     assert costs.loc["copy", ["seconds", "tuned_parameters"]].tolist() == [7, 1234]
     assert costs.loc["half", ["seconds", "tuned_parameters", "peak_memory_mb"]].isna().all()
@@ -602,7 +602,7 @@ def test_the_exported_records_are_valid_by_the_schema_of_every_eval_ever(exporte
 
 
 def test_a_folder_without_results_cannot_be_exported(tmp_path):
-    with pytest.raises(UserError, match=r"results.parquet is missing: run the workflow to its end"):
+    with pytest.raises(UserError, match=r"results.parquet is missing: finish the run"):
         every_eval_ever.main(every_eval_ever.parser().parse_args(["--results", str(tmp_path)]))
 
 

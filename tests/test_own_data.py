@@ -80,7 +80,7 @@ class Data:
         return read_rows(self.rows, configuration.tasks["mine"].definition.kind)
 
     def edited(self, checksums: bool = False) -> list[str]:
-        """What has changed of the files that the rows come from."""
+        """Which of the files that the rows come from have changed."""
         job = Job("fetch_corpus", (str(self.rows),), self.settings)
         return [found.reason for found in differences(Lineage(checksums=checksums), [job]) if found.only_sources]
 
@@ -262,7 +262,7 @@ def test_a_url_s_file_is_hashed_once_however_often_its_rows_are_read(data, monke
         (file,) = Path("downloads").glob("files/*/train.csv")
         file.write_bytes(content.replace(b"Bland", b"Blond"))  # of the same size
         texts_now = {row["text"] for row in data.fetch(split="train")}
-        assert ("Bland." in texts_now) == verified  # fetched again only where a checksum says what it must be
+        assert ("Bland." in texts_now) == verified  # fetched again only if a checksum is given
 
 
 def test_a_url_is_fetched_once_and_verified(data, monkeypatch):
@@ -470,7 +470,7 @@ def test_a_cut_parts_no_group_and_does_not_depend_on_the_order_of_rows(data, gro
 
 
 def test_a_group_may_be_the_number_zero(data):
-    """In JSON lines numbers stay numbers; the first group of many datasets has this one."""
+    """In JSON lines numbers stay numbers; the first group in many datasets is 0."""
     splits = CUT | {"validation": {"from": "train", "share": 0.5, "group_by": "product"}}
     data.task(REVIEWS, path="{split}.{language}.jsonl", columns=COLUMNS, splits=splits)
     rows = [{"review": f"text {n}", "verdict": "good" if n % 2 else "bad", "product": n // 4} for n in range(80)]
@@ -517,14 +517,14 @@ def test_translations_of_a_group_are_on_one_side_of_a_cut_in_all_languages(data)
 
 
 def test_two_cuts_of_one_split_share_no_row_with_each_other_or_with_the_rest(data):
-    """As of a dataset with a test set only."""
+    """Such as a dataset with only a test set."""
     cuts = {split: {"from": "test", "share": share} for split, share in (("validation", 0.1), ("train", 0.6))}
     data.task(REVIEWS, path="{split}.{language}.csv", columns=COLUMNS, splits={**cuts, "test": "test"})
     data.put_splits("en.csv", "review,verdict\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(1000)))
     parts = {split: {row["text"] for row in data.fetch(split=split)} for split in ("train", "validation", "test")}
     assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 1000
     assert [round(len(part), -2) for part in parts.values()] == [600, 100, 300]
-    # Chosen on the test set, training stays what it is, and no row is held out for validation.
+    # With selection on the test set, training stays the same, and no row is held out for validation.
     assert {row["text"] for row in data.fetch(split="train", validation="test")} == parts["train"]
     assert {row["text"] for row in data.fetch(split="test", validation="test")} == parts["validation"] | parts["test"]
 
@@ -594,7 +594,7 @@ def test_a_cut_by_a_column_that_is_missing_is_named_with_the_columns_that_are_th
         data.fetch(split="validation")
 
 
-# Bad input: one line that names file, line or row, column and the way out
+# Bad input: one line that names file, line or row, column and the remedy
 
 
 def bad(write: Callable[[Data], Any], split: str, says: str, task: dict[str, Any] = REVIEWS, **source: Any) -> Any:

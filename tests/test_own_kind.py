@@ -1,4 +1,4 @@
-"""A user's own kind of task, in one file outside of the package, run by Snakemake in a whole grid."""
+"""A user's own kind of task, in one file outside the package, run by Snakemake in a whole grid."""
 
 import csv
 import json
@@ -17,8 +17,8 @@ from workflow_scripts.experiment.configuration import load
 from workflow_scripts.kinds import KINDS, part
 from workflow_scripts.kinds.protocol import PARTS
 
-# Ordinal classification: rows, model and examples are those of classification, and a wrong label that is near the right
-# one costs less.
+# Ordinal classification: rows, model and examples are those of classification, and a wrong label close to the right one
+# costs less.
 ORDINAL = '''"""Ordinal classification: the labels have an order, the lowest first."""
 
 from workflow_scripts.kinds.classification.examples import *
@@ -172,7 +172,7 @@ def test_an_edit_of_the_file_runs_all_of_its_task_and_nothing_of_another(ordinal
 
 @pytest.fixture
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The values of a grid whose kind is `my kinds/ordinal.py` in the current folder, which is not there yet."""
+    """The values of a grid whose kind is `my kinds/ordinal.py` in the current folder, which does not exist yet."""
     write_ratings(tmp_path / "data")
     (tmp_path / "my kinds").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -180,7 +180,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 
 def refused(configuration: dict[str, Any], source: str | bytes, name: str) -> str:
-    """The one line that ends the reading of the configuration; a file of another name, since modules are kept."""
+    """The one-line error when the configuration is read; a different file name each time, since modules are cached."""
     Path("my kinds", name).write_bytes(source if isinstance(source, bytes) else source.encode())
     file = Path("data/ratings.yaml")
     file.write_text(file.read_text().replace("ordinal.py", name))

@@ -19,8 +19,8 @@ from workflow_scripts.tuning.model import build, method_module
 
 ROOT = Path(__file__).parent.parent
 
-# IA3's idea on the last states alone: they are multiplied by a trained vector. PyTorch's profiler needs its compiler,
-# which our own methods do without.
+# IA3's idea applied to the last states only: they are multiplied by a trained vector. PyTorch's profiler needs its
+# compiler, which our own methods avoid.
 TOY = '''"""A trained factor for each number of the encoder's last normalisation; all else is frozen."""
 
 from torch.profiler import ProfilerActivity, profile
@@ -147,7 +147,7 @@ def test_a_file_that_imports_a_helper_beside_it_is_refused_by_the_helpers_name(t
     ids=["a bracket", "a name of a module", "an exception"],
 )
 def test_a_file_that_cannot_be_imported_is_refused_with_its_line(tmp_path, source, name, problem):
-    """As a user's own kind of task is."""
+    """Like a user's own kind of task."""
     file = tmp_path / name
     file.write_text(source, encoding="utf-8")
     with pytest.raises(UserError) as error:

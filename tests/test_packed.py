@@ -27,7 +27,7 @@ def packed(layer: nn.Linear) -> nn.Linear:
 
 
 def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
-    """The result is the exact one rounded to bfloat16, up to the float32 error of the sum before."""
+    """The result is the exact one rounded to bfloat16, up to the float32 error of the sum."""
     torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_a_layer_that_has_been_used_can_be_copied():
 
 
 def test_a_layer_stays_the_module_that_it_was():
-    """With the hooks that a method has registered on it."""
+    """Including the hooks that a method has registered on it."""
     layer, seen = frozen_layer(), []
     layer.register_forward_hook(lambda *_: seen.append(None))
     pack_frozen(layer)

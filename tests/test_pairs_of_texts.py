@@ -1,4 +1,4 @@
-"""The texts of a pair are separated whatever the tokenizer does: by its special tokens, or else by a line break."""
+"""The texts of a pair are always separated: by the tokenizer's special tokens, or else by a line break."""
 
 from pathlib import Path
 from typing import Any

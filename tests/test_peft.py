@@ -1,4 +1,4 @@
-"""Every type of PEFT's registry on a tiny encoder and a tiny decoder: it works in full, or it is refused by name.
+"""Every type of PEFT's registry on a tiny encoder and a tiny decoder: it works completely, or it is refused by name.
 
 The encoder is trained in bfloat16 and the decoder in float32.
 """
@@ -42,7 +42,7 @@ DOCUMENTATION = (Path(__file__).parent.parent / "docs/methods.md").read_text(enc
 TYPES = [*(one.value for one in PeftType), *ALIASES]
 TRAINED = {name: method for name, method in METHODS.items() if method.trains}
 MODELS = {"encoder": "bfloat16", "decoder": "float32"}
-# Where PEFT's default does not fit matrices as small as these.
+# Settings for types whose defaults do not fit such small matrices.
 SMALL: dict[str, dict[str, Any]] = {
     "C3A": {"block_size": 8},
     "FOURIERFT": {"n_frequency": 100},
@@ -71,7 +71,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def half(models, tmp_path_factory) -> Path:
-    """The decoder as most are published."""
+    """The decoder in the form that most are published in."""
     folder = tmp_path_factory.mktemp("half")
     AutoModel.from_pretrained(models["decoder"], dtype=torch.bfloat16).save_pretrained(folder)
     return folder
@@ -127,7 +127,7 @@ def test_a_type_trains_stops_resumes_to_the_same_bytes_and_is_restored(models, t
 
 @pytest.mark.parametrize("peft_type", REFUSED)
 def test_a_type_that_cannot_work_is_refused_in_one_line_before_weights_are_read(models, tmp_path, peft_type):
-    """The checkpoint has no tensors, which would be another message."""
+    """The checkpoint has no tensors, which would cause a different message."""
     (tmp_path / "config.json").write_bytes((models["encoder"] / "config.json").read_bytes())
     save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(
@@ -369,7 +369,7 @@ def test_the_title_is_the_methods_name_in_the_report():
 
 
 def test_the_documentation_says_of_every_type_whether_it_works():
-    """Also of each type that a new release of PEFT brings."""
+    """Also for each type that a new release of PEFT adds."""
     lines = [line.strip("|").split("|") for line in DOCUMENTATION.splitlines() if line.startswith("|")]
     verdicts = {
         name: cells[1].strip()

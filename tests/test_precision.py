@@ -1,4 +1,4 @@
-"""A training that resumes keeps the precision that it began with, and takes another `micro_batch_size`."""
+"""A resumed training keeps the precision that it started with, and uses a changed `micro_batch_size`."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from workflow_scripts.tuning.gradients import Gradients
 
 
 class Processor:
-    """A processor on which one precision is the faster one, and how often that was measured."""
+    """A processor on which one precision is faster, and a count of how often this was measured."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.faster, self.measured = "bfloat16", 0
@@ -31,7 +31,7 @@ class Processor:
 
 
 def stopped_after_saving(monkeypatch: pytest.MonkeyPatch, times: int, step, *words: object) -> None:
-    """Run a step that ends after it has saved its checkpoint so many times."""
+    """Run a step that stops after it has saved its checkpoint this many times."""
     with monkeypatch.context() as patched:
         save, saved = Checkpoint.save, []
 

@@ -46,7 +46,7 @@ KINDS = tuple(LABELS)
 WITH_CACHE = ("bert", "roberta", "xlm-roberta", "camembert")
 TAKING_PROMPTS = (*WITH_CACHE, "electra", "modernbert", "xlm-roberta-xl", "distilbert", "deberta-v2")
 REFUSED = ("albert", "mpnet")
-# Types of the library beyond those of `tiny`; of the refused, the modules have the names and indices of BERT's.
+# Types of the library beyond those of `tiny`; the modules of the refused ones have BERT's names and indices.
 ALSO_TAKING_PROMPTS = ("bert-generation", "data2vec-text", "ernie", "eurobert", "roberta-prelayernorm")
 ALSO_REFUSED = ("rembert", "roformer", "megatron-bert")
 PEFT_TASKS = {
@@ -166,7 +166,7 @@ def test_logits_and_gradients_equal_those_of_peft(encoders, name, kind, attentio
 
 @pytest.mark.parametrize("name", WITH_CACHE)
 def test_the_prompts_of_every_layer_matter(encoders, name):
-    """Otherwise the equality above could hold although the prompts have no influence."""
+    """Otherwise the equality above could hold although the prompts have no effect."""
     model = prompted(encoders[name], "tagging")
     model(batch_of("tagging", name)).square().mean().backward()
     assert (model.prompts.vectors.grad.abs().amax((2, 3, 4)) > 1e-6).all()
@@ -364,7 +364,7 @@ def test_of_xlm_r_large_the_prompts_are_a_tenth_to_three_tenths_of_a_percent(len
 
 
 def test_ids_of_the_whole_vocabulary_are_allowed(encoders):
-    """The helper's texts leave the last fifth of the vocabulary out; a test language would not."""
+    """The texts of `tiny` do not use the last fifth of the vocabulary; a test language would."""
     model = prompted(encoders["xlm-roberta"], "classification")
     ids = torch.arange(VOCABULARY - 20, VOCABULARY)[None]
     assert model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
@@ -491,7 +491,7 @@ def test_an_option_that_would_change_the_result_is_refused_by_name():
 
 
 def without_numbers(folder: Path) -> Path:
-    """An encoder's folder whose weights keep their names and shapes, but no number can be read from them."""
+    """An encoder's folder whose weights keep their names and shapes, but have no readable numbers."""
     weights = folder / "model.safetensors"
     header = int.from_bytes(weights.read_bytes()[:8], "little")
     data = bytearray(weights.read_bytes())
@@ -507,7 +507,7 @@ def test_an_architecture_is_refused_before_its_weights_are_read(encoders, tmp_pa
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(encoders):
-    """The imports would take half of its time; see tuning/acceleration/lean.py."""
+    """These imports would take half of its time; see tuning/acceleration/lean.py."""
     code = (
         "import sys, torch; from pathlib import Path; from workflow_scripts.tuning.model import build\n"
         "from workflow_scripts.tuning.settings import TrainingSettings\n"

@@ -1,4 +1,4 @@
-"""The paper's printed figures: what the audit finds in them, what it lets pass, and how ours stand beside them."""
+"""The paper's printed figures: what the audit finds, what it accepts, and how ours are shown beside them."""
 
 from itertools import product
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Quantised backbones: the same model as one that holds the restored weights."""
+"""Quantised backbones: the same model as one with the restored weights."""
 
 import importlib.util
 from pathlib import Path

@@ -20,7 +20,7 @@ from workflow_scripts.reporting.views.ranking import section
 
 
 def certain(*scores: list[list[float]], languages: tuple[str, ...] = ()) -> list[ScoredTask]:
-    """Tasks whose scores, (arms, languages), would be the same with other seeds and units."""
+    """Tasks whose scores, (arms, languages), do not vary with seeds and units."""
     tasks = []
     for of_task in scores:
         values = np.array(of_task, dtype=float)
@@ -81,7 +81,7 @@ def units_of(generator: np.random.Generator, seeds: int, languages: int, units: 
 
 
 def test_the_variance_of_a_difference_of_two_arms_is_that_of_the_intervals_of_differences():
-    """Parallel test sets in three languages: units, seeds and what they have in common, against `significance`."""
+    """Parallel test sets in three languages: units, seeds and their interaction, against `significance`."""
     generator = np.random.default_rng(3)
     models = [units_of(generator, 4, 3, 50) for _ in range(2)]
     places = [np.arange(50)] * 3
@@ -219,7 +219,7 @@ def test_every_encoder_and_source_has_a_ranking_of_its_own_the_best_arm_first():
 
 
 def test_tasks_may_name_the_same_language_by_different_codes():
-    """As SIB-200 and XNLI do: one ranking, whose languages are those of both tasks."""
+    """Like SIB-200 and XNLI: one ranking, whose languages are those of both tasks."""
     results = Results({"xnli": BOTH, "pawsx": BOTH})
     before = results.rows()
     long = {"en": "eng_Latn", "de": "deu_Latn", "fr": "fra_Latn"}
@@ -299,10 +299,10 @@ def test_the_page_says_what_the_intervals_do_not_include():
     one = text_of(make_ranks().assign(tasks=1, seeds=1, languages=1))
     assert "There is one task. Neither line says what would happen on another task." in one
     assert "There is one target language. Neither line" in one
-    assert "other seeds of it, nor do the thin ones" in one
+    assert "its other seeds, nor do the thin ones" in one
     few = text_of(make_ranks().assign(tasks=3, seeds=1))
     assert "3 tasks say little about others" in few
-    assert "the thin lines do, since each task has models of its own" in few
+    assert "the thin lines do, since each task has its own models" in few
 
 
 def test_the_page_names_the_arms_that_are_not_ranked():

@@ -87,7 +87,7 @@ def original(name: str, folder: Path) -> tuple[Any, Any]:
 
 
 def test_weights_and_hidden_states_are_those_of_the_original(name, folder, tmp_path):
-    """States in float64: in float32, the last bits also depend on where the weights are in memory."""
+    """States in float64: in float32, the last bits also depend on the memory alignment of the weights."""
     expected, expected_tokenizer = original(name, tmp_path)
     model, left = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     assert not left["missing_keys"]

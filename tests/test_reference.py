@@ -116,7 +116,7 @@ def test_every_key_has_a_description_and_an_example_that_is_accepted(name, model
             assert getattr(model.model_validate({**required, name: example}), name) == example
 
 
-# What the example of a key needs: a task with training sets in several languages.
+# A task with training sets in several languages, which the examples of some keys need.
 SEVERAL_LANGUAGES = {"tasks": {"xnli": {}}, "corpora": {"source": "hub"}}
 NEEDED = {"train_on": SEVERAL_LANGUAGES, "shots": SEVERAL_LANGUAGES}
 
@@ -215,7 +215,7 @@ def test_the_page_lists_every_builtin_task_with_its_rows_licence_and_sources():
 # The schema has the keys that `load` accepts, section by section
 
 
-# Keys whose other values depend on the methods and tasks of the grid, which a schema cannot say.
+# Keys whose other values depend on the methods and tasks of the grid, which a schema cannot express.
 DEPENDENT = {"answers": "head", "quantise": None}
 
 

@@ -57,7 +57,7 @@ EVIL = "<script>alert('x')</script>"
 
 
 class Page(HTMLParser):
-    """What a browser would load, and the text that a reader would see."""
+    """The resources that a browser would load, and the text that a reader would see."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def test_the_headline_is_computed_from_the_scores():
         "On PAWS-X, prompt tuning (length 16) averages 77.0 over 3 languages, fine-tuning 72.0: +5.0; transfer gap 6.0"
         " against 12.0." in text
     )
-    assert "1 seed cannot tell a difference between methods from the effect of the seed." in text
+    assert "1 seed cannot distinguish a difference between methods from the effect of the seed." in text
 
 
 def test_few_seeds_are_said_to_give_little_certainty():
@@ -406,7 +406,7 @@ def test_odd_texts_are_counted_below_the_corpora():
     assert several[1].endswith(f"2 in UD-POS Chinese test ({ENCODER}).")
     inputs = with_ceilings(["udpos", "xquad", "tydiqa"])
     page = render(replace(inputs, provenance={**inputs.provenance, "tokens": tokens}), TEMPLATES)
-    assert "truncated and still scored: 1 in UD-POS English test" in page
+    assert "truncated but still scored: 1 in UD-POS English test" in page
 
 
 def test_captions_say_which_published_scores_of_udpos_are_counted_alike():
@@ -496,7 +496,7 @@ def test_prompt_lengths_are_shown_on_validation_and_on_the_test_sets(tmp_path):
     by_seed = scores.query("task == 'xquad' and prompt_length == 8 and metric == 'f1'").groupby("seed")["value"].mean()
     assert row["test"] == pytest.approx(by_seed.mean(), abs=1e-3)
     assert row["test_std"] == pytest.approx(by_seed.std(), abs=1e-3)
-    # Of the search's seed the winner counts, and no other candidate.
+    # For the search's seed only the winner counts, no other candidate.
     assert row["validation"] == pytest.approx(HEIGHT["xquad"] + 8 / 8 + (0.1 + 0.2 + 0.3) / 3, abs=1e-3)
     assert list(lengths[lengths["chosen"]].index) == [(task, 16) for task in TASKS]
 
@@ -666,7 +666,7 @@ def test_a_verdict_says_size_interval_and_p_or_that_nothing_is_shown(row, says):
 
 def test_one_seed_is_said_to_leave_the_seeds_chance_out():
     one = a_difference(3.1, 1.0, 5.2, 0.004, seeds=1)
-    assert "With one seed the interval accounts for the test examples alone" in with_differences(one)
+    assert "With one seed the interval accounts for the test examples only" in with_differences(one)
 
 
 def test_the_page_says_how_much_strength_was_borrowed_and_what_the_interval_would_be_without():
@@ -800,7 +800,7 @@ def test_tasks_that_name_languages_differently_have_one_page_of_one_source():
 
 
 def test_without_fine_tuning_methods_are_described_and_compared_with_the_first():
-    """Prompt tuning and LoRA alone: costs, representations and findings name no fine-tuning."""
+    """Only prompt tuning and LoRA: costs, representations and findings do not mention fine-tuning."""
     replaced = {"method": {"fine_tuning": "lora"}}
     scores, runs, alignment = (
         table.replace(replaced) for table in (make_scores(["xnli"]), make_runs(["xnli"]), make_alignment())
@@ -812,7 +812,7 @@ def test_without_fine_tuning_methods_are_described_and_compared_with_the_first()
     assert "fine-tuning" not in text.partition("Which method is best overall")[0].partition("The answer")[2]
 
 
-def test_the_cost_is_told_as_multiples_of_fine_tunings():
+def test_the_cost_is_stated_as_multiples_of_fine_tunings():
     text = Page(rendered()).text.replace("\u00a0", " ")
     assert (
         "Prompt tuning tunes 0.13 % of the parameters that fine-tuning tunes, stores 600.0 kB instead of 470.0 MB,"
@@ -951,7 +951,7 @@ def test_no_cell_of_an_exported_table_is_a_formula(tmp_path):
 
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?")
-# What our own LaTeX is made of.
+# The commands in our own LaTeX.
 COMMANDS = (
     *("begin", "end", "centering", "footnotesize", "setlength", "tabcolsep", "caption", "label", "medskip", "toprule"),
     *("midrule", "bottomrule", "textbf", "quad", "multicolumn", "usepackage", "textbackslash", "textasciitilde"),
@@ -1064,9 +1064,9 @@ def test_what_was_changed_in_a_corpus_is_counted_below_the_corpora_with_the_plac
         [corpus("de", "train", 9, **counts), corpus("zh", "test", 8, **{"unusual rows": 4}), corpus("ko", "test", 8)]
     )
     assert list(corpora_table(report).notes) == [
-        "Tags that were no valid IOB2, repaired: 1,200 in PAWS-X German train.",
+        "Tags that were not valid IOB2, repaired: 1,200 in PAWS-X German train.",
         "Rows with such tags: 7 in PAWS-X German train.",
-        "Rows that the task file leaves out of training: 3 in PAWS-X German train.",
+        "Rows that the task file excludes from training: 3 in PAWS-X German train.",
         "Repeated rows, used once: 2 in PAWS-X German train.",
         "Unusual rows, kept: 4 in PAWS-X Chinese test.",
     ]
@@ -1108,7 +1108,7 @@ def test_a_split_is_counted_with_those_that_are_cut_from_it():
     assert problems_of(of_corpora(whole, cut)) == []
     lacks = problems_of(of_corpora([corpus("en", "train", 44401), corpus("en", "validation", 4999)], cut))
     assert lacks == ["PAWS-X: 49,400 train rows in English where the task file says 49,401"]
-    # Chosen on the test set, nothing is cut from training.
+    # With selection on the test set, nothing is cut from training.
     tested = [corpus("en", "train", 49401), corpus("en", "validation", 2000)]
     report = of_corpora(tested, cut, validation="test")
     assert [problem for problem in problems_of(report) if "rows" in problem] == []

@@ -17,7 +17,7 @@ GRID = {
 
 
 def resources(folder: Path, typed: dict[str, str]) -> list[dict[str, str]]:
-    """What each job of a dry run asks for, with the shipped profile after these edits of its default resources."""
+    """The resources that each job of a dry run requests, with the shipped profile after these edits to its defaults."""
     shutil.copytree(ROOT / "slurm", folder / "slurm")
     profile = folder / "slurm" / "config.v8+.yaml"
     text = profile.read_text(encoding="utf-8")

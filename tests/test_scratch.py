@@ -1,4 +1,4 @@
-"""Checkpoints on a node's own disk: no result depends on it, nothing is lost by it, and nothing is left there."""
+"""Checkpoints on a node's own disk: no result depends on it, nothing is lost, and nothing is left there."""
 
 import os
 import random
@@ -28,14 +28,14 @@ from workflow_scripts.core.names import SCRATCH
 from workflow_scripts.tuning.checkpoint import Checkpoint, copied_at_the_end
 from workflow_scripts.tuning.scratch import scratch_folder
 
-UNDISTURBED = "undisturbed"
+UNINTERRUPTED = "uninterrupted"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(workplace: Path) -> float:  # noqa: F811
+def uninterrupted(workplace: Path) -> float:  # noqa: F811
     """The seconds of a training without a scratch folder that nothing disturbs."""
     start = time.monotonic()
-    finish(command(workplace, UNDISTURBED, "prompt_tuning"))
+    finish(command(workplace, UNINTERRUPTED, "prompt_tuning"))
     return time.monotonic() - start
 
 
@@ -69,7 +69,7 @@ def words_of(place: Path, run: str, *more: str) -> list[str]:
 # Trainings
 
 
-def test_checkpoints_go_to_the_nodes_disk_alone_and_are_cleaned_up(workplace, undisturbed, scratch):  # noqa: F811
+def test_checkpoints_go_to_the_nodes_disk_alone_and_are_cleaned_up(workplace, uninterrupted, scratch):  # noqa: F811
     process = start_and_save_at(words_of(workplace, "near"), scratch)
     assert not checkpoints(workplace / "near")
     (folder,) = scratch.iterdir()
@@ -77,12 +77,12 @@ def test_checkpoints_go_to_the_nodes_disk_alone_and_are_cleaned_up(workplace, un
     assert process.wait() == 0
     process.stderr.close()
     assert not list(scratch.iterdir())
-    assert outputs(workplace, "near") == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, "near") == outputs(workplace, UNINTERRUPTED)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_training_resumes_on_another_node(workplace, undisturbed, scratch, number):  # noqa: F811
-    """The node's disk is another one for the second attempt."""
+def test_an_interrupted_training_resumes_on_another_node(workplace, uninterrupted, scratch, number):  # noqa: F811
+    """The second attempt has a different node disk."""
     run = f"moved-{number.name}"
     words = words_of(workplace, run)
     process = start_and_save_at(words, scratch)
@@ -94,10 +94,10 @@ def test_an_interrupted_training_resumes_on_another_node(workplace, undisturbed,
     finish(words)
     step = output.split("after ")[1].split(" of")[0]
     assert f"resuming after {step} from {workplace / run}" in (workplace / f"{run}.txt").read_text()
-    assert outputs(workplace, run) == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, run) == outputs(workplace, UNINTERRUPTED)
 
 
-def test_a_killed_training_resumes_from_the_nodes_disk(workplace, undisturbed, scratch):  # noqa: F811
+def test_a_killed_training_resumes_from_the_nodes_disk(workplace, uninterrupted, scratch):  # noqa: F811
     words = words_of(workplace, "killed")
     process = start_and_save_at(words, scratch)
     process.kill()
@@ -105,10 +105,10 @@ def test_a_killed_training_resumes_from_the_nodes_disk(workplace, undisturbed, s
     assert not checkpoints(workplace / "killed")
     finish(words)
     assert f" from {scratch}/crossprompt-" in (workplace / "killed.txt").read_text()
-    assert outputs(workplace, "killed") == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, "killed") == outputs(workplace, UNINTERRUPTED)
 
 
-def test_a_training_whose_node_died_resumes_from_the_last_copy(workplace, undisturbed, scratch):  # noqa: F811
+def test_a_training_whose_node_died_resumes_from_the_last_copy(workplace, uninterrupted, scratch):  # noqa: F811
     words = words_of(workplace, "died", "--copy-every", "0.3")
     process = start_and_save_at(words, workplace / "died")
     process.kill()
@@ -117,13 +117,13 @@ def test_a_training_whose_node_died_resumes_from_the_last_copy(workplace, undist
     scratch.mkdir()
     finish(words)
     assert f" from {workplace / 'died'}/.checkpoint-" in (workplace / "died.txt").read_text()
-    assert outputs(workplace, "died") == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, "died") == outputs(workplace, UNINTERRUPTED)
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_on_nodes_that_may_die_it_ends_with_the_same_bytes(
     workplace,  # noqa: F811
-    undisturbed,
+    uninterrupted,
     scratch,
 ):
     chance = random.Random(5)
@@ -133,10 +133,10 @@ def test_killed_at_random_moments_on_nodes_that_may_die_it_ends_with_the_same_by
             if chance.random() < 0.3:  # another node
                 shutil.rmtree(scratch)
                 scratch.mkdir()
-            yield chance.uniform(0.3, 1.0) * undisturbed
+            yield chance.uniform(0.3, 1.0) * uninterrupted
 
     def check() -> None:
-        assert outputs(workplace, "random") == outputs(workplace, UNDISTURBED)
+        assert outputs(workplace, "random") == outputs(workplace, UNINTERRUPTED)
 
     finish_after_kills(words_of(workplace, "random", "--copy-every", "0.5"), workplace / "random", moments(), check)
     assert not list(scratch.iterdir())
@@ -144,12 +144,12 @@ def test_killed_at_random_moments_on_nodes_that_may_die_it_ends_with_the_same_by
 
 @pytest.mark.slow
 def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes(workplace, monkeypatch, scratch):  # noqa: F811
-    """By SIGKILL, and between them by SIGTERM: also between two trainings, and while results are written."""
+    """By SIGKILL, and occasionally by SIGTERM: also between two trainings, and while results are written."""
     monkeypatch.setenv(SCRATCH, "")
     start = time.monotonic()
-    finish(search_command(workplace, "search-undisturbed"))
+    finish(search_command(workplace, "search-uninterrupted"))
     seconds, chance = time.monotonic() - start, random.Random(11)
-    expected = search_outputs(workplace, "search-undisturbed")
+    expected = search_outputs(workplace, "search-uninterrupted")
     monkeypatch.setenv(SCRATCH, str(scratch))
     words = [*search_command(workplace, "search-random"), "--copy-every", "0.5"]
 
@@ -159,7 +159,7 @@ def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes
             time.sleep(chance.uniform(0.1, 0.9) * seconds)
             process.terminate()
             output = process.communicate()[1].decode()
-            # Before the first training nothing is to be saved: SIGTERM then ends the process as any other.
+            # Before the first training there is nothing to save: SIGTERM then ends the process like any other.
             assert process.returncode in (0, 75, -signal.SIGTERM), output
             if process.returncode:
                 assert not list(scratch.iterdir()) or process.returncode == -signal.SIGTERM
@@ -185,7 +185,9 @@ def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes
         ("~nobody-of-this-name", "Could not determine home directory."),
     ],
 )
-def test_a_folder_that_a_node_lacks_is_told_and_checkpoints_stay(tmp_path, scratch, monkeypatch, caplog, place, reason):
+def test_a_missing_folder_on_a_node_is_reported_and_checkpoints_stay(
+    tmp_path, scratch, monkeypatch, caplog, place, reason
+):
     (scratch / "a file").touch()
     place, reason = (text.format(scratch) for text in (place, reason))
     monkeypatch.setenv(SCRATCH, place)
@@ -196,7 +198,7 @@ def test_a_folder_that_a_node_lacks_is_told_and_checkpoints_stay(tmp_path, scrat
 
 
 def test_another_users_folder_of_that_name_is_not_used(tmp_path, scratch, caplog):
-    """They could have put a checkpoint there."""
+    """They could have planted a checkpoint there."""
     folder = scratch_folder(tmp_path / "run")
     folder.rename(folder.with_name("theirs"))
     folder.symlink_to(folder.with_name("theirs"))
@@ -210,7 +212,7 @@ def test_runs_do_not_share_a_folder(tmp_path, scratch):
     assert first == scratch_folder(tmp_path / "two" / ".." / "one" / "seed-1")
 
 
-def test_a_full_disk_of_the_node_is_told_once_and_fails_no_training(workplace, undisturbed, scratch):  # noqa: F811
+def test_a_full_disk_of_the_node_is_reported_once_and_fails_no_training(workplace, uninterrupted, scratch):  # noqa: F811
     with disk_on(scratch, 1) as disk:
         fill(disk, leave=4096)
         lines = [line for line in finish(words_of(workplace, "full")).splitlines() if "majority class" not in line]
@@ -218,12 +220,12 @@ def test_a_full_disk_of_the_node_is_told_once_and_fails_no_training(workplace, u
         assert lines[0].startswith(f"scratch: {scratch}/crossprompt-") and "No space left on device" in lines[0]
         assert lines[0].endswith(f": checkpoints go to {workplace / 'full'}")
         assert [file.name for file in disk.iterdir()] == ["filler"]
-    assert outputs(workplace, "full") == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, "full") == outputs(workplace, UNINTERRUPTED)
 
 
-def test_a_damaged_checkpoint_on_the_nodes_disk_is_told_and_the_copy_is_used(
+def test_a_damaged_checkpoint_on_the_nodes_disk_is_reported_and_the_copy_is_used(
     workplace,  # noqa: F811
-    undisturbed,
+    uninterrupted,
     scratch,
 ):
     words = words_of(workplace, "damaged", "--copy-every", "0.3")
@@ -234,11 +236,11 @@ def test_a_damaged_checkpoint_on_the_nodes_disk_is_told_and_the_copy_is_used(
     os.truncate(near, near.stat().st_size // 2)
     assert finish(words).startswith(f"scratch: {near} cannot be used (it is damaged): deleted\n")
     assert f" from {workplace / 'damaged'}/.checkpoint-" in (workplace / "damaged.txt").read_text()
-    assert outputs(workplace, "damaged") == outputs(workplace, UNDISTURBED)
+    assert outputs(workplace, "damaged") == outputs(workplace, UNINTERRUPTED)
 
 
 def test_a_full_shared_disk_does_not_stop_a_training_and_an_interruption_keeps_the_nodes_file(tmp_path, scratch):
-    """A copy that fails is tried again; the last one names the file, and what is on the node stays there."""
+    """A failed copy is retried; the last one names the file, and the checkpoint on the node stays there."""
     import torch
 
     with disk_on(tmp_path / "shared", 1) as shared:

@@ -36,7 +36,7 @@ def random_logits(kind: str, features: int, tokens, seed: int = 0) -> list[np.nd
 
 
 def rows_of(kind: str, columns: dict) -> list[dict]:
-    """Rows that the features could come from; only what decoding reads."""
+    """Rows that the features could come from, with only the fields that decoding reads."""
     number = max(columns["row"]) + 1
     rows = [{"id": f"r{row}"} for row in range(number)]
     for feature, row in enumerate(columns["row"]):
@@ -384,7 +384,7 @@ def test_a_command_that_was_stopped_continues_after_its_last_chunk_to_the_same_b
     assert not target.exists()
     partial = tmp_path / f".out.{ending}.partial"
     with partial.open("ab") as lines:
-        lines.write(b"half a chunk" * 1000)  # as a kill within a write leaves it
+        lines.write(b"half a chunk" * 1000)  # as a kill during a write leaves it
     assert served.predict("mood", file, "--to", str(target)) == predict_file.WITH_ERRORS
     assert asked == [1, 5, 9, 9, 13, 17]
     assert target.read_bytes() == whole.read_bytes()
@@ -393,7 +393,7 @@ def test_a_command_that_was_stopped_continues_after_its_last_chunk_to_the_same_b
 
 @pytest.mark.usefixtures("in_small_chunks")
 @pytest.mark.parametrize("change", ["input", "run", "options"])
-def test_a_partial_file_of_something_else_is_begun_again(served, tmp_path, monkeypatch, change):
+def test_a_partial_file_of_something_else_is_started_over(served, tmp_path, monkeypatch, change):
     file, target = moods(tmp_path / "a.txt", 10), tmp_path / "out.jsonl"
     asked: list[int] = []
     answers = Predictor.answers

@@ -168,7 +168,7 @@ def test_a_step_with_wrong_settings_ends_in_one_line(words, problem, tmp_path):
 
 # Settings in the code
 
-# The form of all steps hands settings of any class to the lineage, which holds JSON. The protocol is documentation.
+# The common step code passes settings of any class to the lineage, which stores JSON. The protocol is documentation.
 OTHERS = {PACKAGE / "core/step.py", PACKAGE / "core/lineage.py", PACKAGE / "kinds/protocol.py"}
 MODULES = sorted(file for file in {*PACKAGE.rglob("*.py")} - OTHERS if PACKAGE / "experiment" not in file.parents)
 NAMES = ("settings", "scoring", "training", "configured")

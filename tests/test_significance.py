@@ -77,7 +77,7 @@ def test_with_one_seed_the_interval_is_that_of_the_paired_t_test():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_where_seeds_alone_differ_the_interval_is_that_of_the_t_test_over_seeds(seeds):
-    """Every unit of a model has the model's value: another draw of units would change nothing."""
+    """Every unit of a model has the model's value: a different draw of units would change nothing."""
     values = np.random.default_rng(2).random((2, seeds))
     treated, baseline = np.repeat(values[..., None], 40, axis=-1)
     test = stats.ttest_rel(100 * values[0], 100 * values[1])
@@ -87,7 +87,7 @@ def test_where_seeds_alone_differ_the_interval_is_that_of_the_t_test_over_seeds(
 
 
 def test_where_seeds_change_nothing_the_interval_is_that_of_the_t_test_over_units():
-    """The copies of one model are one model: five seeds do not make five times as many units."""
+    """Copies of a model count as one model: five seeds do not make five times as many units."""
     treated, baseline = np.repeat(np.random.default_rng(3).random((2, 1, 60)), 5, axis=1)
     test = stats.ttest_rel(100 * treated[0], 100 * baseline[0])
     assert interval(effect(scored(treated), scored(baseline))) == pytest.approx(tuple(test.confidence_interval(0.95)))
@@ -293,7 +293,7 @@ def test_swapping_the_methods_on_some_units_turns_the_signs_of_their_parts():
 
 
 def test_equal_differences_count_as_equal_however_they_are_summed():
-    """Where all units say the same, only two of the swaps reach the difference; ties of 0.1 must not be lost."""
+    """If all units agree, only two of the swaps reach the difference; ties of 0.1 must not be lost."""
     swaps = np.full((1, 6), 0.1)
     assert p_permutation(swaps)[0] == pytest.approx(2 / 64, abs=0.006)
     assert p_permutation(np.zeros((1, 6)))[0] == 1.0
@@ -402,13 +402,13 @@ def test_a_plain_bootstrap_over_seeds_fails_the_same_check(condition):
 
 
 def test_the_permutation_test_alone_would_call_chance_significant_where_seeds_vary():
-    """Why both are asked for."""
+    """Why both are required."""
     drawn, _ = draw(Condition("accuracy", seeds=5, units=1000, deviation=3.0), 0.0, 300, np.random.default_rng(2))
     assert np.mean(p_permutation(drawn.swaps, flips=1000) <= 0.05) > 0.3
 
 
 def test_rows_that_are_taken_for_units_give_intervals_that_hold_too_little():
-    """Why rows of one context are one unit: here each unit is split into rows that are all alike."""
+    """Why rows of one context are one unit: here each unit is split into identical rows."""
     drawn, truth = draw(Condition("accuracy", seeds=1, units=100, deviation=0.0), 0.3, 500, np.random.default_rng(3))
     split = Effect(drawn.by_seed, np.repeat(drawn.influence / 5, 5, axis=-1), np.repeat(drawn.swaps / 5, 5, axis=-1))
     held = [np.mean(np.abs(one.difference - truth) <= half_width(spread(one), 0.05)) for one in (drawn, split)]

@@ -1,4 +1,4 @@
-"""Snakemake's scheduler rests while jobs run, however many have finished before."""
+"""Snakemake's scheduler is idle while jobs run, however many have finished before."""
 
 import os
 import signal

@@ -230,7 +230,7 @@ def test_the_tables_name_the_source_after_the_task(grid):
 
 
 def test_a_model_learns_the_languages_of_its_source(grid):
-    """The words that decide in one language say nothing in another, so only a training set can teach them."""
+    """The deciding words of one language carry no information in another, so only a training set can teach them."""
     scores = {
         (row["source"], row["language"]): float(row["value"])
         for row in table(grid.folder / "results/scores.csv")
@@ -347,7 +347,7 @@ def place(tiny_encoder, tmp_path_factory) -> Path:
 
 
 def command(place: Path, run: str, source: str, **changes: Any) -> list[str]:
-    """A training of some seconds on a source that saves its state all the time."""
+    """A training of a few seconds on a source that saves its state constantly."""
     made = training_settings(task="mood", labels=["good", "bad"], max_length=24, epochs=60, dropout=0.1, source=source)
     write_json(place / "selected.json", {"learning_rate": 0.01})
     languages = source.split("+")
@@ -361,14 +361,14 @@ def command(place: Path, run: str, source: str, **changes: Any) -> list[str]:
 
 @pytest.mark.parametrize("union", ["concatenated", "balanced"])
 def test_a_training_on_a_union_that_was_stopped_ends_with_the_same_bytes(place, union):
-    finish(command(place, f"undisturbed-{union}", "en+de", union=union))
+    finish(command(place, f"uninterrupted-{union}", "en+de", union=union))
     words = command(place, f"stopped-{union}", "en+de", union=union)
     process = start_and_save(words, place / f"stopped-{union}")
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[1].decode().startswith("interrupted: saved after step ")
     assert process.returncode == 75
     finish(words)
-    assert outputs(place, f"stopped-{union}") == outputs(place, f"undisturbed-{union}")
+    assert outputs(place, f"stopped-{union}") == outputs(place, f"uninterrupted-{union}")
     assert not checkpoints(place / f"stopped-{union}")
 
 

@@ -1,4 +1,4 @@
-"""Texts are always read as text, whatever they spell and whatever was saved with the tokenizer."""
+"""Texts are always read as text, whatever they contain and whatever was saved with the tokenizer."""
 
 import json
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_truncation_and_padding_that_were_saved_do_not_take_part(tokenizers, fol
 
 
 def test_a_saved_prefix_space_is_not_added_to_the_space_before_a_word(folders, tmp_path):
-    """The saved setting makes the first word be read like any other word; no word may get two spaces."""
+    """With the saved setting, the first word is read like any other word; no word may get two spaces."""
     for file in folders["byte-level BPE"].iterdir():
         content = json.loads(file.read_text(encoding="utf-8"))
         if file.name == "tokenizer.json":

@@ -450,7 +450,7 @@ def test_a_training_imports_no_compiler_unless_it_compiles_and_no_pandas(workpla
 
 
 def test_a_training_that_diverges_reports_it_and_the_grid_continues(workplace):
-    """The initial weights are stored instead: they can be tested, and the report says what they are."""
+    """The initial weights are stored instead: they can be tested, and the report marks them."""
     words = training(workplace, "diverged", 1e30)
     ended = run("train", *words)
     well(ended)

@@ -1,4 +1,4 @@
-"""What becomes of a row on its way to the encoder, and of logits on their way back, with three kinds of tokenizer."""
+"""From rows to encoder inputs, and from logits to predictions, with three kinds of tokenizer."""
 
 import math
 from itertools import pairwise
@@ -188,7 +188,7 @@ def every_word_once(rows) -> list[tuple[int, int]]:
 
 
 def gold_tags(columns: Columns) -> list[np.ndarray]:
-    """Logits of a model that is right about every labelled subword, and says the first tag elsewhere."""
+    """Logits of a model that is right about every labelled subword, and predicts the first tag elsewhere."""
     return [np.eye(len(TAGS))[np.maximum(labels, 0)] for labels in columns["labels"]]
 
 
@@ -375,9 +375,9 @@ def answer_tokens(columns: Columns) -> dict[int, int]:
 
 
 def lost(columns: Columns, rows) -> list[str]:
-    """What is wrong with answers that do not come back whole from their gold tokens.
+    """Errors for answers that are not recovered completely from their gold tokens.
 
-    A token may reach over an answer's end, so the prediction may be longer. Spaces around an answer, which TyDiQA has
+    A token may extend past an answer's end, so the prediction may be longer. Spaces around an answer, which TyDiQA has
     here and there, belong to no token.
     """
     predictions = question_answering.decode(gold_spans(columns), in_memory(columns), rows, [])
@@ -399,7 +399,7 @@ def test_answers_come_back_from_their_gold_tokens(tokenizers, name, language, ma
     assert max(answer_tokens(columns).values()) <= LONGEST_ANSWER
     assert lost(columns, rows) == []
     if language in ("en", "de", "es", "fr"):
-        # With spaces between words a token seldom reaches over an answer's end ("8." is one in XLM-R's vocabulary).
+        # With spaces between words a token rarely extends past an answer's end ("8." is one in XLM-R's vocabulary).
         found = question_answering.decode(gold_spans(columns), in_memory(columns), rows, [])
         exact = [found[row["id"]] == row["answers"]["text"][0] for row in rows]
         assert sum(exact) >= 0.95 * len(rows)
@@ -602,7 +602,7 @@ def test_a_span_has_at_most_thirty_tokens():
 
 
 def test_only_the_twenty_best_starts_and_ends_are_tried():
-    """The 21st best start has the only end within its reach that is any good; XTREME's script would not see it."""
+    """Only the 21st best start has a good end within reach; XTREME's script would not find it."""
     starts = np.where(np.arange(100) < 21, 100 - np.arange(100), 0)
     ends = np.full(100, -50)
     ends[20:40] = -np.arange(20)

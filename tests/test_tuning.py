@@ -75,7 +75,7 @@ METHODS = ("fine_tuning", "prompt_tuning")
 
 
 def built(folder: Path, settings: TrainingSettings, tokens: Tokens) -> TunedModel:
-    """The model with which the step `train` begins."""
+    """The initial model of the step `train`."""
     seed_everything(settings.seed)
     return build(folder, settings, ids_in(tokens))
 
@@ -202,7 +202,7 @@ def test_with_weight_decay_the_whole_table_is_trained(encoders):
 
 @pytest.mark.parametrize("method", ["fine_tuning", "prompt_tuning"])
 def test_a_model_can_be_moved_to_another_device_as_a_whole(encoders, method):
-    """`to` moves parameters and buffers; a tensor that is a plain attribute would stay behind on the CPU."""
+    """`to` moves parameters and buffers; a tensor that is a plain attribute would stay on the CPU."""
     model = built(encoders["bert"], tiny_settings(method=method), random_tokens("classification", 8))
     plain = [name for module in model.modules() for name, value in vars(module).items() if torch.is_tensor(value)]
     assert plain == []
@@ -507,7 +507,7 @@ def test_a_batch_holds_all_lengths_and_splits_into_parts_of_similar_length():
     batches = training_batches(LENGTHS, 32, seed=1, epoch=1)
     parts = [part for batch in batches for part in np.array_split(batch, 4)]
     assert padded(parts) < 1.05 * LENGTHS.sum() < 0.7 * padded(batches)
-    # The mean length varies no more than that of 32 features drawn one by one.
+    # The mean length varies no more than that of 32 features drawn independently.
     means = np.array([LENGTHS[batch].mean() for batch in batches if len(batch) == 32])
     assert means.std() < LENGTHS.std() / np.sqrt(32)
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3, "the length drifts in an epoch"
@@ -922,7 +922,7 @@ def test_a_frozen_encoder_gets_a_batch_in_parts_of_a_limited_number_of_tokens(en
 @pytest.mark.parametrize("batch_size", [1, 8])
 @pytest.mark.parametrize("method", ["prompt_tuning", "fine_tuning"])
 def test_features_without_a_label_do_not_spoil_the_loss(encoders, method, batch_size):
-    """Such as a sentence of which no word has a token: its mean loss is over nothing."""
+    """Such as a sentence whose words have no tokens: its mean loss is over nothing."""
     columns = random_columns("tagging", 16)
     columns["labels"] = [[-100] * len(ids) if number % 4 == 0 else ids for number, ids in enumerate(columns["labels"])]
     settings = tiny_settings(kind="tagging", method=method, batch_size=batch_size, epochs=1)

@@ -88,7 +88,7 @@ def test_carriage_returns_and_line_separators_are_no_lines():
 
 
 def pair(first: str, second: str, language: str = "de", enhanced: tuple[str, str] = ("_", "_")) -> str:
-    """The tag of a multiword token of two words that hang equally high, on a third word."""
+    """The tag of a multiword token of two words at the same height, below a third word."""
     lines = [multiword("1-2", "ab"), word(1, "a", first, 3, enhanced[0]), word(2, "b", second, 3, enhanced[1])]
     return tags(*lines, word(3, "c", "VERB"), "", language=language)[0]
 
@@ -132,7 +132,7 @@ def test_of_words_equally_high_with_one_tag_or_none_in_the_order_the_leftmost_is
 
 
 def test_the_order_of_tags_counts_among_the_highest_words_alone():
-    """Three words, two of them high: the verb below them is no candidate."""
+    """Three words, two of them high: the verb below them is not a candidate."""
     lines = [multiword("1-3", "abc"), word(1, "a", "VERB", 2), word(2, "b", "DET", 4), word(3, "c", "ADP", 4)]
     assert tags(*lines, word(4, "d", "NOUN"), "") == ["ADP", "NOUN"]
 
@@ -155,7 +155,7 @@ def test_the_root_counts_as_an_ancestor():
 
 
 def test_a_word_in_a_circle_is_not_its_own_ancestor():
-    """The first word has 2, the third and the root; the second has 3, since the third hangs on the first, too."""
+    """The first word has 2, the third and the root; the second has 3, since the third also depends on the first."""
     lines = [multiword("1-2", "ab"), word(1, "a", "PUNCT", 3), word(2, "b", "VERB", 3)]
     assert tags(*lines, word(3, "c", "NOUN", 0, "0:root|1:dep"), "") == ["PUNCT", "NOUN"]
 

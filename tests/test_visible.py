@@ -1,4 +1,4 @@
-"""Characters that act on what is around them, wherever a text from data reaches a reader; other invisible ones stay."""
+"""Characters that affect the text around them are escaped wherever data is shown; other invisible ones stay."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ SHOWN = r"a\u0000b\u0007c\u001b[2Jd\u0008e\u007ff\u009b2Jg\u0085h\u2028i\u202ej\
 
 
 def acts(text: str) -> set[str]:
-    """What Unicode itself says: control characters, line separators, embeddings, overrides and isolates."""
+    """By Unicode's own data: control characters, line separators, embeddings, overrides and isolates."""
     formats = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     found = {letter for letter in text if unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs")}
     return (found | {letter for letter in text if unicodedata.bidirectional(letter) in formats}) - {"\t", "\n"}

@@ -235,7 +235,7 @@ def test_the_best_source_of_a_language_has_its_lead_and_the_interval_that_was_gi
 
 
 def test_sources_with_the_same_printed_score_tie(several):
-    """What lies below the printed digit orders nothing."""
+    """Differences below the printed digits do not affect the order."""
     report = few(several)
     scores = report.scores.copy()
     cell = (scores["task"] == "xnli") & (scores["method"] == "lora")
@@ -288,7 +288,7 @@ def test_every_view_exports_a_section_and_every_part_has_a_template(made):
 
 
 def with_shots(languages: list[str], counts: tuple[int, ...] = (16, 64)) -> Report:
-    """The made-up report, with models of which each has seen some rows of one of these languages."""
+    """The made-up report, with models that have each seen some rows of one of these languages."""
     scores = make_scores(["xnli"])
     of_targets = scores[scores["language"].isin(languages)]
     shots = [of_targets.assign(shots=count, value=of_targets["value"] + count / 8) for count in counts]

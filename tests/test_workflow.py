@@ -1,4 +1,4 @@
-"""The workflow from its configuration to its report, really run: what it leaves, and how it ends when it cannot run."""
+"""The workflow from configuration to report, in real runs: what it leaves, and how it ends when it cannot run."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def test_the_working_folder_has_a_space_in_its_path(grid):
 
 
 def test_every_output_exists(grid):
-    """Those that the plan of the whole grid names."""
+    """Those in the plan of the whole grid."""
     plan = grid.run({}, "--dry-run", "--forceall")
     outputs = [
         output
@@ -189,7 +189,7 @@ def test_the_tables_are_declared_one_by_one_and_a_file_of_the_users_own_beside_t
 
 
 def test_a_removed_seed_leaves_the_tables_and_its_models_stay(grid, tmp_path):
-    """And it is back with the sums alone when it is added again."""
+    """And when it is added again, only the aggregating jobs run."""
     copy = grid.copied(tmp_path / "a seed less")
     scores = copy.folder / "results/scores.csv"
     before = scores.read_bytes()
@@ -243,7 +243,7 @@ def test_a_malformed_row_ends_in_one_line_and_the_good_files_stay(xtreme):
     there = ["pawsx/en/test.parquet", "pawsx/en/train.parquet", "pawsx/en/validation.parquet"]
     assert sorted(corpora(xtreme.folder)) == there
 
-    # The file mended, only its own corpus is fetched.
+    # Once the file is corrected, only its own corpus is fetched.
     german.write_text(good, encoding="utf-8")
     times = {name: (xtreme.folder / "resources/corpora" / name).stat().st_mtime_ns for name in there}
     outcome = xtreme.run({}, "--until", "fetch_corpus")
@@ -282,7 +282,7 @@ def test_texts_longer_than_the_encoders_positions_end_in_one_line_and_spoil_noth
 
 def test_the_paths_of_the_configuration_are_followed(grid):
     moved = grid.planned({"resources": "kept/resources", "results": "kept/results"}, "kept/results/scores.csv")
-    assert len(moved) == 35  # the whole grid anew, less the report and `all`
+    assert len(moved) == 35  # the whole grid from scratch, without the report and `all`
     configuration = load({**grid.configuration, "results": "kept/results"})
     paths = Paths(configuration.resources, configuration.results)
     assert all(folder.startswith("kept/results/") for _, _, folder in Grid(configuration).seed_runs(paths, "run.json"))

@@ -1,4 +1,4 @@
-"""A Snakemake that was killed leaves nothing that a person has to take away."""
+"""A killed Snakemake leaves nothing that has to be removed by hand."""
 
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""That folders of XTREME's layout are read whole and right, and that what is wrong in them is named."""
+"""Folders in XTREME's layout are read completely and correctly, and errors in them are named."""
 
 import csv
 import hashlib
@@ -40,7 +40,7 @@ def write(tmp_path) -> Callable[[str, str | bytes], Path]:
 
 
 def squad(*questions: dict, context: str = "Rome is old. Rome is big.", title: str | None = None) -> str:
-    """A file in SQuAD's JSON with one paragraph; of a question, what is left out is filled in."""
+    """A file in SQuAD's JSON with one paragraph; missing fields of a question are filled in."""
     filled = [
         {"id": "q", "question": "What?", "answers": [{"text": "Rome", "answer_start": 0}], **q} for q in questions
     ]
@@ -89,7 +89,7 @@ def test_parallel_test_sets_have_the_same_ids_in_the_same_order(xtreme_folder, t
 
 @pytest.mark.parametrize("task", ["udpos", "tydiqa"])
 def test_texts_that_are_no_translations_share_no_id(xtreme_folder, task):
-    """What has one id in two languages counts as one draw in averages over languages and in their tests."""
+    """Rows with the same id in two languages count as one unit in averages over languages and in their tests."""
     ids = [row["id"] for language in COUNTS[task, "test"] for row in read(xtreme_folder, task, language, "test")]
     assert len(set(ids)) == len(ids)
 

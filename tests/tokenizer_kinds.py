@@ -1,4 +1,4 @@
-"""A small tokenizer of each kind, learnt from given texts. Shared by the tests of offsets and of special tokens."""
+"""A small tokenizer of each kind, trained on given texts. Shared by the tests of offsets and of special tokens."""
 
 from typing import Any
 

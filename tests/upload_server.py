@@ -1,8 +1,7 @@
 """A small server on loopback that implements the part of the Hugging Face Hub's protocol that an upload uses.
 
 A client creates a repository, asks how to send each file, sends the large ones by their SHA-256 (Git LFS, basic
-transfer), and commits: small files as base64, large ones by hash, and what is to be deleted. Every request needs the
-token.
+transfer), and commits: small files as base64, large ones by hash, and deletions. Every request needs the token.
 """
 
 import base64

@@ -3,7 +3,7 @@
     rows of the test sets ──> results/parallel/{task}.json      the languages, and the number of ids
 
 Averages over languages count rows of one id as one draw. This job has a high priority and reads the ids alone, so wrong
-ids are found before the first training. No training depends on it: an added language trains nothing again.
+ids are found before the first training. No training depends on it: an added language retrains nothing.
 
 Settings: `CheckParallelSettings`.
 """

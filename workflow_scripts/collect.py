@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     result = step_parser(__doc__, WholeGridSettings)
     result.add_argument(
-        "--others", type=input_file, nargs="*", default=[], help="files of other grids, which the report shows, too"
+        "--others", type=input_file, nargs="*", default=[], help="files of other grids that the report includes"
     )
     result.add_argument("--scores", type=output_file, required=True, help="the table of scores to write")
     result.add_argument("--runs", type=output_file, required=True, help="the table of runs to write")
@@ -151,7 +151,8 @@ def refuse_other_settings(configuration: Configuration) -> int:
     """
     jobs = [*resource_jobs(configuration), *tuning_jobs(configuration), *outside_jobs(configuration)]
     differing = list(differences(Lineage(configuration.resources, configuration.results), jobs))
-    # Data that the user edited during the run is what the next run is for: these results are all of the rows before.
+    # Data that the user edits during the run is left to the next run: all these results are from the rows before the
+    # edit.
     refused = [difference for difference in differing if not difference.only_code and not difference.only_sources]
     if refused:
         raise UserError(
@@ -282,7 +283,7 @@ def oracle_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
 
 
 def searched_text(values: Values) -> str:
-    """What a candidate's values are besides its learning rate: `dropout 0.1, prompt_length 16`."""
+    """A candidate's values besides its learning rate: `dropout 0.1, prompt_length 16`."""
     return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if key != "learning_rate")
 
 
@@ -447,7 +448,7 @@ def corpus_record(path: Path, task: str, language: str, split: str) -> dict[str,
 
 
 def rows_sha256(path: Path) -> str:
-    """Return the checksum of a corpus's rows alone, whatever file they come from."""
+    """Return the checksum of a corpus's rows, independent of the file format."""
     digest = hashlib.sha256()
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches():

@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> list[Path]:
         configuration.seeds[0],
     )
     scores = read_scores(arguments.scores)
-    own = {*grid.arms(), *grid.outside_arms()}  # the tables may have arms of other grids, too
+    own = {*grid.arms(), *grid.outside_arms()}  # the tables may also have arms of other grids
     chosen = {
         key: length
         for key, length in headline_arms(scores, read_runs(arguments.runs)).items()

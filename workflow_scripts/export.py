@@ -3,10 +3,10 @@
     RESULTS/ENCODER/TASK/SOURCE/ARM/seed-N/  ──> RESULTS/exported/TASK-SOURCE-ARM-ENCODER-seed-N/   or --to FOLDER
             run.json, weights.safetensors          crossprompt.json   what it is, and how it is loaded
                                                    README.md          the model's card
-                                                   the model, its tokenizer, and load.py where no stock class holds it
+                                                   the model, its tokenizer, and load.py if no standard class fits
                                                    model.onnx         with --onnx
 
-The folder is loaded again before it takes its place: its logits equal those of the run's model.
+The folder is loaded and checked before it is moved into place: its logits equal those of the run's model.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--merge", action="store_true", help="merge adapters into the encoder, so that transformers alone loads it"
     )
-    result.add_argument("--onnx", action="store_true", help="write model.onnx, too; needs envs/export.txt")
+    result.add_argument("--onnx", action="store_true", help="also write model.onnx; needs envs/export.txt")
     result.add_argument("--licence", metavar="ID", help="of the weights as the Hub names it, such as mit; for the card")
     result.add_argument(
         "--push", metavar="REPOSITORY", help="upload the folder to the Hugging Face Hub, with the token in HF_TOKEN"

@@ -1,4 +1,4 @@
-"""Export the winner of a task: the model that transferred best, in a folder that common libraries load.
+"""Export the winner of a task: the model that transferred best, in a folder that standard libraries load.
 
     scores.csv, runs.csv, the runs of a task ──> exported/TASK/       the model, its tokenizer and its card
                                                  exported/TASK.json   which run it is, and the checksums of its files

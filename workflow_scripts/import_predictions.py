@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> list[SourceFiles]:
         target = predictions_file(arguments.record, language)
         write_predictions(target, found, origin)
         record[language] = sha256(target)
-        logger.info("%s: %d predictions from %s, %d of them no possible answer", language, len(rows), file, unknown)
+        logger.info("%s: %d predictions from %s, %d of them not valid answers", language, len(rows), file, unknown)
     write_json(arguments.record, record)
     return [files]
 

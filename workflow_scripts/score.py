@@ -5,8 +5,8 @@
                                              calibration.csv   language, answers, error, confidence, accuracy, ...
 
 A score is 100 * sum(numerator) / sum(denominator) over its units (the test examples). The step `compare` resamples
-units. The calibration is that of the predictions' probabilities (`evaluation/calibration.py`); the table has no row for
-predictions without them.
+units. The calibration is that of the predictions' probabilities (`evaluation/calibration.py`); predictions without
+probabilities have no row in the table.
 
 Settings: `ScoreSettings`.
 """

@@ -6,7 +6,7 @@
 
 Candidates of one pass share the forward and backward passes through the encoder, which their method leaves frozen. Each
 has its own prompts, head, optimizer and gradient clipping, and trains as it would alone except for the dropout masks.
-With halving, the worst candidates leave after each rung, and the others resume from the rung's checkpoint. An
+With halving, the worst candidates are dropped after each rung, and the others resume from the rung's checkpoint. An
 interrupted search resumes from the checkpoints in the group's folder. SIGTERM and Ctrl-C save a checkpoint and end the
 step with status 75.
 

@@ -3,9 +3,8 @@
     search/*.json ──> selected.json   {"learning_rate": ..., and what else was searched}
 
 The record contains only the winner, so that nothing reruns if the search is extended and the winner stays the same.
-Between equal candidates the smaller learning rate wins, and then the earlier candidate. One that left the search early
-does not win. A candidate that diverged wins only if all did.
-Settings: `SelectSettings`.
+Between equal candidates the smaller learning rate wins, and then the earlier candidate. A candidate that was dropped
+early does not win. A candidate that diverged wins only if all did. Settings: `SelectSettings`.
 """
 
 import argparse

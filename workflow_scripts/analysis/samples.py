@@ -20,7 +20,7 @@ from workflow_scripts.core.names import vectors_file
 from workflow_scripts.core.settings import StepSettings
 from workflow_scripts.core.step import recorded_files
 
-# SelectSettings per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
+# Candidates per sample. Some lack a translation: 58 of PAWS-X's 2,000 pairs in German, Spanish or Chinese, and more
 # with every further language.
 MARGIN = 1.2
 
@@ -33,7 +33,7 @@ class SampleSettings(StepSettings):
     Attributes:
         languages: English first.
         samples: the most samples.
-        disagreeing: what happens to texts whose label differs between languages.
+        disagreeing: what to do with texts whose label differs between languages.
     """
 
     languages: list[str]
@@ -77,7 +77,7 @@ class Samples:
     missing: dict[str, int] = field(default_factory=dict)
 
     def not_finite(self) -> dict[str, int]:
-        """By language, the number of samples whose vector holds NaN or infinity, as a diverged model gives them."""
+        """By language, the number of samples whose vector contains NaN or infinity, as from a diverged model."""
         counts = {name: int(np.sum(~np.isfinite(values).all(axis=1))) for name, values in self.vectors.items()}
         return {name: count for name, count in counts.items() if count}
 

@@ -1,4 +1,4 @@
 """What a run shows: what it will do and how long it takes, its progress, and the answer or what failed.
 
-`handler.py` takes the place of Snakemake's own output. No step imports this package.
+`handler.py` replaces Snakemake's own output. No step imports this package.
 """

@@ -49,7 +49,7 @@ class Anonymous:
         for name, value in os.environ.items():
             if SECRET_NAME.search(name) and len(value) >= SECRET_LENGTH and not Path(value).exists():
                 replacements[value] = REMOVED
-        # Longest first: a path before the folders that it is in.
+        # Longest first: a path before the folders that contain it.
         self.replacements = sorted(
             ((old.encode(), new.encode()) for old, new in replacements.items()), key=lambda one: -len(one[0])
         )
@@ -83,7 +83,7 @@ class Anonymous:
         return True
 
     def check(self, name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass the chunks of a file that cannot be changed on. Raises UserError if it discloses anything."""
+        """Pass on the chunks of a file that cannot be changed. Raises UserError if it discloses anything."""
         longest = max((len(old) for old, _ in self.replacements), default=0) + 64
         before = b""
         for chunk in chunks:

@@ -4,7 +4,7 @@
 
 It holds tables, report, predictions, run records and logs; the configuration as given and as resolved; the code; a
 README, metadata for Zenodo, a citation, and the SHA-256 of every file. `sh verify.sh` in the unpacked folder checks
-them without any code of this project. Tuned weights and the texts of the corpora are left out, unless asked for: check
+them without any code of this project. Tuned weights and the texts of the corpora are left out unless requested: check
 first whether their licences permit it.
 
 The archive does not contain absolute paths of this machine, the home folder or access tokens. The same content gives
@@ -45,7 +45,7 @@ from workflow_scripts.verify import values
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"fetch_corpus", "tokenise"}  # the jobs whose outputs hold texts of the corpora
 TIME = 315532800  # of every file in the archive: the first of January 1980
-# The code where there is no git, such as in a downloaded release; the user's own folders may be beside it.
+# The code if there is no git, such as in a downloaded release; the user's own folders may be beside it.
 CODE = (
     *(
         "Snakefile",
@@ -65,7 +65,7 @@ CODE = (
 )
 
 VERIFY = """#!/bin/sh
-# Checks that every file of this folder is as it was archived, and that no file was added: sh verify.sh
+# Checks that every file in this folder is unchanged, and that no file was added: sh verify.sh
 cd "$(dirname "$0")" || exit 2
 if command -v sha256sum >/dev/null; then sum=sha256sum; else sum="shasum -a 256"; fi
 LC_ALL=C; export LC_ALL
@@ -75,14 +75,14 @@ sed 's/^[0-9a-f]*  //' SHA256SUMS | sort >"$listed"
 find . -type f ! -path ./SHA256SUMS | sed 's,^\\./,,' | sort >"$found"
 if ! $sum -c SHA256SUMS >/dev/null 2>&1; then
     $sum -c SHA256SUMS 2>/dev/null | grep -v ': OK$'
-    echo "error: some files are not as they were archived" >&2
+    echo "error: some files differ from what was archived" >&2
     exit 1
 fi
 if ! cmp -s "$listed" "$found"; then
     echo "error: these files were added: $(comm -13 "$listed" "$found" | tr '\\n' ' ')" >&2
     exit 1
 fi
-echo "$(wc -l <"$listed" | tr -d ' ') files are as they were archived"
+echo "$(wc -l <"$listed" | tr -d ' ') files are unchanged"
 """
 
 README = """# {title}
@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--to", type=Path, metavar="FILE", help="*.tar.gz; default: crossprompt-RESULTS.tar.gz")
     result.add_argument("--weights", action="store_true", help="with the tuned weights")
     result.add_argument("--rows", action="store_true", help="with the texts of the corpora and their tokens")
-    result.add_argument("--unfinished", action="store_true", help="also if outputs are missing or outdated")
+    result.add_argument("--unfinished", action="store_true", help="even if outputs are missing or outdated")
     result.add_argument("--title", help="of the archive")
     result.add_argument("--creator", action="append", default=[], metavar="NAME", help="of the results; repeat it")
     result.add_argument("--licence", metavar="ID", help="of your results, such as cc-by-4.0")
@@ -172,8 +172,8 @@ def check_finished(configuration: Configuration, jobs: list[Job]) -> None:
     missing = [output for output in outputs if not Path(output).is_file()]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(outputs)} outputs are missing, the first is {missing[0]}: run the workflow to its"
-            " end, or archive what there is with --unfinished"
+            f"{len(missing)} of {len(outputs)} outputs are missing, the first is {missing[0]}: finish the run, or"
+            " archive the existing outputs with --unfinished"
         )
     lineage = Lineage(configuration.resources, configuration.results, checksums=True)
     found = [one for one in differences(lineage, jobs) if not one.only_code]
@@ -185,7 +185,7 @@ def check_finished(configuration: Configuration, jobs: list[Job]) -> None:
 
 
 class Places:
-    """Where the grid's folders are in the archive: at the same relative path, or at its top if they are elsewhere."""
+    """Where the grid's folders are in the archive: at the same relative path, or at the top if they are elsewhere."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.folders = {}
@@ -227,7 +227,7 @@ def members(configuration: Configuration, jobs: Iterable[Job], weights: bool, ro
 
 
 def beside(job: Job, output: Path, weights: bool) -> Iterator[Path]:
-    """The files that belong to an output of a job, which declares their record alone."""
+    """The files that belong to an output of a job, which declares only their record."""
     run_files = ["run.json", "log.jsonl", *(["weights.safetensors"] if weights else [])]
     if not output.is_file():
         return
@@ -254,7 +254,7 @@ def recorded_paths(files: Iterable[str]) -> Iterator[str]:
 
 
 def logs(configuration: Configuration) -> Iterator[str]:
-    """The logs of the grid's jobs; other grids' may be in the same folder."""
+    """The logs of the grid's jobs; those of other grids may be in the same folder."""
     names = {*configuration.encoders, *configuration.tasks, *configuration.revisions(), "outside"}
     for file in Path("logs").rglob("*"):
         parts = [part for part in file.parts[1:] if part != "benchmarks"]

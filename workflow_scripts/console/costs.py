@@ -1,19 +1,20 @@
-"""How long a job takes on a machine of known speed, from arithmetic.
+"""How long a job takes on a machine of known speed, from operation counts.
 
 A step that runs the encoder takes
 
     start + operations / speed + the rest
 
-* operations: a forward pass takes 2 for each parameter outside of the embeddings and token, and 4 x keys x width for
+* operations: a forward pass takes 2 for each parameter outside the embeddings and token, and 4 x keys x width for
   each layer and token for attention. The backward pass takes as much again with respect to activations, and again with
   respect to weights. So fine-tuning takes 3 forward passes, and a method that leaves the encoder's matrices alone 2.
 * speed: measured by `probe.py`.
-* the rest: memory and Python limit what is no matrix product (dropout, normalisation, activations, the optimizer) and
-  the start of a step. Constants were measured on one machine; another machine's are scaled by the speed of its Python.
+* the rest: memory and Python limit everything but matrix products (dropout, normalisation, activations, the optimizer)
+  and the start of a step. Constants were measured on one machine; for other machines they are scaled by the speed of
+  Python there.
 
-The number of rows and their mean length are keys of the task's file (`rows`, `length`). Where it lacks them, they come
-from token folders or corpora on this machine, or else they are guessed: a length by the task's other languages and
-splits, if it states those. The estimate leaves out downloads and waiting for a cluster.
+The number of rows and their mean length are keys of the task's file (`rows`, `length`). If it lacks them, they come
+from token folders or corpora on this machine, or else they are guessed: a length from the task's other languages and
+splits, if it states those. The estimate excludes downloads and cluster waiting times.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from workflow_scripts.experiment.configuration import BundledEncoder, Configurat
 from workflow_scripts.experiment.grid import Arm, Grid, Paths, parse_arm
 from workflow_scripts.experiment.sections import Training
 
-ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: so many more texts than samples get a vector
+ANALYSIS_MARGIN = 1.2  # of `analysis/samples.py`: this many more texts than samples get a vector
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Size:
     width: int
 
     def body(self) -> int:
-        """The parameters outside of the embeddings: four projections of attention, and two of 4 x width."""
+        """The parameters outside the embeddings: four projections of attention, and two of 4 x width."""
         return self.layers * 12 * self.width**2
 
     def forward(self, tokens: float, length: float) -> float:
@@ -53,12 +54,12 @@ E5_SMALL = Size(12, 384)
 
 @dataclass(frozen=True)
 class Speed:
-    """What a machine does in a second.
+    """What a machine computes in a second.
 
     Attributes:
         operations: of matrix products, floating-point operations a second of one job while all jobs run.
-        python: of Python code, in units of the machine that the constants were measured on.
-        precision: that the operations were measured in.
+        python: speed of Python code, relative to the machine that the constants were measured on.
+        precision: the one that the operations were measured in.
         device: "cpu" or "cuda".
     """
 
@@ -81,13 +82,13 @@ class Rows:
         return self.count * self.length
 
 
-# Of a corpus that neither its task's file nor a file on this machine describes. These are guesses: the size of SIB-200,
-# and a pair of sentences.
+# For a corpus that neither its task's file nor a file on this machine describes. These are guesses: the size of
+# SIB-200, and a pair of sentences.
 GUESSED_ROWS = {"train": 700, "validation": 100, "test": 200}
 GUESSED_LENGTH = 45.0
 
 # Measured on one core of an AMD Zen 4 (28 November 2026) by training the bundled encoder on the mini benchmark: the
-# time that remained without the matrix products at the probed speed. With these, five trainings (pairs, tagging,
+# remaining time after subtracting the matrix products at the probed speed. With these, five trainings (pairs, tagging,
 # questions; both methods; both precisions) took 0.92 to 1.04 times their estimate.
 STARTS = {  # seconds of a whole job without arithmetic, most of them imports; by rule
     "fetch_encoder": 7.5,
@@ -137,7 +138,7 @@ class Work:
     steps: int = 0
 
     def seconds(self, speed: Speed) -> float:
-        """The time of the job while as many run as the speed was measured with."""
+        """The time of the job while as many jobs run as when the speed was measured."""
         start = self.start / speed.python
         if speed.device == "cuda":
             return start + self.operations / (GPU_SHARE * speed.operations) + self.steps * GPU_STEP_SECONDS
@@ -159,7 +160,7 @@ class Costs:
         folder: the working folder, in which fetched encoders and corpora are found.
 
     Attributes:
-        guessed: the tasks of which a size was guessed.
+        guessed: the tasks for which a size was guessed.
     """
 
     def __init__(self, configuration: Configuration, folder: Path = Path()) -> None:
@@ -188,11 +189,11 @@ class Costs:
             passes = self.grid.search_group(arm, wildcards["group"])
             return self._training(size, arm, self.grid.trainings_of_search(passes), start)
         if self._was_searched(arm, wildcards["seed"]):
-            return Work(STARTS["default"])  # the winner of the search is linked
+            return Work(STARTS["default"])  # the search's winner is linked
         return self._training(size, arm, 1, start)
 
     def trainings(self, rule: str, wildcards: Mapping[str, str]) -> int:
-        """The models that a job trains: a search one for each candidate; a seed that was searched none."""
+        """The models that a job trains: one for each candidate of a search; none for a seed that was searched."""
         if rule not in ("search", "train", "train_and_drop"):
             return 0
         arm = parse_arm(*(wildcards[name] for name in ("encoder", "task", "source", "arm")))
@@ -281,7 +282,7 @@ class Costs:
         """Training and the evaluations on the validation set; early stopping may make it shorter."""
         training = self.configuration.training_of(arm.task, arm.method)
         rows, validation = self.training_rows(arm), self.training_rows(arm, "validation")
-        # Of the user's own methods nothing is known: they count as fine-tuning.
+        # Nothing is known about the user's own methods: they count as fine-tuning.
         own = self.configuration.methods[arm.method].module is not None
         tunes_all = own or self.configuration.method(arm.method).stores_encoder
         passes = 3 if tunes_all else 2

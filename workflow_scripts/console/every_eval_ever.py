@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the records, and delete those of an earlier export. Raises UserError if the grid is not finished."""
     file = arguments.results / "results.parquet"
     if not file.is_file():
-        raise UserError(f"{file} is missing: run the workflow to its end, or name the grid's results with --results")
+        raise UserError(f"{file} is missing: finish the run, or name the grid's results with --results")
     source = {
         "source_name": "crossprompt",
         "source_type": "evaluation_run",

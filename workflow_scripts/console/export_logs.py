@@ -47,7 +47,7 @@ class Run:
 
 
 def find_runs(results: Path) -> Iterator[Run]:
-    """Read each finished training of a grid, in the order of their names. Raises UserError if there is none."""
+    """Read each finished training of a grid, in order of name. Raises UserError if there is none."""
     records = sorted(file for file in results.rglob("run.json") if file.with_name("log.jsonl").is_file())
     if not records:
         raise UserError(f"{results} holds no finished training (run.json with log.jsonl): name a grid's results folder")

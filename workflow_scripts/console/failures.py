@@ -24,7 +24,7 @@ def reason(logs: Sequence[str], folder: Path, ending: str = "") -> tuple[str, st
     Args:
         logs: the job's log files, the step's own first, then those of a cluster.
         folder: the working folder.
-        ending: what Snakemake says of the end of the job's process.
+        ending: what Snakemake says about the end of the job's process.
     """
     for log in logs:
         found = error_line(folder / log)
@@ -38,8 +38,8 @@ def group_reasons(
 ) -> dict[int, tuple[str, str]]:
     """`reason` of the jobs that failed in a group that a cluster ran as one.
 
-    Snakemake reports every job of the group, those that never began as well: the jobs that wrote an error are taken. If
-    none did, the first job has the group's log.
+    Snakemake reports every job of the group, even those that never started. The jobs that wrote an error are returned.
+    If none did, the first job gets the group's log.
 
     Args:
         logs: by job, its log files.
@@ -70,7 +70,7 @@ def error_line(log: Path) -> str:
 
 
 def how_it_ended(ending: str) -> str:
-    """What the end of a process says where its log is silent."""
+    """What the exit status of a process says if its log has no error."""
     match = EXIT.search(ending)
     if not match:
         return "it ended without a message"
@@ -81,7 +81,7 @@ def how_it_ended(ending: str) -> str:
 
 
 def workflow_message(text: str) -> str:
-    """The message of an error in the workflow itself, without where Snakemake met it.
+    """The message of an error in the workflow itself, without the place where Snakemake found it.
 
     Snakemake writes `WorkflowError in file "Snakefile", line 3:`, the message and a traceback.
     """

@@ -1,11 +1,11 @@
-"""Takes the place of Snakemake's own output where jobs are run: the announcement, the display, and the last lines.
+"""Replaces Snakemake's own output when jobs are run: the announcement, the display, and the last lines.
 
 Snakemake's logger plugins are found among installed packages only, and this project runs from its checkout. So the
-Snakefile puts this handler in the place of Snakemake's stream handler. It understands the events of the interface for
-logger plugins. Snakemake's log file gets everything as before.
+Snakefile replaces Snakemake's stream handler with this one. It understands the events of the logger plugin interface.
+Snakemake's log file gets everything as before.
 
-Plans, summaries, linting and everything else that runs no job look as always. So does a run with one of the options
-that choose what Snakemake prints: `--quiet`, `--verbose`, `--printshellcmds`, `--debug-dag`, `--show-failed-logs`.
+Plans, summaries, linting and everything else that runs no job look as usual. So does a run with one of the options that
+control what Snakemake prints: `--quiet`, `--verbose`, `--printshellcmds`, `--debug-dag`, `--show-failed-logs`.
 """
 
 import contextlib
@@ -47,7 +47,8 @@ TAKES_MINUTES = (
     *("Creating conda environment", "Downloading and installing remote packages", "Environment for "),
     "Pulling singularity image",
 )
-# Warnings of the SLURM plugin that a user need not read: what it guesses and advises. Refusals are failures of jobs.
+# Warnings of the SLURM plugin that a user need not read: its guesses and advice. Rejected jobs are reported as
+# failures.
 SLURM_NOISE = (
     *("MinJobAge", "No SLURM account given", "No account was given", "Unable to guess SLURM account"),
     *("Guessed SLURM account", "Exception in run_job"),
@@ -58,7 +59,7 @@ SAID_AT_THE_END = ("Exiting because a job execution failed", "At least one job d
 
 
 def take_over(workflow: Any) -> "ConsoleHandler | None":
-    """Put a handler in the place of Snakemake's; None where Snakemake's own output stays.
+    """Replace Snakemake's handler; return None if Snakemake's own output stays.
 
     Args:
         workflow: Snakemake's workflow, while it reads the Snakefile.
@@ -68,7 +69,7 @@ def take_over(workflow: Any) -> "ConsoleHandler | None":
         return None
     logger = workflow.logger_manager.logger
     found = [handler for handler in logger.handlers if handler.name == SNAKEMAKE_STREAM]
-    if not found:  # a plugin of the user's has the terminal
+    if not found:  # a plugin of the user has the terminal
         return None
     handler = ConsoleHandler(workflow, found[0])
     logger.removeHandler(found[0])
@@ -81,7 +82,7 @@ class ConsoleHandler(logging.Handler):
 
     Args:
         workflow: Snakemake's workflow.
-        snakemake_handler: what shows everything that is no run.
+        snakemake_handler: shows everything that is not a run.
 
     The Snakefile sets `configuration` once it is checked.
     """
@@ -144,24 +145,24 @@ class ConsoleHandler(logging.Handler):
             self.view.message(f"The report will be {self.result(REPORT)}")
         run.restart_clock()
         if self.snakemake_handler.stream is sys.stderr and is_terminal(sys.stderr):
-            with contextlib.suppress(ImportError):  # where Snakemake has an environment of its own, without rich
+            with contextlib.suppress(ImportError):  # if Snakemake has its own environment, without rich
                 from workflow_scripts.console.terminal import TerminalView
 
                 self.view = TerminalView(run, self.titles_leave_out)
         self.view.open()
 
     def plan_again(self) -> None:
-        """Estimate the jobs to do: at the start, and when Snakemake has evaluated the graph again."""
+        """Estimate the jobs to do: at the start, and when Snakemake has re-evaluated the graph."""
         if self.configuration is None:
             return
         self.costs = Costs(self.configuration, self.folder)
         self.run.set_plan(planned(self.workflow.dag, self.costs, self.speed))
 
     def _note_interrupts(self) -> None:
-        """Remember that Ctrl-C was typed. What it does stays as it is."""
+        """Remember that Ctrl-C was typed. Its effect stays the same."""
         before = signal.getsignal(signal.SIGINT)
         if not callable(before) or threading.current_thread() is not threading.main_thread():
-            return  # ignored, as for a program that a shell started in the background; or not for us to change
+            return  # ignored, as for a program that a shell started in the background; or not ours to change
 
         def noted(number: int, frame: Any) -> None:
             self.interrupted = self.view.is_muted = True
@@ -234,7 +235,7 @@ class ConsoleHandler(logging.Handler):
         self._failed(self.run.key(record.jobid) or key_of(record.rule_name, {}), why, log)
 
     def _group_failed(self, record: Any) -> None:
-        """A record of every job of the group follows, which says less."""
+        """A record of every job of the group follows, with less information."""
         logs = {info["jobid"]: info["log"] for info in record.job_error_info}
         self.failed_in_groups |= logs.keys()
         reasons = group_reasons(logs, record.aux_logs, self.folder)
@@ -246,7 +247,7 @@ class ConsoleHandler(logging.Handler):
                 self.run.never_began(key)
 
     def _reason(self, number: int, why: str, log: str) -> tuple[str, str]:
-        """The reason of a cluster goes before that of a log, which an earlier attempt may have written."""
+        """A reason from the cluster takes precedence over the log, which may be from an earlier attempt."""
         if number not in self.reasons:
             return why, log
         return self.reasons[number], log if (self.folder / log).is_file() else ""
@@ -294,7 +295,7 @@ class ConsoleHandler(logging.Handler):
         return Path(self.folder, Paths.of(self.configuration).results, name)
 
     def close(self) -> None:
-        """Give the terminal back and write the last lines. Snakemake calls it at its end, whatever that is."""
+        """Restore the terminal and write the last lines. Snakemake always calls it at its end."""
         if self.active and not self.ended:
             self.ended = True
             self.view.close()
@@ -358,7 +359,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def same_in_all_jobs(configuration: Configuration) -> tuple[str, ...]:
-    """The wildcards that the names of jobs leave out, since they have one value in the whole grid."""
+    """The wildcards that job titles leave out, since they have the same value in the whole grid."""
     sources = {source for task in configuration.tasks for source in configuration.training_sources(task)}
     with_shots = any(any(configuration.shots_of_task(task)) for task in configuration.tasks)
     return (
@@ -375,5 +376,5 @@ def gpus_of(workflow: Any) -> int | None:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a display can renew itself there."""
+    """Whether a display can refresh itself there."""
     return bool(stream.isatty()) and os.environ.get("TERM", "dumb") != "dumb"

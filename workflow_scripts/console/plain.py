@@ -1,10 +1,10 @@
-"""What a file, a pipe or a log of CI shows of a run: a line when a job ends, and when a long one begins."""
+"""What a file, a pipe or a CI log shows of a run: a line when a job ends, and when a long one starts."""
 
 from typing import TextIO
 
 from workflow_scripts.console.run import Failure, Key, Run, clock, in_words, title
 
-LONG = ("train", "train_and_drop", "search")  # rules whose jobs also have a line at their begin
+LONG = ("train", "train_and_drop", "search")  # rules whose jobs also have a line at their start
 
 
 class PlainView:
@@ -26,7 +26,7 @@ class PlainView:
         """Nothing to prepare."""
 
     def message(self, text: str) -> None:
-        """Write a text as it is."""
+        """Write a text unchanged."""
         self.stream.write(f"{text}\n")
         self.stream.flush()
 

@@ -19,7 +19,7 @@ UNIT = Speed(60e9, 1.0, "float32")  # of estimates whose ratios alone count
 
 
 def measure_speed(configuration: Configuration, cores: int) -> Speed | None:
-    """The speed of this machine, by a process that ends and gives its memory back; None where it fails."""
+    """The speed of this machine, measured in a separate process that releases its memory; None if it fails."""
     threads = configuration.threads
     words = ["--threads", str(threads), "--jobs", str(max(1, cores // threads))]
     words += ["--precision", configuration.training.precision]
@@ -49,7 +49,7 @@ def key_of_job(job: Any) -> Key:
 
 
 def planned(dag: Any, costs: Costs, speed: Speed | None) -> dict[Key, Planned]:
-    """Every job to do, with what it needs of the others. Without a speed the times are right as ratios only."""
+    """Every job to do, with the jobs that it needs. Without a speed only the ratios of the times are right."""
     result = {}
     for job in jobs_to_do(dag):
         rule, wildcards = job.rule.name, {name: str(value) for name, value in job.wildcards_dict.items()}
@@ -92,7 +92,7 @@ def unknown_languages(configuration: Configuration) -> list[str]:
 
 
 def unknown_languages_line(codes: Sequence[str]) -> str:
-    """A warning about languages of which nothing is known."""
+    """A warning about languages that no registry has."""
     return (
         f"Warning: unknown language {'code' if len(codes) == 1 else 'codes'} {', '.join(codes)}: the report shows the"
         " code instead of a name, and no family or script. Use BCP 47 codes, such as sw or zho_Hans"
@@ -112,7 +112,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def jobs_line(plan: dict[Key, Planned], in_all: int, costs: Costs) -> str:
-    """How many jobs are to do, of `in_all` jobs of the workflow, and how many models they train."""
+    """How many of the workflow's `in_all` jobs remain, and how many models they train."""
     trainings = sum(costs.trainings(rule, dict(wildcards)) for rule, wildcards in plan)
     text = f"To do: {counted(len(plan), 'job')}, {counted(trainings, 'training')} among them"
     done = in_all - len(plan)
@@ -131,19 +131,19 @@ def time_line(
 
     Args:
         plan: the jobs to do.
-        speed: of this machine; None where it does not matter or could not be measured.
+        speed: of this machine; None if it does not matter or could not be measured.
         cores: that local jobs share; None where jobs run on other machines.
         gpus: that local jobs share.
-        is_measured: whether the speed is known where it matters.
-        guessed: the tasks of which a size was guessed.
+        is_measured: whether the speed is known if it matters.
+        guessed: the tasks for which a size was guessed.
     """
     if cores is None:
-        return "Time: not known before the first jobs have run, since they run on other machines"
+        return "Time: not known until the first jobs have finished, since they run on other machines"
     if not is_measured:
-        return "Time: not known before the first jobs have run, since the speed of this machine could not be measured"
+        return "Time: not known until the first jobs have finished, since this machine's speed could not be measured"
     seconds = {key: job.seconds for key, job in plan.items() if job.seconds is not None}
     if len(seconds) < len(plan):
-        return "Time: not known before the encoder is fetched and the first jobs have run"
+        return "Time: not known until the encoder is fetched and the first jobs have finished"
     total = duration({key: (seconds[key], job) for key, job in plan.items()}, cores, gpus)
     if speed is None:
         return f"Time: about {in_words(total)}"

@@ -1,13 +1,13 @@
-"""How fast this machine is at what training does, measured in about a second.
+"""How fast this machine is at training operations, measured in about a second.
 
     python -m workflow_scripts.console.probe --threads 1 --jobs 2
 
 Multiplies matrices in the shape of an encoder's layer, in the precision that a training would choose, in as many
-threads at once as jobs will run at once: cores that share memory or power slow each other down. On a GPU one job has
-the whole device. It also compiles some Python, which says how fast steps start. Other programs that run meanwhile count
-as if they ran all the time.
+threads as jobs will run at once: cores that share memory or power slow each other down. On a GPU one job has the whole
+device. It also compiles some Python code, to estimate how fast steps start. Load from other programs is assumed to be
+permanent.
 
-Prints JSON: `operations` (floating-point operations a second of one job), `python` (in units of the machine that
+Prints JSON: `operations` (floating-point operations a second of one job), `python` (relative to the machine that
 `costs.py` was measured on), `precision`, `device`.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measured(threads: int, jobs: int, precision: str) -> Speed:
-    """The speed of one of so many jobs of so many threads that run at once."""
+    """The speed of one of several jobs that run at once, each with several threads."""
     import torch
 
     from workflow_scripts.tuning.device import find_precision

@@ -1,6 +1,6 @@
 """The state of a run: jobs to do, running, done and failed; and the time left.
 
-Jobs are known by rule and wildcards. Snakemake's numbers for jobs change when it evaluates the graph again.
+Jobs are identified by rule and wildcards. Snakemake's job numbers change when it re-evaluates the graph.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 from workflow_scripts.core.names import group_title, parse_model
 from workflow_scripts.tuning.progress import status_of
 
-OVERDUE = 1.0  # seconds left of a job that takes longer than was estimated
+OVERDUE = 1.0  # seconds left of a job that takes longer than estimated
 
 Key = tuple[str, tuple[tuple[str, str], ...]]  # rule, wildcards
 
@@ -32,7 +32,7 @@ class Planned:
     """A job that is to be done.
 
     Attributes:
-        seconds: estimated; None where nothing is known.
+        seconds: estimated; None if nothing is known.
         threads: cores that it takes.
         needs: the jobs that have to be done before.
         on_gpu: whether it needs one of the run's GPUs.
@@ -46,14 +46,14 @@ class Planned:
 
 @dataclass
 class Running:
-    """A job that has been started, or handed to a cluster."""
+    """A job that has been started, or submitted to a cluster."""
 
     key: Key
     log: Path | None
     started: float
 
     def status(self) -> dict[str, Any] | None:
-        """What the job's status file says of its progress; None where there is none."""
+        """The job's progress according to its status file; None if there is none."""
         if self.log is None:
             return None
         try:
@@ -110,14 +110,14 @@ class Run:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def set_plan(self, plan: Mapping[Key, Planned]) -> None:
-        """Take over the jobs to do. Jobs that are done stay in the plan."""
+        """Set the jobs to do. Finished jobs stay in the plan."""
         with self.lock:
             done = {key: job for key, job in self.plan.items() if key in self.finished}
             self.plan = done | dict(plan)
             self.total = self.done + len(plan)
 
     def restart_clock(self) -> None:
-        """The first job begins now."""
+        """The first job starts now."""
         self.started = time.monotonic()
 
     def key(self, number: int) -> Key | None:
@@ -125,7 +125,7 @@ class Run:
         return self.numbers.get(number)
 
     def start(self, key: Key, number: int, log: Path | None) -> None:
-        """A job begins; what an earlier one left of its status is removed."""
+        """A job starts; the status file of an earlier attempt is removed."""
         if log is not None:
             with contextlib.suppress(OSError):
                 status_of(log).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class Run:
             self.failures.pop(key, None)
 
     def finish(self, number: int) -> tuple[Key | None, float]:
-        """A job ends well: which one, and the seconds that it took."""
+        """A job succeeds: which one, and the seconds that it took."""
         with self.lock:
             self.done += 1
             key = self.numbers.get(number)
@@ -153,7 +153,7 @@ class Run:
             self.by_rule[key[0]] = measured + seconds, estimated + planned.seconds
 
     def fail(self, failure: Failure) -> None:
-        """A job ends badly. If Snakemake tries it again, the failure is forgotten."""
+        """A job fails. If Snakemake retries it, the failure is forgotten."""
         with self.lock:
             self.running.pop(failure.key, None)
             self.failures[failure.key] = failure
@@ -173,7 +173,7 @@ class Run:
         return time.monotonic() - self.started
 
     def estimate(self, key: Key) -> float | None:
-        """The seconds of a job: the plan's, corrected by how long finished jobs of its rule took in truth."""
+        """The seconds of a job: the estimate, corrected by how long finished jobs of its rule actually took."""
         planned = self.plan.get(key)
         if planned is None or planned.seconds is None:
             same = [seconds for other, seconds in self.finished.items() if other[0] == key[0]]
@@ -181,14 +181,14 @@ class Run:
         return planned.seconds * self._correction(key[0])
 
     def _correction(self, rule: str) -> float:
-        """Measured by estimated time of the finished jobs of a rule; 1 before the first, and on a cluster."""
+        """Ratio of measured to estimated time of the finished jobs of a rule; 1 before the first, and on a cluster."""
         if self.cores is None:
             return 1.0
         measured, estimated = self.by_rule.get(rule, (0.0, 0.0))
         return measured / estimated if estimated else 1.0
 
     def job_seconds_left(self, job: Running) -> float | None:
-        """Of a running job: by its own report, or else by its estimate."""
+        """Seconds left of a running job: by its own report, or else by its estimate."""
         report = job.status()
         if report is not None:
             return max(0.0, report["seconds_left"] - job.age())
@@ -196,7 +196,7 @@ class Run:
         return None if estimate is None else max(OVERDUE, estimate - (time.monotonic() - job.started))
 
     def seconds_left(self) -> float | None:
-        """Of the whole run; None where it cannot be estimated yet."""
+        """Seconds left of the whole run; None if it cannot be estimated yet."""
         with self.lock:
             waiting = [key for key in self.plan if key not in self.finished and key not in self.running]
             left: dict[Key, float] = {}
@@ -218,7 +218,7 @@ class Run:
         )
 
     def _by_the_speed_so_far(self, left: Mapping[Key, float]) -> float | None:
-        """On a cluster, whose speed and waiting times nobody knows: as long for each unit of work as until now."""
+        """On a cluster, whose speed and waiting times are unknown: as long for each unit of work as so far."""
         done = sum((self.plan[key].seconds or 0.0) for key in self.finished if key in self.plan)
         return sum(left.values()) * self.seconds() / done if done else None
 
@@ -241,7 +241,7 @@ def duration(
                 needed_by.setdefault(needed, []).append(key)
     free_cores, free_gpus, now = cores, gpus if gpus is not None else cores, 0.0
     ends: list[tuple[float, Key]] = []
-    # Two queues, so that jobs that wait for a GPU hold up no others.
+    # Two queues, so that jobs waiting for a GPU do not hold up others.
     on_gpu: deque[Key] = deque()
     on_cores: deque[Key] = deque()
 

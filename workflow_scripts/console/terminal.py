@@ -1,4 +1,4 @@
-"""What a terminal shows of a run: a line for the workflow and one for each running job, renewed in place.
+"""What a terminal shows of a run: a line for the workflow and one for each running job, updated in place.
 
 Jobs and libraries write to the terminal as well, which would damage the display. So while it is open, the standard
 streams of this process, which its jobs inherit, are a pipe, and every line that is written to it is shown above the
@@ -21,7 +21,7 @@ from rich.text import Text
 from workflow_scripts.console.run import OVERDUE, Failure, Key, Run, Running, clock, in_words, title
 from workflow_scripts.core.visible import visible
 
-RENEWED = 0.5  # seconds between two looks at the jobs' status files
+RENEWED = 0.5  # seconds between two reads of the jobs' status files
 ESTIMATED = 3.0  # and between two estimates of the time left, which take 20 ms for 5,000 jobs
 BAR = 24  # characters
 
@@ -89,7 +89,7 @@ class TerminalView:
         self.message(f"{title(failure.key, self.leave_out)} failed" + ("" if self.run.cores else f": {failure.reason}"))
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         if not self.is_open:
             return
         self.is_open = False
@@ -105,11 +105,11 @@ class TerminalView:
             self.terminal.close()
 
     def _forward(self, descriptor: int) -> None:
-        """Print what jobs write above the display, line by line; of a line that renews itself, its last state."""
+        """Print what jobs write above the display, line by line; for a line that overwrites itself, its last state."""
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace", newline="\n") as stream:
             for line in stream:
                 text = line.rstrip("\r\n").rpartition("\r")[2]
-                # A terminal that was closed: jobs would wait if nobody read what they write.
+                # The terminal was closed: jobs would block if nobody read their output.
                 with contextlib.suppress(OSError):
                     if text.strip() and not self.is_muted:
                         self.console.print(Text(visible(text)))

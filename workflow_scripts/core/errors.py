@@ -2,7 +2,7 @@
 
 from workflow_scripts.core.visible import visible
 
-ERROR_PREFIX = "error: "  # begins every line of a log that says why a step failed
+ERROR_PREFIX = "error: "  # starts every log line that says why a step failed
 LONGEST_LINE = 2000  # characters of a message
 BUG_MESSAGE = "this is a bug in the workflow; the traceback follows"
 
@@ -12,7 +12,7 @@ class UserError(Exception):
 
     A step prints it without a traceback and exits with status 1. Any other exception is a bug in this project. Text
     that the message quotes from data may contain any character: control characters appear as escapes. It may be of any
-    length: the middle of a long line is left out, since its place is named at the beginning and the remedy at the end.
+    length: the middle of a long line is left out, since the place is at the beginning and the remedy at the end.
     """
 
     def __str__(self) -> str:

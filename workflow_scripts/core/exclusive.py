@@ -24,7 +24,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-BEAT_SECONDS = 60.0  # between two signs of life of a holder
+BEAT_SECONDS = 60.0  # between two heartbeats of a holder
 # A server may keep the lock of a machine that has crashed. NFS clients show a new time after a minute at the latest.
 SILENT_SECONDS = 600.0
 DELETED = 100  # times that a lock file may be found deleted
@@ -46,7 +46,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> "Holder":
-        """The holder that this process is."""
+        """This process as a holder."""
         return cls(socket.gethostname(), os.getpid(), os.getppid())
 
     @property
@@ -87,12 +87,12 @@ def alone_at(output: Path) -> Iterator[bool]:
     finally:
         ended.set()
         with contextlib.suppress(OSError):
-            lock_of(output).unlink()  # while it is locked: a process that has opened it opens the next one
+            lock_of(output).unlink()  # while it is locked: a process that has opened it then opens the next one
         os.close(lock)
 
 
 def _wait(file: Path) -> tuple[int | None, bool]:
-    """Wait for a lock. Returns its descriptor, or None without a lock, and whether another process held it before."""
+    """Wait for a lock. Return its descriptor, or None without a lock, and whether another process held it before."""
     known: Holder | None = None
     asked: Holder | None = None
     sign, seen = 0, time.monotonic()
@@ -102,7 +102,7 @@ def _wait(file: Path) -> tuple[int | None, bool]:
             if (lock := _locked(file, deleted < DELETED)) is not None:
                 return lock, waited
             last = file.stat().st_mtime_ns
-        except FileNotFoundError:  # it was released at this moment
+        except FileNotFoundError:  # it was just released
             deleted += 1
             continue
         except OSError as error:
@@ -115,7 +115,7 @@ def _wait(file: Path) -> tuple[int | None, bool]:
         if (holder := _holder(file)) is not None:
             if holder != known:
                 logger.warning("waiting for process %d on %s, which makes the same files", holder.process, holder.host)
-            elif holder.is_orphan and holder != asked:  # known for a second: not the content of an earlier lock
+            elif holder.is_orphan and holder != asked:  # unchanged for a second: not the content of an earlier lock
                 logger.warning("process %d was left by an earlier command: asking it to stop", holder.process)
                 with contextlib.suppress(OSError):
                     os.kill(holder.process, signal.SIGTERM)
@@ -134,7 +134,7 @@ def _locked(file: Path, compare: bool) -> int | None:
     """Lock a file; its descriptor, which child processes do not inherit, or None if another process holds the lock.
 
     Raises OSError if the file system has no locks, and FileNotFoundError if the holder deleted the file since it was
-    opened. `compare`: whether to check that; some file systems have no inode numbers to tell.
+    opened. `compare`: whether to check that; some file systems have no inode numbers to check it by.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""One-line messages for faults of the machine: a full disk, missing permissions, too little memory, a missing package.
+"""One-line messages for machine faults: a full disk, missing permissions, too little memory, a missing package.
 
 Libraries report the same fault in many ways: as an OSError with an error number, or as an exception of their own with
 the system's message in its text, with or without the file's name. This module imports only the standard library, so

@@ -15,7 +15,7 @@ from workflow_scripts.core.faults import explain
 from workflow_scripts.core.json_text import decode
 from workflow_scripts.core.names import LATENCY
 
-os.umask(_mask := os.umask(0o077))  # there is no other way to read it
+os.umask(_mask := os.umask(0o077))  # there is no other way to read the umask
 ORDINARY = 0o666 & ~_mask  # the permissions of a new file
 PRIVATE = 0o600  # those of a file that safetensors wrote, which others in a group could not read
 POLL_SECONDS = 0.5
@@ -41,10 +41,10 @@ def written(path: Path, durable: bool = True) -> Iterator[Path]:
     """Write a file atomically: yields a temporary path, which is renamed to `path` when the block succeeds.
 
     A reader never sees half a file. Raises UserError that names `path` if the machine cannot write it. Give Arrow an
-    opened file: of one that it opens itself, it says that closing failed, but not why.
+    opened file: for a file that it opens itself, it says that closing failed, but not why.
 
-    durable: wait until the content is on the disk. It then survives a loss of power, and a network disk whose quota is
-    reached says so before the earlier file is replaced.
+    durable: wait until the content is on the disk. It then survives a power loss, and a network disk whose quota is
+        reached reports that before the earlier file is replaced.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming(path):
@@ -59,7 +59,7 @@ def written(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def settle(path: Path, durable: bool = True) -> None:
-    """Complete a file that a library has written: its permissions, and that its content is on the disk.
+    """Complete a file that a library has written: set its permissions, and sync its content to disk.
 
     Raises OSError if the content could not be written: a network disk accepts it, and may refuse it when the file is
     closed. Libraries ignore that error.
@@ -75,9 +75,9 @@ def settle(path: Path, durable: bool = True) -> None:
 
 
 def appears(path: Path, since: float | None = None) -> bool:
-    """Whether there is a file. Waits for one that was written on another machine, which a network disk shows late.
+    """Whether a file exists. Waits for one that was written on another machine, which a network disk shows late.
 
-    since: the time (Unix) at which it was written at the latest; None waits as if that were now.
+    since: the latest possible time (Unix) at which it was written; None means now.
     """
     deadline = (time.time() if since is None else since) + float(os.environ.get(LATENCY) or 0)
     while not path.is_file():
@@ -88,9 +88,9 @@ def appears(path: Path, since: float | None = None) -> bool:
 
 
 def fault_of(path: Path) -> str | None:
-    """Why the machine does not deliver a file, in one line; None if it does, or if there is no such file.
+    """Why the machine cannot read a file, in one line; None if it can, or if there is no such file.
 
-    Libraries report a disk that fails as if the file were damaged, and such a file should be deleted.
+    Libraries report a failing disk as a damaged file, which users would delete.
     """
     try:
         with path.open("rb") as file:
@@ -116,7 +116,7 @@ _checksums: dict[tuple[Any, ...], str] = {}
 
 
 def once(checksum: Callable[[Path], str], path: Path) -> str:
-    """The checksum of a file, computed once in a process: again only if the file is another one or was changed since.
+    """The checksum of a file, computed once per process, and again only if the file was replaced or changed since.
 
     For data that a step reads several times. A file counts as the same by its inode, size and modification time.
     """

@@ -14,7 +14,7 @@ PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = ".py"  # of a module that is named by its file
 METRICS = "evaluation.metrics"  # read by training and by scoring
-# Of a package's files, those that its modules read as data.
+# The files of a package that its modules read as data.
 DATA_SUFFIXES = {".yaml", ".tsv", ".csv"}
 
 

@@ -8,7 +8,7 @@ from workflow_scripts.core.files import settle
 def move_into(source: Path, folder: Path, record: str) -> None:
     """Move the files of `source` into `folder`, where they replace files of the same names; other files stay.
 
-    Readers take a folder as complete if it has the file `record`, which is removed first and moved last. So a process
+    Readers consider a folder complete if it has the file `record`, which is removed first and moved last. So a process
     that is killed at any moment leaves either a complete folder or one without a record.
     """
     for file in source.iterdir():

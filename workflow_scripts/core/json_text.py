@@ -1,9 +1,9 @@
-"""JSON from outside: whatever the text is, the result is a value of limited depth or a ValueError."""
+"""Untrusted JSON: for any text, the result is a value of limited depth or a ValueError."""
 
 import json
 from typing import Any
 
-DEPTH = 100  # lists and objects inside each other; Python's own functions on values end at some hundreds
+DEPTH = 100  # nested lists and objects; Python's own functions on values fail at some hundreds
 LONGEST = 16 * 2**20  # characters of one value: decoded, they take up to 24 times as much memory
 
 _decoder = json.JSONDecoder()
@@ -20,7 +20,7 @@ def decode(text: str) -> Any:
 
 
 def decode_at(text: str, start: int) -> tuple[Any, int]:
-    """The value that begins at a place of a text, and the place behind it.
+    """The value that begins at a position in a text, and the position after it.
 
     Raises JSONDecodeError, and ValueError for a value that is too deeply nested or a number of too many digits.
     """
@@ -38,7 +38,7 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
 
 
 def reason(error: ValueError) -> str:
-    """Why a text is not JSON, without a place."""
+    """Why a text is not JSON, without the position."""
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 

@@ -18,13 +18,13 @@ from typing import Literal, NamedTuple
 
 Direction = Literal["ltr", "rtl"]
 
-QUALIFIER = re.compile(r" \((individual language|macrolanguage)\)")  # ISO 639-3 tells namesakes apart by it.
+QUALIFIER = re.compile(r" \((individual language|macrolanguage)\)")  # ISO 639-3 distinguishes namesakes by it.
 COLLECTION = re.compile(r" languages$")  # Codes of several languages, such as `nah`, have names such as this one.
 VARIANT = re.compile(r"(.+) \((.+) variant\)")  # The registry describes Hans as `Han (Simplified variant)`.
 
 
 class Parts(NamedTuple):
-    """A code in its parts: ISO 639, ISO 15924 and ISO 3166 (or UN M.49); None where it has no such part."""
+    """The parts of a code: ISO 639, ISO 15924 and ISO 3166 (or UN M.49); None for a part that it lacks."""
 
     language: str
     script: str | None = None
@@ -78,7 +78,7 @@ def language(code: str) -> Language:
         return Language(code, name=code, native=code)
     name, given_script, given_region = parts
     script, _ = _likely(parts)
-    # A reader needs the parts that the rest of the code does not imply.
+    # The name shows the parts that the rest of the code does not imply.
     unusual_script = given_script if given_script != _likely(Parts(name, None, given_region))[0] else None
     unusual_region = given_region if given_region != _likely(Parts(name, given_script))[1] else None
     in_english = Tag.make(name, script=unusual_script, territory=unusual_region)
@@ -104,8 +104,8 @@ def same_language(code: str, known: Sequence[str]) -> str | None:
 def common_codes(groups: Iterable[Iterable[str]]) -> dict[str, str]:
     """One code for each language that groups of codes name differently: `{"eng_Latn": "en"}` if one has `en`.
 
-    It is the shortest code. Codes of one group always stay apart: a language that a group has twice, such as `pt-BR`
-    and `pt-PT`, is not renamed. Codes that keep their name are left out.
+    It is the shortest code. Codes of one group always stay distinct: a language that a group has twice, such as `pt-BR`
+    and `pt-PT`, is not renamed. Unchanged codes are left out.
     """
     found: dict[tuple[str, str], set[str]] = {}
     twice: set[tuple[str, str]] = set()
@@ -179,7 +179,7 @@ def _has_name(language: str) -> bool:
 
 
 def _likely(parts: Parts) -> tuple[str, str]:
-    """The script and the region of a language; where they are None, those that CLDR assumes, or else empty.
+    """The script and the region of a language; those that are None are filled in from CLDR, or else empty.
 
     CLDR says nothing about many members of a macrolanguage, such as `arb` (Standard Arabic), which then are as the
     macrolanguage is.

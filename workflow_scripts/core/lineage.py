@@ -4,11 +4,10 @@ A step writes a hidden record `.NAME.made.json` beside each of its declared outp
 
     step            the step that wrote the file
     settings        the step's settings, from `experiment/settings.py`
-    inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of
-                    the configuration, so that both folders can be moved
-    sources         of a step that reads the user's own files: their size, time and SHA-256 (`core/source_files.py`)
-    patterns        the patterns that it found them by
-    bytes, sha256   of the file itself
+    inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of the
+    configuration, so that both folders can be moved sources         of a step that reads the user's own files: their
+    size, time and SHA-256 (`core/source_files.py`) patterns        the patterns that it found them by bytes, sha256
+    of the file itself
 
 `experiment/consistency.py` compares these records with the configuration.
 """
@@ -86,7 +85,7 @@ class Lineage:
                 continue
             if now := self.source_files.touched(record["sources"]):
                 record["sources"] |= now
-                with contextlib.suppress(UserError):  # a folder that others own
+                with contextlib.suppress(UserError):  # a folder owned by others
                     write_json(record_of(Path(output)), record)
 
     def named(self, file: Path) -> str:
@@ -137,8 +136,8 @@ def recorded(
 ) -> Iterator[list[Path | SourceFiles]]:
     """Record the lineage of the outputs that the block writes, when it succeeds.
 
-    Records of an earlier run are deleted first: an output without a record counts as missing. The block appends to the
-    list that it gets further input files, and files of the user's, which only the step itself can know.
+    Records of an earlier run are deleted first: an output without a record counts as missing. The block appends further
+    input files, and the user's files, which only the step itself can know, to the list that it gets.
     """
     outputs = list(outputs)
     for record in map(record_of, outputs):

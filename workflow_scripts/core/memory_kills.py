@@ -1,6 +1,7 @@
-"""A mark in a training's folder which says that a cluster killed it for memory: it resumes with smaller micro-batches.
+"""A marker in a training's folder: the cluster killed it for lack of memory, so it resumes with smaller micro-batches.
 
-A process that is killed cannot write down why. Snakemake's executor learns it from the cluster and leaves the mark.
+A process that is killed cannot write down why. Snakemake's executor learns the reason from the cluster and leaves the
+marker.
 """
 
 import contextlib
@@ -10,14 +11,14 @@ MARK = ".killed-for-memory"
 
 
 def note(folder: Path) -> None:
-    """Leave the mark. Where the folder cannot be written, the next attempt has more memory alone."""
+    """Leave the marker. If the folder cannot be written, the next attempt only gets more memory."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
 
 
 def take(folder: Path) -> bool:
-    """Remove the mark; whether it was there."""
+    """Remove the marker; return whether it was there."""
     try:
         (folder / MARK).unlink()
     except FileNotFoundError:

@@ -11,21 +11,20 @@ LONGEST_NAME = 120  # characters of a group of languages or candidates in a path
 # The environment variable with the methods whose weights are deleted after their predictions. It is not among a job's
 # settings: whether weights are kept changes no result, so it must not rerun anything.
 DROPPED = "CROSSPROMPT_DROPPED"
-# The one with the values of `micro_batch_size` that are set, by task and method, as JSON. They change a result no more
-# than running out of memory does, so they must not rerun anything either.
+# The variable with the values of `micro_batch_size` that are set, by task and method, as JSON. They affect results no
+# more than running out of memory does, so they must not rerun anything either.
 MICRO_BATCHES = "CROSSPROMPT_MICRO_BATCHES"
-# The one with the folder of the key `scratch`, as it is written: its variables are those of the node that trains.
+# The variable with the folder of the key `scratch`, unexpanded: its variables are expanded on the node that trains.
 SCRATCH = "CROSSPROMPT_SCRATCH"
-# The one with the seconds after which a file that was written on another machine is visible: `--latency-wait`. It is
-# inherited by the jobs.
+# The variable with the seconds after which a file from another machine is visible: `--latency-wait`. Jobs inherit it.
 LATENCY = "CROSSPROMPT_LATENCY"
-# The one with Snakemake's version, since steps may run in environments without Snakemake.
+# The variable with Snakemake's version, since steps may run in environments without Snakemake.
 SNAKEMAKE = "CROSSPROMPT_SNAKEMAKE"
-# Those with the folders of the configuration, for the paths in lineage records.
+# The variables with the folders of the configuration, for the paths in lineage records.
 RESOURCES, RESULTS = "CROSSPROMPT_RESOURCES", "CROSSPROMPT_RESULTS"
 
 
-# What sets a candidate of a search apart: `learning_rate`, and the keys of `search.over`.
+# What distinguishes a candidate of a search: `learning_rate`, and the keys of `search.over`.
 Values = dict[str, Any]
 
 
@@ -35,7 +34,7 @@ def learning_rate_name(learning_rate: float) -> str:
 
 
 def candidate_name(values: Values) -> str:
-    """The path part of a candidate: `lr-0.001`, `lr-0.001+dropout-0.1`, whatever the order of its keys."""
+    """The path part of a candidate: `lr-0.001`, `lr-0.001+dropout-0.1`, independent of the order of its keys."""
     others = [f"{key}-{str(value).lower()}" for key, value in sorted(values.items()) if key != "learning_rate"]
     return "+".join([f"lr-{learning_rate_name(values['learning_rate'])}", *others])
 
@@ -51,7 +50,7 @@ def candidate_folder(record: Path, values: Values) -> Path:
 def group_name(candidates: Sequence[Values]) -> str:
     """The path part of a group of candidates that one job trains: `0.001+0.0005`.
 
-    A group whose candidates differ in other keys, too, is named by its size and a checksum.
+    A group whose candidates also differ in other keys is named by its size and a checksum.
     """
     names = [candidate_name(values) for values in candidates]
     rates = "+".join(name.removeprefix("lr-") for name in names)
@@ -91,7 +90,7 @@ def source_languages(source: str) -> list[str]:
 
 
 def shots_of(source: str) -> tuple[int, str] | None:
-    """How many rows of which target language a training source has besides its whole training sets; None for none."""
+    """How many rows of which target language a training source has besides its full training sets; None for none."""
     match = SHOTS.fullmatch(source.split("+")[-1])
     return (int(match[1]), match[2]) if match else None
 
@@ -144,7 +143,7 @@ def analysis_file(results: str | Path, encoder: str, model: str, file: str) -> P
 
 
 def arm_name(method: str, prompt_length: int) -> str:
-    """The name of an arm in paths and tables: `fine_tuning`, `prompt_tuning-16`. A prompt length of 0 is none."""
+    """The name of an arm in paths and tables: `fine_tuning`, `prompt_tuning-16`. A prompt length of 0 is omitted."""
     return f"{method}-{prompt_length}" if prompt_length else method
 
 

@@ -38,7 +38,7 @@ def import_file(file: str, what: str, missing: str = "") -> ModuleType:
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise UserError(f"{file}{line}: {error.msg}") from error
-    except Exception as error:  # whatever the user's code raises while it is imported
+    except Exception as error:  # anything that the user's code raises while it is imported
         raise UserError(explain_own(error) or f"{file}: {_in_one_line(error)}") from error
     return module
 

@@ -27,7 +27,7 @@ REFUSED = {
     "TRAINABLE_TOKENS": "trains embedding rows of chosen tokens, which the workflow renumbers",
 }
 
-# Names that people use for an option of another type.
+# Common names for an option of another type.
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "DORA": ("LORA", {"use_dora": True}),
     "RSLORA": ("LORA", {"use_rslora": True}),
@@ -51,9 +51,9 @@ OWN_KEYS = {
     "layer_replication",
 }
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it if it is installed; see tuning's lean.py
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it if installed; see acceleration/lean.py
 
-# AdaLoRA wants the number of steps in its configuration, which is known only when training begins.
+# AdaLoRA needs the number of steps in its configuration, which is known only when training starts.
 UNKNOWN_STEPS = 2**40
 
 # Initialisations that need texts before training, or another program.

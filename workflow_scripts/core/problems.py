@@ -26,7 +26,7 @@ def problem_lines(error: ValidationError, values: Any, keys_of: KeysOf) -> list[
     found: dict[tuple[str, ...], list[Any]] = {}
     for problem in error.errors():
         found.setdefault(_path(problem, values), []).append(problem)
-    # Where a value has one of several types, pydantic reports the problem with each: the most particular is left.
+    # If a value may have one of several types, pydantic reports the problem with each: keep the most specific one.
     outer = {path[:end] for path in found for end in range(1, len(path))}
     paths = [path for path in found if path not in outer]
     lines = sorted({line for path in paths[:MOST] for line in _line(path, found[path], values, keys_of).split("\n")})

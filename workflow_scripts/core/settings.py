@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 class Settings(BaseModel):
-    """Values under names: frozen, with no other keys than its own, and each of the declared type."""
+    """Named values: frozen, without unknown keys, and each of the declared type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
@@ -55,14 +55,14 @@ class Settings(BaseModel):
 
 
 class StepSettings(Settings):
-    """The settings of a step; of this class itself if the step has none."""
+    """The settings of a step; this class itself if the step has none."""
 
     code: str = ""
     """The fingerprint of the step's code. Steps do not read it: it makes Snakemake rerun a step whose code changed."""
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """The object of a JSON text. Raises UserError for another text."""
+        """The object of a JSON text. Raises UserError for any other text."""
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -78,7 +78,7 @@ class WholeGridSettings(StepSettings):
 
 
 def given(value: Value | None, key: str) -> Value:
-    """The value of an optional key where it is needed. Raises UserError if it is None."""
+    """The value of an optional key that is required here. Raises UserError if it is None."""
     if value is None:
         raise UserError(f"--settings: {key} is missing")
     return value

@@ -69,7 +69,7 @@ class Comparison:
     def edited(self, files: Mapping[str, State | None], patterns: Iterable[str]) -> list[str]:
         """The files that are new or have another content, with what happened to each.
 
-        A file that is gone does not count: the user may have archived it, and what was made from it stays right.
+        A file that is gone does not count: the user may have archived it, and its outputs stay correct.
         """
         changed = [file for file, state in files.items() if state and self._differs(file, state)]
         new = [file for file, state in files.items() if state is None and self._status(file)]
@@ -94,7 +94,7 @@ class Comparison:
         return now is None or now["sha256"] != state["sha256"]
 
     def _status(self, file: str) -> tuple[int, int] | None:
-        """Size and time; None if there is no such file, or none that can be seen from here."""
+        """Size and time; None if there is no such file, or if it is not accessible."""
         if file not in self._statuses:
             try:
                 status = os.stat(file)  # noqa: PTH116  (hundreds of calls at each start)

@@ -6,8 +6,8 @@ A step is a module with `main(arguments)` that ends with
         run(main, parser())
 
 Its parser gives arguments for files that the step reads or writes the types `input_file` and `output_file`, and names
-the class of the step's settings. `main` returns further input files that are not among its arguments, and files of the
-user's, or nothing.
+the class of the step's settings. `main` returns further input files that are not among its arguments, and the user's
+files, or nothing.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def run(
             _log_error(message)
         elif message := explain_own(error):
             _log_error(message)
-            # For the log file alone, whose reader wrote that code.
+            # For the log file only, whose reader wrote that code.
             logger.info("the traceback follows", exc_info=error)
         else:
             # A bug: the log needs the whole traceback.
@@ -127,7 +127,7 @@ def run(
 
 
 def _exit(status: int) -> NoReturn:
-    """End the process, whose files are all closed, without unloading PyTorch.
+    """End the process without unloading PyTorch; all files are closed.
 
     Unloading takes 0.5 s of a prediction's 3.8 s, and a second SIGTERM during it would kill the process.
     """

@@ -1,9 +1,9 @@
-"""How far apart two languages are, by public databases of their grammar and of their ancestry.
+"""The distance of two languages, from public databases of grammar and ancestry.
 
-The data are those of URIEL (Littell et al. 2017), which urielplus carries (CC BY-SA 4.0): for the syntax WALS, SSWL and
-Ethnologue, for the ancestry Glottolog. The tables are read as files, because importing that package sets up logging.
-The distance is that of URIEL+ (Khan et al. 2025): the angle between the vectors of the features that are known of both
-languages, from 0 to 1, which is a right angle. A feature that any source affirms is there.
+The data is that of URIEL (Littell et al. 2017), which urielplus includes (CC BY-SA 4.0): for syntax WALS, SSWL and
+Ethnologue, for ancestry Glottolog. The tables are read as files, because importing that package sets up logging. The
+distance is that of URIEL+ (Khan et al. 2025): the angle between the vectors of the features that are known for both
+languages, from 0 to 1 (a right angle). A feature counts as present if any source says so.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ FEWEST_FEATURES = 20  # known of both languages; of the family tree all branches
 
 
 def distance(kind: str, code: str, other: str) -> float | None:
-    """The distance of two languages by their BCP 47 codes; None if too little is known of one of them."""
+    """The distance of two languages by their BCP 47 codes; None if too little is known about one of them."""
     first, second = _vector(kind, code), _vector(kind, other)
     if first is None or second is None:
         return None

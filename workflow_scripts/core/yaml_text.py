@@ -1,7 +1,7 @@
-"""YAML files of the user and of others: whatever the file is, the result is plain values of limited size.
+"""YAML files, which may be untrusted: for any file, the result is plain values of limited size.
 
-Aliases (`*name`) can make a few lines expand to billions of values, and nested brackets can end Python itself. So the
-file is first read as a stream of events, which builds nothing, and counted.
+Aliases (`*name`) can make a few lines expand to billions of values, and nested brackets can crash Python. So the file
+is first read as a stream of events, which builds nothing, and its values are counted.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import yaml
 
 from workflow_scripts.core.errors import UserError
 
-DEPTH = 50  # lists and sections inside each other
+DEPTH = 50  # nested lists and sections
 LARGEST = 2**22  # characters of all values, with aliases in full
 OF_VALUE = 20  # characters that each value counts at least
 
@@ -53,7 +53,7 @@ def _check_size(text: str, where: str) -> None:
         match event:
             case yaml.AliasEvent():
                 if any(anchor == event.anchor for anchor, _ in inside):
-                    raise UserError(f"{line}: *{event.anchor} is inside of &{event.anchor}: write the values out")
+                    raise UserError(f"{line}: *{event.anchor} is inside &{event.anchor}: write the values out")
                 size += sizes.get(event.anchor or "", 0) + OF_VALUE
             case yaml.CollectionStartEvent():
                 inside.append((event.anchor, size))

@@ -1,4 +1,4 @@
-"""What a source of rows is, and the description of one corpus: one split of a task in one language.
+"""A source of rows, and the description of one corpus: one split of a task in one language.
 
 `Source` is a section of a task file. `Corpus` is what `fetch_corpus` gets: the keys of the source that apply to the
 split, with every placeholder's value.
@@ -15,7 +15,7 @@ from workflow_scripts.core.settings import StepSettings
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceType = Literal["files", "url", "hub", "mini", "universal_dependencies"]
-# A number of each split, the same in every language or by language.
+# A number for each split, the same in every language or by language.
 RowCounts = dict[Split, Count | dict[Text, Count]]
 Lengths = dict[Split, PositiveNumber | dict[Text, PositiveNumber]]
 Column = Annotated[Text | int | Annotated[list[Text | int], Field(min_length=1)], about("sentence1")]
@@ -39,7 +39,7 @@ class Reading(Section):
     """The file's address. `{language}` and `{split}` are filled in."""
 
     sha256: Annotated[dict[str, Text] | Text | None, about({"https://example.org/de/test.tsv": "9f86d0..."})] = None
-    """The SHA-256 checksum of the file, or of each file by its address. Another content is refused."""
+    """The SHA-256 checksum of the file, or of each file by its address. Different content is refused."""
 
     corpus: Annotated[Text | None, about("pawsx")] = None
     """The corpus of the mini benchmark."""
@@ -54,13 +54,13 @@ class Reading(Section):
     `null`: the columns that the task names decide (all of them numbers: no header)."""
 
     quoted: Annotated[Boolean | None, about(False)] = None
-    """Whether quotes around a field have the meaning that they have in CSV files. `null`: in CSV, not in TSV."""
+    """Whether quotes around a field have their CSV meaning. `null`: in CSV, not in TSV."""
 
     delimiter: Annotated[Text | None, about(";")] = None
     """What separates columns. `null`: a comma in CSV, a tab in TSV, white space in CoNLL."""
 
     comments: Annotated[Text | None, about("#")] = None
-    """What lines begin with that are skipped, in CoNLL files."""
+    """The prefix of lines to skip, in CoNLL files."""
 
     scheme: Annotated[Literal["iob1", "iob2", "bioes"], about("bioes")] = "iob2"
     """The scheme of entity tags in the files. They are converted to IOB2."""
@@ -74,7 +74,7 @@ class Reading(Section):
     into nested columns. A list of columns becomes a list of values."""
 
     group: Annotated[Text | int | None, about("passage_id")] = None
-    """The column whose value rows share that are not independent of each other, such as the number of a passage.
+    """The column whose value is shared by rows that are not independent of each other, such as the number of a passage.
     `null`: the kind decides, such as the context of questions."""
 
     codes: Annotated[dict[str, Text], about({"en": "english"})] = {}
@@ -82,21 +82,21 @@ class Reading(Section):
 
     where: Annotated[dict[str, Text], about({"id": "{language}-*"})] = {}
     """Keep only the records whose column matches a pattern, in which `*` is any text. `{language}` and `{split}` are
-    filled in: so one file can hold all languages or splits."""
+    substituted, so one file can hold all languages or splits."""
 
     drop: Annotated[dict[str, Text], about({"text": "NS"})] = {}
-    """Rows to leave out of training: those with this text in this column."""
+    """Rows to exclude from training: those with this text in this column."""
 
     values: Annotated[dict[str, dict[str, Text]], about({"label": {"contradictory": "contradiction"}})] = {}
-    """For a column of a row, other spellings of its values."""
+    """Other spellings of the values of a row's column."""
 
     first_label: Annotated[int, about(1)] = 0
     """The number of the first label or choice, where files have numbers. Where the task's labels are numbers
     themselves, a number in a file is a label's name."""
 
     repeated_ids: Annotated[Literal["refuse", "number"], about("number")] = "refuse"
-    """What to do with different rows of one id: `refuse` the file, or `number` them (`7`, `7-2`). Rows that are there
-    twice are left out then."""
+    """What to do with different rows of one id: `refuse` the file, or `number` them (`7`, `7-2`). Rows that occur twice
+    are then left out."""
 
     @model_validator(mode="after")
     def _placeholders(self) -> Self:
@@ -119,8 +119,8 @@ class Cut(Section):
     """The share of the rows, rounded to whole percent. Several splits may be cut from one."""
 
     group_by: Annotated[Text | list[Text] | None, about("title")] = None
-    """The column whose equal values stay in one split. Of several, the first that a record has. `null`: the column
-    `group` of the rows."""
+    """The column whose equal values stay in one split. If there are several, the first one that a record has. `null`:
+    the column `group` of the rows."""
 
 
 class SplitReading(Reading):
@@ -178,18 +178,19 @@ def merged(source: Source, entry: "str | SplitReading") -> Reading:
 
 
 class Corpus(StepSettings):
-    """One split of a task in one language: everything that decides its rows.
+    """One split of a task in one language: everything that determines its rows.
 
     Attributes:
         task: the task's name, for messages.
         kind, labels: the task's.
         language: the language's code in paths and tables.
         split: the split of the experiment.
-        limit: the most rows; None for all. They are a random sample in file order, always the same, and within that of
-            any greater limit. In validation and test sets the ids decide, so that parallel sets stay parallel.
+        limit: the maximum number of rows; None for all. They are a random sample in file order, always the same, and a
+            subset of that of any greater limit. In validation and test sets the ids determine the sample, so that
+            parallel sets stay parallel.
         parallel: whether ids are shared across languages; without an id column they are then the rows' numbers.
         type: the type of the source.
-        part: what `{split}` is in paths.
+        part: the value of `{split}` in paths.
         folder: where relative paths start.
         reading: how files are read.
         kept: which part of the rows of the files belongs to the corpus, where splits are cut from another: ranges in
@@ -213,7 +214,7 @@ class Corpus(StepSettings):
 
     @property
     def dataset_code(self) -> str:
-        """The language as the dataset writes it."""
+        """The dataset's code for the language."""
         return self.reading.codes.get(self.language, self.language)
 
     @property

@@ -20,13 +20,13 @@ def rows(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> Iter
 
 
 def sources(corpus: Corpus) -> SourceFiles:
-    """The files as they are now, which later edits are compared with. Raises UserError if there are none."""
+    """The current state of the files, with which later edits are compared. Raises UserError if there are none."""
     wanted = _path(corpus, corpus.dataset_code)
     return SourceFiles.of(locate(corpus), [wanted] if "*" in str(wanted) else [])
 
 
 def origin(corpus: Corpus, pinned: dict[str, Any] | None, downloads: Path) -> dict[str, Any]:
-    """Where the rows come from: the files and their checksums. The folder does not say which licence they have."""
+    """Where the rows come from: the files and their checksums. The folder does not state their licence."""
     folder = Path(corpus.folder)
     found = [
         ((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix(), path)

@@ -2,9 +2,9 @@
 
 A repository is pinned first (`pin`): its revision is resolved to a commit, and the size and hash of every file are
 recorded. Rows are then read from files of that commit, which the hub's client fetches into its own cache; each is
-checked against the record before it is read, so that a file is fetched once however many languages are in it.
+checked against the record before it is read. A file is fetched only once, even if it has many languages.
 
-HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and proxies are taken as the hub's client takes them.
+HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and proxies work as in the hub's client.
 """
 
 import logging
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 def pin(repository: str, revision: str) -> dict[str, Any]:
-    """What the repository is at the revision: its commit, its licence as its card says, size and hash of each file.
+    """The repository at the revision: its commit, its licence as stated on its card, size and hash of each file.
 
-    Raises UserError if the hub cannot be asked, or has no such repository or revision.
+    Raises UserError if the hub cannot be reached, or has no such repository or revision.
     """
 
     def ask() -> Any:
@@ -75,7 +75,7 @@ def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> I
     """Each row with its place.
 
     pinned: the repository's record, as `pin` makes it. Raises UserError that names repository, file and row, if a file
-    cannot be had, is not the recorded one, or has changed its form.
+        cannot be fetched, differs from the record, or has a different format.
     """
     assert pinned is not None
     repository = f"{pinned['repository']} at {pinned['commit']}"
@@ -113,7 +113,7 @@ def files_of(corpus: Corpus, pinned: Mapping[str, Any]) -> list[str]:
 
 
 def fetch(pinned: Mapping[str, Any], name: str) -> Path:
-    """The file in the hub's cache, fetched if need be and checked against the record. Raises UserError."""
+    """The file in the hub's cache, fetched if necessary and checked against the record. Raises UserError."""
     repository, commit, stated = pinned["repository"], pinned["commit"], pinned["files"][name]
     for again in (False, True):
         path = _download(repository, commit, name, again)
@@ -122,7 +122,7 @@ def fetch(pinned: Mapping[str, Any], name: str) -> Path:
         # Out of the cache, where the next start would find it.
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        logger.warning("%s of %s is not as recorded: it is fetched again", name, repository)
+        logger.warning("%s of %s differs from its record: fetching it again", name, repository)
     raise UserError(
         f"{name} of {repository} at {commit} is not the file that the hub announced (size and SHA-256): a proxy or"
         " mirror changes it; run again, or set HF_ENDPOINT to another server"

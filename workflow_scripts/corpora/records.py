@@ -16,15 +16,15 @@ from workflow_scripts.corpora.rows import PlacedRow
 from workflow_scripts.kinds import part
 from workflow_scripts.kinds.protocol import Row
 
-SHOWN = 10  # values in a message, at most
+SHOWN = 10  # maximum number of values in a message
 GOLD = {"label", "tags", "score", "answers"}  # columns that a stripped test set lacks
 
 
 def rows_of_files(corpus: Corpus, files: Sequence[tuple[Path, str]]) -> Iterator[PlacedRow]:
-    """Each row of some files, with its place and its record. `files`: paths, and what a reader calls them.
+    """Each row of some files, with its place and its record. `files`: paths, and their names in messages.
 
     Without an id column a row's id is its number in all files, after the language unless the corpus is parallel.
-    Numbers count every record that `where` keeps, so that they are the same whatever is left out later.
+    Numbers count every record that `where` keeps, so later exclusions do not change them.
     """
     reading, kind = corpus.reading, part(corpus.kind, "rows")
     wanted = {name: corpus.filled(pattern) for name, pattern in reading.where.items()}
@@ -46,7 +46,7 @@ def rows_of_files(corpus: Corpus, files: Sequence[tuple[Path, str]]) -> Iterator
                 row["group"] = str(column(record, reading.group, where))
             yield PlacedRow(row, where, record, _convert_tags(row, corpus, where))
     if not number:
-        # The last one: its values are of records that matched all others before.
+        # The last one: its values are from records that matched all the others.
         name, pattern = next((name, wanted[name]) for name in reversed(wanted) if others[name])
         found = sorted(others[name])
         more = ", ..." if len(found) == SHOWN else ""
@@ -100,7 +100,7 @@ def _value(record: Mapping[str, Any], name: str, corpus: Corpus, names: Mapping[
 
 
 def _check_gold(record: Mapping[str, Any], of_row: str | int, corpus: Corpus, where: str) -> None:
-    """Refuse a record without its label, and say what is often the reason."""
+    """Refuse a record without its label, and name the usual reason."""
     try:
         column(record, of_row, where)
     except UserError as error:

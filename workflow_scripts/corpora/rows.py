@@ -30,7 +30,7 @@ class PlacedRow(NamedTuple):
     """A row of a source.
 
     Attributes:
-        row: the row, perhaps still without its `group`.
+        row: the row, possibly still without its `group`.
         where: its place for the reader, such as `train-en.tsv, line 7`.
         record: the record that it was made from.
         repaired: how many of its tags were repaired.
@@ -48,7 +48,8 @@ Read = Callable[[], Iterable[PlacedRow]]
 def complete(read: Read, corpus: Corpus, counts: Counter[str] | None = None) -> Iterator[Row]:
     """All rows of the corpus, each checked.
 
-    Unusual rows are kept and logged (`oddity` of the kind), but if most rows are unusual, the first one is refused.
+    Unusual rows are kept and logged (`oddity` of the kind), but if most rows are unusual, this is an error that names
+    the first one.
 
     Args:
         read: returns the rows of the source. It is called more than once for a sample or for repeated ids.
@@ -143,7 +144,7 @@ def _with_groups(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRo
 def _with_unique_ids(read: Read, corpus: Corpus, counts: Counter[str]) -> Iterator[PlacedRow]:
     """Refuse ids that occur twice, or number them: `7`, `7-2`, `7-3`; equal rows are then left out.
 
-    Of ids only hashes are kept, 8 bytes each: 10 million ids as a set of texts would take 1.3 GB.
+    Only hashes of the ids are kept, 8 bytes each: 10 million ids as a set of strings would take 1.3 GB.
     """
     hashes = array("q")
     if corpus.reading.repeated_ids == "refuse":
@@ -183,7 +184,7 @@ def _repeated(hashes: "array[int]") -> set[int]:
 
 
 def _refuse_repeated(read: Read, repeated: set[int]) -> None:
-    """Raise UserError for the first id that occurs twice. Different ids may have one hash: then there may be none."""
+    """Raise UserError for the first id that occurs twice. Equal hashes of different ids are not an error."""
     first: dict[str, str] = {}
     for row, where, *_ in read():
         if hash(row["id"]) not in repeated:
@@ -219,8 +220,8 @@ def _of_row(placed: PlacedRow, name: str) -> Any:
 def _of_split(read: Iterable[PlacedRow], corpus: Corpus) -> Iterator[PlacedRow]:
     """The rows on this side of all cuts; all rows without one.
 
-    The digest of what the row's group shares decides. So the rows of one group are on one side, and the cut stays the
-    same whatever else is in the file, in any order.
+    The digest of the value that the row's group shares decides. So the rows of one group are on one side, and the cut
+    does not depend on the other rows of the file or their order.
     """
     for placed in read:
         if corpus.kept is not None:
@@ -245,22 +246,22 @@ def _cut_key(placed: PlacedRow, corpus: Corpus) -> str:
         return key
     if row["group"] != row["id"] or corpus.parallel:
         return str(row["group"])
-    # A row alone. Its id may be its number, which changes with the order of the file: its content decides.
+    # A row without a group. Its id may be its number, which depends on the order of the file, so its content decides.
     return json.dumps({name: value for name, value in row.items() if name not in ("id", "group")}, sort_keys=True)
 
 
 def _sample(number: int, limit: int) -> set[int]:
-    """The positions of a random sample: always the same, and within that of any greater limit."""
+    """The positions of a random sample: always the same, and a subset of that of any greater limit."""
     order = array("I", range(number))
     random.Random(SAMPLE_SEED).shuffle(order)  # type: ignore[arg-type]
     return set(order[:limit])
 
 
 def _sample_by_id(rows: Iterable[Row], limit: int) -> list[Row]:
-    """A random sample in file order: always the same, and within that of any greater limit.
+    """A random sample in file order: always the same, and a subset of that of any greater limit.
 
-    The ids decide, so that the samples of parallel sets have the same ids, whatever the order of their files. The first
-    rows are no sample: many files are sorted by label, as the test sets of SIB-200.
+    The ids determine it, so that the samples of parallel sets have the same ids, regardless of the order of their
+    files. The first rows would not be a fair sample: many files are sorted by label, such as the test sets of SIB-200.
     """
     drawn = ((hashlib.sha256(row["id"].encode()).digest(), place, row) for place, row in enumerate(rows))
     kept = heapq.nsmallest(limit, drawn, key=lambda one: one[:2])

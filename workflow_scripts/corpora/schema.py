@@ -39,7 +39,7 @@ ROW_GROUP = 20_000  # rows
 
 
 class Confidences(NamedTuple):
-    """The probabilities of predictions by row id: that of the row's answer, or a list of those of its words' tags.
+    """The probabilities of predictions by row id: one for the row's answer, or a list with one for each word's tag.
 
     Attributes:
         calibrated: at the model's temperature.

@@ -35,7 +35,7 @@ def _address(corpus: Corpus) -> str:
 
 
 def _fetched(corpus: Corpus, downloads: Path) -> Path:
-    """The file in the folder for downloads. A file of another address has another name."""
+    """The file in the folder for downloads. Files from different addresses have different names."""
     address, checksums = _address(corpus), corpus.reading.sha256
     expected = checksums.get(address) if isinstance(checksums, dict) else checksums
     if isinstance(checksums, dict) and expected is None:

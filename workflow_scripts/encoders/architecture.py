@@ -39,9 +39,9 @@ def architecture(config: Any, with_pooler: bool) -> tuple[Any, dict[str, bool]]:
 
 
 def kind_of(model: Any) -> Kind:
-    """Return what a model is, from its configuration and its attention modules and not from its name.
+    """Return the kind of a model, from its configuration and its attention modules and not from its name.
 
-    A decoder's tokens do not attend to later tokens. Its weights do not show it, so what the library declares counts,
+    A decoder's tokens do not attend to later tokens. The weights do not show this, so the library's declarations count,
     in this order: two stacks (`is_encoder_decoder`), a model used as a decoder (`is_decoder`), causal masking turned
     off by the configuration (`is_causal: false`, or XLNet's `attn_type: bi`), and the attribute `is_causal` of the
     attention modules. Some modules lack the attribute (BLOOM's, XGLM's). Then a model is a decoder if the library

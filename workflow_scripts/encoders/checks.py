@@ -154,8 +154,8 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
             f"the tokenizer of {files} adds no special tokens and drops line breaks, so that nothing would separate the"
             " two texts of a pair: write tokenizer.json with a post-processor, such as [CLS] A [SEP] B [SEP]"
         )
-    # Of the special tokens, only those that occur in a tokenised pair count: the tokenizer's class may have added
-    # others, such as a mask token, that the encoder has no row for.
+    # Only special tokens that occur in a tokenised pair count: the tokenizer's class may have added others, such as a
+    # mask token, that the encoder has no row for.
     largest, rows = max(pieces | {*pair}), checkpoint.config.vocab_size
     if largest >= rows:
         raise checkpoint.error(
@@ -171,7 +171,7 @@ def _check_tokenizer(checkpoint: _Checkpoint) -> None:
 
 
 def _check_weights(checkpoint: _Checkpoint) -> Kind:
-    """Build the model on the meta device and compare it with the weights' headers; return what it is.
+    """Build the model on the meta device and compare it with the weights' headers; return its kind.
 
     Raises UserError if they differ.
     """

@@ -13,9 +13,9 @@ from workflow_scripts.encoders.weights import INDEX, read_object, tensor_files
 def keep_first_layers(folder: Path, layers: int, name: str) -> None:
     """Cut the checkpoint in `folder`, which has been checked, to its first layers.
 
-    Embeddings, the final normalisation, a pooler and an output layer stay, although they were trained behind the last
-    layer. `name` is the encoder's name in the configuration. Raises UserError if the model has fewer layers, or if its
-    layers cannot be told from its other modules.
+    Embeddings, the final normalisation, a pooler and an output layer are kept, although they were trained after the
+    last layer. `name` is the encoder's name in the configuration. Raises UserError if the model has fewer layers, or if
+    its layers cannot be distinguished from its other modules.
     """
     from transformers import AutoConfig
 
@@ -60,7 +60,7 @@ def _built(config: Any) -> Any:
 def _names_of_layers(model: Any, total: int, kept: int) -> re.Pattern[str]:
     """Return what matches the names, after a dot, of all tensors in layers from number `kept` on.
 
-    The layers are in lists of modules that have one module for each layer; those inside of other such lists are not
+    The layers are in lists of modules that have one module for each layer; those inside other such lists are not
     counted.
     """
     from torch.nn import ModuleList

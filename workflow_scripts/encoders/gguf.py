@@ -40,7 +40,7 @@ def join(parts: list[Path], target: Path) -> None:
 
 
 def check_sha256(file: Path, wanted: str | None, where: str) -> str:
-    """Return a file's SHA-256. Raises UserError if another one is wanted; `where` is the file's name in the message."""
+    """Return a file's SHA-256. Raises UserError if it is not `wanted`; `where` is the file's name in the message."""
     found = sha256(file)
     if wanted is not None and found != wanted.lower():
         raise UserError(f"{where} has the SHA-256 {found}, not {wanted}: fetch it again, or correct `sha256`")
@@ -72,7 +72,7 @@ def convert(file: Path, folder: Path, where: str, sha256_wanted: str | None = No
         stored_as = _store(model, folder)
         tokenizer.save_pretrained(folder)
     link.unlink()
-    # The class that takes everything from tokenizer.json. Those of single models may build a part of it themselves.
+    # The class that takes everything from tokenizer.json. Model-specific classes may build a part of it themselves.
     settings = read_json(folder / "tokenizer_config.json") | {"tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", settings)
     kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
@@ -80,7 +80,7 @@ def convert(file: Path, folder: Path, where: str, sha256_wanted: str | None = No
 
 
 def _open(file: Path, where: str) -> Any:
-    """Return the reader of a GGUF file. Raises UserError if it is none, or if the package `gguf` is missing."""
+    """Return the reader of a GGUF file. Raises UserError for any other file, or if the package `gguf` is missing."""
     try:
         version_of(PACKAGE)
         from gguf import GGUFReader
@@ -111,7 +111,7 @@ def _attempt(
 
 
 def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the model in float32 with its output layer, and what the loader says is left."""
+    """Return the model in float32 with its output layer, and the loader's report of unused and missing tensors."""
     import torch
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,

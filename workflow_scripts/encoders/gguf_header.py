@@ -1,6 +1,6 @@
-"""A check of a GGUF file's header that takes no more time and memory than the file has bytes.
+"""A check of a GGUF file's header whose time and memory are bounded by the file's size.
 
-The package `gguf` trusts the counts in a header: where one announces 2^60 values, it makes them from nothing. Format:
+The package `gguf` trusts the counts in a header: if one announces 2^60 values, it creates them. Format:
 github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, in either byte order.
 """
 
@@ -86,7 +86,7 @@ class _Header:
             raise ValueError(f"a value of the unknown type {kind}")
 
     def fits(self, count: int, size: int, what: str) -> None:
-        """Raise ValueError if the rest of the file is too small for so many things."""
+        """Raise ValueError if the rest of the file is too small for this many items."""
         if count * size > len(self.data) - self.at:
             raise ValueError(f"its header announces {count} {what}, more than the file has room for")
 

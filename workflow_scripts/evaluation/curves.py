@@ -15,7 +15,7 @@ import pyarrow.json
 
 from workflow_scripts.core.errors import UserError
 
-POINTS = 200  # of a curve, at most: more than a small chart has pixels for each of its lines
+POINTS = 200  # maximum points of a curve: more than a small chart has pixels
 
 # The columns of log.jsonl, and the quantity of each one in the table.
 LOGGED = {"loss": "training_loss", "learning_rate": "learning_rate", "gradient_norm": "gradient_norm"}

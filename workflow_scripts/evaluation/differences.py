@@ -91,8 +91,8 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
     for the averages, one for the gaps, and one for all languages together.
     """
     compared = list(_comparisons(scores, runs, read))
-    # Comparisons with predictions made elsewhere use the prior but do not change it: so these intervals are too wide
-    # rather than too narrow, since only the baseline's seeds vary in them, and an added arm changes no other interval.
+    # Comparisons with predictions made elsewhere use the prior but do not change it. So an added arm changes no other
+    # interval, and its own intervals are too wide rather than too narrow, since only the baseline's seeds vary.
     priors = _priors([each for each in compared if not each.is_outside])
     for each in compared:
         for row in _rows([each], priors):
@@ -102,10 +102,10 @@ def differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Itera
 def source_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iterator[dict[str, Any]]:
     """One training source minus another, for each encoder, task and method: the languages, then `average`.
 
-    The models are those of the methods' headline arms. Each pair of sources is there once, since in both orders it
-    would count twice in the prior. The statistics are those of `differences`, but for all pairs of sources together,
-    since the two best are chosen by the same scores: the intervals of all pairs in a language hold together with
-    95 % (Bonferroni), and p-values are corrected over pairs and languages. Columns: `SOURCE_COLUMNS`.
+    The models are those of the methods' headline arms. Each pair of sources occurs once, since in both orders it would
+    count twice in the prior. The statistics are those of `differences`, but for all pairs of sources together, since
+    the two best are chosen by the same scores: the intervals of all pairs in a language hold simultaneously with 95 %
+    (Bonferroni), and p-values are corrected over pairs and languages. Columns: `SOURCE_COLUMNS`.
     """
     arms = headline_arms(scores, runs)
     families: list[list[Compared]] = []
@@ -129,7 +129,7 @@ def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) 
 
     Each pair of encoders is compared by every method that both have, and by the best method of each, which the mean
     validation score of the seeds chooses (`chosen`). The statistics are those of `differences`, but for all pairs of a
-    task and source together: the intervals in one scope hold together with 95 % (Bonferroni), and p-values are
+    task and source together: the intervals in one scope hold simultaneously with 95 % (Bonferroni), and p-values are
     corrected over pairs and languages. Columns: `ENCODER_COLUMNS`.
     """
     arms = headline_arms(scores, runs)
@@ -159,7 +159,7 @@ def encoder_differences(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) 
 def _without_gap(
     pair: tuple[Arm, Arm], metric: str, languages: Sequence[str], scores: pd.DataFrame, read: Reader
 ) -> list[Compared]:
-    """The comparison of two arms by language and on average; none where they share no language."""
+    """The comparison of two arms by language and on average; none if they share no language."""
     scopes = _measured(*pair, metric, languages, _shared_seeds(scores, *pair), read)
     scopes = {scope: one for scope, one in scopes.items() if scope != GAP}
     return [Compared(*pair, metric, scopes)] if scopes else []
@@ -224,7 +224,7 @@ def _comparisons(scores: pd.DataFrame, runs: pd.DataFrame, read: Reader) -> Iter
 
 
 def _reading_once(read: Reader) -> Reader:
-    """A reader that returns the one set of predictions of an arm without seeds for every seed."""
+    """A reader for an arm without seeds: it returns the single set of predictions for every seed."""
     found: dict[Arm, Units] = {}
 
     def reader(arm: Arm, seed: int, metric: str) -> Units:
@@ -238,7 +238,7 @@ def _reading_once(read: Reader) -> Reader:
 
 
 def _shared_seeds(scores: pd.DataFrame, treated: Arm, baseline: Arm) -> list[int]:
-    """The seeds that both arms have scores of; predictions without a seed are there for every seed of the baseline."""
+    """The seeds that both arms have scores for; predictions without a seed count for every seed of the baseline."""
     own, others = _seeds(scores, treated), _seeds(scores, baseline)
     return sorted(others if _is_unseeded(scores, treated) else own & others)
 
@@ -249,7 +249,7 @@ def _is_unseeded(scores: pd.DataFrame, arm: Arm) -> bool:
 
 
 def _seeds(scores: pd.DataFrame, arm: Arm) -> set[int]:
-    """The seeds that an arm has scores of."""
+    """The seeds that an arm has scores for."""
     here = scores.dropna(subset="value")
     for column in ("encoder", "task", "source", "method", "prompt_length"):
         here = here[here[column] == getattr(arm, column)]
@@ -259,7 +259,7 @@ def _seeds(scores: pd.DataFrame, arm: Arm) -> set[int]:
 def _measured(
     treated: Arm, baseline: Arm, metric: str, order: Sequence[str], seeds: Sequence[int], read: Reader
 ) -> dict[str, Measured]:
-    """The differences of one comparison by scope; none where the models share no language."""
+    """The differences of one comparison by scope; none if the models share no language."""
     models = {(arm, seed): read(arm, seed, metric) for arm in (treated, baseline) for seed in seeds}
     languages = shared_languages(list(models.values()), order)
     if not languages:
@@ -298,8 +298,8 @@ def _measured(
 def _rows(family: Sequence[Compared], priors: Mapping[str, Prior | None]) -> Iterator[dict[str, Any]]:
     """The rows of comparisons that are read together.
 
-    The p-values of all their languages are corrected together, those of their averages, and those of their gaps. Their
-    intervals in one scope hold together.
+    The p-values of all their languages are corrected together, as are those of their averages, and those of their gaps.
+    Their intervals in one scope hold simultaneously.
     """
     level = (1 - CONFIDENCE) / max(1, len(family))
     estimates = {

@@ -10,8 +10,8 @@ def score_interval(numerators: np.ndarray, denominators: np.ndarray, lowest: flo
     """Return the ends of the 95 % interval of 100 * sum(numerators) / sum(denominators), in percent.
 
     Units are drawn from many; a ratio's variance is that of its linear approximation. A score between 0 and 100 has
-    Wilson's interval with the number of independent trials that have this variance (Korn and Graubard, 1998), so that a
-    score of 100 % of few units has an interval, too. Other scores have Student's interval.
+    Wilson's interval with the number of independent trials that have this variance (Korn and Graubard, 1998), so that
+    even a score of 100 % on few units has an interval. Other scores have Student's interval.
 
     Args:
         numerators, denominators: of each unit, (units,).

@@ -1,7 +1,7 @@
 """The results of other grids, for a report of several grids.
 
-Their tables are joined with this grid's, as if all were one grid. This is refused where numbers could not be compared
-or would count twice: other test rows, other encoders of the same name, and arms that two grids have.
+Their tables are joined with this grid's, as if all were one grid. This is refused if numbers could not be compared or
+would count twice: different test rows, different encoders with the same name, and arms that two grids share.
 """
 
 import csv
@@ -40,7 +40,7 @@ class _Benchmark(BaseModel):
 
 
 class _Record(BaseModel):
-    """What is read of another grid's provenance."""
+    """The keys that are read from another grid's provenance."""
 
     corpora: list[_Corpus]
     encoders: dict[str, dict[str, Any]]
@@ -51,7 +51,7 @@ class _Record(BaseModel):
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Raise UserError if a file of another grid, which anybody may have made, is not as this workflow writes it."""
+    """Raise UserError if a file of another grid, which may come from anybody, is not as this workflow writes it."""
     try:
         yield
     except UserError:
@@ -72,7 +72,7 @@ class OtherGrid:
 
     @property
     def files(self) -> list[Path]:
-        """What is read of it, besides units."""
+        """The files that are read from it, besides units."""
         return [self.folder / name for name in OF_OTHER_GRIDS]
 
     def table(self, name: str, columns: Sequence[str]) -> list[Row]:
@@ -104,7 +104,7 @@ class OtherGrid:
         return record
 
     def arms(self) -> set[Arm]:
-        """The arms that it has scores of."""
+        """The arms that it has scores for."""
         file = self.folder / SCORES
         with _reading(file), file.open(newline="", encoding="utf-8") as lines:
             return {arm_of(row) for row in csv.DictReader(lines)}

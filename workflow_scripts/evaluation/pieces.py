@@ -1,9 +1,9 @@
-"""How many pieces a tokenizer makes of a language, counted in token folders.
+"""How many tokens a tokenizer needs for a language, counted in token folders.
 
-The measure is the *premium* (Petrov et al. 2023, arXiv 2305.15425): the pieces of texts in a language for each piece of
-the same texts in the source language. It is defined for every script, unlike pieces per word, and is not a matter of
-the script, unlike pieces per character. Only test sets with the same ids have the same texts. In others whose rows are
-lists of words, it is the ratio of the pieces per word (*fertility*; Rust et al. 2021). In all others it is unknown.
+The measure is the *premium* (Petrov et al. 2023, arXiv 2305.15425): the tokens of texts in a language for each token of
+the same texts in the source language. It is defined for every script, unlike tokens per word, and does not depend on
+the script, unlike tokens per character. Only test sets with the same ids have the same texts. In others whose rows are
+lists of words, it is the ratio of the tokens per word (*fertility*; Rust et al. 2021). In all others it is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Pieces:
 
 
 def special_ids(tokenizer: Any) -> tuple[set[int], int | None]:
-    """The ids that are no pieces of a text, and that of the unknown token; None if it has other uses, too."""
+    """The ids that do not occur in plain text, and the id of the unknown token; None if it also has other uses."""
     unknown = tokenizer.unk_token_id
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
     others = {getattr(tokenizer, name, None) for name in names}

@@ -6,25 +6,25 @@ of their ranks. The mean rank is over the languages of a task, then over tasks. 
 another experiment of this size, for two kinds of experiment:
 
     here         the same tasks and languages, with other test rows and seeds
-    elsewhere    other tasks and languages as well, such as these are
+    elsewhere    other, similar tasks and languages as well
 
 **Elsewhere.** Tasks and languages are crossed, as units and seeds are in `significance.py`. The variance of the mean
 rank is that between tasks, plus that between languages beyond what their cells contribute (two-way clustering; Cameron,
 Gelbach & Miller 2011, equation 2.12), with t distributions of tasks - 1 and languages - 1 degrees of freedom. Each task
 has its own models and rows, so the variance between tasks includes seeds and units. An arm that is best on each of few
-tasks would have no variance at all. Therefore one task more is counted in which all arms have the middle rank, as
-Agresti & Caffo (2000) do for proportions.
+tasks would have no variance at all. Therefore one more task is added in which all arms have the middle rank, as Agresti
+& Caffo (2000) do for proportions.
 
 **Here.** A parametric bootstrap: the scores are drawn again with the variances of units and seeds, and ranked. Observed
-scores differ more than expected ones, so drawn around them the ranks would change too seldom. The scores of the arms
-are therefore shrunk towards their mean first, by the share of their variance that is noise (James & Stein 1961). The
-seeds' variances are moderated, as in `significance.py`.
+scores differ more than their expected values, so ranks drawn around them would change too rarely. The scores of the
+arms are therefore shrunk towards their mean first, by the share of their variance that is noise (James & Stein 1961).
+The seeds' variances are moderated, as in `significance.py`.
 
 With one task, nothing is known about other tasks: *elsewhere* then means other languages, test rows and seeds.
 
 A bootstrap that resamples tasks, languages, units and seeds counts noise twice, in the scores and in the resampling,
-and sees too little of the variance between few tasks: where tasks differ much, its 95 % intervals cover in 83 % with
-two tasks and in 92 % with five; where they do not, in up to 100 % (`make coverage ARGS="--parts ranks"`).
+and underestimates the variance between few tasks: if tasks differ much, its 95 % intervals cover in 83 % with two tasks
+and in 92 % with five; where they do not, in up to 100 % (`make coverage ARGS="--parts ranks"`).
 """
 
 from collections.abc import Sequence

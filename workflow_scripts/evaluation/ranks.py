@@ -75,7 +75,7 @@ def complete_arms(others: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def entries_of(scores: pd.DataFrame, runs: pd.DataFrame) -> list[Entry]:
-    """What can be ranked among the scores of one ranking: what is there on every task with two arms."""
+    """The candidates that can be ranked: those with scores on every task that has at least two arms."""
     arms: dict[str, dict[str, list[Arm]]] = {}
     for encoder, task, source, method, length in scores[ARM_COLUMNS].drop_duplicates().itertuples(index=False):
         arms.setdefault(task, {}).setdefault(method, []).append(Arm(encoder, task, source, method, int(length)))

@@ -28,7 +28,7 @@ class ArmTask(Section):
     """The files of one task, where they differ from those of the arm's other tasks."""
 
     languages: Annotated[list[Text] | None, *Distinct, about(["en", "de"])] = None
-    """The languages that there are predictions in. `null` is all test languages of the task."""
+    """The languages that have predictions. `null` is all test languages of the task."""
 
     file: Annotated[Text | None, about("samples_xnli_{language}_*.jsonl")] = None
     """The path of each file, instead of the arm's."""
@@ -41,7 +41,7 @@ class ArmTask(Section):
 
 
 class ArmCost(Section):
-    """What an arm cost, for the report's table and charts. Leave out what you do not know."""
+    """What an arm cost, for the report's table and charts. Omit what you do not know."""
 
     tuned_parameters: Annotated[Count | None, about(1_000_000, unit="parameters")] = None
     """The trained parameters."""
@@ -50,16 +50,16 @@ class ArmCost(Section):
     """All parameters of the model."""
 
     seconds: Annotated[NonNegativeNumber | None, about(3600, unit="seconds")] = None
-    """The time of training; for a prompted model, that of its answers."""
+    """The training time; for a prompted model, the time to answer."""
 
     examples_per_second: Annotated[PositiveNumber | None, about(12.5)] = None
     """The throughput."""
 
     peak_memory_mb: Annotated[PositiveNumber | None, about(80_000, unit="MB")] = None
-    """The most memory of the device."""
+    """The peak memory of the device."""
 
     stored_bytes: Annotated[NonNegativeNumber | None, about(4_000_000, unit="bytes")] = None
-    """What is stored for each task."""
+    """The bytes stored for each task."""
 
 
 class OutsideArm(Section):
@@ -77,47 +77,47 @@ class OutsideArm(Section):
     `null` is `{task}/{language}.jsonl`, or `{task}/{language}/{seed}.jsonl` for an arm with `seeds`."""
 
     format: Annotated[Literal["plain", "lm_eval"], about("lm_eval")] = "plain"
-    """What a file is: `plain` has a record for each row, as JSON lines, JSON, CSV, TSV or parquet by its suffix;
+    """The format of a file: `plain` has a record for each row, as JSON lines, JSON, CSV, TSV or parquet by its suffix;
     `lm_eval` is a sample log of lm-evaluation-harness."""
 
     id: Annotated[Text, about("idx")] = "id"
-    """The column with the id of a row; of `lm_eval` a key of the document, or `doc_id`. A dot reaches into nested
+    """The column with the id of a row; for `lm_eval` a key of the document, or `doc_id`. A dot accesses nested
     columns."""
 
     prediction: Annotated[Text, about("answer")] = "prediction"
     """The column with the prediction. `lm_eval` ignores this key."""
 
     filter: Annotated[Text | None, about("strict-match")] = None
-    """The filter of lm-evaluation-harness whose answers to take, where a file has those of several."""
+    """The filter of lm-evaluation-harness whose answers to use, if a file has those of several."""
 
     values: Annotated[dict[str, Text], about({"yes": "entailment", "no": "contradiction"})] = {}
-    """Other spellings of answers. Where lm-evaluation-harness scored choices, the spelling is a choice's place, counted
+    """Other spellings of answers. If lm-evaluation-harness scored choices, the spelling is a choice's index, counted
     from 0."""
 
     unknown: Annotated[Literal["refuse", "wrong"], about("wrong")] = "refuse"
-    """What to do with an answer that is no label or choice: `refuse` the file, or count the answer as `wrong`. The
+    """What to do with an answer that is not a label or choice: `refuse` the file, or count the answer as `wrong`. The
     report says how many there are."""
 
     seeds: Annotated[list[OutsideSeed] | None, *Distinct, about([13, 42])] = None
-    """The seeds of the predictions, each with files of its own. A seed is compared with the same seed of the grid.
-    `null`: the predictions have no seed, and are compared with every seed of the grid."""
+    """The seeds of the predictions, each with its own files. A seed is compared with the same seed of the grid. `null`:
+    the predictions have no seed, and are compared with every seed of the grid."""
 
     trained_on: Annotated[TrainingSource | None, about("en")] = None
     """The training languages. The arm is then compared with methods tuned on the same ones, if there are any, and has a
-    transfer gap. `null`: it was not trained on one language, and is compared with methods of every source."""
+    transfer gap. `null`: it was not trained on specific languages, and is compared with methods of every source."""
 
     title: Annotated[Text | None, about("Llama 3.1 8B, 5 examples")] = None
     """The arm's name in the report. `null` is made from its name."""
 
     tasks: Annotated[dict[str, ArmTask], about({"xnli": {"languages": ["en", "de"]}})] = {}
-    """The tasks that there are predictions for. None listed: all tasks, in all of their languages."""
+    """The tasks that have predictions. None listed: all tasks, in all of their languages."""
 
     cost: ArmCost = ArmCost()
     """What the arm cost."""
 
     @model_validator(mode="after")
-    def _files_can_be_told_apart(self) -> Self:
-        """Each language and seed has a file of its own."""
+    def _files_are_distinct(self) -> Self:
+        """Each language and seed has its own file."""
         for key, pattern in self._patterns():
             found = re.findall(r"\{(\w*)\}", pattern)
             for name in found:
@@ -125,7 +125,7 @@ class OutsideArm(Section):
                     listed = ", ".join(f"{{{other}}}" for other in PLACEHOLDERS)
                     raise ValueError(f"{key}: {{{name}}} is not a placeholder; use {listed}")
             if "language" not in found:
-                raise ValueError(f"{key}: found {pattern!r}; it needs {{language}}, since each language has its file")
+                raise ValueError(f"{key}: found {pattern!r}; it needs {{language}}: each language has its own file")
             if ("seed" in found) != (self.seeds is not None):
                 wanted = "it needs {seed}" if self.seeds else "{seed} needs the key `seeds`"
                 raise ValueError(f"{key}: found {pattern!r}; {wanted}")

@@ -1,8 +1,8 @@
 """This workflow as a module of another one: `module crossprompt: ...`, `use rule * from crossprompt as crossprompt_*`.
 
 Snakemake prepends the module's `prefix` to the relative paths of rules: inputs, outputs, logs and benchmarks. Settings
-and everything that reads files outside of rules need the same paths. And the other workflow's own jobs must not run
-with the environment variables of this project's steps.
+and everything that reads files outside rules need the same paths. The other workflow's own jobs must not run with
+the environment variables of this project's steps.
 """
 
 import os
@@ -32,7 +32,7 @@ def with_prefix(configuration: Configuration, path_modifier: Any) -> Configurati
     """
     given = {key: getattr(configuration, key) for key in ("resources", "results")}
     moved = {key: str(path_modifier.replace_prefix(folder)) for key, folder in given.items()}
-    # Without a prefix it stays the same: settings tell a key that is set from one that has its default.
+    # Without a prefix it stays the same: settings distinguish a key that is set from one with its default.
     return configuration.model_copy(update={key: folder for key, folder in moved.items() if folder != given[key]})
 
 

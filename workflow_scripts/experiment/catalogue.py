@@ -2,7 +2,7 @@
 
 The steps that tokenise, train, predict, score and analyse do not import this module: their settings hold what they
 need. So a new entry reruns none of their jobs. The steps that summarise the grid (`collect`, `compare`, `exemplify`,
-`explain`, `render`) do import it, and run again after an edit.
+`explain`, `render`) do import it, and rerun after an edit.
 
 To add a method, add an entry to `METHODS` and the module `tuning/methods/NAME.py`; or name a Python file of yours in
 the configuration (`methods.NAME.module`) and edit nothing here. Tasks are in `tasks/`, kinds of task in `kinds/`.
@@ -26,7 +26,7 @@ class Method:
         trains: whether it trains anything.
         trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.
-        keys: the keys of `training` that belong to it; other methods are run without those, whatever they are set to.
+        keys: the keys of `training` that belong to it; other methods ignore them.
         rates: the usual learning rate, then further candidates for a search.
         origin: where the rates are from.
     """

@@ -85,19 +85,19 @@ class Configuration(Section):
 
     scratch: Annotated[NodeFolder | None, about("$TMPDIR")] = None
     """A folder on the compute node's own disk for the checkpoints of trainings, such as `$TMPDIR` or
-    `/scratch/$SLURM_JOB_ID`. Environment variables are those of the node. A checkpoint is copied to `results` when its
-    training is interrupted, and every 30 minutes. Where the folder is missing or full, checkpoints go to `results`, and
-    the log says so. `null` keeps them in `results`. The key changes no result, and a change of it reruns nothing. See
+    `/scratch/$SLURM_JOB_ID`. Environment variables are expanded on the node. A checkpoint is copied to `results` when
+    its training is interrupted, and every 30 minutes. If the folder is missing or full, checkpoints go to `results`,
+    and the log says so. `null` keeps them in `results`. The key affects no result, and changing it reruns nothing. See
     `docs/clusters.md`."""
 
     keep_weights: Annotated[Boolean, about(False)] = True
     """Whether to keep the tuned weights of fine-tuned models, each as large as the encoder. `false` deletes them as
     soon as all planned predictions and vectors are computed; to predict in another language later, the model must be
-    tuned again. The weights of finished models and of all candidates of a search are deleted, too, at the end of the
+    tuned again. The weights of finished models and of all candidates of a search are also deleted, at the end of the
     next run. Other methods' weights are small and always kept."""
 
     threads: Annotated[Count, about(4, unit="CPU threads")] = 1
-    """CPU threads of one training or prediction. Two jobs of one thread use two cores better than one job of two."""
+    """CPU threads per training or prediction. Two single-threaded jobs use two cores better than one job with two."""
 
     seeds: Annotated[list[Seed], *Distinct, about([1, 2, 3])] = Field(default=[13, 42])
     """Random seeds. Each one gives a tuned model of every arm: it determines the initial values, the order of the
@@ -140,8 +140,8 @@ class Configuration(Section):
 
     oracle: Annotated[Boolean, about(True)] = False
     """Whether every evaluation also scores the weights on the validation sets of the test languages, where these have
-    one. The report then says what a perfect choice of the weights would have gained in each language. It changes no
-    choice, no table of scores and no test. A training takes longer by its evaluations."""
+    one. The report then says what a perfect choice of the weights would have gained in each language. It does not
+    affect any choice, table of scores or test. A training takes longer by these evaluations."""
 
     evaluation: Evaluation = Evaluation()
     """How models are tested."""
@@ -200,7 +200,7 @@ class Configuration(Section):
         return self
 
     def _check_methods(self) -> None:
-        """Each method is one of the workflow's, or one of PEFT's, or has a Python file of the user's."""
+        """Each method is one of the workflow's, or one of PEFT's, or has a Python file from the user."""
         for name, section in self.methods.items():
             _refuse_unknown(section.encoders or [], self.encoders, f"methods.{name}.encoders")
             where = f"methods.{name}"
@@ -325,7 +325,7 @@ class Configuration(Section):
                 raise ValueError(f"{where}; this is the folder of these results; name those of other grids")
             lacking = [name for name in OF_OTHER_GRIDS if not Path(place, name).is_file()]
             if lacking:
-                raise ValueError(f"{where}; it has no {lacking[0]}: name the results of a grid that has run to its end")
+                raise ValueError(f"{where}; it has no {lacking[0]}: name the results of a finished grid")
 
     def _check_search(self) -> None:
         """Each searched key is read by at least one arm."""
@@ -469,13 +469,13 @@ class Configuration(Section):
         return self.shots if own is None else own
 
     def targets(self, task: str, source: str) -> list[str]:
-        """The test languages of which rows can be added to a source: those with a training set, which it lacks."""
+        """The test languages whose rows can be added to a source: those with a training set that are not in it."""
         known = self.source_of(task).train_languages or self.tasks[task].definition.train_in()
         own = source_languages(source)
         return [language for language in self.languages_of(task) if language in known and language not in own]
 
     def oracle_languages(self, task: str, source: str) -> list[str]:
-        """The languages on whose validation sets a training's evaluations are scored, too; see `oracle`.
+        """The other languages on whose validation sets a training's evaluations are also scored; see `oracle`.
 
         None if the task's validation set is its test set.
         """
@@ -530,7 +530,7 @@ class Configuration(Section):
         return found
 
     def size_of(self, task: str, language: str, split: Split) -> tuple[float | None, float | None]:
-        """How many rows a corpus has without `limits`, and their mean length in tokens; None where no file says."""
+        """How many rows a corpus has without `limits`, and their mean length in tokens; None if no file says."""
         split = self.split_read(task, split)
         definition, source_name = self._origin(task, split)
         splits = definition.sources[source_name].splits
@@ -549,7 +549,7 @@ class Configuration(Section):
         return definition.other_length(split, source_name)
 
     def longest_row(self, task: str) -> float | None:
-        """How many tokens of a row the encoder reads at most; None if a long row is split, as a context is."""
+        """How many tokens of a row the encoder reads at most; None if a long row is split, as contexts are."""
         if self.tasks[task].definition.facts.TASK_KEYS:
             return None
         choices = max((len(c) for c in self.source_of(task).columns.values() if isinstance(c, list)), default=1)
@@ -623,7 +623,7 @@ class Configuration(Section):
         """The prompt lengths of a method's arms; 0 for a method without prompts, or if the search chooses it."""
         if not self.method(method).has_prompts:
             return [0]
-        # Asked first whether any length is searched: `searched` merges the settings, for every arm of the plan.
+        # Check first whether any length is searched: `searched` merges the settings, for every arm of the plan.
         if "prompt_lengths" in self.search.over and "prompt_length" in self.searched(task, method):
             return [0]
         return self.training_of(task, method).prompt_lengths

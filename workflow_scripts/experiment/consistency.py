@@ -1,7 +1,7 @@
 """Compares output files with the configuration, by their lineage records (`core/lineage.py`).
 
 Snakemake stores the settings of each job in `.snakemake`. But this folder can be lost, is not copied along with
-results, does not see another working folder that shares `resources`, and is overridden by `--touch` and
+results, does not cover another working folder that shares `resources`, and is overridden by `--touch` and
 `--rerun-triggers mtime`. Three users compare the records: the Snakefile, which reruns the jobs of outdated outputs
 (`experiment/outdated.py`); `collect`, which refuses to put outdated results into a table; and `verify`, for people.
 """
@@ -40,7 +40,7 @@ class Difference:
         output: the file.
         reason: what differs, as text.
         only_code: whether only the code of its step has changed.
-        only_sources: whether only files of the user's have changed, which its step read.
+        only_sources: whether only the user's own files, which its step read, have changed.
     """
 
     output: str
@@ -59,7 +59,7 @@ def summary(differences: Sequence[Difference], shown: int = 5) -> str:
 
 
 def differences(lineage: Lineage, jobs: Iterable[Job]) -> Iterator[Difference]:
-    """Every existing output of the jobs that its job would write differently now, with one reason each."""
+    """Every existing output that its job would now write differently, with one reason each."""
     for job in jobs:
         asked = json.loads(json.dumps(job.settings))
         for output in job.outputs:

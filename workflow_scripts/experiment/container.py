@@ -1,4 +1,4 @@
-"""The container that steps run in with `--sdm apptainer`: its image, and the folders that it sees.
+"""The container that steps run in with `--sdm apptainer`: its image, and the folders that it mounts.
 
 Snakemake runs each command with `apptainer exec` (or `singularity exec`). The image holds Python and the pinned
 packages (`envs/container.sh`), and nothing of this project: its own folder and the data of the user are mounted.
@@ -42,7 +42,7 @@ def check_image(name: str) -> None:
 def show_host(root: Path, configuration: Configuration, values: Any) -> None:
     """Let containers see the project, the folders and files that the configuration names, and the GPU.
 
-    Apptainer reads environment variables for this. What the user has set there stays.
+    Apptainer reads environment variables for this. The user's own settings there stay.
 
     Args:
         root: the project's folder.

@@ -42,7 +42,7 @@ def step_variables(
     """The environment variables with which steps import this project's modules and their packages.
 
     Steps import nothing from the working folder: a `datasets.py` there would shadow the package of that name, and the
-    modules of another checkout would run with the fingerprints of this one. Only the rules that fetch may go online;
+    modules of another checkout would run under the fingerprints of this one. Only the rules that fetch may go online;
     the others set HF_HUB_OFFLINE themselves.
 
     Args:
@@ -117,7 +117,7 @@ def check_versions(root: Path, own_environments: bool) -> None:
             installed = importlib.metadata.version(needed.name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        # Without what follows its numbers: release candidates and local builds count as their release.
+        # Only the numbers: release candidates and local builds count as their release.
         if not needed.specifier.contains(Version(installed).base_version):
             lowest = str(needed.specifier).removeprefix(">=")
             problems.append(f"{needed.name} {installed} is installed, {lowest} or newer is needed")

@@ -100,7 +100,7 @@ class Grid:
                             yield Arm(encoder, task, source, method, length)
 
     def shot_arms(self) -> Iterator[Arm]:
-        """For each arm, those with a few rows of a target language, by number of rows and language."""
+        """For each arm, its variants with a few rows of a target language, by number of rows and language."""
         for arm in self.arms():
             for shots in filter(None, self.configuration.shots_of_task(arm.task)):
                 for target in self.configuration.targets(arm.task, arm.source):
@@ -147,7 +147,7 @@ class Grid:
         return [language for group in self.tested_groups(task, source) for language in group]
 
     def tested_by(self, arm: Arm) -> list[str]:
-        """The languages that an arm has scores in."""
+        """The languages in which an arm has scores."""
         if arm.encoder == OUTSIDE:
             return self.configuration.languages_of_arm(arm.method, arm.task)
         return self.tested(arm.task, arm.source)
@@ -157,8 +157,9 @@ class Grid:
         return self._groups_by_name(task)[name]
 
     def _groups_by_name(self, task: str) -> dict[str, list[str]]:
-        """The groups of `language_groups`, and each language alone: so are models tested that have rows of it."""
-        # The rule functions of every prediction look a group up: searching took a sixth of planning with 205 languages.
+        """The groups of `language_groups`, and each language alone, for models that were tuned with rows of it."""
+        # Cached, since the rule functions of every prediction look a group up: with 205 languages this took a sixth of
+        # planning.
         if task not in self._groups:
             groups = [*([language] for language in self.languages(task)), *self.language_groups(task)]
             self._groups[task] = {languages_name(group): group for group in groups}
@@ -184,7 +185,7 @@ class Grid:
         return len(self.candidates(arm)) > 1
 
     def _passes(self, arm: Arm) -> list[list[Values]]:
-        """The candidates, those in one list share a pass: they differ in the learning rate alone."""
+        """The candidates; those in one list share a pass, since they differ only in the learning rate."""
         varied = self.configuration.searched(arm.task, arm.method)
         rates, others = varied["learning_rate"], {key: varied[key] for key in varied if key != "learning_rate"}
         size = self.configuration.search.together if self.configuration.method(arm.method).freezes else 1
@@ -209,7 +210,7 @@ class Grid:
         return {group_name(listed(passes)): passes for passes in self.search_groups(arm)}[name]
 
     def trainings_of_search(self, passes: list[list[Values]]) -> float:
-        """How many whole trainings a job's candidates are worth: with halving, a part of those that leave."""
+        """How many full trainings a job's candidates are worth: with halving, dropped candidates count partially."""
         search, left = self.configuration.search, sum(map(len, passes))
         if not search.halving:
             return left
@@ -258,7 +259,8 @@ class Grid:
 
     def answers_of(self, task: str, method: str) -> str:
         """How the models of a method answer: "head" or "words"."""
-        # The rule functions of every prediction ask for each language, and merging the settings takes time.
+        # Cached, since the rule functions of every prediction call this for each language, and merging the settings
+        # takes time.
         if (task, method) not in self._answers:
             self._answers[task, method] = self.configuration.training_of(task, method).answers
         return self._answers[task, method]
@@ -323,7 +325,7 @@ class Grid:
         return next((name for name, section in tasks.items() if section.definition.analysed), None)
 
     def analysed_languages(self) -> list[str]:
-        """The languages whose vectors are compared, the reference first; none without it and another language.
+        """The languages whose vectors are compared, the reference first; none if there is no other language.
 
         The reference is the first training language of the analysed task.
         """
@@ -354,7 +356,7 @@ class Grid:
         task = self.analysed_task() if self.analysed_languages() else None
         if task is None:
             return []
-        # Models that answer in words are tuned to predict them, not for a vector of the text.
+        # Models that answer in words are tuned to predict words, not to produce a vector of the text.
         arms = {
             (arm.task, arm.source, arm.method, arm.prompt_length): None
             for arm in self.arms()

@@ -1,4 +1,4 @@
-"""Reruns the jobs of outputs that do not match the configuration or the user's files, and no finished training.
+"""Reruns the jobs of outputs that do not match the configuration or the user's files, but no finished training.
 
 This does not depend on Snakemake's own metadata, which can be lost.
 """
@@ -37,7 +37,7 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
         await check_incomplete(dag)
         if dag.workflow is not workflow:
             return
-        if workflow.execution_settings:  # Unknown before: Snakemake reads the Snakefile first.
+        if workflow.execution_settings:  # Not known earlier: Snakemake reads the Snakefile first.
             os.environ[LATENCY] = str(workflow.execution_settings.latency_wait)
         lineage = Lineage(configuration.resources, configuration.results)
         with_code = "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
@@ -55,9 +55,9 @@ def rerun_outdated(workflow: Any, dag_class: Any, configuration: Configuration) 
 async def accept_finished(dag: Any, rerun: set[str]) -> None:
     """Keep trainings that finished after their Snakemake was killed.
 
-    Snakemake marks the outputs of a running job as incomplete. The step continues without Snakemake, and nobody removes
-    the mark, so the next command would train again. But the step writes its records last: an output with a record that
-    matches the configuration is complete.
+    Snakemake marks the outputs of a running job as incomplete. The step continues without Snakemake, and nothing
+    removes the mark, so the next command would train again. But the step writes its records last: an output with a
+    record that matches the configuration is complete.
 
     Args:
         dag: Snakemake's graph.
@@ -69,7 +69,7 @@ async def accept_finished(dag: Any, rerun: set[str]) -> None:
         marked = await dag.workflow.persistence.incomplete(job)
         if marked and all([await output.exists() for output in job.output]):
             dag.forcefiles.difference_update(marked)
-            # Removes the mark, and metadata of an earlier run. In a dry run, too: it would plan the job otherwise.
+            # Removes the mark, and metadata of an earlier run. Also in a dry run, which would otherwise plan the job.
             dag.workflow.persistence.cleanup(job)
 
 

@@ -10,7 +10,7 @@ from workflow_scripts.experiment.configuration import Configuration
 def check_peft_blocks(configuration: Configuration) -> None:
     """Raise UserError, one line for each problem, for blocks that PEFT's configuration classes refuse.
 
-    Importing PEFT takes seconds, which only grids with such a block spend. Where the steps have an environment of
+    Importing PEFT takes seconds, so it happens only for grids with such a block. Where the steps have an environment of
     their own and PEFT is not installed beside Snakemake, the first training checks its block.
     """
     blocks = {name: section.peft for name, section in configuration.methods.items() if section.peft}

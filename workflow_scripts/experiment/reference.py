@@ -212,10 +212,10 @@ A configuration is one YAML file. `make run` uses `config.yaml`, the quick start
 reads your file instead: a key that your file leaves out has the default named on this page, not the value in
 `config.yaml`. `--config 'seeds=[1, 2, 3]'` sets a key for one command.
 
-An unknown key or a wrong value stops the workflow before anything runs, with one line that names the key, the value
-and what is allowed. An edit reruns only the jobs that depend on the key.
+An unknown key or a wrong value stops the workflow before anything runs, with a one-line error that names the key, the
+value and what is allowed. An edit reruns only the jobs that depend on the key.
 
-Relative paths start at the working folder. In every path `~`, `$NAME` and `${NAME}` (environment variables) are
+Relative paths are relative to the working folder. In every path `~`, `$NAME` and `${NAME}` (environment variables) are
 expanded; braces, a leading dash and control characters are not allowed.
 
 **Completion in your editor.** Put this line first in your file, with the path of the schema relative to it. Editors
@@ -311,7 +311,7 @@ class Page:
         rows.append(("a name of your choice", "`title`", "`peft` for a method of PEFT, `module` for your own; `title`"))
         yield _table(("method", "name in the report", "its own keys"), rows)
         yield (
-            "Every method also has the keys of [training](#training). Keys of other methods are refused in a method's"
+            "Every method also has the keys of [training](#training). Keys of other methods are rejected in a method's"
             " section. If `training` sets them, the methods that do not have them ignore them."
         )
         yield _code({section: {"fine_tuning": {"epochs": 2}, "lora": {"lora_rank": 16}}}, depth=2)
@@ -396,11 +396,12 @@ class Page:
 TASK_INTRODUCTION = """\
 # Task files
 
-A task is one YAML file: a dataset and what it means. The built-in tasks are the files in the folder `tasks`. Your own
-task is a file of the same form, which the configuration names (`tasks.mine.file`).
+A task is one YAML file: a dataset with its interpretation. The built-in tasks are the files in the folder `tasks`. Your
+own task is a file in the same format, which the configuration names (`tasks.mine.file`).
 [Your own data](own_data.md) is a tutorial.
 
-A wrong file stops the workflow before anything runs, with one line that names the file, the key and what is allowed.
+An invalid file stops the workflow before anything runs, with a one-line error that names the file, the key and what is
+allowed.
 
 **Completion in your editor.** Put this line first in your file, with the path of the schema relative to it:
 
@@ -450,7 +451,7 @@ class TaskPage(Page):
         cut = {"from": "train", "share": 0.1, "group_by": "title"}
         example = {"train": "train", "validation": cut, "test": {"name": "dev", "path": "test/{language}.csv"}}
         yield _code({"splits": example}, depth=1)
-        yield "A split that is a section can have the keys above that tell where files are and how they are read, and:"
+        yield "A split that is a section can have the keys above that say where files are and how they are read, and:"
         own = self.definitions["SplitReading"]["properties"]
         for key in [key for key in own if key not in self.definitions["Source"]["properties"]]:
             yield from self._key(f"source.splits.SPLIT.{key}", own[key], False)
@@ -490,7 +491,7 @@ def _builtin_tasks() -> Iterator[str]:
         rows,
     )
     yield (
-        "Rows are those of each language; where languages differ, the table shows the fewest and the most. cut: the"
+        "Row counts are per language; where languages differ, the table shows the smallest and the largest. cut: the"
         " dataset has no such split, so it is cut from another one. The files in `tasks` name the languages and the"
         " publication to cite."
     )

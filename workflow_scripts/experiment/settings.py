@@ -1,4 +1,4 @@
-"""The settings of every job: one plain dictionary with all that it depends on besides its input files.
+"""The settings of every job: one plain dictionary with everything that it depends on besides its input files.
 
 A rule passes the dictionary to its step as one JSON text. Snakemake compares this text with that of the last run, so an
 edit of the configuration reruns exactly the jobs whose settings it changes.
@@ -60,7 +60,7 @@ def of_repository(configuration: Configuration, repository: str) -> Settings:
 
 
 def _meaning(configuration: Configuration, task: str) -> Settings:
-    """What steps need of the task's definition."""
+    """The parts of the task's definition that steps need."""
     definition = configuration.tasks[task].definition
     return {"task": task, "kind": definition.kind, "labels": definition.labels}
 
@@ -99,10 +99,10 @@ def of_training(configuration: Configuration, arm: Arm, seed: int, step: str = "
     """`train`: the merged settings of one training, without its learning rate.
 
     A seed run reads the learning rate, and what else was searched, from `selected.json`, so seed runs depend on the
-    winner alone. Keys that only other methods or other kinds of task read are left out: an edit of such a key reruns
+    winner alone. Keys that only other methods or other kinds of task read are left out: an edit to such a key reruns
     nothing here. So is `micro_batch_size`, which is in an environment variable (`names.MICRO_BATCHES`).
 
-    An edit of a metric computes new scores and trains nothing, although metrics select epochs and learning rates: the
+    An edit to a metric recomputes scores and trains nothing, although metrics select epochs and learning rates: the
     record of a run says which metrics selected it, and the report counts the runs that earlier ones did (`METRICS`).
     """
     training = configuration.training_of(arm.task, arm.method).model_dump()
@@ -158,7 +158,7 @@ def of_selection(configuration: Configuration, arm: Arm) -> Settings:
 
 
 def _scoring(configuration: Configuration, task: str) -> Settings:
-    """What the metrics of a task depend on besides its rows."""
+    """The inputs of the metrics of a task besides its rows."""
     definition = configuration.tasks[task].definition
     return {"normalisation": definition.normalisation} if "normalisation" in definition.facts.SCORING_KEYS else {}
 
@@ -303,7 +303,7 @@ def of_gathering(configuration: Configuration) -> Settings:
 
 
 def _whole(configuration: Configuration) -> Settings:
-    """The whole configuration, without the key that changes neither a result nor what the report says of it."""
+    """The whole configuration, without the key that affects neither results nor the report."""
     return {"configuration": configuration.model_dump(exclude_unset=True, exclude={"scratch"})}
 
 

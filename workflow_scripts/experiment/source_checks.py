@@ -1,4 +1,4 @@
-"""Whether the splits of a source can be read and are different rows, before anything is read."""
+"""Checks before reading that the splits of a source can be read and have different rows."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def _value(source: Source, entry: Entry, key: str) -> Any:
 
 
 def _patterns(source: Source, entry: Entry) -> list[str]:
-    """The texts in which `{language}` and `{split}` are filled in, and what else tells rows apart."""
+    """The texts in which `{language}` and `{split}` are substituted, and the other keys that distinguish rows."""
     texts = [str(_value(source, entry, key)) for key in ("repository", "revision", "path", "url")]
     return [*texts, *_value(source, entry, "where").values(), *_value(source, entry, "codes").values()]
 

@@ -1,4 +1,4 @@
-"""Tasks: a dataset and what it means, as data. One YAML file each, in `tasks/` or of the user's.
+"""Tasks: a dataset with its interpretation, as data. One YAML file each, in `tasks/` or from the user.
 
 A task file names the kind of the task, its labels and languages, and one or more *sources* of its rows. `resolve` turns
 a source, a language and a split into the description of one corpus, which is all that `fetch_corpus` needs.
@@ -38,7 +38,7 @@ def _spelled(value: Any) -> Any:
     """A number as YAML writes it; any other value as it is."""
     try:
         return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
-    except OverflowError:  # a whole number larger than any float: not a text, so it is refused
+    except OverflowError:  # a whole number larger than any float: not a string, so it is rejected
         return value
 
 
@@ -63,12 +63,12 @@ class WordsSection(Section):
     """The words for each label. A label that is missing is its own answer."""
 
     new_tokens: Annotated[Count, about(16, unit="tokens")] = 32
-    """The most tokens of an answer that is generated, as for question answering. A generated answer also ends at the
-    end token and at a line break. In a decoder, texts leave this much of `max_length` free."""
+    """The maximum number of tokens of a generated answer, as for question answering. A generated answer also ends at
+    the end token and at a line break. In a decoder, this much of `max_length` is reserved for the answer."""
 
 
 class TaskDefinition(Section):
-    """A dataset and what it means."""
+    """A dataset with its interpretation."""
 
     title: Annotated[Text, about("SIB-200")]
     """The name that readers know."""
@@ -88,13 +88,13 @@ class TaskDefinition(Section):
     """The languages with a training and a validation set. `null` is all of `languages`."""
 
     parallel: Annotated[Boolean | Literal["partly"], about(True)] = False
-    """Whether rows of the same id are translations of each other. `partly`: some languages lack some rows."""
+    """Whether rows with the same id are translations of each other. `partly`: some languages lack some rows."""
 
     inputs: Annotated[list[Text], about(["Premise", "Hypothesis"])] = []
-    """What a reader calls the texts of a row. Empty: as the kind has it."""
+    """The names of the texts of a row in the report. Empty: those of the kind."""
 
     trains_on: Annotated[Text | None, about("MultiNLI")] = None
-    """The training corpus, as the report names it. `null` is the title."""
+    """The name of the training corpus in the report. `null` is the title."""
 
     words: WordsSection | None = None
     """How a row is put as text, for `answers: words`."""
@@ -104,11 +104,11 @@ class TaskDefinition(Section):
 
     rows: Annotated[RowCounts, about({"train": 701, "validation": 99, "test": {"en": 204}}, unit="rows")] = {}
     """How many rows the complete splits have, in every language or by language, before other splits are cut from them.
-    The estimate of time needs them, and the report says where a corpus has another number."""
+    The time estimate needs them, and the report says where the actual number differs."""
 
     length: Annotated[Lengths, about({"train": 45, "validation": 45, "test": {"en": 45, "de": 54}}, unit="tokens")] = {}
-    """The mean length of a row as model input, in every language or by language: all its texts, and of several choices
-    all of them, in tokens of XLM-R's vocabulary. The estimate of time needs it."""
+    """The mean length of a row as model input, in every language or by language: all its texts, including all choices,
+    in tokens of XLM-R's vocabulary. The time estimate needs it."""
 
     licence: Annotated[Text | None, about("CC BY-SA 4.0")] = None
     """The dataset's licence."""
@@ -126,21 +126,21 @@ class TaskDefinition(Section):
     """The table of Tu, Xiong and Zhou (2022) that shows its scores by language."""
 
     analysed: Annotated[Boolean, about(True)] = False
-    """Whether its test sets are the texts of the representation analysis."""
+    """Whether the representation analysis uses its test sets."""
 
     untranslated: Annotated[Text | None, about("NS")] = None
-    """The text of rows that have no translation. The representation analysis leaves them out."""
+    """The text of rows that have no translation. The representation analysis excludes them."""
 
     source: Source | None = None
     """Where its rows come from, if there is one source."""
 
     sources: dict[Text, Source] = {}
-    """The same for several sources, by names of your choice. `corpora.source` of the configuration chooses; a task
-    without that source uses its first one."""
+    """Several sources, by names of your choice. `corpora.source` in the configuration chooses; a task without that
+    source uses its first one."""
 
     folder: Text = "."
-    """The folder that relative paths start at. `null`: the folder of the task's file, or the working folder for a task
-    that is described in the configuration."""
+    """The folder that relative paths are relative to. `null`: the folder of the task's file, or the working folder for
+    a task that is described in the configuration."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -1,4 +1,4 @@
-"""Deletes weights that `keep_weights: false` does not keep: those that Snakemake does not delete itself.
+"""Deletes weights that `keep_weights: false` does not keep and that Snakemake does not delete itself.
 
 Snakemake deletes a temporary output after the last job of the same run that reads it. It leaves models that an earlier
 run finished, while the key was `true`, and the candidates of searches, which are no outputs.
@@ -46,7 +46,7 @@ def delete_unkept_weights(configuration: Configuration) -> list[Path]:
             found += _candidates(grid, paths, arm)
     deleted = [file for file in found if file.is_file()]
     for file in deleted:
-        with contextlib.suppress(OSError):  # of another user's
+        with contextlib.suppress(OSError):  # owned by another user
             file.unlink()
     return deleted
 

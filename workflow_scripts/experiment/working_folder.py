@@ -1,4 +1,4 @@
-"""Cleans up after a Snakemake process that was killed: its locks in the working folder and its jobs in SLURM's queue.
+"""Cleans up after a killed Snakemake process: its locks in the working folder and its jobs in SLURM's queue.
 
 Snakemake's own lock is a file. It remains after `kill -9`, and users would have to remove it. Jobs in SLURM's queue
 keep running and would write the same files as the jobs of the next Snakemake, so they are cancelled first. SLURM sends

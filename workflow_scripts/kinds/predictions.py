@@ -9,7 +9,7 @@ from workflow_scripts.kinds.values import unknown
 
 
 class NotAnAnswerError(UserError):
-    """A prediction that is no possible answer, such as a text that is no label: a model may give one."""
+    """A prediction that is not a valid answer, such as a text that is not a label: models may give one."""
 
 
 def one_of(value: Any, labels: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ PREDICTIONS: dict[str, tuple[str, ...]] = {"predictions": ()}
 
 @dataclass(frozen=True)
 class OwnLength:
-    """What fills up the lists of a column that has no entry for each token, but lists of another length."""
+    """The filler for a column whose lists have another length than the tokens."""
 
     filler: int
 
@@ -76,7 +76,7 @@ class Facts(Protocol):
 
     Attributes:
         METRICS: the scores, the main one first: it selects epochs and learning rates.
-        INPUTS: what a reader calls the texts of a row; a task can override it.
+        INPUTS: the names of the texts of a row in the report; a task can override them.
         TASK_KEYS: the keys of a task in the configuration that only this kind reads.
         TRAINING_KEYS: the same for the keys of `training`.
         SCORING_KEYS: the keys of a task's description that its metrics read.
@@ -122,13 +122,13 @@ class Rows(Protocol):
         """
 
     def problem(self, row: Row, labels: Sequence[str]) -> str:
-        """Why a task with these labels can be neither trained nor scored on the row; empty for a row that is fine."""
+        """Why a task with these labels cannot use the row for training or scoring; empty for a valid row."""
 
     def oddity(self, row: Row) -> str:
-        """What is odd about a row that can be used nonetheless; empty for an ordinary row."""
+        """What is unusual about a row that can still be used; empty for an ordinary row."""
 
     def group(self, row: Row) -> str:
-        """What rows have in common that are not independent of each other, such as their context."""
+        """The value shared by rows that are not independent of each other, such as their context."""
 
 
 class Model(Protocol):
@@ -153,7 +153,7 @@ class Model(Protocol):
     TOGETHER: bool
 
     def outputs(self, labels: Sequence[str]) -> int:
-        """How many numbers the head gives for each vector."""
+        """How many numbers the head outputs for each vector."""
 
     def tokenise(self, rows: Sequence[Row], tokenizer: Any, settings: Any) -> tuple[Columns, Counts]:
         """The columns of a token folder, and how many unusual rows or words there are, by what was done.
@@ -187,7 +187,7 @@ class Model(Protocol):
 
 
 class Writer(Protocol):
-    """What turns generated tokens into text.
+    """Turns generated tokens into text.
 
     Attributes:
         ends: the tokens that end a text.
@@ -212,7 +212,7 @@ class Metrics(Protocol):
         """The value of each metric in `Facts.METRICS`. Both sequences have the same length and are not empty."""
 
     def baseline(self, rows: Sequence[Row], scoring: Any) -> float:
-        """The main metric of always predicting the same, as well as that is possible without reading the texts."""
+        """The main metric of the best constant prediction, without reading the texts."""
 
     def contributions(self, rows: Sequence[Row], predictions: Sequence[Any], scoring: Any) -> dict[str, Sums]:
         """The data of intervals and tests: every metric is `100 * sum(numerators) / sum(denominators)`."""
@@ -237,7 +237,7 @@ class Predictions(Protocol):
     def prediction_of(self, value: Any, row: Row, labels: Sequence[str]) -> Any:
         """The prediction of a row, from a value in a file.
 
-        Raises UserError, or its `NotAnAnswerError` for a value that is no possible answer.
+        Raises UserError, or its `NotAnAnswerError` for a value that is not a valid answer.
         """
 
     # Optional: `choice_of(place, choices, row, labels)` returns the prediction for the answer that a model chose among

@@ -1,4 +1,4 @@
-"""What the parts of a kind get of the settings."""
+"""The settings that the parts of a kind get."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,11 +7,11 @@ from workflow_scripts.core.settings import Settings, StepSettings
 
 
 class Words(Settings):
-    """How a row is put as text.
+    """How a row is turned into text.
 
     Attributes:
         template: with the field `{answer}` and fields of the row.
-        answers: the words of each label; a label that is missing is its own.
+        answers: the words of each label; a missing label stands for itself.
         new_tokens: the most tokens of a generated answer; None for kinds that do not generate.
     """
 

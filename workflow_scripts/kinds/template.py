@@ -1,4 +1,4 @@
-"""The template that puts a row as text: `{text}\\nTopic: {answer}`."""
+"""The template that turns a row into text: `{text}\\nTopic: {answer}`."""
 
 import string
 
@@ -11,7 +11,7 @@ def fields(template: str) -> list[str]:
 
 
 def problem(template: str, allowed: tuple[str, ...]) -> str:
-    """What is wrong with a template; empty if it names the answer once and only allowed fields besides it."""
+    """What is wrong with a template; empty if it names the answer once and otherwise only allowed fields."""
     try:
         parts = [(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(template)]
     except ValueError as error:

@@ -17,8 +17,8 @@ def load_tokenizer(folder: Path) -> Any:
     * A special token that is spelled out in a text, such as `</s>` or `[SEP]`, is cut into pieces like any other text.
       Only the template adds special tokens.
     * The two texts of a pair are separated; see `_separate_pairs`.
-    * Truncation and padding that were saved with the tokenizer are off. Texts are cut at their end, whatever side was
-      saved.
+    * Truncation and padding that were saved with the tokenizer are off. Texts are cut at their end, regardless of the
+      saved side.
     """
     tokenizer = _loader(folder).from_pretrained(folder, split_special_tokens=True, truncation_side="right")
     if not tokenizer.is_fast:
@@ -33,7 +33,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def _loader(folder: Path) -> Any:
-    """The class that loads the folder's tokenizer. Its import takes a second, so it happens at the last moment."""
+    """The class that loads the folder's tokenizer. Its import takes a second, so it is imported late."""
     try:
         named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
     except (OSError, ValueError, AttributeError):

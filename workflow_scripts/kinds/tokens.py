@@ -1,4 +1,4 @@
-"""Token folders: what a tokenizer made of a corpus, memory-mapped and shared by every run.
+"""Token folders: the tokens of a corpus, memory-mapped and shared by every run.
 
 A folder holds a `datasets` Arrow table (readable with `datasets.load_from_disk`) and `tokens.json`, its record, which
 is written last. A row of the table is a *feature*, one input of the encoder. A long text may give several.
@@ -53,7 +53,7 @@ class Ragged:
 
 
 class Tokens:
-    """The features of a token folder; nothing is copied until it is asked for."""
+    """The features of a token folder; nothing is copied until it is needed."""
 
     def __init__(self, columns: Mapping[str, np.ndarray | Ragged], record: Mapping[str, Any]) -> None:
         self.columns = columns
@@ -99,7 +99,7 @@ def in_memory(columns: Columns) -> Tokens:
 
 
 def joined(parts: Sequence[Tokens], balanced: bool = False) -> Tokens:
-    """The features of several corpora, one after the other; their rows are numbered on, as in `joined_rows`.
+    """The features of several corpora, one after the other; their rows are numbered consecutively, as in `joined_rows`.
 
     balanced: take as many rows of each as the smallest has: a random choice, always the same.
     """

@@ -50,7 +50,7 @@ def number(record: Mapping[str, Any], name: str, where: str) -> float:
 
 
 def unlike(record: Mapping[str, Any], name: str, what: str, where: str) -> UserError:
-    """The error for a column that a record lacks, or that is not what it has to be."""
+    """The error for a column that a record lacks, or that has the wrong type."""
     value = record.get(name)
     if name not in record:
         columns = list(map(str, record))
@@ -65,7 +65,7 @@ def unlike(record: Mapping[str, Any], name: str, what: str, where: str) -> UserE
 
 
 def unknown(value: str, known: Sequence[str], key: str = "values") -> str:
-    """What a message says of a label that the task does not have: `is not one of ...`, with the way out.
+    """The message for a label that the task does not have: `is not one of ...`, with the remedy.
 
     `key` is the key of the configuration that other spellings are listed under.
     """

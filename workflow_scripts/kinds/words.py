@@ -1,4 +1,4 @@
-"""Answers in words: a row is put as a text by the task's template, and the model's own output layer scores each answer.
+"""Answers in words: the task's template turns a row into text, and the model's own output layer scores each answer.
 
 Used instead of a kind's `model.py` where `answers` is `words`. A kind that supports it has a module `words.py` with the
 same names, which says what its texts and answers are; everything else is here.
@@ -108,7 +108,7 @@ def tokenise_questions(
 
 
 def around_answer(settings: TokeniseSettings, known: Collection[str]) -> tuple[str, str]:
-    """The template's parts before and after the answer; other models than encoders do not read the second.
+    """The template's parts before and after the answer; only encoders read the second.
 
     known: the fields that the rows have. Raises UserError for a template that needs others, or that the model would not
     read completely.

@@ -1,1 +1,1 @@
-"""Predictions that were made elsewhere: their files, and how these become predictions like those of our own models."""
+"""Predictions made elsewhere: their files, and their conversion to the form of our own models' predictions."""

@@ -17,7 +17,7 @@ class Answer:
     Attributes:
         id: of the row.
         where: its place in the file, for messages.
-        of_row: the prediction for the row; raises UserError for a wrong value, NotAnAnswerError for no possible answer.
+        of_row: the prediction for the row; raises UserError for a wrong value, NotAnAnswerError for an invalid answer.
     """
 
     id: str
@@ -35,13 +35,13 @@ def identity(value: Any, where: str) -> str:
 def matched(
     found: Iterable[Answer], rows: Sequence[Row], file: Path, rows_file: Path, accept_unknown: bool
 ) -> tuple[dict[str, Any], int]:
-    """The prediction of every row by its id, in the order of the rows, and how many are no possible answer.
+    """The prediction of every row by its id, in the order of the rows, and how many are not valid answers.
 
     Args:
         found: the answers.
         rows: the test rows.
         file, rows_file: where both come from, for messages.
-        accept_unknown: whether an answer that is none becomes None, which is wrong for every row; else it is refused.
+        accept_unknown: whether an invalid answer becomes None, which is wrong for every row; else it is refused.
 
     Raises UserError, naming file and record: an id that no row has or that is there twice, a wrong value, and rows
     without a prediction.
@@ -57,9 +57,7 @@ def matched(
                 f" (such as {next(iter(by_id))!r})"
             )
         if answer.id in predictions:
-            raise UserError(
-                f"{answer.where}: id {answer.id!r} is there twice, first in {places[answer.id]}: delete one"
-            )
+            raise UserError(f"{answer.where}: id {answer.id!r} occurs twice, first in {places[answer.id]}: delete one")
         try:
             predictions[answer.id] = answer.of_row(by_id[answer.id])
         except NotAnAnswerError as error:

@@ -26,5 +26,5 @@ def locate(pattern: str) -> Path:
 
 
 def sources(patterns: list[str]) -> SourceFiles:
-    """The files as they are now, which later edits are compared with."""
+    """The current state of the files, with which later edits are compared."""
     return SourceFiles.of(map(locate, patterns), [Path(pattern) for pattern in patterns if "*" in pattern])

@@ -1,6 +1,6 @@
 """Sample logs of lm-evaluation-harness: `samples_TASK_DATE.jsonl`, which `--log_samples` writes.
 
-A line is an object of one document and filter. What is read of it:
+A line is an object of one document and filter. The fields that are read:
 
     doc             the document, which has the id of the row under a key of its own
     doc_id          the place of the document in its dataset, counted from 0
@@ -88,12 +88,12 @@ class _Reader:
             if part(self.settings.kind, "examples").goodness(row, gold) < 100:
                 raise UserError(
                     f"the harness's target {target} is {gold!r}, which is not the gold answer of the row {row['id']!r}:"
-                    " these are other rows, or the answers have another order (name each under `values`)"
+                    " these are other rows, or the answers have another order (map each under `values`)"
                 )
         return prediction
 
     def _target(self, choices: int) -> int | None:
-        """The place of the correct answer; None where the log does not tell it."""
+        """The index of the correct answer; None if the log does not say."""
         place = place_of(self.target, choices)
         if place is not None or not isinstance(self.arguments, Mapping):
             return place

@@ -1,4 +1,4 @@
-"""What the import of predictions depends on."""
+"""The settings of the import of predictions."""
 
 from typing import Literal
 

@@ -1,1 +1,1 @@
-"""Tuned models in folders that stock libraries load, without this project."""
+"""Tuned models in folders that standard libraries load, without this project."""

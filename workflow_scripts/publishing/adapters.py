@@ -34,7 +34,7 @@ def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, typed: bool, 
         stock: the library's model.
         tuned: the run's.
         seed: of the run; some types of PEFT draw frozen tensors.
-        typed: whether to name the type of task. PEFT's model for question answering, of LoRA as well, forgets the
+        typed: whether to name the type of task. PEFT's model for question answering, including that of LoRA, drops the
             token types; its model without a type of task does not.
         merging: whether the adapters are to be merged: the head is then left to the stock model.
     """
@@ -46,7 +46,7 @@ def with_adapters(stock: StockModel, tuned: TunedModel, seed: int, typed: bool, 
         stock.named(name) for name, module in tuned.encoder.named_modules() if isinstance(module, BaseTunerLayer)
     }
     short = configuration.target_modules
-    # By their whole names where the short ones would also adapt a part of the head, or miss the encoder's prefix.
+    # By their full names if the short ones would also adapt a part of the head, or miss the encoder's prefix.
     targets = short if isinstance(short, set) and _targeted(stock.model, short) == adapted else adapted
     configuration.target_modules = targets
     with torch.random.fork_rng(devices=[]):

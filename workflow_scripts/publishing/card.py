@@ -1,6 +1,6 @@
 """The model card of an export: `README.md` with the metadata that the Hugging Face Hub reads.
 
-    run.json, scores.csv, units.parquet of the run        what was trained, how it scores, and how sure that is
+    run.json, scores.csv, units.parquet of the run        what was trained, its scores, and their uncertainty
     scores.csv, runs.csv, differences.csv of the grid     how the other methods did on the same rows
     provenance.json of the grid                           titles, licences, what to cite
 
@@ -93,7 +93,7 @@ class Card:
 
     @cached_property
     def task(self) -> Task:
-        """What is known of the task."""
+        """The facts about the task."""
         return tasks_of(self.grid.provenance, [self.run.settings.task])[self.run.settings.task]
 
     @cached_property
@@ -141,7 +141,7 @@ class Card:
     def summary(self) -> str:
         """What the model is, in two sentences."""
         languages = [code for code in self.own_scores["language"].unique() if code not in self.training_languages]
-        tested = f" It was tested in {self.names.languages(languages)}, too." if languages else ""
+        tested = f" It was also tested in {self.names.languages(languages)}." if languages else ""
         tuned = f"`{self.base}` tuned on {self.data} in {self.source}.{tested}"
         return f"{tuned} {self.note}".strip()
 
@@ -277,9 +277,9 @@ class Card:
         """What a reader must not conclude from the scores."""
         languages = self.task.in_order(self.own_scores["language"].unique())
         if self.task.generated:
-            yield "Any real text: the rows of this task were generated from templates, to try the workflow."
+            yield "Any real text: the rows of this task were generated from templates, to try out the workflow."
         yield f"Other languages than {self.names.languages(languages)}." if languages else "Any language."
-        yield f"Other texts than those of {self.task.title}: other domains, dialects, or a noisier way of writing."
+        yield f"Texts other than those of {self.task.title}: other domains, dialects, or a noisier way of writing."
         yield f"Texts of more than {self.run.settings.max_length} tokens, which are cut or split."
         yield "Bias, robustness against adversarial inputs, and any use in which an error harms people."
 
@@ -291,7 +291,7 @@ class Card:
         yield f"{self.task.title}: {data or 'not recorded; see its publication'}."
         if definition and definition.commercial is False:
             yield "The licence of the training data does not permit commercial use."
-        base = self.licence or "its licence was not recorded. It applies to these weights, too"
+        base = self.licence or "its licence was not recorded. It also applies to these weights"
         yield f"`{self.base}`: {base}."
 
     @property

@@ -1,4 +1,4 @@
-"""Writing a tuned model into a folder that stock libraries load.
+"""Writing a tuned model into a folder that standard libraries load.
 
     FOLDER/crossprompt.json    what the model is, how its texts are tokenised, and how the folder is loaded
            tokenizer.json ...  the tokenizer, which truncates to the run's `max_length` where it is asked to truncate
@@ -8,7 +8,7 @@
            base/               the encoder, where it is not a model of the Hugging Face Hub and not in the files above
 
 Each form that may hold the model is written, loaded again and compared with the run's model on texts; the first whose
-logits are equal is kept. What no form holds is refused.
+logits are equal is kept. A model that no form can hold is refused.
 """
 
 import logging
@@ -101,9 +101,9 @@ def export_run(run: FinishedRun, to: Path, merge: bool = False, onnx: bool = Fal
         run: the run.
         to: the folder.
         merge: whether to merge adapters into the encoder's matrices, so that transformers alone loads the model.
-        onnx: whether to write `model.onnx`, too.
+        onnx: whether to also write `model.onnx`.
 
-    Raises UserError if the folder holds anything but an export, or if no form of export holds the model.
+    Raises UserError if the folder contains anything but an export, or if no form of export can hold the model.
     """
     refuse_foreign(to)
     refuse_unsupported(run)
@@ -129,7 +129,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def refuse_unsupported(run: FinishedRun) -> None:
-    """Raise UserError for a run that no form of export holds."""
+    """Raise UserError for a run that no form of export can hold."""
     settings = run.settings
     if settings.module:
         raise UserError(f"{run.folder}: the method {settings.method} is your own file, which only crossprompt can load")
@@ -149,7 +149,7 @@ def refuse_unsupported(run: FinishedRun) -> None:
 
 
 def _replace(temporary: Path, to: Path) -> None:
-    """Put a complete folder in the place of an earlier one. A process that is killed leaves one of both."""
+    """Replace an earlier folder with a complete one. A killed process leaves one of the two."""
     old = to.with_name(f".{to.name}.replaced")
     shutil.rmtree(old, ignore_errors=True)
     if to.exists():
@@ -216,7 +216,8 @@ def _difference(
 ) -> float:
     """Return by how much an export's logits differ; infinity if PEFT cannot run its model.
 
-    Its prompts rely on details of an architecture, such as a cache, and fail in another way for each that lacks them.
+    Its prompts rely on architecture details, such as a cache, and fail in a different way for each architecture that
+    lacks them.
     """
     try:
         return difference(ours, logits_of(load(folder, facts, base), facts), tokenizer, run.settings.max_length)
@@ -228,7 +229,7 @@ def _difference(
 
 
 def facts_of(run: FinishedRun) -> dict[str, Any]:
-    """Return what is known of a run before it is exported."""
+    """Return the facts about a run before it is exported."""
     settings, tokenising = run.settings, run.tokenising
     encoder, task, source, arm, _ = run.folder.absolute().parts[-5:]
     facts = {
@@ -253,7 +254,7 @@ def facts_of(run: FinishedRun) -> dict[str, Any]:
 
 
 def forms(run: FinishedRun, merge: bool, onnx: bool) -> Iterator[Form]:
-    """Yield the forms that may hold a run's model, the one that needs least first.
+    """Yield the forms that may hold a run's model, the one with the fewest requirements first.
 
     Raises UserError if a method is to be merged and cannot be, or is to be written as ONNX and is not merged.
     """
@@ -365,7 +366,7 @@ def _saved(run: FinishedRun, model: Any, folder: Path, made: stock.StockModel) -
 
 
 def base_options(config: Any, base: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the keyword arguments that the encoder is loaded with, besides those in its own configuration."""
+    """Return the keyword arguments for loading the encoder, besides those in its own configuration."""
     options: dict[str, Any] = {"dtype": "float32"}
     if base is None:
         return options
@@ -377,7 +378,7 @@ def base_options(config: Any, base: dict[str, Any] | None) -> dict[str, Any]:
 def write_base(run: FinishedRun, folder: Path) -> dict[str, Any] | None:
     """Write the pretrained encoder into `base/`, or return where the Hub has it, by `repository` and `commit`.
 
-    An encoder of fewer layers, or with another attention, is not the Hub's.
+    An encoder with fewer layers, or with different attention, differs from the Hub's.
     """
     record = read_encoder(run.encoder / "encoder.json")
     source = record["source"]
@@ -393,7 +394,7 @@ def write_base(run: FinishedRun, folder: Path) -> dict[str, Any] | None:
 
 
 def read_export(folder: Path) -> Export:
-    """Return an export that was written before. Raises UserError if the folder is none."""
+    """Return an export that was written before. Raises UserError if the folder is not an export."""
     if not (folder / FACTS).is_file():
         raise UserError(f"{folder} is not an export of a model: it has no {FACTS}")
     return Export(folder, read_json(folder / FACTS))

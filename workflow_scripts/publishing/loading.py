@@ -1,4 +1,4 @@
-"""Loading an exported folder, by the libraries that its user has."""
+"""Loading an exported folder with the user's own libraries."""
 
 import runpy
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def usage(facts: dict[str, Any], folder: str) -> str:
 def load(folder: Path, facts: dict[str, Any], base: Path | None = None) -> Any:
     """Load an export's model as `usage` does.
 
-    base: the folder of the encoder, instead of the Hub's copy; None for what is in the export.
+    base: the folder of the encoder, instead of the Hub's copy; None for the one in the export.
     """
     import transformers
 

@@ -15,7 +15,7 @@ from workflow_scripts.publishing.loading import Logits
 FILE = "model.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INSTALL = ".venv/bin/python -m pip install -c envs/constraints.txt -r envs/export.txt"
-TOLERANCE = 1e-4  # as that of `equality`; the runtime's kernels add in another order
+TOLERANCE = 1e-4  # like that of `equality`; the runtime's kernels sum in a different order
 
 
 class _WithInputs(nn.Module):
@@ -48,10 +48,10 @@ def write_onnx(model: nn.Module, logits: Logits, example: dict[str, torch.Tensor
         example: such a batch, of at least two texts.
         file: the file to write. Its inputs have the names of the example, its output is `logits`.
     """
-    for library in ("torch.onnx", "onnxscript", "onnx_ir"):  # they report on each of their own passes
+    for library in ("torch.onnx", "onnxscript", "onnx_ir"):  # they log each of their own passes
         logging.getLogger(library).setLevel(logging.ERROR)
     names = list(example)
-    # Named alike: the lengths of all inputs are the same.
+    # The same name: the lengths of all inputs are equal.
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the exporter, about its own internals

@@ -1,7 +1,7 @@
-"""A tuned model that no stock class holds: its tensors, and a short loader that is written for it.
+"""A tuned model that no standard class can hold: its tensors, and a short loader written for it.
 
-`load.py.jinja` is the loader's template. A loader needs torch, transformers and safetensors alone, and PEFT where PEFT
-made the adapters. It has the encoder as `AutoModel` loads it, and what the method adds in plain PyTorch.
+`load.py.jinja` is the loader's template. A loader needs only torch, transformers and safetensors, and PEFT if PEFT made
+the adapters. It has the encoder as `AutoModel` loads it, and the method's additions in plain PyTorch.
 """
 
 import itertools
@@ -115,7 +115,7 @@ def _library_modules(run: FinishedRun, tuned: TunedModel, modules: Sequence[nn.M
 
 
 def _of_attention(tuned: TunedModel, modules: Sequence[Any]) -> dict[str, Any]:
-    """What the template needs of a method in the layers' attention."""
+    """The template's values for a method in the layers' attention."""
     values: dict[str, Any] = {"layers": expression([(name,) for name in _names(tuned.encoder, modules)])}
     if isinstance(tuned.prompts, GatedPrompts):
         values |= {"projections": projections(modules[0]), "key_norm": getattr(modules[0], "k_norm", None) is not None}
@@ -129,7 +129,7 @@ def _of_attention(tuned: TunedModel, modules: Sequence[Any]) -> dict[str, Any]:
 
 
 def _of_adapters(run: FinishedRun, tuned: TunedModel) -> dict[str, Any]:
-    """What the template needs of bottleneck adapters."""
+    """The template's values for bottleneck adapters."""
     network: Bottleneck = tuned.encoder.bottlenecks[0]
     placement = run.settings.adapter_placement
     parallel = placement == "parallel"

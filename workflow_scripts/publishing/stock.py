@@ -25,7 +25,7 @@ class StockModel:
         auto: the name of its Auto class.
         model: the model, in float32. Its encoder is the pretrained one.
         path: of the encoder in the model, without a dot at the end; empty for the model itself.
-        head: the names of the modules outside of the encoder that hold our head.
+        head: the names of the modules outside the encoder that hold our head.
     """
 
     auto: str
@@ -80,7 +80,7 @@ def stock_configuration(run: FinishedRun) -> Any:
         changes["problem_type"] = "regression"
     config = AutoConfig.from_pretrained(run.encoder, **changes)
     if settings.attention == "bidirectional":
-        config.is_causal = False  # an attribute that most configurations lack at first
+        config.is_causal = False  # an attribute that most configurations lack initially
     return config
 
 
@@ -151,7 +151,7 @@ def shapes(module: nn.Linear) -> dict[str, tuple[int, ...]]:
 def fill_encoder(encoder: Any, tuned: TunedModel, pooler: bool) -> bool:
     """Load a tuned encoder's parameters into the library's; return whether they fit.
 
-    pooler: whether those of the pooler are loaded, too. Either encoder may lack one.
+    pooler: whether to also load those of the pooler. Either encoder may lack one.
     """
     ours, theirs = tuned.encoder.state_dict(), encoder.state_dict()
     if {name for name in ours.keys() ^ theirs.keys() if not name.startswith("pooler.")}:
@@ -163,7 +163,7 @@ def fill_encoder(encoder: Any, tuned: TunedModel, pooler: bool) -> bool:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Within the block, transformers does not warn that a head is new and random."""
+    """Within the block, transformers does not warn that a head is newly initialised."""
     from transformers.utils import logging as library
 
     before, bar = library.get_verbosity(), library.is_progress_bar_enabled()

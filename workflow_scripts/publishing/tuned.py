@@ -1,4 +1,4 @@
-"""A run's model as plain PyTorch modules in float32, without what makes it fast here."""
+"""A run's model as plain PyTorch modules in float32, without this project's accelerations."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which model of a task is exported: the one that transferred best."""
+"""Chooses the model of a task to export: the one that transferred best."""
 
 from dataclasses import dataclass
 

@@ -68,7 +68,7 @@ def linear_axis(values: Iterable[float], most: int = 6) -> tuple[Axis, tuple[flo
 def log_axis(values: Iterable[float]) -> tuple[Axis, tuple[float, ...]]:
     """A logarithmic axis that includes all positive values with a margin, and the powers of ten as ticks.
 
-    If there are fewer than two of them, twice and five times a power are ticks, too.
+    If there are fewer than two of them, twice and five times a power are also ticks.
     """
     known = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
     axis = Axis(min(known) / 1.6, max(known) * 1.6, logarithmic=True)
@@ -153,14 +153,14 @@ def point(across: tuple[Axis, float], up: tuple[Axis, float], title: str, kind: 
 
 
 def curve_of(across: tuple[Axis, np.ndarray], up: tuple[Axis, np.ndarray], title: str, kind: str) -> Curve:
-    """The curve through the points of two arrays of values, without the points that no eye would miss."""
+    """The curve through the points of two arrays of values, without visually redundant points."""
     x, y = across[0].places(across[1]), 1 - up[0].places(up[1])
     places = list(zip((1000 * x).round().astype(int).tolist(), (1000 * y).round().astype(int).tolist(), strict=True))
     return Curve(" ".join(f"{x},{y}" for x, y in _corners(places)), title, kind)
 
 
 def _corners(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those points of a line that the others are at most `FLAT` above or below (Douglas and Peucker 1973)."""
+    """The points of a line needed so that all others deviate by at most `FLAT` (Douglas and Peucker 1973)."""
     if len(places) < 3:
         return list(places)
     (left, first), (right, last) = places[0], places[-1]

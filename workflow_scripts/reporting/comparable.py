@@ -53,8 +53,8 @@ def generated_tasks(configuration: Configuration) -> list[str]:
 def encoder_reason(name: str, manifest: Mapping[str, Any]) -> str | None:
     """Why an encoder is not the paper's; None if it is.
 
-    A checkpoint folder of the same shape is not accepted: encoders with further training, such as InfoXLM, have that
-    shape, too.
+    A checkpoint folder of the same shape is not accepted: encoders with further training, such as InfoXLM, also have
+    that shape.
     """
     different = [
         f"{size.replace('_', ' ')} {manifest.get(size)}" for size in SHAPE if manifest.get(size) != SHAPE[size]
@@ -86,7 +86,7 @@ def task_reasons(configuration: Configuration, task: str, corpora: Records) -> l
     if not expected:
         return [f"{title}: it is not a task of the paper"]
     if configuration.tasks[task].validation == "test":
-        # The validation set is then the English test set, and nothing is held out of training.
+        # The validation set is then the English test set, and nothing is held out from training.
         expected[PAPER_SOURCE, "validation"] = expected[PAPER_SOURCE, "test"]
     elif (PAPER_SOURCE, "validation") not in expected:
         found[PAPER_SOURCE, "train"] += found.pop((PAPER_SOURCE, "validation"))

@@ -1,4 +1,4 @@
-"""Tables of very many languages: rows by family, each with its mean, which a click opens to its languages."""
+"""Tables of very many languages: one row per family with its mean, which a click expands to its languages."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -39,7 +39,7 @@ def family_bodies(
         values: one row for each language, by its code, one column for each column of numbers.
         cells: the cells of a row of `values`; True if it is the mean of several languages.
 
-    A family of one language has the language's row alone.
+    A family of one language has only the language's row.
     """
     bodies = []
     for family, codes in by_family(names, list(values.index)).items():

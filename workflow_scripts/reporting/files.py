@@ -16,7 +16,7 @@ from workflow_scripts.reporting.report import MODEL
 from workflow_scripts.reporting.sections import sheets
 from workflow_scripts.reporting.table import Sheet
 
-# What a formula begins with in spreadsheets: OWASP, "CSV Injection". The wide forms are those of East Asian keyboards.
+# First characters of spreadsheet formulas: OWASP, "CSV Injection". The wide forms are those of East Asian keyboards.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 SUFFIXES = (".csv", ".tex")
 WRITTEN = ".tables.json"  # names the tables of the last run; other files in the folder belong to the user
@@ -53,10 +53,10 @@ def write_tables(sections: list[Section], folder: Path, expected: Iterable[str] 
 
 
 def plain(value: Any) -> Any:
-    """A value that spreadsheets show and do not compute: a text that looks like a formula gets an apostrophe before it.
+    """A value that spreadsheets show but do not evaluate: texts that look like formulas get an apostrophe before them.
 
-    Names, labels and ids come from others, and `=HYPERLINK(...)` among them would send what is in other cells. These
-    tables are for people; programs read the tables beside them, in which every text is as it was.
+    Names, labels and ids may be untrusted, and `=HYPERLINK(...)` could leak the content of other cells. These tables
+    are for people; programs read the unmodified tables beside them.
     """
     if not isinstance(value, str):
         return value

@@ -218,7 +218,7 @@ def _table_1(own: pd.DataFrame) -> Iterator[dict]:
 
 
 def _table_2(own: pd.DataFrame, tasks: Tasks) -> Iterator[dict]:
-    """The transfer gaps of table 2, from the scores by language; where they differ, by the other metric, too."""
+    """The transfer gaps of table 2, from the scores by language; if they differ, also by the other metric."""
     runs = {tuple(where[key] for key in _KEYS): rows for where, rows in _by_language(own)}
     what = "transfer gap, from the scores by language"
     for printed in own[own["table"] == 2].to_dict("records"):

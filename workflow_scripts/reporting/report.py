@@ -1,4 +1,4 @@
-"""What the report is made from: the inputs with the names of things, and every frame that more than one view needs.
+"""The data of the report: the inputs with display names, and every frame that more than one view needs.
 
 Each frame is a cached property, so that the page, the tables and the summary share it. `Report.of` makes the report of
 some inputs; only this module calls the aggregation of scores.
@@ -67,7 +67,7 @@ class ScoresByLanguage:
 class Report:
     """The inputs, the facts about tasks, and the names; see `Report.of`.
 
-    A language has one code in all of them: `codes` are those by which some tasks name languages otherwise.
+    A language has one code in all of them: `codes` maps the differing codes of some tasks.
     """
 
     inputs: Inputs

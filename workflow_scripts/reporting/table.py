@@ -14,7 +14,7 @@ from workflow_scripts.evaluation.aggregate import COMPARED
 from workflow_scripts.experiment.catalogue import METHODS
 from workflow_scripts.reporting.wording import NOTHING, score_text
 
-FILTERED = 12  # rows from which on a table has a field to filter them
+FILTERED = 12  # a table with at least this many rows has a filter field
 MOST_ROWS = 12  # rows of a table of averages that needs no click
 
 
@@ -146,14 +146,14 @@ def plain_table(
 def averages_table(bodies: tuple[tuple[Row, ...], ...], **texts: Any) -> Table:
     """A table with a body for each arm: its average over languages, then each language, folded where there are many."""
     many = sum(map(len, bodies)) > MOST_ROWS and any(len(body) > 1 for body in bodies)
-    notes = ("A click on an average shows its languages.",) if many else ()
+    notes = ("Click an average to see its languages.",) if many else ()
     return Table(bodies=bodies, page_notes=notes, kind="families", sorts="bodies", collapses=many, **texts)
 
 
 def number_column(
     title: str, key: str, text: Callable[[Any], str] = score_text, spread: str = "", best: str = "", **head: Any
 ) -> Column:
-    """A column of numbers from the column `key`, in bold where the column `best` is true."""
+    """A column of numbers from the column `key`, in bold if the column `best` is true."""
 
     def cell(row: dict[str, Any]) -> Cell:
         marks = ("best",) if best and row[best] else ()

@@ -22,7 +22,7 @@ def learning_rate_search(runs: pd.DataFrame) -> pd.DataFrame:
     """Every candidate of the search on the validation set (the paper's appendix A.1), one row each.
 
     `last_epoch_best`: the last of several epochs was the best, so longer training might have helped. `at_the_edge`: the
-    winner is the smallest or largest of several learning rates, so a better one may be outside of the range.
+    winner is the smallest or largest of several learning rates, so a better one may be outside the range.
     """
     search = runs[runs["stage"] == "search"]
     group = search.groupby(["task", *ARM])["learning_rate"]
@@ -140,7 +140,7 @@ def _problem(run: dict) -> str:
         return str(run["problem"])
     if pd.isna(run["validation"]):
         return "no validation score"
-    # Equal is a problem too: a model that always answers the most frequent class has not learned.
+    # Equal is a problem too: a model that always predicts the most frequent class has learnt nothing.
     if pd.notna(run["majority"]) and run["validation"] <= run["majority"]:
         return f"validation {run['validation']:.1f} is not above the majority class, {run['majority']:.1f}"
     return ""

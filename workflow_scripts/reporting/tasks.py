@@ -1,4 +1,4 @@
-"""What the report says about tasks: titles, metrics, languages. Views get these facts and never look a task up."""
+"""The report's facts about tasks: titles, metrics, languages. Views get these facts and never look a task up."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

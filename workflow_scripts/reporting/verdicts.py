@@ -29,7 +29,7 @@ from workflow_scripts.reporting.wording import (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests say about one method on one task: its average, and its transfer gap if there is one."""
+    """The test results for one method on one task: its average, and its transfer gap if there is one."""
 
     method: str
     direction: str
@@ -111,7 +111,7 @@ def _basis(row: dict, names: Names, baseline: str) -> str:
     if pd.notna(row["units"]):
         counted += f", {row['units']:,.0f} test units"
     if row["seeds"] == 1:
-        counted += ". With one seed the interval accounts for the test examples alone, not for other seeds"
+        counted += ". With one seed the interval accounts for the test examples only, not for other seeds"
     elif row["prior_freedom"] > 0:
         counted += (
             f". From seed to seed the difference varies by ± {row['seed_std']:.1f} points on this task and typically by"

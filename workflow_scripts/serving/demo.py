@@ -67,7 +67,7 @@ class Models:
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
         self._predictors = predictors
-        self._lock = threading.Lock()  # prompts are put into the layers for the time of a forward pass
+        self._lock = threading.Lock()  # prompts are in the layers only during a forward pass
         self._first, *others = predictors.values()
         for name, other in zip(list(predictors)[1:], others, strict=True):
             if _task(other) != _task(self._first):
@@ -77,7 +77,7 @@ class Models:
                 )
 
     def description(self) -> dict[str, Any]:
-        """What the page shows before anything is typed."""
+        """The initial content of the page."""
         reader, settings = self._first.reader, self._first.settings
         shapes = {name: "words" if name in reader.in_words else "list" for name in reader.lists}
         return {
@@ -137,7 +137,7 @@ class Server(ThreadingHTTPServer):
         return tuple(f"{name}:{self.server_port}" for name in (ADDRESS, "localhost"))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that closed its connection; print any other error."""
+        """Ignore a browser that closed its connection; print any other error."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -207,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(content, ensure_ascii=False).encode(errors="replace"), "application/json")
 
     def _refuse(self, status: HTTPStatus, error: str) -> None:
-        self.close_connection = True  # what is left of the body is not read
+        self.close_connection = True  # the rest of the body is not read
         self._send_json(status, {"error": error})
 
     def _send(self, status: HTTPStatus, content: bytes, media_type: str) -> None:

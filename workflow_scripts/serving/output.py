@@ -1,7 +1,7 @@
 """Predictions as JSON lines or CSV, in a file that a killed command continues, or on standard output.
 
 While predictions are written, they are in `.NAME.partial`, beside NAME. `.NAME.partial.json` says how far that file is
-complete and what it was made from. At the end the one gets its name, and the other is removed.
+complete and what it was made from. At the end the first is renamed, and the second is removed.
 """
 
 import csv
@@ -25,7 +25,7 @@ Result = dict[str, Any]
 
 
 def form_of(path: Path) -> str:
-    """The form by the ending of a file's name. Raises UserError for another ending."""
+    """The form by the ending of a file's name. Raises UserError for any other ending."""
     if path.suffix.lower() not in FORMS:
         raise UserError(f"--to {path}: the name must end in {', '.join(FORMS)}, which gives the form")
     return FORMS[path.suffix.lower()]
@@ -57,12 +57,12 @@ class Partial:
     Args:
         path: the finished file.
         form: "json_lines" or "csv".
-        key: everything that the content depends on, as JSON. A partial file of another key is overwritten.
+        key: everything that the content depends on, as JSON. A partial file with a different key is overwritten.
 
     Attributes:
         rows: how many rows are complete.
         errors: how many of these are errors.
-        state: what the first process noted, which a later one must use as well.
+        state: what the first process recorded and later ones must use as well.
     """
 
     def __init__(self, path: Path, form: str, key: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Partial:
 
 
 class Printed:
-    """Standard output in the place of a file; each chunk is flushed.
+    """Standard output instead of a file; each chunk is flushed.
 
     Attributes: as in `Partial`.
     """

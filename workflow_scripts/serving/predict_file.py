@@ -7,7 +7,7 @@ standard input. Its columns have the names of the task's fields, such as text an
 in the task's own dataset. Labels are not needed.
 
 The output has a row for each row of FILE, in the same order. A row that cannot be read has an `error` instead of a
-prediction. A command that was killed continues where it stopped when it is repeated.
+prediction. A killed command continues where it stopped when it is repeated.
 
 The exit status is 0, or 3 if some rows have errors, or 1 if nothing could be predicted.
 """
@@ -123,7 +123,7 @@ def _check_source(source: Path, target: Path) -> None:
 
 
 def _key(arguments: argparse.Namespace, device: str) -> dict[str, Any]:
-    """What the predictions depend on. Standard input cannot be read again, so its predictions are not continued."""
+    """What the predictions depend on. Standard input cannot be reread, so its predictions are never continued."""
     is_file = arguments.file.is_file()
     return {
         "input": sha256(arguments.file) if is_file else f"process {os.getpid()} at {time.time_ns()}",
@@ -148,7 +148,7 @@ def _records(source: Path, form: str | None, delimiter: str | None, reader: RowR
 
 
 def _chunks(found: Iterable[Placed], is_stream: bool, done: int) -> Iterator[list[Placed]]:
-    """The records after the first `done` ones in chunks; of a stream, a chunk ends where nothing more is there yet."""
+    """The records after the first `done` ones in chunks; in a stream, a chunk ends when no more input is available."""
     if is_stream:
         return _available(found, CHUNK_ROWS)
     return in_chunks(itertools.islice(found, done, None), CHUNK_ROWS, CHUNK_CHARACTERS, _size)
@@ -234,7 +234,7 @@ def command() -> None:
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
     except BrokenPipeError:
-        status = 0  # the reader of standard output has seen enough
+        status = 0  # the reader of standard output has closed it
     except KeyboardInterrupt:
         print("interrupted: the same command continues, unless it reads standard input", file=sys.stderr)
         status = 130

@@ -25,13 +25,14 @@ DIGITS = 6  # of a probability
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a row.
+    """A model's answer for a row.
 
     Attributes:
         prediction: a label, the place of a choice (from 0), a list of tags, a score, or the text of an answer.
         probability: of the prediction; None for a score, a generated text, and a list of tags.
         probabilities: by label, of each choice, or of each word's tag; else None.
-        place: where in the row's texts the answer is: (column, first character, the one after the last); else None.
+        place: the position of the answer in the row's texts: (column, first character, the one after the last); else
+            None.
     """
 
     prediction: Any
@@ -71,7 +72,7 @@ class Predictor:
         self.temperature = float(self.run.record.get("temperature") or 1.0)
 
     def answers(self, rows: Sequence[Row]) -> list[Answer | UserError]:
-        """The answer of each row, or why there is none. Rows come from `reader`, with an `id` that no other has."""
+        """The answer of each row, or why there is none. Rows come from `reader`, each with a unique `id`."""
         found: dict[str, Answer | UserError] = {}
         columns = self._columns(list(rows), found)
         if columns:

@@ -1,7 +1,7 @@
 """The records of the user's file, one after the other. A record that cannot be read is an error in its place.
 
 `corpora/formats` reads the files that a model is trained and scored on, and refuses a file with a bad record. Here each
-record stands alone, so a bad one is returned as a `BadRecord` and the next one is read.
+record is independent, so a bad one is returned as a `BadRecord` and the next one is read.
 """
 
 import csv
@@ -24,7 +24,7 @@ from workflow_scripts.corpora.formats.text import BYTE_ORDER_MARK, GZIP
 
 FORMATS = ("csv", "tsv", "json_lines", "text")
 LINE_LIMIT = 16 * 2**20  # bytes
-MOST_LINES = 1000  # of a quoted record; more are a quote that nothing closes
+MOST_LINES = 1000  # of a quoted record; beyond that, a quote is not closed
 
 Line = tuple[int, bytes | None]
 """The number of a line, and its content without the line break; None for one that is too long."""
@@ -181,7 +181,7 @@ def _unquoted_rows(lines: Iterable[Line], delimiter: str) -> Iterator[tuple[list
 
 
 def _quoted_rows(lines: Iterator[Line], delimiter: str) -> Iterator[tuple[list[str] | BadRecord, str]]:
-    """The rows of CSV. After quotes that break the rules, the line after the row's first is the next row."""
+    """The rows of CSV. After a row with invalid quotes, reading continues at the line after its first line."""
     csv.field_size_limit(FIELD_LIMIT)
     waiting: deque[Line] = deque()
 

@@ -54,11 +54,11 @@ class RowReader:
         return True
 
     def check_plain(self, where: str) -> None:
-        """Raise UserError if one text a line does not make a row."""
+        """Raise UserError if one text per line does not make a row."""
         if len(self.fields) > 1:
             raise UserError(
-                f"{where}: plain text has one text a line, but a row of this task has {' and '.join(self.fields)}: use"
-                " CSV, TSV or JSON lines (--format, or the ending of the file's name)"
+                f"{where}: plain text has one text per line, but a row of this task has {' and '.join(self.fields)}:"
+                " use CSV, TSV or JSON lines (--format, or the ending of the file's name)"
             )
 
     def id_of(self, record: Mapping[str, Any] | str) -> str | None:
@@ -71,9 +71,9 @@ class RowReader:
         return None
 
     def row(self, record: Mapping[str, Any] | str, where: str) -> Row:
-        """A row, with any valid gold values, of a record or of the text of a task with one field.
+        """A row, with placeholder gold values, from a record or from the text of a task with one field.
 
-        Raises UserError for a record that makes none.
+        Raises UserError for an invalid record.
         """
         if isinstance(record, str):
             record = {self.fields[0]: record}
@@ -126,7 +126,7 @@ class RowReader:
 
 
 def _first_row(run: FinishedRun) -> Row:
-    """The first row of the validation set: it shows which columns the task has."""
+    """The first row of the validation set, which shows the columns of the task."""
     try:
         with pq.ParquetFile(run.rows) as file:
             row: Row = next(file.iter_batches(batch_size=1)).to_pylist()[0]

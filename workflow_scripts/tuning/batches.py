@@ -15,7 +15,7 @@ from workflow_scripts.kinds.tokens import Ragged, Tokens
 Batch = dict[str, torch.Tensor]
 
 # A batch consists of this many chunks, one from each quarter of the lengths; the samples of a chunk have similar
-# lengths. Batches of one length train worse (docs/performance.md): their gradients depend on the length.
+# lengths. Batches of a single length train worse (docs/performance.md): their gradients depend on the length.
 CHUNKS = 4
 
 # Batches per block. Chunks are cut from blocks, which are redrawn in every epoch. Larger blocks have less padding;
@@ -24,7 +24,7 @@ BLOCK = 50
 
 
 class Samples:
-    """What batches are drawn from: each feature on its own, or the features of each row together.
+    """The samples that batches are drawn from: each feature on its own, or the features of each row together.
 
     Args:
         tokens: the features.
@@ -135,7 +135,7 @@ def _by_length(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def prediction_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield the sample numbers of each batch, the longest samples first, so that a lack of memory shows at once.
+    """Yield the sample numbers of each batch, the longest samples first, so that a lack of memory shows immediately.
 
     lengths: tokens of each sample, (samples,).
     """

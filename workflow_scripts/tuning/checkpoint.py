@@ -40,7 +40,7 @@ def checkpoint_key(*parts: Any) -> str:
 
 
 class Checkpoint:
-    """The checkpoint of one training: in the run's folder, or in a scratch folder and now and then copied from there.
+    """The checkpoint of one training: in the run's folder, or in a scratch folder and copied from there periodically.
 
     Args:
         folder: the run's folder.
@@ -63,7 +63,7 @@ class Checkpoint:
 
     @property
     def newest(self) -> Path:
-        """The file to resume from: the one after more steps, if there are two that can be used."""
+        """The file to resume from: the later one, if there are two usable ones."""
         if self.near is None or (near := self._read(self.near)) is None:
             return self.path
         far = self._read(self.path)
@@ -74,7 +74,7 @@ class Checkpoint:
 
         A file that is damaged or has another key is renamed, with a warning; in the scratch folder it is deleted.
         Partial files of killed processes are deleted: they are as large as a checkpoint, and nothing else removes them.
-        Raises UserError if the disk does not deliver the file in the run's folder.
+        Raises UserError if the file in the run's folder cannot be read from disk.
         """
         for folder in {self.path.parent, self.scratch or self.path.parent}:
             for pattern in PARTIAL:
@@ -115,7 +115,7 @@ class Checkpoint:
             return None
 
     def _delete_near(self, reason: object) -> None:
-        """Delete the checkpoint in the scratch folder, and give it up where even that fails."""
+        """Delete the checkpoint in the scratch folder; stop using the folder if even that fails."""
         assert self.near is not None
         logger.warning("scratch: %s cannot be used (%s): deleted", self.near, reason)
         try:
@@ -136,13 +136,13 @@ class Checkpoint:
     def save(self, tensors: Tensors, state: dict[str, Any]) -> None:
         """Write the checkpoint atomically.
 
-        A scratch folder that cannot be written is given up, with a warning. `state` must be JSON-serialisable. Raises
-        UserError if the run's folder cannot be written.
+        A scratch folder that cannot be written is no longer used, with a warning. `state` must be JSON-serialisable.
+        Raises UserError if the run's folder cannot be written.
         """
         metadata = {"key": self.key, "state": json.dumps(state)}
         if self.near is not None:
             try:
-                with written(self.near, durable=False) as temporary:  # a node that dies loses its disk, too
+                with written(self.near, durable=False) as temporary:  # a dead node loses its disk anyway
                     save_file(tensors, temporary, metadata)
             except (UserError, SafetensorError, OSError) as error:
                 reason, place = error.__cause__ or error, self.path.parent
@@ -179,7 +179,7 @@ class Checkpoint:
         self.clean()
 
     def clean(self) -> None:
-        """Delete the scratch folder; call it once its checkpoints are copied or needed no more."""
+        """Delete the scratch folder; call it once its checkpoints are copied or no longer needed."""
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -194,7 +194,7 @@ def copied_at_the_end(checkpoints: Sequence[Checkpoint]) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
-    if before == signal.SIG_DFL:  # While a model trains, `StopSignal` takes its place.
+    if before == signal.SIG_DFL:  # While a model trains, `StopSignal` replaces it.
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -244,7 +244,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def interruptible(self, saved: str) -> Iterator[None]:
-        """Within the block a signal raises Interrupted(saved) immediately; for work that can be repeated."""
+        """Within the block a signal raises Interrupted(saved) immediately; for repeatable work."""
         self.saved = saved
         try:
             if self.received:

@@ -32,7 +32,7 @@ def device_name(device: torch.device) -> str:
 def find_precision(wanted: str, device: torch.device) -> str:
     """Return the precision of matrix products, "bfloat16" or "float32": the given one, or the faster one for "auto".
 
-    On a CPU the speed is measured, since instruction flags do not tell it: relative to float32, bfloat16 took 1/10 of
+    On a CPU the speed is measured, since instruction flags do not reveal it: relative to float32, bfloat16 took 1/10 of
     the time with Intel's AMX, 1/2 on an AMD Zen 4, 2 times as long on an Intel with AVX512_BF16 only, and 8 times as
     long without that.
     """
@@ -89,8 +89,8 @@ def seed_everything(seed: int) -> None:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next batch instead of returning it to the operating system.
 
-    Otherwise every page is mapped again for each batch, at up to 7 us: 8 % of fine-tuning's time. Peak memory rises by
-    1 %. Does nothing with another C library.
+    Otherwise every page is remapped for each batch, at up to 7 us: 8 % of fine-tuning's time. Peak memory rises by 1 %.
+    Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -2,8 +2,8 @@
 
     results/ENCODER/TASK/SOURCE/ARM/seed-SEED  ──> settings, the encoder's folder, how its task reads and tokenises rows
 
-The records name all inputs of a run: the encoder, the tokens and, through these, the rows. So a user names the folder
-of a run and nothing else: no configuration is needed.
+The records name all inputs of a run: the encoder, the tokens and, through these, the rows. So a user only names the
+folder of a run: no configuration is needed.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class FinishedRun:
         settings: of the training.
         encoder: the encoder's folder.
         tokenising: how texts became tokens; `split` is that of the validation set.
-        corpus: the settings of `fetch_corpus` for the validation set of the first training language. Its `reading`
-            says which columns of a file mean what.
+        corpus: the settings of `fetch_corpus` for the validation set of the first training language. Its `reading` says
+            what the columns of a file mean.
         rows: the rows of that set.
     """
 
@@ -46,7 +46,7 @@ class FinishedRun:
 
 
 def open_run(folder: Path, resources: Path) -> FinishedRun:
-    """Find what belongs to a run.
+    """Find the files that belong to a run.
 
     Args:
         folder: of the run.

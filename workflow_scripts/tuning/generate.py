@@ -1,4 +1,4 @@
-"""Generation: the tokens with which a language model continues texts, each the likeliest (greedy search).
+"""Generation: a language model continues texts by the most likely token each time (greedy search).
 
 Not the library's `generate`: prompts, padding on the right and the separate output layer are this project's. Texts are
 read once, by the forward pass that training uses, and their keys and values are cached.
@@ -60,7 +60,7 @@ class _OfDecoder:
         from transformers import DynamicCache
 
         self.model, self.output_layer, self.batch = model, output_layer, batch
-        # Given the configuration, it would drop what is beyond a sliding window; the mask hides that anyway.
+        # Given the configuration, it would drop vectors beyond a sliding window; the mask hides those anyway.
         self.cache: Any = DynamicCache()
 
     def read(self) -> torch.Tensor:
@@ -74,7 +74,7 @@ class _OfDecoder:
         self._move(padding)
         shown = inputs["attention_mask"]  # prompts at the input included
         self.shown = (torch.arange(shown.shape[1], device=shown.device) >= padding[:, None]).to(shown.dtype)
-        # Where the method says nothing about positions, the model counts all vectors from 0.
+        # If the method does not set positions, the model counts all vectors from 0.
         self.next = inputs["position_ids"][last] + 1 if "position_ids" in inputs else shown.sum(1)
         return self.output_layer.scores(states[last][:, None])
 

@@ -69,7 +69,7 @@ def visible_gpus(gpus: Sequence[str], visible: str | None) -> list[str]:
 
 
 def lock_folder() -> Path:
-    """Return the folder of this user's locks, on the machine's own disk whatever the working folder is."""
+    """Return the folder of this user's locks, on the machine's own disk regardless of the working folder."""
     return Path(tempfile.gettempdir()) / f"crossprompt-gpus-{os.getuid()}"
 
 

@@ -45,8 +45,8 @@ def step_on_cpu(length: int) -> int:
 class Gradients:
     """Computes losses and accumulates their gradients.
 
-    On a GPU the kernels are recorded, unless the encoder is compiled, layers are computed again in the backward pass,
-    or the method is PEFT's or the user's own, which may branch in Python.
+    On a GPU the kernels are recorded, unless the encoder is compiled, layers are recomputed in the backward pass, or
+    the method is PEFT's or the user's own, which may branch in Python.
 
     Args:
         tokens: the training features.
@@ -108,7 +108,7 @@ class Gradients:
         return int(self.samples.lengths[samples].max())
 
     def _split(self, samples: np.ndarray, models: int) -> list[np.ndarray]:
-        """Split samples into 1, 2, 4, ... equal parts, or into single samples: what is estimated to take least time.
+        """Split samples into 1, 2, 4, ... equal parts, or into single samples, whichever is estimated to be fastest.
 
         Samples are sorted by length, so that more parts have less padding but need more passes. Powers of two keep the
         number of shapes small. Parts that exceed `most_tokens` are avoided.

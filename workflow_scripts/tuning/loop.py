@@ -75,7 +75,7 @@ class Evaluation:
         gradient_norm: the largest norm of all steps, before clipping.
         oracle: the main metric on the validation sets of other languages, with the setting `oracle`. Nothing is chosen
             by it.
-        temperature: what calibrates the probabilities, see `temperature`; None if the weights were not kept then.
+        temperature: calibrates the probabilities, see `temperature`; None if the weights were not kept then.
     """
 
     step: int
@@ -106,7 +106,7 @@ class Outcome:
         seconds: its share of the time spent in training steps, excluding evaluations.
         diverged: whether training stopped because a loss or gradient norm was not finite.
         stopped: why training stopped before its last step, other than by divergence; empty if it did not.
-        problem: why the run should not be trusted; empty if there is no reason.
+        problem: why the run should not be trusted; empty if it can be.
     """
 
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -289,8 +289,9 @@ def train(
         validate: makes a pass over the validation set.
         checkpoint: saved at the end of each epoch and every few minutes.
         device: where the models are.
-        until: the share of the steps after which to return, at the next evaluation; the checkpoint then holds all that
-            a later call needs to go on. The schedule of the learning rate is that of the whole training.
+        until: the share of the steps after which to return, at the next evaluation; the checkpoint then holds
+            everything that a later call needs to continue. The schedule of the learning rate is that of the whole
+            training.
         oracle: returns the main metric on the validation sets of other languages, at every evaluation.
 
     Raises Interrupted after SIGTERM or Ctrl-C, once the checkpoint is saved.
@@ -313,7 +314,7 @@ def train(
     clock = Clock()
 
     def keep_smaller_size() -> None:
-        """Save the state before the step, so that a training that resumes does not try the larger size again."""
+        """Save the state before the step, so that a resumed training does not try the larger size again."""
         state.micro_batch_size = micro_batches.size
         save(checkpoint, outcomes, candidates, state, settings.precision, device)
 
@@ -492,9 +493,9 @@ def finish_evaluation(
 
 
 def keep_weights(outcome: Outcome, model: TunedModel, settings: TrainingSettings) -> None:
-    """Copy the weights after the last evaluation to the host if `keep` keeps them; drop those that it keeps no more.
+    """Copy the weights after the last evaluation to the host if `keep` keeps them; drop those that it no longer keeps.
 
-    An average is computed at the end, so it takes no memory of the device.
+    An average is computed at the end, so it takes no device memory.
     """
     steps = {one.step for one in kept_evaluations(outcome.evaluations, settings.keep, settings.averaged)}
     outcome.snapshots = {step: tensors for step, tensors in outcome.snapshots.items() if step in steps}
@@ -572,7 +573,7 @@ def resume(
 def restore_outcome(
     outcome: Outcome, saved: dict[str, Any], parts: dict[str, torch.Tensor], device: torch.device
 ) -> None:
-    """Fill an outcome with what `save` stored of it."""
+    """Restore an outcome from what `save` stored."""
     for name in Outcome.JSON_FIELDS:
         setattr(outcome, name, saved[name])
     outcome.evaluations = [Evaluation(**one) for one in saved["evaluations"]]
@@ -630,7 +631,7 @@ def _merit(evaluation: Evaluation, keep: str) -> float:
 
 
 def standing(outcome: Outcome, settings: TrainingSettings, step: int) -> tuple[bool, float]:
-    """What ranks a candidate after `step` steps: whether it has a result, and the main metric of the weights kept then.
+    """The rank of a candidate after `step` steps: whether it has a result, and the main metric of the kept weights.
 
     For averaged weights it is the mean of their metrics.
     """

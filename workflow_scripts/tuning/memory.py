@@ -21,12 +21,12 @@ class MicroBatches:
     """Splits batches into micro-batches, whose size is halved for the rest of the job when memory runs out.
 
     The batch and, up to rounding, its gradient stay the same. Dropout draws different masks for different splits. The
-    random numbers of an attempt that failed are drawn again, so that the result is that of a training that had the
-    smaller size from the start of the batch.
+    random numbers of a failed attempt are drawn again, so that the result is that of a training with the smaller size
+    from the start of the batch.
 
     Args:
         size: the most features per micro-batch.
-        on_smaller: is called after the size was reduced, before the batch is tried again.
+        on_smaller: is called after the size was reduced, before the batch is retried.
 
     Attributes:
         size: the most features per micro-batch.
@@ -52,7 +52,7 @@ class MicroBatches:
                 if not is_out_of_memory(error) or largest == 1:
                     raise
                 reason = str(error).splitlines()[0]
-            # Outside of the `except` block: until then the error's traceback keeps the tensors alive.
+            # Outside the `except` block: until then the error's traceback keeps the tensors alive.
             self.size = largest // 2
             gc.collect()
             if torch.cuda.is_available():
@@ -81,7 +81,7 @@ class RandomState:
 
     @classmethod
     def now(cls) -> "RandomState":
-        """The present states."""
+        """The current states."""
         return cls(
             torch.get_rng_state(),
             torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,

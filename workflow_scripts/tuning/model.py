@@ -143,7 +143,7 @@ def forward_together(models: Sequence[TunedModel], batch: Batch) -> list[torch.T
     first, texts = models[0], len(batch["input_ids"])
     output = run_encoder(first.encoder, encoder_inputs(models, batch))
     if not (first.training and getattr(first.encoder, RECOMPUTES, False)):
-        first.remove_prompts()  # else the backward pass computes the layers again, with their prompts
+        first.remove_prompts()  # else the backward pass recomputes the layers, with their prompts
     states, pooled = states_of_texts(output.last_hidden_state, batch), getattr(output, "pooler_output", None)
     if pooled is not None and states.shape != output.last_hidden_state.shape:
         pooled = first.encoder.pooler(states)

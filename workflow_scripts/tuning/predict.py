@@ -145,7 +145,7 @@ def predict_with_confidences(
 
 
 def _values(model: TunedModel, tokens: Tokens, settings: TrainingSettings, device: torch.device) -> Sequence[Any]:
-    """What `decode` of the kind takes: the logits of each feature, or its text."""
+    """The input of the kind's `decode`: the logits of each feature, or its text."""
     if model.writer:
         return generated_texts(model, tokens, settings, device)
     return logits(model, tokens, settings.precision, device)

@@ -7,7 +7,7 @@ The status file of `logs/train/x.log` is `logs/train/x.status.json`. It holds on
     losses          training loss of each model that is trained, a mean over the last steps; empty at the start
     seconds_left    estimated from the speed so far, without evaluations
 
-It exists while the training runs. One that was killed leaves its last one behind.
+It exists while the training runs. A killed training leaves its last one behind.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Progress:
             "seconds_left": self._seconds_left(step, passed),
         }
         temporary = self.status.with_name(f".{self.status.name}")
-        with contextlib.suppress(OSError):  # A training does not fail because nobody can watch it.
+        with contextlib.suppress(OSError):  # A training must not fail because its progress cannot be shown.
             temporary.write_text(json.dumps(report), encoding="utf-8")
             temporary.replace(self.status)
 
@@ -97,7 +97,7 @@ class Progress:
 
 
 def status_of(log: Path) -> Path:
-    """The status file that belongs to a log file."""
+    """The status file of a log file."""
     return log.with_suffix(STATUS_SUFFIX)
 
 

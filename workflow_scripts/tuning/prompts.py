@@ -16,7 +16,7 @@ from workflow_scripts.tuning.batches import Batch
 
 
 class AttentionInsert(nn.Module):
-    """What an encoder's self-attention modules read in a forward pass besides their own weights.
+    """Additional inputs of an encoder's self-attention modules in a forward pass.
 
     A subclass adds its parameters, and a static method `insert` as that of `Prompts`, which sets the attribute
     `attribute` of each module.

@@ -120,11 +120,11 @@ def with_micro_batch_size(settings: TrainingSettings) -> TrainingSettings:
 
 
 def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
-    """Train all candidates up to each rung in turn; after it the worst on the validation set leave.
+    """Train all candidates up to each rung in turn; then drop the worst ones on the validation set.
 
     Successive halving (Jamieson and Talwalkar 2016) with the schedule of the full training: of n candidates ceil(n /
-    factor) stay. A rung is the first evaluation after its share of the steps. The ranking depends on what the
-    checkpoints hold alone, so a search that was interrupted repeats it.
+    factor) remain. A rung is the first evaluation after its share of the steps. The ranking depends only on the
+    checkpoints, so an interrupted search repeats it.
     """
     for share in halving.rungs:
         for training in trainings:
@@ -144,7 +144,7 @@ def halve(trainings: Sequence["Pass"], halving: Halving) -> None:
 def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None:
     """Set the precision of every training: with `precision: auto`, one for all.
 
-    It is the one that the first of them began with, perhaps on another machine, or else the faster one here. So a
+    It is the one that the first of them started with, possibly on another machine, or else the faster one here. So a
     training has one precision, and so have the candidates of a search. Raises UserError if the device lacks it.
     """
     for training in trainings:
@@ -156,7 +156,7 @@ def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None
     if resumable:
         first, found = resumable[0]
         check_precision(found, device, first.checkpoint.newest)
-        logger.info("resuming in %s, as this training began", found)
+        logger.info("resuming in %s, the precision that this training started in", found)
     else:
         found = find_precision("auto", device)
     for training in automatic:
@@ -165,7 +165,7 @@ def resolve_precision(trainings: Sequence["Pass"], device: torch.device) -> None
 
 @dataclass(frozen=True)
 class Material:
-    """What the trainings of a job have in common.
+    """The shared inputs of the trainings of a job.
 
     Attributes:
         folder: the encoder's folder.
@@ -220,7 +220,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the checkpoints of a job go, and when; see `Checkpoint`."""
+    """Where and when the checkpoints of a job are saved; see `Checkpoint`."""
 
     folder: Path
     every: float
@@ -236,8 +236,8 @@ class Pass:
         material: the inputs.
         configured: the merged settings of the step.
         runs: the runs.
-        places: where its checkpoint goes, and when.
-        left: the share of the steps after which a run left the search, by its number.
+        places: where and when its checkpoint is saved.
+        left: the share of the steps after which a run was dropped from the search, by its number.
     """
 
     material: Material
@@ -255,9 +255,8 @@ class Pass:
         self.scoring = self.settings.scoring(source_languages(self.settings.source)[0])
         self.rates = [run.values["learning_rate"] for run in self.runs]
         self.metrics_code = fingerprint(METRICS, kind_module(self.settings.kind, "metrics"))
-        # Without `micro_batch_size`: a training that is short of memory resumes with a smaller one.
-        # `precision` as configured, not as resolved: a training resumes on another machine, in the precision that it
-        # began with.
+        # Without `micro_batch_size`: a training that ran out of memory resumes with a smaller one. `precision` as
+        # configured, not as resolved: a training may resume on another machine, in the precision that it started with.
         key = checkpoint_key(
             {name: value for name, value in self.configured.as_json().items() if name != "micro_batch_size"},
             self.metrics_code,
@@ -277,21 +276,21 @@ class Pass:
         return self.result
 
     def checkpoint_precision(self) -> str | None:
-        """The precision that an earlier process began this training in; None without a checkpoint."""
+        """The precision that an earlier process started this training in; None without a checkpoint."""
         saved = self.checkpoint.peek()
         return None if saved is None else saved.get("precision")
 
     def in_the_search(self) -> list[int]:
-        """The numbers of the runs that have not left the search."""
+        """The numbers of the runs that are still in the search."""
         return [number for number in range(len(self.runs)) if number not in self.left]
 
     def standing(self, number: int, share: float) -> tuple[bool, float]:
-        """What ranks a run after a share of the steps; see `loop.standing`."""
+        """The rank key of a run after a share of the steps; see `loop.standing`."""
         step = self.schedule.evaluation_at(share)
         return standing(self.trained.outcomes[number], self.settings, step)
 
     def leave(self, number: int, share: float) -> None:
-        """Let a run leave the search after a share of the steps, unless that is the end of its training."""
+        """Drop a run from the search after a share of the steps, unless that is the end of its training."""
         step, steps = self.schedule.evaluation_at(share), self.schedule.steps
         if step < steps:
             self.left[number] = round(step / steps, 4)
@@ -299,9 +298,9 @@ class Pass:
             logger.info("%s leaves the search after step %d of %d", name, step, steps)
 
     def train(self, until: float = 1.0) -> None:
-        """Train the runs that have not left the search up to a share of the steps; resumes from the checkpoint.
+        """Train the runs that are still in the search up to a share of the steps; resumes from the checkpoint.
 
-        The models are built for this call alone: those that left take no memory.
+        The models are built for this call only: dropped ones take no memory.
         """
         finished = self._finished(self.schedule.evaluation_at(until))
         needed = [number for number in self.in_the_search() if number not in finished]
@@ -312,7 +311,7 @@ class Pass:
             )
             for number, model in zip(needed, built, strict=True):
                 models[number] = model.to(self.material.device)
-            if not is_frozen(built[0].encoder):  # A frozen one gets small micro-batches: no gain, and more memory.
+            if not is_frozen(built[0].encoder):  # A frozen encoder gets small micro-batches: no gain, and more memory.
                 keep_freed_memory()
             if not built[0].tuned_parameters():  # the method `none`
                 self.result = TrainingResult([Outcome()], TrainingState(tuned_parameters=0))

@@ -1,7 +1,7 @@
 """A folder on the compute node's own disk for checkpoints, so that they do not load the shared disk: the key `scratch`.
 
-The folder of a run's checkpoints there is named after the user and the run's folder, so runs and users never mix. It
-exists while the training runs; only a killed process leaves it.
+The folder of a run's checkpoints there is named after the user and the run's folder, so those of different runs and
+users never mix. It exists while the training runs; only a killed process leaves it.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def _created(parent: Path, run: Path) -> Path:
     folder = parent / f"crossprompt-{user}-{hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]}"
     folder.mkdir(mode=0o700, exist_ok=True)
     state = folder.lstat()
-    # In a folder like /tmp, another user could have made it, to give this training a checkpoint of theirs.
+    # In a shared folder, another user could have created it, to plant a checkpoint.
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != user:
         raise ValueError(f"{folder} belongs to another user")
     if not os.access(folder, os.W_OK | os.X_OK):

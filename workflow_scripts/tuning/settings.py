@@ -24,7 +24,7 @@ class TrainingSettings(StepSettings):
         max_length: the most tokens of a feature.
         micro_batch_size: not from the workflow, which passes it in an environment variable.
         module: the file of a user's own method.
-        oracle: the languages on whose validation sets every evaluation is scored, too.
+        oracle: the other languages on whose validation sets every evaluation is scored.
         new_tokens: the most tokens of a generated answer; None where none is generated.
         peft: `peft_type` and the keys of PEFT's configuration class, of a method that PEFT implements.
     """
@@ -82,10 +82,10 @@ class TrainingSettings(StepSettings):
 
 
 class Halving(Settings):
-    """How candidates leave a search early.
+    """How candidates are dropped from a search early.
 
     Attributes:
-        factor: after each rung, of n candidates ceil(n / factor) stay.
+        factor: after each rung, of n candidates ceil(n / factor) remain.
         rungs: shares of the steps, ascending.
     """
 

@@ -1,4 +1,4 @@
-"""Readers of file formats, one module a format: each yields the records of a file, none knows a task.
+"""Readers of file formats, one module per format: each yields the records of a file and knows nothing about tasks.
 
 A record is a dict of the file's columns. Each comes with its place, for messages, such as `reviews.csv, line 7`. Files
 are streamed, so memory does not grow with their size. Text is UTF-8, with or without a byte order mark, and may be
@@ -48,7 +48,7 @@ OPTIONS = {
     "tsv": ("header", "quoted", "delimiter"),
     "conll": ("header", "delimiter", "comments"),
 }
-SHOWN = 20  # names of columns or files in a message, at most
+SHOWN = 20  # maximum number of columns or files in a message
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def records(path: Path, options: FormatOptions, where: str | None = None) -> Ite
     """Each record of a file with its place, for messages, such as `reviews.csv, line 7`.
 
     Args:
-        path: the file. It is decompressed if it is a gzip file, whatever its name.
+        path: the file. It is decompressed if it is a gzip file, regardless of its name.
         options: how to read it.
         where: what messages call the file, by default its path.
 
@@ -148,7 +148,7 @@ def named(value: Any, names: Sequence[str], where: str) -> Any:
 
 
 def column(record: Mapping[str, Any], name: str | int, where: str) -> Any:
-    """The value in a column of a record. Dots reach into nested columns: `answers.text`.
+    """The value in a column of a record. Dots access nested columns: `answers.text`.
 
     Where a column holds a list of mappings, the dot takes the value of each: a list. `where` is the record's place.
 

@@ -1,4 +1,4 @@
-"""CoNLL columns: a line a token, columns between tabs or white space, a blank line after each sentence.
+"""CoNLL columns: one line per token, columns separated by tabs or white space, a blank line after each sentence.
 
 Comments, if the options name their prefix, come before the first token of a sentence. They begin with the prefix, and
 then have a space, or nothing, or no second column. So a token `#` or `#hashtag` is not lost, with one exception: in a
@@ -30,7 +30,7 @@ class Sentence:
 
 
 def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Record, str]]:
-    """Each sentence: a list a column, named by its number from "1" or by the header, and comments `key = value`.
+    """Each sentence: one list per column, named by its number from "1" or by the header, and comments `key = value`.
 
     The comment `newdoc id` is in the records of all sentences of its document. Sentences that are only `-DOCSTART-` are
     left out. The place is `train.conll, lines 3 to 9`.

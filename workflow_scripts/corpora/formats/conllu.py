@@ -23,7 +23,7 @@ def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Re
     for sentence in sentences(path, where, "#", lambda line: line.startswith("#")):
         words: list[list[str]] = []
         for number, line in sentence.tokens:
-            if line.startswith("#"):  # A comment inside of a sentence is not allowed, but no word begins like this.
+            if line.startswith("#"):  # A comment inside a sentence is not allowed, but no word begins like this.
                 continue
             columns = line.split("\t")
             if len(columns) != len(COLUMNS):

@@ -61,9 +61,9 @@ def header_names(fields: Sequence[str], where: str) -> list[str]:
 def unquoted(field: str) -> str:
     """The text of a field as it was before Python's `csv.writer` wrote it.
 
-    That puts quotes around a field which has quotes, and doubles those inside. Files that are read as unquoted may
-    have bare quotes, too, so only what must come from `csv.writer` is undone: a quote at both ends, and inside at
-    least one, all of them doubled.
+    `csv.writer` puts quotes around a field that contains quotes, and doubles those inside. Files that are read as
+    unquoted may also have bare quotes, so only fields that must come from `csv.writer` are changed: a quote at both
+    ends, and at least one inside, all of them doubled.
     """
     inside = field[1:-1]
     if len(field) > 1 and field[0] == field[-1] == '"' and '"' in inside and '"' not in inside.replace('""', ""):

@@ -65,7 +65,7 @@ def _in_object(document: "_Document", where: str) -> Iterator[tuple[Record, str]
 
 
 class _Document:
-    """The text of a JSON file, of which only what is not yet decoded is in memory."""
+    """The text of a JSON file; only the part that is not yet decoded is in memory."""
 
     def __init__(self, path: Path, where: str):
         self.at = 0
@@ -75,7 +75,7 @@ class _Document:
         self._where = where
 
     def next(self) -> str:
-        """The next character that is not white space, which is where `at` is then; "" at the end."""
+        """Move `at` to the next character that is not white space and return it; "" at the end."""
         while True:
             rest = len(self._text)
             while self.at < rest and self._text[self.at] in " \t\r\n":
@@ -86,7 +86,7 @@ class _Document:
                 return ""
 
     def value(self) -> Any:
-        """Decode the value that begins here, and go behind it."""
+        """Decode the value that begins here, and move past it."""
         self.next()
         while True:
             try:
@@ -160,7 +160,7 @@ class _Document:
         self.at += 1
 
     def _more(self) -> bool:
-        """Read as much again as is waiting, at least a chunk, and forget what is decoded. False at the end."""
+        """Double the undecoded text, by at least a chunk, and discard what is decoded. False at the end."""
         waiting = len(self._text) - self.at
         pieces, size = [], 0
         for piece in self._chunks:

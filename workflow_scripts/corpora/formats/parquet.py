@@ -27,7 +27,8 @@ BUFFER = 2**20  # bytes of a column that are read at once; by default Arrow read
 def records(path: Path, options: FormatOptions, where: str) -> Iterator[tuple[Record, str]]:
     """Each row; its place is `train.parquet, row 7`, counted from 1.
 
-    Raises UserError, naming file and row, for what is not parquet, is damaged or holds a text that is not UTF-8.
+    Raises UserError, naming file and row, for a file that is not parquet, is damaged or contains text that is not
+    UTF-8.
     """
     number = size = 0
     try:
@@ -79,7 +80,7 @@ def _rows(batch: pa.RecordBatch, before: int, where: str) -> Iterator[Record]:
     """The rows as Python objects. A row at a time, which takes 15 times as long, only where it is needed."""
     if batch.nbytes <= LARGE_BATCH:
         records: list[Record] = []
-        with contextlib.suppress(*UNREADABLE):  # said below, with the row
+        with contextlib.suppress(*UNREADABLE):  # reported below, with the row
             records = batch.to_pylist()
         if records or not batch.num_rows:
             yield from records

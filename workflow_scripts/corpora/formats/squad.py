@@ -1,4 +1,4 @@
-"""The JSON format of SQuAD 1.1, which XQuAD, MLQA and TyDiQA-GoldP use too: a record a question."""
+"""The JSON format of SQuAD 1.1, which XQuAD, MLQA and TyDiQA-GoldP also use: one record per question."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,7 +6,7 @@
 | iob1 | `I-`, `B-` directly after an entity of the same type | `I-` | `I-` | as the first token |
 | bioes, iobes | `B-` | `I-` | `E-` | `S-` |
 
-`O` is a token outside of entities. iob2 is also known as BIO. Entities are those of the library seqeval in its strict
+`O` is a token outside entities. iob2 is also known as BIO. Entities are those of the library seqeval in its strict
 mode (`seqeval.scheme`), except that a `B-` begins an entity in iob1, too, where IOB1 does not need one.
 """
 

@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 BYTE_ORDER_MARK = "\ufeff"
 GZIP = b"\x1f\x8b"
-# What files begin with that are taken for text by mistake, and what to do about it.
+# The first bytes of files that are mistaken for text, and what to do about it.
 NOT_TEXT = {
     b"PAR1": "is a parquet file: set `format: parquet`",
     b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or export it as CSV with UTF-8",
     b"\xff\xfe": "is UTF-16: save it as UTF-8",
     b"\xfe\xff": "is UTF-16: save it as UTF-8",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file: run `git lfs pull` in its repository",
-    b"<!doctype html": "is an HTML page, not data: the address it came from does not lead to the file",
+    b"<!doctype html": "is an HTML page, not data: its address does not lead to the file",
 }
 LINE_LIMIT = 64 * 2**20  # bytes
 CHUNK = 2**20  # bytes
@@ -61,7 +61,7 @@ def chunks(path: Path, where: str) -> Iterator[str]:
     with _opened(path, where) as file:
         while True:
             chunk = file.read(CHUNK)
-            pending = decoder.getstate()[0]  # the beginning of a character that the last chunk ended in
+            pending = decoder.getstate()[0]  # the beginning of a character that the last chunk cut in two
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -80,7 +80,7 @@ def chunks(path: Path, where: str) -> Iterator[str]:
 
 
 def check_expansion(path: Path, size: int, where: str) -> None:
-    """Raise UserError if a file holds so many bytes for its size that it is made to fill memory or a disk."""
+    """Raise UserError if a file expands so much that it must be meant to fill memory or a disk."""
     if size > SMALL and size > MOST_EXPANSION * path.stat().st_size:
         raise UserError(
             f"{where} holds more than {MOST_EXPANSION} times its size: if you trust it, decompress it or write it again"

@@ -1,8 +1,8 @@
-"""The mini benchmark: a small stand-in for the five tasks, made from templates, for a quick start with no internet.
+"""The mini benchmark: a small substitute for the five tasks, generated from templates, for a quick start offline.
 
-English sentences to train on, and test sets that say the same in seven languages. The words are in
-`data/<split>/<language>.yaml`; what is said, and which label it has, is in `data/<split>/plan.yaml`, once for all
-languages. No template and no filler of the test sets occurs in training, nor in validation.
+It has English sentences to train on, and test sets with the same content in seven languages. The words are in
+`data/<split>/<language>.yaml`; the content and the labels are in `data/<split>/plan.yaml`, once for all languages. No
+template and no filler of the test sets occurs in training, nor in validation.
 """
 
 from collections.abc import Callable, Iterator, Mapping

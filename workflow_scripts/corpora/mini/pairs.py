@@ -6,8 +6,8 @@ from workflow_scripts.corpora.mini.wording import Fillers, Wording, load_wording
 from workflow_scripts.kinds.protocol import Row
 
 LABELS = ("entailment", "neutral", "contradiction")
-# The other pairs turn the order round where the meaning stays (active and passive, sell and buy): a model that only
-# compares the order of the names gets this share right.
+# The other pairs reverse the order but keep the meaning (active and passive, sell and buy): a model that only compares
+# the order of the names gets this share right.
 SHARE_WITH_ORDER_KEPT = 0.75
 # Of the false pairs, those in which one of the two is replaced by another of its kind rather than exchanged. From
 # exchanges alone the bundled encoder learns nothing in 75 steps of 32 pairs (loss 0.693), and with 0.4 as little
@@ -18,8 +18,8 @@ SHARE_WITH_ONE_REPLACED = 0.7
 def inference_rows(wording: Wording, task: str, count: int) -> list[Row]:
     """Premises with hypotheses.
 
-    The hypothesis is drawn without regard to the label, and each goes with all three, so that it says nothing about
-    the label on its own.
+    The hypothesis is drawn independently of the label, and each occurs with all three, so that it alone carries no
+    information about the label.
     """
     random = Random(f"{task}/{wording.split}")
     labels = _balanced(LABELS, count, random)
@@ -61,7 +61,7 @@ def paraphrase_rows(wording: Wording, task: str, count: int) -> list[Row]:
 
 
 def _add_pair(rows: list[Row], seen: set[str], wording: Wording, task: str, parts: tuple, labels: list[str]) -> None:
-    """Add the next row, unless English has had the same: by English, so that the languages stay parallel.
+    """Add the next row, unless it is a duplicate in English: only English counts, so that the languages stay parallel.
 
     `parts` holds for each sentence the keys and indices that lead to its template, and its fillers.
     """

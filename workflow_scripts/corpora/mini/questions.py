@@ -6,8 +6,8 @@ from workflow_scripts.corpora.mini.wording import UNSPACED_LANGUAGES, Fillers, W
 from workflow_scripts.kinds.protocol import Row
 
 # Facts of the asked relation in a paragraph, the asked one included, and the fewest and most facts of other relations.
-# A second fact of the same relation holds a wrong answer of the right type: TyDiQA's questions need the names as well.
-# XQuAD's paragraphs are short, so that a few hundred rows teach the task.
+# A second fact of the same relation contains a wrong answer of the right type, so TyDiQA's questions also require
+# matching the names. XQuAD's paragraphs are short, so that a few hundred rows teach the task.
 SAME = {"xquad": 1, "tydiqa": 2}
 OTHERS = {"xquad": (1, 1), "tydiqa": (1, 2)}
 

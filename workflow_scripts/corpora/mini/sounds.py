@@ -1,4 +1,4 @@
-"""Words whose shape depends on the sound beside them: Korean particles and French elision."""
+"""Words whose form depends on the adjacent sound: Korean particles and French elision."""
 
 HANGUL_FIRST, HANGUL_LAST = "가", "힣"
 FINALS_PER_SYLLABLE = 28  # a syllable is 가 + 28 x (its initial and vowel) + its final consonant, 0 for none

@@ -7,7 +7,7 @@ from workflow_scripts.kinds.protocol import Row
 
 
 def tagging_rows(wording: Wording, task: str, count: int) -> list[Row]:
-    """Filled sentences, from each template in turn; none comes twice in English."""
+    """Filled sentences, from each template in turn; none occurs twice in English."""
     random = Random(f"{task}/{wording.split}")
     english = load_wording(wording.split, "en")
     slots, templates = wording.plan[task]["slots"], range(len(wording.words[task]))

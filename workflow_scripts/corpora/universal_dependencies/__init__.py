@@ -1,4 +1,4 @@
-"""UD-POS from Universal Dependencies itself, as XTREME made it: its files, verified, converted by its rules.
+"""UD-POS from Universal Dependencies itself, as XTREME made it: its files, verified, converted by XTREME's rules.
 
     files.tsv ──> a folder with the release, or UD's repositories ──> tagged sentences
 
@@ -95,7 +95,7 @@ def rows(corpus: Corpus, pinned: Mapping[str, Any] | None, downloads: Path) -> I
         text = locate(file, corpus, downloads).read_bytes().decode("utf-8")
         kept = list(tagged_sentences(text, file.language, f"{file.treebank}/{file.name}"))
         if len(kept) != file.sentences:
-            raise UserError(f"{file.name}: kept {len(kept)} sentences, XTREME {file.sentences}: report this defect")
+            raise UserError(f"{file.name}: kept {len(kept)} sentences, XTREME {file.sentences}: please report this bug")
         for tokens, tags, where in kept:
             number += 1
             row = {"id": f"{corpus.language}-{number}", "tokens": tokens, "tags": tags}
@@ -140,7 +140,7 @@ def locate(file: File, corpus: Corpus, downloads: Path) -> Path:
 
 
 def _folders(file: File, path: Path) -> list[Path]:
-    """Where a file may lie: as the release unpacks, one folder a treebank, or all files in one folder."""
+    """Where a file may be: as the release unpacks, one folder per treebank, or all files in one folder."""
     release = f"ud-treebanks-{file.release.replace('r', 'v')}"
     return [path / release / file.treebank, path / file.treebank, path]
 

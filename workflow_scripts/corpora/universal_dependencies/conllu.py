@@ -1,4 +1,4 @@
-"""CoNLL-U as XTREME made tagged sentences of it: one row a token as it is written, with the tag of its head word.
+"""CoNLL-U as XTREME turned it into tagged sentences: one row per written token, with the tag of its head word.
 
 The rules are those of the tools that XTREME's scripts call (github.com/coastalcph/ud-conversion-tools, then
 `udpos_preprocess` of github.com/google-research/xtreme).

@@ -1,4 +1,4 @@
-"""One label for a text or for two, read off one vector of both (`sentence_vector`).
+"""One label for one or two texts, predicted from one vector (`sentence_vector`).
 
 Adds the column `label` (int32).
 """
@@ -23,7 +23,7 @@ TOGETHER = False
 
 
 def outputs(labels: Sequence[str]) -> int:
-    """One logit a label."""
+    """One logit per label."""
     return len(labels)
 
 
@@ -35,7 +35,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
 
 
 def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> tuple[Columns, Counts]:
-    """The columns of one feature a row without its target; beyond `max_length` tokens, the longer text is cut first.
+    """The columns of one feature per row, without its target; beyond `max_length` tokens, the longer text is cut first.
 
     Counts `empty_texts`: rows with a text that has no token. They stay, since a test set is scored on all of
     its rows.
@@ -66,7 +66,7 @@ def counted(batch: dict[str, "torch.Tensor"]) -> int:
 
 
 def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, str]:
-    """The label of the highest logit. logits: one array (labels,) a feature."""
+    """The label of the highest logit. logits: one array (labels,) per feature."""
     chosen = {row: labels[int(values.argmax())] for row, values in zip(tokens.plain("row"), logits, strict=True)}
     return {rows[row]["id"]: chosen[row] for row in sorted(chosen)}
 
@@ -74,6 +74,6 @@ def decode(logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], la
 def probabilities(
     logits: Sequence[np.ndarray], tokens: Tokens, rows: Sequence[Row], labels: Sequence[str], temperature: float
 ) -> dict[str, dict[str, float]]:
-    """The probability of each label. logits: one array (labels,) a feature."""
+    """The probability of each label. logits: one array (labels,) per feature."""
     found = dict(zip(tokens.plain("row").tolist(), softmax(np.stack(logits), temperature).tolist(), strict=True))
     return {rows[row]["id"]: dict(zip(labels, found[row], strict=True)) for row in sorted(found)}

@@ -13,6 +13,6 @@ def prediction_of(value: Any, row: Row, labels: Sequence[str]) -> str:
 
 
 def choice_of(place: int, choices: int, row: Row, labels: Sequence[str]) -> str:
-    """The label in a place, counted from 0. Raises UserError unless there are as many choices as labels."""
+    """The label at an index, counted from 0. Raises UserError unless there are as many choices as labels."""
     check_number(choices, len(labels), "the task's number of labels is")
     return labels[place]

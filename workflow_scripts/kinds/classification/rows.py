@@ -26,7 +26,7 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def oddity(row: Row) -> str:
-    """A text may be empty here and there."""
+    """A text may occasionally be empty."""
     return next((f"{name} is empty" for name in ("text", "text_pair") if row[name] is not None and not row[name]), "")
 
 
@@ -41,5 +41,5 @@ def group(row: Row) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Some label, for a text without one."""
+    """A placeholder label, for a text without one."""
     return {"label": labels[0]}

@@ -1,4 +1,4 @@
-"""Facts of entities that the configuration and the report need."""
+"""Facts about entities that the configuration and the report need."""
 
 from workflow_scripts.kinds.protocol import Metric
 

@@ -1,4 +1,4 @@
-"""Named entities: an IOB2 tag for each word, read off the vector of one of the word's subwords as in tagging.
+"""Named entities: an IOB2 tag for each word, predicted from the vector of one of its subwords as in tagging.
 
 The head has an output for O, and two for each entity type in the task's `labels` (B-PER, I-PER). Predicted tags need
 not be valid IOB2, since each word has its own highest logit: predictions keep them, and the metric ignores an I tag
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def outputs(labels: Sequence[str]) -> int:
-    """One logit a tag: O, and two for each entity type."""
+    """One logit per tag: O, and two for each entity type."""
     return len(tags_of(labels))
 
 

@@ -1,6 +1,6 @@
 """Rows of entities: `tokens` and their IOB2 `tags`, of equal number.
 
-The task's `labels` are the entity types, such as PER, ORG and LOC. The tags follow from them: O outside of entities,
+The task's `labels` are the entity types, such as PER, ORG and LOC. The tags follow from them: O outside entities,
 B-PER for the first word of a person and I-PER for each further word of the same person.
 """
 
@@ -37,5 +37,5 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Some tags, for words without them."""
+    """Placeholder tags, for words without them."""
     return tagging.placeholder(record, tags_of(labels))

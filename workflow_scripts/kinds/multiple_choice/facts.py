@@ -1,4 +1,4 @@
-"""Facts of multiple choice that the configuration and the report need."""
+"""Facts about multiple choice that the configuration and the report need."""
 
 from workflow_scripts.kinds.protocol import Metric
 

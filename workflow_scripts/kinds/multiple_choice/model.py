@@ -1,4 +1,4 @@
-"""One number for each choice, read off one vector of the text with that choice (`sentence_vector`).
+"""One number for each choice, predicted from one vector of the text with that choice (`sentence_vector`).
 
 The numbers of a row's choices are compared, as in transformers' models for multiple choice. Adds the columns `choice`
 (int32: the place of the choice, from 0) and `correct` (int32: 1 for the correct choice, else 0).
@@ -25,15 +25,15 @@ TOGETHER = True
 
 
 def outputs(labels: Sequence[str]) -> int:
-    """One number, whatever the number of choices."""
+    """One number, regardless of the number of choices."""
     return 1
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each choice becomes one feature: the text, paired with the question and the choice.
 
-    Beyond `max_length` tokens the text is cut at its end, and a choice only if it fills the whole input with its
-    question. Counts `cut_choices` (such choices) and `empty_texts` (rows with a text, or a choice with its question, of
+    Beyond `max_length` tokens the text is cut at its end, and a choice only if with its question it fills the whole
+    input. Counts `cut_choices` (such choices) and `empty_texts` (rows with a text, or a choice with its question, of
     which the tokenizer makes no token). Raises UserError if `max_length` leaves no room for a choice.
     """
     room = settings.max_length - tokenizer.num_special_tokens_to_add(pair=True)

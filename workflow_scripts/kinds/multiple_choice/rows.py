@@ -44,7 +44,7 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def oddity(row: Row) -> str:
-    """A text may be empty, or a choice occur twice, here and there."""
+    """A text may occasionally be empty, or a choice occur twice."""
     for name in ("text", "question"):
         if row[name] is not None and not row[name].strip():
             return f"{name} is empty"
@@ -52,7 +52,7 @@ def oddity(row: Row) -> str:
         if not choice.strip():
             return f"choice {place} is empty"
         if choice in row["choices"][: place - 1]:
-            return f"choice {choice!r} is there twice"
+            return f"choice {choice!r} occurs twice"
     return ""
 
 
@@ -62,5 +62,5 @@ def group(row: Row) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Any choice, for a row whose correct choice is not known."""
+    """A placeholder choice, for a row whose correct choice is not known."""
     return {"label": 0}

@@ -1,4 +1,4 @@
-"""Facts of question answering that the configuration and the report need."""
+"""Facts about question answering that the configuration and the report need."""
 
 from workflow_scripts.kinds.protocol import Metric
 

@@ -2,7 +2,7 @@
 
 A long context is cut into windows that overlap by `stride` tokens (128 in the paper's code), each with the whole
 question before it. Adds the columns `offset_start` and `offset_end` (list of int32: the characters of the context that
-a token covers, -1 outside of the context) and, for training and validation, `start` and `end` (int32: the answer's
+a token covers, -1 outside the context) and, for training and validation, `start` and `end` (int32: the answer's
 tokens; 0, the first token, where the window does not hold the answer). A question whose answer is not in its context is
 left out of training, as in XTREME.
 """

@@ -31,7 +31,7 @@ def from_record(record: Mapping[str, Any], where: str) -> Row:
 
 
 def problem(row: Row, labels: Sequence[str]) -> str:
-    """A question has answers; each is in the context where it is said to be, or marked as absent."""
+    """A question has answers; each is in the context at its stated position, or marked as absent."""
     texts, starts = row["answers"]["text"], row["answers"]["start"]
     if not texts or len(texts) != len(starts):
         return f"question {row['id']!r} has {len(texts)} answer texts and {len(starts)} starts"
@@ -44,7 +44,7 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def oddity(row: Row) -> str:
-    """A text may be empty, or an answer absent from its context, here and there."""
+    """A text may occasionally be empty, or an answer absent from its context."""
     for name in ("question", "context"):
         if not row[name].strip():
             return f"{name} is empty"

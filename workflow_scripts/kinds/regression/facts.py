@@ -1,4 +1,4 @@
-"""Facts of regression that the configuration and the report need."""
+"""Facts about regression that the configuration and the report need."""
 
 from workflow_scripts.kinds.protocol import Metric
 

@@ -1,7 +1,7 @@
-"""A score for a text or for two, read off one vector of both (`sentence_vector`).
+"""A score for one or two texts, predicted from one vector (`sentence_vector`).
 
 The head's output is the score on a scale from 0 to 1: the task's `labels`, the lowest and the highest score, give the
-scale. The optimiser's settings then suit any range of scores, and tokens need no statistics of the training set. Adds
+scale. The optimizer's settings then suit any range of scores, and tokens need no statistics of the training set. Adds
 the column `score` (float32, on that scale).
 """
 

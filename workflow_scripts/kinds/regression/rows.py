@@ -68,5 +68,5 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Some score, for a text without one."""
+    """A placeholder score, for a text without one."""
     return {"score": score_range(labels)[0]}

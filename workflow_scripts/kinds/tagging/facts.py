@@ -1,4 +1,4 @@
-"""Facts of tagging that the configuration and the report need."""
+"""Facts about tagging that the configuration and the report need."""
 
 from workflow_scripts.kinds.protocol import Metric
 

@@ -1,8 +1,8 @@
-"""Tagging (UD-POS): one tag a word, read off the vector of one of the word's subwords.
+"""Tagging (UD-POS): one tag per word, predicted from the vector of one of its subwords.
 
 That is the first one, as in XTREME and the paper (`labelled_subword: first`). With SentencePiece vocabularies it is
 often a bare word-start marker in languages that are written without spaces, the same for every word;
-`labelled_subword: first_visible` passes over it. In a decoder only the last subword has read the whole word.
+`labelled_subword: first_visible` skips it. In a decoder only the last subword has read the whole word.
 
 Adds the columns `labels` (list of int32: the tag at a word's labelled subword, IGNORED elsewhere) and `word` (list of
 int32: the word's number at its labelled subword, -1 elsewhere).
@@ -29,16 +29,16 @@ TOGETHER = False
 
 
 def outputs(labels: Sequence[str]) -> int:
-    """One logit a tag."""
+    """One logit per tag."""
     return len(labels)
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
     """Each sentence becomes one feature; one of more than `max_length` tokens is cut between words into several.
 
-    So every word gets a prediction, as the metric asks for. Of a word that alone is too long only the first subwords
-    that fit are kept, and always the labelled one. Counts `cut_words` and `empty_words` (words of which the tokenizer
-    makes no subword: a placeholder holds their tag).
+    So every word gets a prediction, as the metric requires. Of a single word that is too long, only the first subwords
+    that fit are kept, and always the labelled one. Counts `cut_words` and `empty_words` (words for which the tokenizer
+    has no subword: a placeholder carries their tag).
     """
     labels = {label: index for index, label in enumerate(settings.labels)}
     before, after = around_text(tokenizer)
@@ -54,7 +54,7 @@ def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) ->
     columns: Columns = {"row": [], "input_ids": [], "labels": [], "word": []}
     counts: Counts = {"cut_words": 0, "empty_words": 0}
     for number, row in enumerate(rows):
-        # Words are tokenised separately, as in XTREME: no token then spans two words, whatever the tokenizer.
+        # Words are tokenised separately, as in XTREME: no token then spans two words, with any tokenizer.
         texts = [space * (place > 0) + word for place, word in enumerate(row["tokens"])]
         pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         counts["cut_words"] += sum(len(ids) > room for ids in pieces)
@@ -87,17 +87,17 @@ def _fitted(ids: list[int], last: bool, invisible: Collection[int], room: int) -
 
 
 def _before_word(tokenizer: Any) -> str:
-    """What a word needs before it to be the word of a running text: a space where that is a part of the word's subword.
+    """The prefix that makes a word part of running text: a space if that belongs to the word's subword.
 
     XLM-R's tokenizer marks the start of a lone word and BERT's marks none; byte-level BPE and Gemma's, which is
-    mmBERT's, take a word without a space for the rest of the word before.
+    mmBERT's, treat a word without a space as the continuation of the previous word.
     """
     first, second, running = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b", "a b"))
     return "" if running == first + second else " "
 
 
 def _placeholder(tokenizer: Any) -> list[int]:
-    """One token for a word of which the tokenizer makes none: the unknown token, or else a full stop or a letter."""
+    """One token for a word for which the tokenizer has none: the unknown token, or else a full stop or a letter."""
     if tokenizer.unk_token_id is not None:
         return [tokenizer.unk_token_id]
     stop, letter = tokenizer([".", "a"], add_special_tokens=False)["input_ids"]

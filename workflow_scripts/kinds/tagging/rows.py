@@ -29,7 +29,7 @@ def problem(row: Row, labels: Sequence[str]) -> str:
 
 
 def oddity(row: Row) -> str:
-    """A token may be empty here and there."""
+    """A token may occasionally be empty."""
     return next((f"token {place} is empty" for place, token in enumerate(row["tokens"], 1) if not token.strip()), "")
 
 
@@ -45,6 +45,6 @@ def group(row: Row) -> str:
 
 
 def placeholder(record: Mapping[str, Any], labels: Sequence[str]) -> Row:
-    """Some tags, for words without them."""
+    """Placeholder tags, for words without them."""
     words = record.get("tokens")
     return {"tags": [labels[0]] * len(words) if isinstance(words, list) else []}

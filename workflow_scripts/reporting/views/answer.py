@@ -12,7 +12,7 @@ from workflow_scripts.reporting.views.problems import concerns
 
 @dataclass(frozen=True)
 class Alert:
-    """That problems affect the answer, with a link to them."""
+    """A note that problems affect the answer, with a link to them."""
 
     template: ClassVar[str] = "alert"
     count: int

@@ -136,7 +136,7 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
         yield f"{titles}: predictions that were made elsewhere, scored on the same rows; never in bold."
         yield from _unknown_answers(report, shown)
     if not table["complete"].all():
-        yield "† Over fewer languages than another arm of the same task has: not comparable with it."
+        yield "† Over fewer languages than another arm of the same task: not comparable with it."
     for row in table[table["note"] != ""].to_dict("records") if "note" in table else []:
         arm = report.names.arm(row["method"], row["prompt_length"], row["encoder"], row["source"])
         start = "No gap" if pd.isna(row["gap"]) else "The gap"
@@ -145,7 +145,7 @@ def _notes(report: Report, table: pd.DataFrame, columns: list[tuple[str, str]]) 
 
 
 def _unknown_answers(report: Report, tasks: set[str]) -> Iterator[str]:
-    """How many answers of each arm of predictions that were made elsewhere are no possible answer."""
+    """How many answers of each arm of predictions that were made elsewhere are invalid."""
     records = pd.DataFrame(report.inputs.provenance.get("outside") or [])
     if records.empty:
         return
@@ -153,7 +153,7 @@ def _unknown_answers(report: Report, tasks: set[str]) -> Iterator[str]:
         unknown, rows = int(found["unknown"].sum()), int(found["rows"].sum())
         if task in tasks and unknown:
             where = f"{rows:,} answers on {report.tasks.title(task)}"
-            yield f"{method_title(arm)}: {unknown:,} of {where} are no possible answer and count as wrong."
+            yield f"{method_title(arm)}: {unknown:,} of {where} are not valid answers and count as wrong."
 
 
 def _page_notes(report: Report, bodies: list[tuple[Row, ...]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Calibration: whether the probabilities of predicted answers hold in the target languages, too."""
+"""Calibration: whether the probabilities of predicted answers are also correct in the target languages."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def _is_target(frame: pd.DataFrame) -> pd.Series:
 
 
 def _sentences(report: Report, frame: pd.DataFrame) -> Iterator[str]:
-    """Whether models are overconfident in other languages: of all, then by method."""
+    """Whether models are overconfident in other languages: overall, then by method."""
     targets = frame[_is_target(frame)]
     if targets.empty:
         return

@@ -1,4 +1,4 @@
-"""The corpora: their licences, their numbers of rows, what was changed or is unusual in them, and checksums."""
+"""The corpora: their licences, row counts, changed and unusual rows, and checksums."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,8 +13,8 @@ MOST_PLACES = 12  # that a note lists
 SPLITS = ("train", "validation", "test")
 # The counts in the record of a token folder, and how such texts are handled.
 ODDITIES = {
-    "cut_words": "Words with more subwords than fit into max_length, truncated and still scored",
-    "empty_words": "Words for which the tokenizer has no subword, treated as unknown words and still scored",
+    "cut_words": "Words with more subwords than fit into max_length, truncated but still scored",
+    "empty_words": "Words for which the tokenizer has no subword, treated as unknown words but still scored",
     "cut_questions": "Questions that left no room for their context, truncated at the end",
     "empty_texts": "Rows with a text without any token, kept",
     "cut_texts": "Rows that left no room for an answer in words, with the longest text truncated at the end",
@@ -24,9 +24,9 @@ ODDITIES = {
 
 # The counts in the origin of a corpus (`corpora.rows.complete`), and what became of such rows.
 CHANGES = {
-    "repaired tags": "Tags that were no valid IOB2, repaired",
+    "repaired tags": "Tags that were not valid IOB2, repaired",
     "rows with repaired tags": "Rows with such tags",
-    "dropped rows": "Rows that the task file leaves out of training",
+    "dropped rows": "Rows that the task file excludes from training",
     "rows that occur twice": "Repeated rows, used once",
     "unusual rows": "Unusual rows, kept",
 }
@@ -71,7 +71,7 @@ def licences_table(report: Report) -> Table:
             Column("Cite", "text"),
         ),
         bodies=tuple(bodies),
-        caption="As the task files state them.",
+        caption="As stated in the task files.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model costs: the score against each cost, and the table of costs."""
+"""The cost of each model: the score against each cost, and the table of costs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -181,7 +181,7 @@ def cost_table(report: Report) -> Sheet:
 
 
 def _epochs(row: dict[str, Any]) -> str:
-    """Of arms whose trainings stopped early: the mean over them."""
+    """For arms whose trainings stopped early: the mean over them."""
     return f"{row['epochs_taken']:.3g} of {row['epochs']:.3g}"
 
 

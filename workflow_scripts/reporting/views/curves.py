@@ -65,9 +65,9 @@ def section(report: Report) -> Section | None:
         " point of the training loss is a mean, a point of the gradient’s norm (before clipping) a maximum."
     )
     if (frame["stage"] == "search").any():
-        reading += " Grey: the candidates of the search that were not chosen."
+        reading += " Grey: the search candidates that were not chosen."
     parts: list[Part] = [lead(reading)]
-    # By the text of the rate: numbers read from CSV may differ in the last digit.
+    # Compared as text: numbers read from CSV may differ in the last digit.
     frame = frame.assign(learning_rate=frame["learning_rate"].map(rate_text)).merge(_names(report), on=[*MODEL, *RUN])
     for (task, encoder, source), of_task in frame.groupby(ARM[:3], sort=False):
         title = f"{report.tasks.title(task)}{report.names.where(encoder, source)}"
@@ -108,7 +108,7 @@ def _arms(report: Report, task: str, frame: pd.DataFrame) -> Iterator[Part]:
 
 
 def _scale(chart: Chart, frame: pd.DataFrame) -> Scale:
-    """The vertical axis. Only the seeds decide: a candidate that diverged may be out of its range."""
+    """The vertical axis. Only the seeds determine it: a candidate that diverged may be out of range."""
     values = frame[frame["quantity"].isin(list(chart.quantities)) & (frame["stage"] == "seed")]["value"]
     return log_axis(values) if chart.logarithmic else linear_axis(values, most=4)
 

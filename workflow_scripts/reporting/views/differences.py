@@ -1,4 +1,4 @@
-"""How certain the differences are: the forest charts by task and by language, and the table behind them."""
+"""How certain the differences are: the forest plots by task and by language, and the table behind them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ MOST_ROWS = 2500  # differences that the page has in full, about 4 MB; of more, 
 
 @dataclass(frozen=True)
 class Interval:
-    """A row of a forest chart: places in percent; `direction` is better, worse or open.
+    """A row of a forest plot: positions in percent; `direction` is better, worse or open.
 
     Without an interval `low` and `high` are None.
     """
@@ -297,7 +297,7 @@ def differences_table(report: Report) -> Table:
 
 
 def scope_title(scope: str, names: Names) -> str:
-    """What a difference is of: a language, the average or the gap."""
+    """The scope of a difference: a language, the average or the gap."""
     return {AVERAGE: "average", GAP: "transfer gap"}.get(scope) or names.language(scope)
 
 

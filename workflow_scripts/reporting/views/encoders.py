@@ -1,4 +1,4 @@
-"""Which encoder transfers better, by the same method and by the best method of each; shown if there are several."""
+"""Which encoder transfers better, with the same method and with the best method of each; shown if there are several."""
 
 from typing import Any
 

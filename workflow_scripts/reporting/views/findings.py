@@ -141,7 +141,7 @@ def scores_sentence(report: Report, comparison: Comparison, source: str) -> str:
 
 
 def certainty(comparison: Comparison, tested: bool) -> str:
-    """The standard deviation of the averages over seeds; without a test, how much so few seeds can show."""
+    """The standard deviation of the averages over seeds; without a test, how little so few seeds can show."""
     prompt, fine = comparison.prompt_tuning, comparison.fine_tuning
     fewest = min(prompt.seeds, fine.seeds)
     seeds = (
@@ -150,7 +150,7 @@ def certainty(comparison: Comparison, tested: bool) -> str:
         else f"{plural(prompt.seeds, 'seed')} of prompt tuning and {fine.seeds} of fine-tuning"
     )
     if fewest == 1:
-        return f"{seeds} cannot tell a difference between methods from the effect of the seed."
+        return f"{seeds} cannot distinguish a difference between methods from the effect of the seed."
     widest = max(prompt.std, fine.std)
     spread = f"the averages vary by ± {prompt.std:.1f} (prompt tuning) and ± {fine.std:.1f} (fine-tuning) between seeds"
     if abs(comparison.difference) < widest:

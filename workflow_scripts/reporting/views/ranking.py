@@ -67,9 +67,9 @@ def section(report: Report) -> Section | None:
     reading = (
         "In each target language of each task, the arms are ranked by their score: 1 is the best. A point is the mean"
         f" of these ranks over the languages, then over the tasks. {_source(report)} does not count: the question is"
-        " transfer. The thick line is the 95 % interval on these tasks and languages, with other test rows and other"
-        " seeds; the thin line is that on other tasks and languages such as these. At the right: how often the arm is"
-        " first in random draws from such other tasks and languages. A rank says which arm is better, not by how much."
+        " transfer. The thick line is the 95 % interval for these tasks and languages, with other test rows and other"
+        " seeds; the thin line is that for other, similar tasks and languages. On the right: how often the arm is first"
+        " in random draws from such other tasks and languages. A rank says which arm is better, not by how much."
     )
     groups = _groups(ranked)
     parts: list[Part] = [
@@ -171,7 +171,7 @@ def _row(report: Report, row: dict[str, Any], axis: Axis) -> RankRow:
 
 
 def _limits(report: Report, encoder: str, source: str, rows: pd.DataFrame) -> Iterator[str]:
-    """What a ranking leaves out, for each reason a sentence."""
+    """What a ranking leaves out: one sentence for each reason."""
     first = rows.iloc[0]
     where = report.names.where(encoder, source, ", ").removeprefix(", ")
     before = f"{where}: " if where else ""
@@ -183,11 +183,11 @@ def _limits(report: Report, encoder: str, source: str, rows: pd.DataFrame) -> It
         yield f"{before}There is one target language. Neither line says what would happen in another language."
     if first["seeds"] == 1:
         thin = (
-            "; the thin lines do, since each task has models of its own"
+            "; the thin lines do, since each task has its own models"
             if first["tasks"] > 1
             else ", nor do the thin ones"
         )
-        yield f"{before}Some arm has only one seed. The thick lines do not account for other seeds of it{thin}."
+        yield f"{before}At least one arm has only one seed. The thick lines do not account for its other seeds{thin}."
     if left_out := _left_out(report, encoder, source, rows):
         yield f"{before}Not ranked, since they do not have scores on every task: {listed(left_out)}."
     if unranked := [method_title(name) for name in report.outside if name not in set(rows["method"])]:
@@ -239,8 +239,8 @@ def sheet(report: Report) -> Sheet:
         title="Mean ranks",
         caption=(
             "The mean rank of each arm over target languages, then over tasks; 1 is the best. Here: on these tasks and"
-            " languages, with other test rows and seeds. Elsewhere: on other tasks and languages such as these. First:"
-            " the share of draws in which the arm has the best mean rank. Seeds: the fewest that an arm has on a task."
+            " languages, with other test rows and seeds. Elsewhere: on other, similar tasks and languages. First: the"
+            " share of draws in which the arm has the best mean rank. Seeds: the smallest number for an arm on a task."
         ),
         kind="stacked",
     )

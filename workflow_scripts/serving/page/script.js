@@ -65,7 +65,7 @@ function bars(shares) {
   return list;
 }
 
-// The place of a tag among the task's labels, with or without the B- or I- of an entity; -1 for a word outside of all.
+// The place of a tag among the task's labels, with or without the B- or I- of an entity; -1 for a word outside all.
 function placeOf(tag) {
   const whole = task.labels.indexOf(tag);
   return whole >= 0 ? whole : task.labels.indexOf(tag.replace(/^[BI]-/, ""));

@@ -27,7 +27,7 @@ def accelerate(model: Any, settings: TrainingSettings, ids: torch.Tensor | None)
         ids: the vocabulary ids in all texts that the model will read, (ids,); None keeps every embedding row.
     """
     encoder = model.encoder
-    # A user's method may read the embedding table itself, and a decoder reads any token that it has generated.
+    # A user's method may read the embedding table itself, and a decoder reads the tokens that it has generated.
     reads_others = settings.module or (model.writer and not model.output_layer.has_decoder)
     if ids is not None and not reads_others:
         keep_rows(encoder, ids)

@@ -1,6 +1,6 @@
 """GELU in its tanh form (Hendrycks and Gimpel, 2016), for CPUs.
 
-PyTorch computes the tanh again in the backward pass, with a slow vector function: 2.7 ms for both passes of (350, 2048)
+PyTorch recomputes the tanh in the backward pass, with a slow vector function: 2.7 ms for both passes of (350, 2048)
 elements in bfloat16 (AMD Zen 4, one core), where the matrix products before it take 8.4. Here the forward pass computes
 value and derivative from one sigmoid, since (1 + tanh(u)) / 2 = sigmoid(2 u), and keeps the derivative instead of the
 input.

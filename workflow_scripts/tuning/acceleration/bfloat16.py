@@ -47,7 +47,7 @@ def set_precision(encoder: Any, precision: str, quantise: Quantisation | None = 
 
 
 def set_output_precision(output_layer: nn.Module, encoder: nn.Module, precision: str) -> None:
-    """Give the weights of an output layer their number format, but those that it shares with the encoder.
+    """Give the weights of an output layer their number format, except those that it shares with the encoder.
 
     Frozen matrices are bfloat16 if that is the precision: autocast would convert the vocabulary in every step.
     """
@@ -63,5 +63,5 @@ def set_output_precision(output_layer: nn.Module, encoder: nn.Module, precision:
 
 
 def _rounded(value: Any) -> Any:
-    """A tensor of numbers in bfloat16; anything else as it is."""
+    """A floating-point tensor in bfloat16; anything else unchanged."""
     return value.to(torch.bfloat16) if torch.is_tensor(value) and value.dtype == torch.float32 else value

@@ -1,7 +1,7 @@
 """Word embeddings reduced to the rows that a job uses, and to those that training changes.
 
-A multilingual vocabulary has 250,000 rows, half of a small encoder's parameters. training data uses at most a
-tenth of them, and a job needs only the rows of the texts that it reads.
+A multilingual vocabulary has 250,000 rows, half of a small encoder's parameters. training data uses at most a tenth of
+them, and a job needs only the rows of the texts that it reads.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ class KeptEmbedding(nn.Embedding):
 
 
 class TouchedEmbedding(nn.Module):
-    """A frozen embedding table of which some rows are replaced by trained ones.
+    """A frozen embedding table with some rows replaced by trained ones.
 
     Without weight decay a row without a gradient never changes, not even under Adam. Training only the rows that occur
     in the training data therefore gives the same weights, and saves gradients, optimizer state and disk space.

@@ -1,4 +1,4 @@
-"""Computing the last layer for the first token only, if that token's vector represents the text.
+"""Computes the last layer for the first token only, if that token's vector represents the text.
 
 The head then reads no other token's last state. This saves three quarters of the layer's matrix products and nearly all
 of its attention.

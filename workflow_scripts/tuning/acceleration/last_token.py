@@ -1,4 +1,4 @@
-"""Computing the last layer for the last token only, if that token's vector represents the text.
+"""Computes the last layer for the last token only, if that token's vector represents the text.
 
 In a decoder the head then reads no other token's last state. The last layer still needs the keys and values of all
 tokens, but its queries, its attention's output matrix and its feed-forward network only for the last token. These are
@@ -18,7 +18,7 @@ ATTENTION_PARTS = ("q_proj", "o_proj", "c_proj")  # of Llama's family, and of GP
 
 
 class LastToken:
-    """The places of the last tokens of a batch, and the hooks that reduce a module's input to them.
+    """The positions of the last tokens of a batch, and the hooks that reduce a module's input to them.
 
     The modules work on each token separately. A reduced module's output is 0 for the other tokens.
     """
@@ -71,5 +71,5 @@ def compute_last_token_only(encoder: Any) -> None:
 
 
 def _returns_states(mlp: nn.Module) -> bool:
-    """Whether a feed-forward network is made of matrices for all tokens: no experts, which some layers choose from."""
+    """Whether a feed-forward network applies the same matrices to all tokens, without experts."""
     return not any(isinstance(module, nn.ModuleList) or "Experts" in type(module).__name__ for module in mlp.modules())

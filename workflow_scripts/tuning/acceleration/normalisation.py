@@ -1,4 +1,4 @@
-"""RMS normalisation (Zhang and Sennrich, 2019) with few passes over the memory, for CPUs.
+"""RMS normalisation (Zhang and Sennrich, 2019) with few passes over memory, for CPUs.
 
 Transformers computes it from six operations in float32, each of which autograd repeats or stores for the backward pass.
 Here the backward pass keeps the states as they are and one number per token. Forward and backward pass of (350, 640)
@@ -15,7 +15,7 @@ from torch import nn
 from workflow_scripts.tuning.backbone.layers import is_frozen
 
 EPSILONS = ("eps", "variance_epsilon")  # the attribute's names in transformers
-# By form of the layer: the factor of the normalised states. Llama multiplies by the weight, Gemma by 1 + weight.
+# By type of layer: the factor of the normalised states. Llama multiplies by the weight, Gemma by 1 + weight.
 FACTORS = (lambda weight: weight.float(), lambda weight: weight.float() + 1)
 
 
@@ -77,9 +77,9 @@ def formula(module: Any) -> tuple[Any, float, bool] | None:
     weight, epsilon = parameters["weight"], getattr(module, names[0])
     if weight.dim() != 1 or not weight.is_cpu or not is_frozen(module):
         return None
-    # Small states show epsilon, and numbers that do not average to 0 tell this from layer normalisation.
+    # Small states reveal epsilon, and a non-zero mean distinguishes this from layer normalisation.
     states = torch.linspace(-1, 3, 4 * len(weight)).view(4, -1) * torch.tensor([[1e-3], [1], [1], [30]])
-    whole = copy.deepcopy(module).float()  # other normalisations take no states of another type than their weight
+    whole = copy.deepcopy(module).float()  # other normalisations require states of the same type as their weight
     with torch.no_grad():
         expected = whole(states)
         for factor in FACTORS:

@@ -6,7 +6,7 @@ format of the layer's products, so activations and gradients are those of a mode
 `nf4` is the 4-bit NormalFloat of Dettmers et al., 2023 ("QLoRA: Efficient Finetuning of Quantized LLMs"), computed by
 bitsandbytes: each block of 64 weights has a float32 scale, 4.5 bits per weight in all. `int8` divides each row by its
 largest magnitude / 127 and rounds to integers, as the row-wise quantisation of Dettmers et al., 2022 ("LLM.int8()");
-activations stay unrounded. It needs no package.
+activations are not rounded. It needs no package.
 
 bitsandbytes restores a 1,536 x 1,536 matrix in 3.5 ms on one Intel core; torchao's NF4 takes 55 ms, and requires
 matrices whose size is a multiple of 16,384.

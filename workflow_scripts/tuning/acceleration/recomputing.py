@@ -1,6 +1,6 @@
-"""Gradient checkpointing: the backward pass computes each layer again instead of keeping its activations.
+"""Gradient checkpointing: the backward pass recomputes each layer instead of keeping its activations.
 
-Memory for activations then grows with one layer rather than with all of them, for about a third more time.
+Memory for activations is then that of one layer rather than of all layers, for about a third more time.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from typing import Any
 from workflow_scripts.core.errors import UserError
 from workflow_scripts.tuning.acceleration.dropout import dropout_state, restore_dropout
 
-RECOMPUTES = "recomputes_layers"  # attribute set on an encoder whose backward pass computes the layers again
+RECOMPUTES = "recomputes_layers"  # attribute set on an encoder whose backward pass recomputes the layers
 
 
 def checkpoint_gradients(encoder: Any) -> None:
@@ -24,7 +24,7 @@ def checkpoint_gradients(encoder: Any) -> None:
             " set it to false"
         )
     setattr(encoder, RECOMPUTES, True)
-    # Before transformers 5.23 the method had the other name, which warns since then.
+    # Before transformers 5.23 the method had the other name, which now causes a warning.
     modern = hasattr(encoder, "activation_checkpointing_enable")
     enable = encoder.activation_checkpointing_enable if modern else encoder.gradient_checkpointing_enable
     enable({"use_reentrant": False, "context_fn": _same_masks})

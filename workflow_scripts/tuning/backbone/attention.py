@@ -1,8 +1,8 @@
 """Self-attention with prompts, for every encoder that uses the attention interface of transformers 5.
 
 If an attention module has the attribute `prompt`, its vectors are prepended to the keys and values (paper, section 2:
-"the prompts are operated as past keys and values"). If it has the attribute `beside`, what that computes from the
-queries is added to the result (LLaMA-Adapter, Prefix-Tuning+). Without them, the result is that of the plain encoder.
+"the prompts are operated as past keys and values"). If it has the attribute `beside`, its function of the queries is
+added to the result (LLaMA-Adapter, Prefix-Tuning+). Without them, the result is that of the plain encoder.
 """
 
 import math
@@ -146,7 +146,7 @@ def additive_mask(
 ) -> torch.Tensor | None:
     """Return the mask that `attend` adds to the scores: 0 for visible tokens, `MASKED` for the others.
 
-    A prompt is visible to every token, also beyond a sliding window.
+    A prompt is visible to every token, even beyond a sliding window.
 
     The shape is (batch, 1, tokens or 1, prompt + tokens), with columns for the prompts on the left. A plain padding
     mask is the same for every query and has one row; encoders with local attention have their own mask function and get

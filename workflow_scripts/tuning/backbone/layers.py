@@ -46,7 +46,7 @@ def attention_modules(model: Any, method: str = "prompt_tuning") -> list[Any]:
 
 
 def attention_like(model: Any) -> list[Any]:
-    """Return the modules that are attention by their name."""
+    """Return the modules whose name says that they are attention."""
     return [module for module in model.modules() if "Attention" in type(module).__name__]
 
 

@@ -1,6 +1,6 @@
 """Loading a pretrained language model from its folder, always offline.
 
-`load_encoder` loads what is below the output layer, memory-mapped: a decoder without its output layer, an
+`load_encoder` loads everything below the output layer, memory-mapped: a decoder without its output layer, an
 encoder-decoder without its decoder. `load_language_model` loads everything.
 """
 
@@ -134,7 +134,7 @@ def without_weights(
             part.is_causal = False
         for name in vars(part):
             value = getattr(part, name)
-            # Some flags have such a name, too: ESM's token_dropout.
+            # Some flags also have such a name: ESM's token_dropout.
             is_probability = name.endswith(DROPOUT_NAMES) and type(value) in (int, float)
             if dropout is not None and is_probability:
                 setattr(part, name, dropout)

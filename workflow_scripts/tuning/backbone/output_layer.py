@@ -32,7 +32,7 @@ class OutputLayer(nn.Module):
         self.model = model
         self.has_decoder = kind == "encoder-decoder"
         self.is_causal = kind == "decoder"
-        self._vocabulary = (model.get_output_embeddings(),)  # in a tuple, which registers no second name for it
+        self._vocabulary = (model.get_output_embeddings(),)  # in a tuple, so that no second name is registered for it
         self.start = _start_of(model) if self.has_decoder else None
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
@@ -90,7 +90,7 @@ class OutputLayer(nn.Module):
         return set() if found is None else set(found) if isinstance(found, list) else {found}
 
     def unfreeze(self, encoder: nn.Module) -> None:
-        """Train all of it but the vectors of the vocabulary, and what it shares with the encoder."""
+        """Train all of it except the vectors of the vocabulary and the parameters that it shares with the encoder."""
         words = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
         words |= {id(self._vocabulary[0].weight), *map(id, encoder.parameters())}
         for parameter in self.parameters():
@@ -98,7 +98,7 @@ class OutputLayer(nn.Module):
 
 
 class _Given(nn.Module):
-    """Takes the place of the encoder and returns the states that the output layer is given as embeddings."""
+    """Replaces the encoder and returns the states that the output layer gets as embeddings."""
 
     def forward(self, *_: Any, inputs_embeds: torch.Tensor | None = None, **__: Any) -> Any:
         return _output(inputs_embeds)
@@ -126,5 +126,5 @@ def _start_of(model: Any) -> int:
 
 
 def _rows(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The vectors of a batch in some places: (batch, tokens, width) and (batch, places) -> (batch, places, width)."""
+    """The vectors of a batch at some places: (batch, tokens, width) and (batch, places) -> (batch, places, width)."""
     return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))

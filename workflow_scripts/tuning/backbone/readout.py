@@ -10,7 +10,7 @@ from workflow_scripts.encoders.architecture import kind_of
 def text_vector_of(model: Any, wanted: str) -> str:
     """Return which vector represents a text in this model: "pooler", "first_token", "last_token" or "mean".
 
-    Under causal attention the first token has read nothing but itself: the last token takes its place.
+    Under causal attention the first token only attends to itself, so the last token is used instead.
     """
     causal = kind_of(model) == "decoder"
     return "last_token" if causal and wanted in ("pooler", "first_token") else wanted

@@ -74,15 +74,15 @@ class Bottleneck(nn.Module):
         return (self.scale * result).to(states.dtype)
 
     def after(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        """A forward hook: the output with what the network makes of it added."""
+        """A forward hook: add the network's output to the module's output."""
         return output + self(output)
 
     def beside(self, first: nn.Module, last: nn.Module) -> None:
-        """Add what the network makes of the first module's input to the last module's output."""
+        """Add the network's output for the first module's input to the last module's output."""
         read: list[torch.Tensor] = []
 
         def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            read[:] = [inputs[0]]  # replaces what a forward pass that stopped in between has left
+            read[:] = [inputs[0]]  # replaces what an interrupted forward pass has left
 
         first.register_forward_pre_hook(note)
         last.register_forward_hook(lambda module, inputs, output: output + self(read.pop()))
@@ -112,7 +112,7 @@ def prepare(model: Any, settings: TrainingSettings, touched: torch.Tensor | None
 
 
 def sublayers(encoder: Any) -> Iterator[tuple[nn.Module, nn.Module, nn.Module]]:
-    """Yield of each layer the last matrix of attention and the first and last of the feed-forward network.
+    """Yield for each layer the last matrix of attention and the first and last of the feed-forward network.
 
     Raises UserError if a layer has other names, or if all layers are one module, as in ALBERT.
     """

@@ -1,8 +1,8 @@
 """LLaMA-Adapter: trains prompts behind a gate in the last layers; the encoder stays frozen (Zhang et al., 2023).
 
-In each of these layers, the layer's own frozen projections make keys and values of the prompt. A separate softmax over
-the prompt, multiplied by the tanh of a gate, is added to the attention to the text. The gates start at 0, so that the
-model is the plain one at first. As in the authors' code, the prompt takes no positions: the text has all of them.
+In each of these layers, the layer's own frozen projections compute keys and values from the prompt. A separate softmax
+over the prompt, multiplied by the tanh of a gate, is added to the attention to the text. The gates start at 0, so the
+initial model equals the plain one. As in the authors' code, the prompt takes no positions: the text has all of them.
 
 Settings: `prompt_length` and `prompt_depth` (how many of the last layers have prompts; null for all).
 """
@@ -32,7 +32,7 @@ class GatedPrompts(AttentionInsert):
     """Prompts that a layer projects to keys and values, and a gate for each head of each layer.
 
     `vectors` is a parameter (layers, length, width), drawn from N(0, 1) as in the authors' code; `gates` is one
-    (layers, heads). The paper writes one gate for each layer and trains one for each head.
+    (layers, heads). The paper describes one gate for each layer and trains one for each head.
 
     Args:
         encoder: the encoder.
@@ -53,7 +53,7 @@ class GatedPrompts(AttentionInsert):
     def projected(self, layer: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return keys and values, (1, key heads, length, head size), and factors, (1, heads, 1, 1), of a layer.
 
-        dtype: the encoder's. A packed matrix does not say its own without being unpacked.
+        dtype: the encoder's. A packed matrix must be unpacked to read its own.
         """
         module = self.layers[layer]
         vectors = self.vectors[layer].to(dtype)

@@ -1,4 +1,4 @@
-"""No tuning: the pretrained model answers in words as it is (zero-shot prompting; Brown et al., 2020)."""
+"""No tuning: the unmodified pretrained model answers in words (zero-shot prompting; Brown et al., 2020)."""
 
 from torch import nn
 

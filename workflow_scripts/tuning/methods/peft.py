@@ -3,8 +3,8 @@
 Settings: `peft`, with `peft_type` and the keys of PEFT's configuration class of that type. `target_modules` defaults to
 PEFT's choice for the type of the encoder, or for a type whose modules have the same names.
 
-Only the trained tensors are stored. What a type draws at random and freezes, such as VeRA's projections, is drawn from
-the run's seed again.
+Only the trained tensors are stored. Frozen random tensors, such as VeRA's projections, are drawn again from the run's
+seed.
 """
 
 from typing import Any, cast

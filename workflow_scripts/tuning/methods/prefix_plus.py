@@ -1,15 +1,15 @@
 """Prefix-Tuning+: trains a matrix for each attention head; the encoder stays frozen (Wang et al., 2025, equation 7).
 
-A prefix inside of attention shares one softmax with the text: the longer the text, the less weight it has.
+A prefix inside attention shares one softmax with the text: the longer the text, the less weight the prefix has.
 Prefix-Tuning+, later named PrefixMemory-Tuning, moves it out. The output of a head for the query q of a token is
 
     attention(q, K, V) + elu(q) M
 
-where attention reads the text alone. The trained matrix M, (head size, head size), replaces the sum of the prefix's
+where attention reads only the text. The trained matrix M, (head size, head size), replaces the sum of the prefix's
 key-value products. q is the query of the attention scores, with rotary positions if the architecture has them.
 
-Our choices: M starts at 0, so that the model is the plain one at first; every head of every layer has its own M, also
-if heads share keys and values; dropout applies to elu(q), as to attention weights.
+Our choices: M starts at 0, so the initial model equals the plain one; every head of every layer has its own M, even if
+heads share keys and values; dropout applies to elu(q), as to attention weights.
 """
 
 from collections.abc import Sequence
