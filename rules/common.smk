@@ -7,7 +7,7 @@ FETCHED_FIRST, CHECKED_FIRST = 1, 2
 
 
 def not_moved(path):
-    """A path of the user's, which the `prefix` of a module must not move."""
+    """A user's path, which the `prefix` of a module must not move."""
     return os.path.abspath(path) if IS_MODULE else path
 
 

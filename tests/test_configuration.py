@@ -434,7 +434,7 @@ WRONG_TASKS: list[tuple[dict[str, Any], str]] = [
         {"source.splits": SPLITS | {"dev": "dev"}},
         "source.splits.dev: found 'dev'; input should be 'train', 'validation' or 'test'",
     ),
-    ({"sources": {"a": TASK["source"]}}, "source: found beside sources; write one of them"),
+    ({"sources": {"a": TASK["source"]}}, "source: found together with sources; keep one of them"),
 ]
 
 

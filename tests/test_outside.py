@@ -147,7 +147,7 @@ def test_answers_that_are_no_label_can_count_as_wrong_and_are_counted(tmp_path):
     ("content", "expected"),
     [
         (GOOD[:3], "FOLDER/en.jsonl: 1 of 4 test rows have no prediction, the first is '3'"),
-        ([*GOOD, {"id": 7, "prediction": "good"}], "FOLDER/en.jsonl, line 5: id '7' is none of the 4 test rows"),
+        ([*GOOD, {"id": 7, "prediction": "good"}], "FOLDER/en.jsonl, line 5: id '7' is not among the 4 test rows"),
         ([*GOOD, GOOD[1]], "FOLDER/en.jsonl, line 5: id '1' occurs twice, first in FOLDER/en.jsonl, line 2"),
         (answers("good", "bda"), "line 2: prediction 'bda' is not one of good, bad (did you mean 'bad'?)"),
         (answers("good", None), "line 2: prediction 'None' is not one of good, bad"),
@@ -621,7 +621,7 @@ def test_an_edited_file_is_imported_again_and_a_wrong_one_ends_in_one_line(outsi
     outcome = place.run()
     assert outcome.returncode == 1
     (line,) = errors_of(outcome.stdout)
-    expected = "arms.half, mood, en: elsewhere/half/mood-en.csv, line 5: id 'test-33' is none of the 16 test rows"
+    expected = "arms.half, mood, en: elsewhere/half/mood-en.csv, line 5: id 'test-33' is not among the 16 test rows"
     assert line.startswith(f"error: {expected}")
     # A finished grid does not need the files any more.
     other = outside.copied(tmp_path / "archived")

@@ -4,10 +4,11 @@ A step writes a hidden record `.NAME.made.json` beside each of its declared outp
 
     step            the step that wrote the file
     settings        the step's settings, from `experiment/settings.py`
-    inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of the
-    configuration, so that both folders can be moved sources         of a step that reads the user's own files: their
-    size, time and SHA-256 (`core/source_files.py`) patterns        the patterns that it found them by bytes, sha256
-    of the file itself
+    inputs          the SHA-256 of each input file; paths start with `{results}` or `{resources}` for the folders of
+                    the configuration, so that both folders can be moved
+    sources         of a step that reads the user's own files: their size, time and SHA-256 (`core/source_files.py`)
+    patterns        the patterns that these files match
+    bytes, sha256   of the output file itself
 
 `experiment/consistency.py` compares these records with the configuration.
 """

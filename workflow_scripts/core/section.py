@@ -19,7 +19,7 @@ from workflow_scripts.core import places
 
 
 def _number(value: Any) -> Any:
-    """The number that a string spells, or None for `null`; any other value as it is.
+    """The number that a string spells, or None for `null`; any other value unchanged.
 
     YAML 1.1 reads `1e-4` (no dot) as a string, and Snakemake's --config everything inside a list or section. Only
     numeric fields use this: a revision such as `12e4567` stays a string.

@@ -63,11 +63,11 @@ def _refuse_foreign_paths(repository: str, info: Any) -> None:
     The client refuses to write there, but a file that is not as recorded is deleted.
     """
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
-        raise UserError(f"{repository}: the server names the commit {info.sha!r}, which is none: check HF_ENDPOINT")
+        raise UserError(f"{repository}: the server names the commit {info.sha!r}, which is not one: check HF_ENDPOINT")
     for file in info.siblings or []:
         if file.rfilename.startswith("/") or {"", ".", ".."} & set(file.rfilename.split("/")):
             raise UserError(
-                f"{repository}: the server names the file {file.rfilename!r}, which is not in it: check HF_ENDPOINT"
+                f"{repository}: the server names the file {file.rfilename!r}, which is outside it: check HF_ENDPOINT"
             )
 
 

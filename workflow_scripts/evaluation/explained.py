@@ -3,7 +3,7 @@
 The gap of a language is the score in the source language minus that in the language, by the task's main metric,
 averaged over the seeds. A union of sources has the mean of their scores. Each measure of a language is compared with
 the gap by Spearman's rank correlation over the target languages of a task. A method's own gap may be large where the
-baseline's is as well, so the difference of the two gaps is compared as well: if it falls with the distance, the method
+baseline's is as well, so the difference of the two gaps is also compared: if it falls with the distance, the method
 loses less than the baseline in distant languages.
 
 The interval is Fisher's with the variance of Bonett & Wright (2000): (1 + r²/2) / (n - 3). With 8 languages or more it

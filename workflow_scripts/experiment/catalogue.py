@@ -22,7 +22,7 @@ class Method:
         name: the name in configurations, paths and tables; `tuning/methods/NAME.py` holds what it does.
         title: the name that readers know.
         has_prompts: whether it is run at a prompt length.
-        freezes: whether it leaves the encoder as it is, so that candidates of a search can share it.
+        freezes: whether it leaves the encoder unchanged, so that candidates of a search can share it.
         trains: whether it trains anything.
         trains_encoder: whether it trains weights of the checkpoint itself, which then cannot be quantised.
         stores_encoder: whether its weights are as large as the encoder, so that `keep_weights: false` drops them.

@@ -176,7 +176,7 @@ def _builtin_task(task: TaskDefinition) -> Json:
 
 
 def _own_task(definitions: Json) -> Json:
-    """The section of a task of the user's: a file, or the keys of a file."""
+    """The section of a user's own task: a file, or the keys of a file."""
     own, keys = definitions["TaskSection"]["properties"], _task_keys(definitions)
     keys["methods"] = {"type": "object", **own["methods"], **_methods("common")}
     keys["kind"] = {**definitions["TaskDefinition"]["properties"]["kind"], **_kinds()}

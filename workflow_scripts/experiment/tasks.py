@@ -35,7 +35,7 @@ from workflow_scripts.kinds.template import problem
 
 
 def _spelled(value: Any) -> Any:
-    """A number as YAML writes it; any other value as it is."""
+    """A number as YAML writes it; any other value unchanged."""
     try:
         return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
     except OverflowError:  # a whole number larger than any float: not a string, so it is rejected
@@ -158,7 +158,7 @@ class TaskDefinition(Section):
             check_labels(self.labels)
         if self.source is not None:
             if self.sources:
-                raise ValueError("source: found beside sources; write one of them")
+                raise ValueError("source: found together with sources; keep one of them")
             self.sources, self.source = {"own": self.source}, None
         if not self.sources:
             raise ValueError("source: this key is required, or sources")

@@ -53,7 +53,7 @@ def matched(
     for answer in found:
         if answer.id not in by_id:
             raise UserError(
-                f"{answer.where}: id {answer.id!r} is none of the {len(rows)} test rows, whose ids are in {rows_file}"
+                f"{answer.where}: id {answer.id!r} is not among the {len(rows)} test rows; their ids are in {rows_file}"
                 f" (such as {next(iter(by_id))!r})"
             )
         if answer.id in predictions:

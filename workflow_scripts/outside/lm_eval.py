@@ -108,5 +108,5 @@ class _Reader:
             return self.kind.prediction_of(self.settings.values[str(place)], row, self.settings.labels)
         choice_of = getattr(self.kind, "choice_of", None)
         if choice_of is None:
-            raise UserError(f"choices by log-likelihood mean nothing for the kind {self.settings.kind}")
+            raise UserError(f"choices by log-likelihood cannot be used for the kind {self.settings.kind}")
         return choice_of(place, len(self.responses), row, self.settings.labels)

@@ -93,7 +93,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Code:
-    """A text as it is, such as a configuration."""
+    """A verbatim text, such as a configuration."""
 
     template: ClassVar[str] = "code"
     text: str

@@ -166,7 +166,7 @@ def duration_text(seconds: float) -> str:
 
 
 def readable_date(date: str) -> str:
-    """`2026-11-22T16:07:00+00:00` as `22 November 2026, 16:07`; anything else as it is."""
+    """`2026-11-22T16:07:00+00:00` as `22 November 2026, 16:07`; anything else unchanged."""
     try:
         moment = datetime.fromisoformat(date)
     except (TypeError, ValueError):

@@ -78,7 +78,7 @@ class FormatOptions:
         for option in fields(self)[1:]:
             if getattr(self, option.name) is not None and option.name not in known:
                 raise UserError(
-                    f"{option.name} has no meaning for files of format {self.format}: remove it"
+                    f"{option.name} does not apply to files of format {self.format}: remove it"
                     + (f" (this format has {', '.join(known)})" if known else "")
                 )
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):

@@ -28,7 +28,7 @@ NOT_TEXT = {
 }
 LINE_LIMIT = 64 * 2**20  # bytes
 CHUNK = 2**20  # bytes
-MOST_EXPANSION = 200  # times its size that a compressed file may hold; text is seldom more than 20 times
+MOST_EXPANSION = 200  # times its size that a compressed file may hold; text is rarely more than 20 times
 SMALL = 16 * 2**20  # bytes that any file may hold
 
 

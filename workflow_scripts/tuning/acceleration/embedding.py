@@ -1,6 +1,6 @@
 """Word embeddings reduced to the rows that a job uses, and to those that training changes.
 
-A multilingual vocabulary has 250,000 rows, half of a small encoder's parameters. training data uses at most a tenth of
+A multilingual vocabulary has 250,000 rows, half of a small encoder's parameters. Training data uses at most a tenth of
 them, and a job needs only the rows of the texts that it reads.
 """
 

@@ -80,7 +80,7 @@ class QuantisedProduct(torch.autograd.Function):
 
 
 def quantise_layer(layer: nn.Linear, quantisation: Quantisation, dtype: torch.dtype) -> None:
-    """Turn a frozen linear layer into a `QuantisedLinear`; its bias stays as it is.
+    """Turn a frozen linear layer into a `QuantisedLinear`; its bias is not changed.
 
     Args:
         layer: a layer in the number format of the checkpoint; its weights may be memory-mapped.

@@ -70,7 +70,7 @@ class GatedPrompts(AttentionInsert):
     def insert(prompts: Sequence[Any], inputs: Batch, encoder: Any) -> Batch:
         """Set each layer's prompts for the next forward pass; arguments as for `Prompts.insert`.
 
-        The inputs stay as they are.
+        The inputs are not changed.
         """
         texts = len(inputs["input_ids"]) // len(prompts)
         dtype = torch.bfloat16 if getattr(encoder, ALL_BFLOAT16, False) else prompts[0].vectors.dtype

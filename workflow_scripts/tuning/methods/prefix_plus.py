@@ -44,7 +44,7 @@ class PrefixMatrices(AttentionInsert):
     def insert(prompts: Sequence[Any], inputs: Batch, encoder: Any) -> Batch:
         """Set each layer's matrices for the next forward pass; arguments as for `Prompts.insert`.
 
-        The inputs stay as they are.
+        The inputs are not changed.
         """
         for number, module in enumerate(prompts[0].layers):
             module.beside = (read_matrices, torch.stack([one.matrices[number] for one in prompts]))
