@@ -727,7 +727,7 @@ def test_the_file_of_a_built_in_task_is_a_task_file_like_any_other(grid):
 @pytest.mark.parametrize(
     ("part", "old", "new", "concerned"),
     [
-        ("model", '"""One logit a tag."""', '"""A logit for each tag."""', ()),
+        ("model", '"""One logit per tag."""', '"""A logit for each tag."""', ()),
         ("metrics", "import Counter", "import Counter, deque", ("score tiny/udpos/en/prompt_tuning-2/{13,42}", *SUMS)),
         (
             "model",

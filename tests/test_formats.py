@@ -667,7 +667,10 @@ def test_a_missing_file_is_named_with_similar_ones(tmp_path, write):
     [
         ({"format": "xml"}, "^format 'xml' is not one of csv, tsv, "),
         ({"format": "parquet", "header": True}, "^header does not apply to files of format parquet: remove it$"),
-        ({"format": "csv", "comments": "#"}, r"^comments has no .* \(this format has header, quoted, delimiter\)$"),
+        (
+            {"format": "csv", "comments": "#"},
+            r"^comments does not apply to files of format csv: remove it \(this format has header, quoted, .*\)$",
+        ),
         ({"format": "csv", "delimiter": "::"}, "^delimiter '::' is not a single character"),
         ({"format": "conll", "comments": ""}, "^comments is empty"),
     ],
