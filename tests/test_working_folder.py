@@ -46,8 +46,8 @@ def test_a_second_snakemake_is_refused_though_it_writes_other_files(tmp_path, ti
     second = subprocess.run(words["xnli"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     planned = subprocess.run([*words["xnli"], "--dry-run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     first.send_signal(signal.SIGCONT)
-    told = first.communicate()[0].decode()
-    assert first.returncode == 0, told
+    output = first.communicate()[0].decode()
+    assert first.returncode == 0, output
     assert second.returncode == 1
     assert f"another Snakemake is running in {tmp_path / 'work'}: wait until it ends" in second.stdout
     assert planned.returncode == 0, planned.stdout

@@ -181,8 +181,7 @@ def _has_name(language: str) -> bool:
 def _likely(parts: Parts) -> tuple[str, str]:
     """The script and the region of a language; those that are None are filled in from CLDR, or else empty.
 
-    CLDR says nothing about many members of a macrolanguage, such as `arb` (Standard Arabic), which then are as the
-    macrolanguage is.
+    CLDR lacks many members of a macrolanguage, such as `arb` (Standard Arabic); these take the macrolanguage's.
     """
     from babel.core import get_global
     from langcodes.data_dicts import MACROLANGUAGES

@@ -161,9 +161,7 @@ def _refuse_incomplete(model: Any, left: dict[str, Any], reader: Any, where: str
     if stored != loaded:
         scaled = any(tensor.name.startswith("rope_freqs") for tensor in reader.tensors)
         what = " (rope_freqs, which scales the rotary positions, is among the others)" if scaled else ""
-        raise UserError(
-            f"{where}: the file holds {stored:,} numbers, of which transformers loads {loaded:,}{what}: {fix}"
-        )
+        raise UserError(f"{where}: the file holds {stored:,} numbers, but transformers loads {loaded:,}{what}: {fix}")
     scaling = [field for name, field in reader.fields.items() if name.endswith(".rope.scaling.type")]
     if any(field.contents() != "none" for field in scaling) and "default" in _rope_types(model.config):
         raise UserError(f"{where}: the file scales rotary positions, which transformers does not read from it: {fix}")

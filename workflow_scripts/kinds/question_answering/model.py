@@ -36,12 +36,12 @@ def outputs(labels: Sequence[str]) -> int:
 
 
 def tokenise(rows: Sequence[Row], tokenizer: Any, settings: TokeniseSettings) -> tuple[Columns, Counts]:
-    """Each question becomes one feature a window.
+    """Each question becomes one feature per window.
 
     A question that leaves no room for its context is cut: to half of the room, so that windows advance by the other
-    half. Counts `cut_questions`, `empty_texts` (rows with a question or a context of which the tokenizer makes no
-    token) and `absent_answers` (rows without a gold answer in the context). Raises UserError if `max_length` and
-    `stride` leave no room for any question.
+    half. Counts `cut_questions`, `empty_texts` (rows with a question or a context that has no tokens) and
+    `absent_answers` (rows without a gold answer in the context). Raises UserError if `max_length` and `stride` leave no
+    room for any question.
     """
     stride = given(settings.stride, "stride")
     room = settings.max_length - stride - tokenizer.num_special_tokens_to_add(pair=True)
