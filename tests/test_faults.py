@@ -284,16 +284,16 @@ def test_a_file_that_was_cut_off_is_made_again_or_named_with_a_way_out_that_work
     # Of the missing files, Snakemake makes those that other missing files need.
     for name in [*missing, f"{ARM}/seed-42/scores.csv", "results/scores.csv", "results/report.html"]:
         (grid.folder / name).unlink(missing_ok=True)
-    outcome, errors = grid.run(), []
+    outcome, lines = grid.run(), []
     made_again = f"  {damaged}: the file has changed since it was written" in outcome.stdout
-    while outcome.returncode and len(errors) < 2:
+    while outcome.returncode and len(lines) < 2:
         (line,) = errors(outcome)
         assert "Traceback" not in outcome.stdout
-        errors.append(line)
+        lines.append(line)
         target = way_out(line, grid.folder)
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         outcome = grid.run()
-    assert made_again or (errors and named in errors[0])
+    assert made_again or (lines and named in lines[0])
     ends_well(grid, finished_grid)
 
 

@@ -34,9 +34,9 @@ UNINTERRUPTED = "uninterrupted"
 @pytest.fixture(scope="module")
 def uninterrupted(workplace: Path) -> float:  # noqa: F811
     """The seconds of a training without a scratch folder that nothing disturbs."""
-    start = time.monotonic()
+    before = time.monotonic()
     finish(command(workplace, UNINTERRUPTED, "prompt_tuning"))
-    return time.monotonic() - start
+    return time.monotonic() - before
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ def test_killed_at_random_moments_on_nodes_that_may_die_it_ends_with_the_same_by
 def test_a_search_with_halving_killed_at_random_moments_ends_with_the_same_bytes(workplace, monkeypatch, scratch):  # noqa: F811
     """By SIGKILL, and occasionally by SIGTERM: also between two trainings, and while results are written."""
     monkeypatch.setenv(SCRATCH, "")
-    start = time.monotonic()
+    before = time.monotonic()
     finish(search_command(workplace, "search-uninterrupted"))
-    seconds, chance = time.monotonic() - start, random.Random(11)
+    seconds, chance = time.monotonic() - before, random.Random(11)
     expected = search_outputs(workplace, "search-uninterrupted")
     monkeypatch.setenv(SCRATCH, str(scratch))
     words = [*search_command(workplace, "search-random"), "--copy-every", "0.5"]
