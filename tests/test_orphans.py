@@ -68,8 +68,8 @@ def test_the_next_command_takes_over_a_training_whose_snakemake_was_killed_alone
     assert second.wait() == 0, log.read_text()
     assert not is_running(orphan)
     assert f"waiting for process {orphan} on {socket.gethostname()}, which makes the same files" in log.read_text()
-    log = (grid.folder / "logs/train/tiny/udpos/en/prompt_tuning-2/seed-13.log").read_text()
-    assert "resuming after step" in log
+    training = (grid.folder / "logs/train/tiny/udpos/en/prompt_tuning-2/seed-13.log").read_text()
+    assert "resuming after step" in training
     steps = [json.loads(line)["step"] for line in (grid.folder / RUN / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert not list((grid.folder / RUN).glob(".*.lock"))
