@@ -124,9 +124,9 @@ def test_limits_preemption_and_failing_daemons_only_delay_a_run(slurm, undisturb
         assert job["NodeList"] == "node1"
     seed = next(seed for seed, job in zip(SEEDS, jobs, strict=True) if job["JobId"] == max(j["JobId"] for j in jobs))
 
-    # slurmdbd does not answer for a while.
+    # slurmdbd does not respond for a while.
     slurm.kill("slurmdbd")
-    until(lambda: "SLURM does not answer about the state of jobs" in command.said(), command.said)
+    until(lambda: "SLURM does not report the state of jobs" in command.said(), command.said)
     slurm.start_database()
 
     # Preemption: SIGTERM. Jobs that end within the grace time are submitted again, others SLURM starts again itself.
@@ -273,7 +273,7 @@ def test_a_job_is_submitted_later_where_the_controller_does_not_answer(slurm):
         line = wait_line_of_a_submission(slurm)
     finally:
         slurm.start_controller()
-    assert line == "SLURM's controller does not answer: jobs are submitted when it does."
+    assert line == "SLURM's controller does not respond: jobs are submitted when it does."
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")

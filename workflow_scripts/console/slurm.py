@@ -1,7 +1,7 @@
 """Makes Snakemake's SLURM plugin wait where it would give up, and explain in one line why SLURM holds a job back.
 
 The plugin (2.8.0) fails a job whose `sbatch` is refused, even if the user's limit on submitted jobs is reached or the
-controller restarts. It forgets all running jobs while slurmdbd does not answer. It gives the jobs of a group no name,
+controller restarts. It forgets all running jobs while slurmdbd does not respond. It gives the jobs of a group no name,
 counts preemption as a failure, and does not report a job that stays in the queue. `take_over` changes this.
 """
 
@@ -47,7 +47,7 @@ REMEDIES = (
     (r"\bqos\b", "set qos in {profile}; `sacctmgr show assoc user=$USER format=account,qos` lists yours"),
     (r"gres|node configuration", "change gpu, gpu_model or mem_mb of the rule in {profile}; `sinfo -o '%P %m %G'`"),
 )
-NO_STATES = "SLURM does not answer about the state of jobs (sacct): waiting until it does."
+NO_STATES = "SLURM does not report the state of jobs (sacct): waiting until it does."
 KILLED_FOR_MEMORY = "SLURM killed job"
 STATUSES = {
     "OUT_OF_MEMORY": KILLED_FOR_MEMORY + " {number}: it used more memory than mem_mb allows",
@@ -236,7 +236,7 @@ class Queue:
     def stuck(self) -> list[str]:
         """One line for each reason that holds jobs back indefinitely, or longer than usual.
 
-        Asks SLURM at most once a minute, and not about running jobs. Empty while SLURM does not answer.
+        Asks SLURM at most once a minute, and not about running jobs. Empty while SLURM does not respond.
         """
         now = time.monotonic()
         if now - self.asked < QUEUE_SECONDS:
@@ -333,7 +333,7 @@ def wait_line(text: str) -> str:
             f" fewer at a time: --jobs N, or `jobs:` in {PROFILE}."
         )
     if NO_CONTROLLER.search(text):
-        return "SLURM's controller does not answer: jobs are submitted when it does."
+        return "SLURM's controller does not respond: jobs are submitted when it does."
     if NOT_SAVED.search(text):
         return (
             "SLURM's controller cannot save jobs, because the disk of its StateSaveLocation is full or fails: ask your"
@@ -395,7 +395,7 @@ def was_preempted(number: str) -> bool:
 
 
 def own_accounts() -> list[str]:
-    """The accounts that the user may charge; empty where SLURM keeps none or does not answer."""
+    """The accounts that the user may charge; empty where SLURM keeps none or does not respond."""
     words = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc", "format=user,account"]
     try:
         user = getpass.getuser()
