@@ -13,7 +13,7 @@ import yaml
 from slurm_cluster import GPU_TYPE, SlurmCluster
 from snakemake_runs import ROOT, SNAKEMAKE
 
-PATIENCE = 400.0  # seconds for anything that is waited for; a training alone takes one to three minutes
+PATIENCE = 900.0  # seconds for anything that is waited for; two trainings beside each other take up to ten minutes
 
 # Snakemake asks about its jobs sooner than on a cluster, where it waits 40 s.
 HERE = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10"]
