@@ -21,8 +21,6 @@ from pathlib import Path
 from benchmarks.bench import ROOT
 from workflow_scripts.experiment.environment import MINIMUM
 
-SLURM_PLUGIN = "snakemake-executor-plugin-slurm"
-
 # The test files that use most of a package.
 TESTS = {
     "snakemake": "workflow console module_use working_folder resource_names snakemake_timers",
@@ -30,7 +28,7 @@ TESTS = {
     " adapters export_model",
     "peft": "peft adapters quantise export_model",
     "huggingface_hub": "network hub_corpus",
-    SLURM_PLUGIN: "slurm slurm_cluster",
+    "snakemake-executor-plugin-slurm": "slurm slurm_cluster",
 }
 COUNTS = "not documentation and not a_page_counts"  # what the docs say about the types of the pinned PEFT
 GRID = ROOT / ".ci/small.yaml"
@@ -78,8 +76,7 @@ def outcome(version: str) -> str:
         python = environment(Path(folder, "environment"), version)
         found = {one.name: one.version for one in distributions(path=[str(packages(Path(folder, "environment")))])}
         grid = ["--cores", "all", "--configfile", str(GRID), "--directory", folder]
-        marks = "not slow and not models" + ("" if name == SLURM_PLUGIN else " and not slurm")
-        chosen = ["-m", marks, "-k", COUNTS]
+        chosen = ["-m", "not slow and not models", "-k", COUNTS]
         passed = {
             "the tests": run(python, "pytest", "-n", "auto", *chosen, *files),
             "the small grid": run(python, "snakemake", "--snakefile", str(ROOT / "Snakefile"), *grid),

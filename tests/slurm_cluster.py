@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -330,12 +330,7 @@ class SlurmCluster:
     def crash(self, node: str) -> None:
         """End slurmd and everything that it has started at once, as the failure of a machine would."""
         self.kill(f"slurmd-{node}")
-        marks = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
-        processes = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if marks <= set((folder / "environ").read_text(errors="replace").split("\0")):
-                    processes.append(int(folder.name))
+        processes = list(self._processes(f"SLURMD_NODENAME={node}"))
         # First slurmstepd, the parent of a job's first process, which would report the end of the job.
         for process in {_parent(process) for process in processes}:
             if _name(process).startswith("slurmstepd"):
@@ -346,13 +341,19 @@ class SlurmCluster:
 
     def step_daemon(self, number: str) -> int | None:
         """The process number of the slurmstepd of a job's batch script; None if there is none."""
-        own = f"SLURM_CONF={self.environment['SLURM_CONF']}"
+        for process in self._processes():
+            with contextlib.suppress(OSError):
+                if f"slurmstepd: [{number}.batch]" in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
+                    return process
+        return None
+
+    def _processes(self, *variables: str) -> Iterator[int]:
+        """The processes of this cluster whose environment has the variables, each written `NAME=value`."""
+        wanted = {f"SLURM_CONF={self.environment['SLURM_CONF']}", *variables}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                title = (folder / "cmdline").read_text(errors="replace")
-                if f"slurmstepd: [{number}.batch]" in title and own in (folder / "environ").read_text(errors="replace"):
-                    return int(folder.name)
-        return None
+                if wanted <= set((folder / "environ").read_text(errors="replace").split("\0")):
+                    yield int(folder.name)
 
     def cancel_everything(self) -> None:
         """Cancel all jobs and wait for their end."""

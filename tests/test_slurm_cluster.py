@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 TABLE = "results/scores.csv"
+MINE = ["--job-name=mine", "--comment=rule_train_wildcards_a_b"]  # of a job that a `Queue` of the name `mine` finds
 SEEDS = (13, 42)
 RUN = "results/tiny/pawsx/en/prompt_tuning-2/seed-{}"
 LOG = "logs/train/tiny/pawsx/en/prompt_tuning-2/seed-{}.log"
@@ -236,6 +237,20 @@ def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tm
     until(lambda: not slurm.queue(), "the jobs were not cancelled")
 
 
+def submission(*words: str, program: str = "true") -> list[str]:
+    """The command that submits a job."""
+    usual = ["--parsable", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null"]
+    return ["sbatch", *usual, *words, f"--wrap={program}"]
+
+
+def refusal_of(slurm: SlurmCluster, *words: str) -> str:
+    """The reason for which SLURM refuses a job, taken from the message that the plugin makes of it."""
+    variables = os.environ | slurm.environment
+    outcome = subprocess.run(submission(*words), env=variables, capture_output=True, text=True)
+    assert outcome.returncode, slurm.cancel_everything()
+    return refusal(f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n")
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [
@@ -247,30 +262,15 @@ def test_a_job_that_cannot_start_is_named_with_its_reason(slurm, undisturbed, tm
     ],
 )
 def test_the_line_about_a_refused_job_names_the_key_to_set(slurm, words, key):
-    outcome = subprocess.run(
-        ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", *words, "--wrap=true"],
-        env=os.environ | slurm.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert outcome.returncode, slurm.cancel_everything()
-    text = refusal(f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n")
+    text = refusal_of(slurm, *words)
     assert text and not wait_line(text)
     assert re.search(rf"^SLURM refuses the job \(.+\): .*\b{key}\b.* in slurm/config\.v8\+\.yaml", refusal_line(text))
-
-
-def wait_line_of_a_submission(slurm: SlurmCluster) -> str:
-    words = ["sbatch", f"--account={ACCOUNT}", "--time=1", "--output=/dev/null", "--wrap=true"]
-    outcome = subprocess.run(words, env=os.environ | slurm.environment, capture_output=True, text=True)
-    assert outcome.returncode
-    message = f"SLURM sbatch failed. The error message was '{outcome.stderr.strip()}'.\n    sbatch call:\n"
-    return wait_line(refusal(message))
 
 
 def test_a_job_is_submitted_later_where_the_controller_does_not_answer(slurm):
     slurm.kill("slurmctld")
     try:
-        line = wait_line_of_a_submission(slurm)
+        line = wait_line(refusal_of(slurm))
     finally:
         slurm.start_controller()
     assert line == "SLURM's controller does not respond: jobs are submitted when it does."
@@ -281,18 +281,23 @@ def test_a_job_is_submitted_later_where_the_disk_of_the_controller_is_full(slurm
     state = slurm.folder / "state"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(state)], check=True)
     try:
-        line = wait_line_of_a_submission(slurm)
+        line = wait_line(refusal_of(slurm))
     finally:
         subprocess.run(["umount", str(state)], check=True)
     assert "StateSaveLocation is full" in line
 
 
-def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm, monkeypatch):
+@pytest.fixture
+def on_the_cluster(slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of SLURM that this process starts reach the cluster."""
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("on_the_cluster")
+def test_a_job_whose_nodes_are_not_available_is_named_once_that_lasts(slurm):
     slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=DRAIN", "Reason=test")
-    words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
-    number = slurm.ask("sbatch", "--parsable", *words, "--gpus=1", "--time=1", "--wrap=true")
+    number = slurm.ask(*submission(*MINE, "--gpus=1"))
     try:
         until(
             lambda: re.match("Nodes required|ReqNodeNotAvail", slurm.queue()[0]["reason"]), lambda: str(slurm.queue())
@@ -319,11 +324,9 @@ def stays_completing(slurm: SlurmCluster, number: str) -> Iterator[None]:
         until(lambda: not slurm.queue(), lambda: str(slurm.queue()))
 
 
-def test_a_job_that_stays_in_completing_is_reported_with_its_node(slurm, monkeypatch):
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    words = ["--job-name=mine", "--comment=rule_train_wildcards_a_b", f"--account={ACCOUNT}", "--output=/dev/null"]
-    number = slurm.ask("sbatch", "--parsable", *words, "--nodelist=node2", "--time=1", "--wrap=sleep 60")
+@pytest.mark.usefixtures("on_the_cluster")
+def test_a_job_that_stays_in_completing_is_reported_with_its_node(slurm):
+    number = slurm.ask(*submission(*MINE, "--nodelist=node2", program="sleep 60"))
     until(lambda: slurm.queue("RUNNING"), "the job does not start")
     with stays_completing(slurm, number):
         slurm.ask("scancel", number)
@@ -335,18 +338,17 @@ def test_a_job_that_stays_in_completing_is_reported_with_its_node(slurm, monkeyp
     assert Queue("mine", patience=0).stuck() == []
 
 
+@pytest.mark.usefixtures("on_the_cluster")
 def test_only_jobs_of_snakemake_in_the_same_folder_are_cancelled_and_one_that_stays_in_completing_is_left(
     slurm, tmp_path, monkeypatch, caplog
 ):
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
     folder, elsewhere = tmp_path / "a folder", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
 
     def submit(comment: str, place: Path) -> str:
-        words = [f"--comment={comment}", f"--account={ACCOUNT}", "--output=/dev/null", f"--chdir={place}", "--time=1"]
-        return slurm.ask("sbatch", "--parsable", *words, "--mem=10", "--wrap=sleep 60")
+        words = [f"--comment={comment}", f"--chdir={place}", "--mem=10"]
+        return slurm.ask(*submission(*words, program="sleep 60"))
 
     own = [submit("rule_train_x", folder), submit("rule_tokens_tokenise", folder)]
     others = [submit("rule_train_x", elsewhere), submit("mine", folder)]

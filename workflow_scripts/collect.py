@@ -254,12 +254,22 @@ def ends_with_newline(path: Path) -> bool:
     return path.read_bytes().endswith(b"\n")
 
 
+def searched_runs(grid: Grid, paths: Paths) -> Iterator[tuple[Arm, Values, str]]:
+    """Yield the arm, the candidate and the run.json of each of the search's runs.
+
+    Waits for the files that this step reads. Snakemake does not: they are not declared outputs of the search.
+    """
+    for arm, values, record in grid.search_runs(paths, "run.json"):
+        for name in ("run.json", "log.jsonl"):
+            appears(Path(record).with_name(name))
+        yield arm, values, record
+
+
 def run_rows(grid: Grid, paths: Paths) -> Iterable[dict[str, Any]]:
     """Yield one row per training run: first the search's, then the seeds', then what is known of `arms`."""
     seed = grid.configuration.search.seed
-    for arm, values, record in grid.search_runs(paths, "run.json"):
+    for arm, values, record in searched_runs(grid, paths):
         winner = read_json(Path(paths.selected(*arm.place)))
-        appears(Path(record))  # Snakemake does not wait for it: it is beside the search's output
         yield run_row(arm, seed, read_json(Path(record)), stage="search", selected=values == winner)
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_row(arm, seed, read_json(Path(record)), stage="seed", selected=True)
@@ -307,7 +317,7 @@ def run_row(arm: Arm, seed: int, record: dict[str, Any], stage: str, selected: b
 def training_curves(grid: Grid, paths: Paths) -> Iterator[pa.Table]:
     """Yield the points of each run's training curves: of the search's runs, then of the seeds'."""
     seed = grid.configuration.search.seed
-    for arm, _, record in grid.search_runs(paths, "run.json"):
+    for arm, _, record in searched_runs(grid, paths):
         yield run_curves(arm, seed, Path(record), stage="search")
     for arm, seed, record in grid.seed_runs(paths, "run.json"):
         yield run_curves(arm, seed, Path(record), stage="seed")
@@ -323,10 +333,9 @@ def run_curves(arm: Arm, seed: int, file: Path, stage: str) -> pa.Table:
         "learning_rate": record["learning_rate"],
         "searched": searched_text(record["candidate"]),
     }
-    log, group = file.with_name("log.jsonl"), file.parent.parent
-    appears(log)  # as in `run_rows`
+    group = file.parent.parent
     made_by = group.with_name(f"{group.name}.json") if stage == "search" else file
-    points = curve_rows(read_log(log, made_by), record)
+    points = curve_rows(read_log(file.with_name("log.jsonl"), made_by), record)
     return pa.Table.from_pylist([{**columns, **point} for point in points], schema=CURVES_SCHEMA)
 
 

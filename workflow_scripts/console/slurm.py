@@ -214,8 +214,7 @@ class HeldJob(NamedTuple):
 
     number: str
     name: str  # rule and wildcards
-    state: str  # PENDING or COMPLETING
-    nodes: str  # empty while it waits
+    nodes: str  # on which it is completing; empty while it waits
     reason: str
 
 
@@ -246,7 +245,7 @@ class Queue:
         found: dict[str, list[HeldJob]] = {}
         for job, since in self.since.items():
             code = job.reason.partition(",")[0]
-            if job.state == "PENDING" and PASSES.fullmatch(code):
+            if not job.nodes and PASSES.fullmatch(code):
                 continue
             if now - since >= self.patience or NEVER_PASSES.fullmatch(code):
                 found.setdefault(job.nodes or code, []).append(job)
@@ -257,14 +256,14 @@ class Queue:
         words = ["squeue", "--me", "--states=PENDING,COMPLETING", "--noheader", f"--name={self.name}"]
         try:
             answer = subprocess.run(
-                [*words, "--format=%i|%k|%T|%N|%r|%R"], check=False, capture_output=True, text=True, timeout=60
+                [*words, "--format=%i|%k|%N|%r|%R"], check=False, capture_output=True, text=True, timeout=60
             )
         except (OSError, subprocess.TimeoutExpired):
             return []
-        rows = [line.split("|", 5) for line in answer.stdout.splitlines() if line.count("|") >= 5]
+        rows = [line.split("|", 4) for line in answer.stdout.splitlines() if line.count("|") >= 4]
         return [
-            HeldJob(number, readable(comment), state, nodes, wait_reason(code, text))
-            for number, comment, state, nodes, code, text in rows
+            HeldJob(number, readable(comment), nodes, wait_reason(code, text))
+            for number, comment, nodes, code, text in rows
         ]
 
 

@@ -11,7 +11,7 @@ class Words(Settings):
 
     Attributes:
         template: with the field `{answer}` and fields of the row.
-        answers: the words of each label; a missing label stands for itself.
+        answers: the words of each label. A label without an entry is its own answer.
         new_tokens: the most tokens of a generated answer; None for kinds that do not generate.
     """
 
